@@ -1,0 +1,92 @@
+# Needs make and a Python of 3.11 or later with venv and pip; the rest is installed into $(VENV).
+#
+#   make run        serve the example application on http://127.0.0.1:8000
+#   make test       the whole suite             (make test ARGS="-k bus")
+#   make check      ruff, mypy, pyright, import-linter
+#   make bench      the dispatch benchmark      (make bench ARGS=--quick)
+#   make test-all   the suite on every supported Python found on this machine
+#   make format     let ruff mend what it can
+#   make clean      remove environments and caches (never an application's .veko/)
+
+VENV ?= .venv
+ARGS ?=
+VERSIONS ?= 3.11 3.12 3.13
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test check bench test-all format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: $(VENV)/.run
+	@echo
+	@sed -n 's/^# try: //p' examples/shortener/README.md 2>/dev/null || true
+	@echo
+	@exec $(BIN)/veko serve examples/shortener $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/dispatch.py $(ARGS)
+
+format: $(VENV)/.check
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test-all:
+	@failed=; for version in $(VERSIONS); do \
+	    for python in "python$$version" \
+	        "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version*/bin/python$$version ''; do \
+	        "$$python" -c '' 2>/dev/null && break; \
+	    done; \
+	    if [ -z "$$python" ]; then echo "== Python $$version: not on this machine, left out"; continue; fi; \
+	    echo "== Python $$version: $$python"; \
+	    $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" \
+	        || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed on Python$$failed" >&2; exit 1; fi
+
+clean:
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find kernel plugins adapters tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The first Python that is new enough, or $(PYTHON) and no other. pip learnt --group in 25.1.
+$(VENV)/pyvenv.cfg:
+	@if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; \
+	else set -- python3 python3.13 python3.12 python3.11 python3.14 python; fi; \
+	found=; for python in "$$@"; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        found=$$python; break; \
+	    fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Veko needs Python 3.11 or later; tried: $$*." >&2; \
+	    echo "Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" -V) (once)"; \
+	"$$found" -m venv --clear $(VENV)
+	@$(INSTALL) --upgrade 'pip>=25.1'
+
+$(VENV)/.run: GROUPS :=
+$(VENV)/.test: GROUPS := --group test
+$(VENV)/.check: GROUPS := --group test --group check
+$(VENV)/.bench: GROUPS := --group bench
+$(VENV)/.run $(VENV)/.test $(VENV)/.check $(VENV)/.bench: pyproject.toml $(VENV)/pyvenv.cfg
+	@echo "Installing Veko into $(VENV) (again only when pyproject.toml changes)"
+	@$(INSTALL) --editable '.[all]' $(GROUPS)
+	@touch $@
