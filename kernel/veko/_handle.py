@@ -1,0 +1,157 @@
+"""Handles: what every registration gives back, to be awaited, cancelled or ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import Any, Final, Self
+
+import anyio
+
+from ._limits import Expired
+from ._plan import is_async, required_arguments
+from .errors import HookError, HookTimeout, TransactionError, VekoError
+
+__all__ = ["STAGING", "Handle", "Subscription"]
+
+STAGING: Final[ContextVar[object]] = ContextVar("veko_staging", default=None)
+"""The transaction whose `load()` or acceptance is running here."""
+
+
+class Handle:
+    """A registration. Awaiting it waits until it is live, and raises why it was refused.
+
+    Args:
+        undo: Takes the registration away; called once at most.
+        transaction: What it is part of while that is not decided; `None` if it is live already.
+    """
+
+    __slots__ = ("__weakref__", "_decided", "_error", "_transaction", "_undo")
+
+    def __init__(self, undo: Callable[[], object] | None, transaction: object = None) -> None:
+        self._undo = undo
+        self._transaction = transaction
+        self._decided: anyio.Event | None = None
+        self._error: BaseException | None = None
+
+    def cancel(self) -> None:
+        """Take the registration away; the second time nothing happens."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """Say that the registration is live, or why it was refused. For kinds and kernel."""
+        self._transaction = None
+        self._error = error
+        if error is not None:
+            self._undo = None
+        if self._decided is not None:
+            self._decided.set()
+
+    async def _wait(self) -> Self:
+        if self._transaction is not None:
+            if STAGING.get() is self._transaction:
+                raise TransactionError(
+                    "awaiting this inside load() would wait for itself",
+                    remedy="It goes live when load() has returned: do not await it there.",
+                )
+            if self._decided is None:
+                self._decided = anyio.Event()
+            await self._decided.wait()
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._wait().__await__()
+
+
+class Subscription(Handle):
+    """A handler on an event or a pattern.
+
+    Attributes:
+        event: The event's name or the pattern.
+        handler: The function.
+        priority: The higher runs first.
+        owner: Whose it is.
+        timeout: Seconds that an async handler may take, or `None`.
+        is_async: Whether calling it gives a coroutine; settled here, once.
+        arity: How many arguments it gets; `None` for all.
+    """
+
+    __slots__ = ("arity", "event", "handler", "is_async", "owner", "priority", "timeout")
+
+    def __init__(
+        self,
+        event: str,
+        handler: Callable[..., Any],
+        *,
+        priority: float = 10,
+        owner: Any = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(None)
+        if not callable(handler):
+            raise VekoError(
+                f"{handler!r} is not callable",
+                event=event,
+                remedy="Give a function, def or async def.",
+            )
+        if timeout is not None and timeout <= 0:
+            raise VekoError(
+                f"a time limit of {timeout} s is none",
+                event=event,
+                remedy="Give seconds above 0, or None.",
+            )
+        self.event = event
+        self.handler = handler
+        self.priority = priority
+        self.owner = owner
+        self.timeout = timeout
+        self.is_async = is_async(handler)
+        try:
+            self.arity = required_arguments(handler)
+        except TypeError as error:
+            raise VekoError(
+                f"{self.label} cannot be a handler: {error}",
+                event=event,
+                remedy="Handlers get positional arguments only; give it a default.",
+            ) from error
+
+    @property
+    def label(self) -> str:
+        """The handler's name, as messages and spans show it."""
+        function = self.handler
+        while hasattr(function, "func"):  # partials
+            function = function.func
+        module = getattr(function, "__module__", None) or type(function).__module__
+        return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+    def fault(self, error: BaseException, event: str) -> Exception:
+        """Return what a failure of the handler is reported as."""
+        plugin = getattr(self.owner, "name", self.owner)
+        if isinstance(error, Expired):
+            return HookTimeout(
+                f"{self.label} did not end within {self.timeout} s and was cancelled",
+                plugin=plugin,
+                event=event,
+                remedy="Let it do its work in a task (context.spawn), or give it a higher timeout.",
+            )
+        if isinstance(error, Exception):
+            note = f"in the handler {self.label} of {plugin or 'the host'} on {event!r}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            return error
+        fault = HookError(
+            f"{self.label} raised {type(error).__name__}",
+            plugin=plugin,
+            event=event,
+            remedy="A handler may fail, it may not end the application.",
+        )
+        fault.__cause__ = error
+        return fault
+
+    def __repr__(self) -> str:
+        owner = getattr(self.owner, "name", self.owner) or "the host"
+        return f"<Subscription {self.event} -> {self.label} of {owner}, priority {self.priority}>"

@@ -1,0 +1,380 @@
+"""Plans: the handlers of an event, made ready to run.
+
+A registry keeps a plan for each event, made at first use. It runs as a loop; one that proves
+hot becomes a straight-line function generated for the chain's shape (how many handlers, which
+are async, limited or checked), whose code is kept by shape. Generated code costs 1.0-1.2 times
+the same calls written out by hand, the loop twice that; generating takes 0.3 ms for five
+handlers, so it is done after `HOT` emissions, and never past `LONG` handlers.
+
+An emission holds the plan's token in a local variable while it runs. That makes the
+interpreter's own reference count the counter of running emissions, at 2 ns instead of 30, and a
+weak reference to the token the signal that the last one has ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from ._events import Event, Stop, matches
+from ._limits import limited, on_asyncio, resume_limited
+from ._registry import EVENT, HOOK, WRAP, WRAP_EMISSION, Registry
+from .errors import HookError
+
+if TYPE_CHECKING:
+    from ._bus import Bus
+    from ._handle import Subscription
+
+__all__ = ["Plan", "Plans", "is_async", "required_arguments"]
+
+HOT: Final = 1000
+LONG: Final = 64
+DYNAMIC: Final = 4096
+_MISSING: Final[Any] = object()
+Emission = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Token:
+    """Held by the emissions that run on a plan."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Step:
+    """One handler in a plan, as its interceptors have wrapped it."""
+
+    __slots__ = ("arity", "call", "is_async", "limit", "plan", "seen", "subscription")
+
+    def __init__(self, plan: Plan, subscription: Subscription, call: Callable[..., Any]) -> None:
+        self.plan = plan
+        self.subscription = subscription
+        self.call = call
+        self.is_async = subscription.is_async if call is subscription.handler else is_async(call)
+        self.arity = subscription.arity  # None: everything
+        self.limit = subscription.timeout if self.is_async else None
+        self.seen: type = type(None)  # the type that it returned last: one compare tells it again
+
+    async def run(self, *args: Any) -> Any:
+        """Call the handler and return what it answers, checked."""
+        given = args if self.arity is None else args[: self.arity]
+        if not self.is_async:
+            answer = self.call(*given)
+        elif self.limit is None:
+            answer = await self.call(*given)
+        else:
+            answer = await limited(self.call(*given), self.limit)
+        return answer if answer is None else self.check(answer, None)
+
+    def check(self, answer: Any, value: Any) -> Any:
+        """Return an answer if it is sound, `value` if it does not count.
+
+        Raises:
+            HookError: It is of a type that the event does not take, or a coroutine.
+            Stop: It is of the type that ends the chain.
+        """
+        event = self.plan.declared
+        if not self.is_async:
+            if isinstance(answer, Coroutine):
+                answer.close()
+                raise HookError(
+                    f"{self.subscription.label} is a plain def and returned a coroutine",
+                    event=self.plan.event,
+                    remedy="Write it as async def: what a def returns is never awaited.",
+                )
+            if isinstance(answer, _handles()):
+                return value
+        if event is not None:
+            if event.stops is not None and isinstance(answer, event.stops):
+                raise Stop(answer)
+            if not event.returns:
+                self.seen = type(answer)
+                return value
+            if not isinstance(answer, _runtime_type(event.payload)):
+                raise HookError(
+                    f"{self.subscription.label} returned {type(answer).__name__} where the event "
+                    f"carries {getattr(event.payload, '__name__', event.payload)}",
+                    event=self.plan.event,
+                    remedy="Return a value of that type, or None to leave it as it is.",
+                )
+        self.seen = type(answer)
+        return answer
+
+
+@functools.cache
+def _handles() -> type:
+    from ._handle import Handle
+
+    return Handle
+
+
+@functools.lru_cache(maxsize=512)
+def _runtime_type(payload: Any) -> Any:
+    """The part of an annotation that `isinstance` understands; `object` if there is none."""
+    origin = getattr(payload, "__origin__", payload)
+    if origin is Any or not isinstance(origin, (type, types.UnionType, tuple)):
+        return object
+    if isinstance(origin, types.UnionType):
+        return tuple(_runtime_type(member) for member in origin.__args__)
+    return origin
+
+
+class Plan:
+    """The chain of one event in one registry.
+
+    Attributes:
+        call: Runs the chain: `await call(value, *args)`.
+        strict: The same, raising what a handler raises.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_run",
+        "_wrapped",
+        "bus",
+        "call",
+        "declared",
+        "event",
+        "steps",
+        "strict",
+        "token",
+    )
+
+    def __init__(self, bus: Bus, event: str, registry: Registry) -> None:
+        declared = registry.get(EVENT, event)
+        self.bus = bus
+        self.event = event
+        self.declared: Event | None = None if declared is None else declared.value
+        self.token: Token | None = Token()
+        self._calls = 0
+        wrappers = [entry.value for entry in registry.entries(WRAP)]
+        self.steps: tuple[Step, ...] = tuple(
+            Step(self, entry.value, _wrap(wrappers, event, entry.value))
+            for entry in registry.hooks(event)
+        )
+        self._run: Emission = self._loop
+        self.call: Emission = self._loop
+        self.strict: Emission = functools.partial(self._loop, strict=True)
+        self._wrapped = [entry.value for entry in registry.entries(WRAP_EMISSION)]
+        if self._wrapped:
+            self.call = lambda *args: self._run(*args)
+        for wrap in reversed(self._wrapped):
+            self.call, self.strict = wrap(event, self.call), wrap(event, self.strict)
+
+    async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
+        token = self.token
+        if token is None:  # made before the plan retired, begun after
+            return await self.bus.emit(self.event, value, *args, strict=strict)
+        try:
+            self._calls += 1
+            if self._calls == HOT and len(self.steps) <= LONG:
+                self._compile()
+            takes = self.declared is None or self.declared.returns
+            for step in self.steps:
+                try:
+                    answer = await step.run(value, *args)
+                    if answer is not None and takes:
+                        value = answer
+                except BaseException as error:
+                    if await self.failed(step, error, strict):
+                        return error.value  # type: ignore[attr-defined]
+            return value
+        finally:
+            del token
+
+    async def failed(self, step: Step, error: BaseException, strict: bool = False) -> bool:
+        """Deal with what a handler raised: true if the chain ends with a `Stop`.
+
+        Raises:
+            BaseException: It must pass (cancellation, `KeyboardInterrupt`), or `strict`.
+        """
+        if isinstance(error, Stop):
+            return True
+        trace = error.__traceback__
+        # Closing the emission raises GeneratorExit in the plan's own frame, a handler's own
+        # comes from a frame below.
+        closing = isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
+        if (closing and step.is_async) or self.bus.passes(error):
+            raise error
+        if trace is not None and trace.tb_next is not None:
+            error.__traceback__ = trace.tb_next
+        fault = step.subscription.fault(error, self.event)
+        if strict:
+            if fault is error:
+                raise error
+            raise fault from error
+        await self.bus.report(
+            fault,
+            owner=step.subscription.owner,
+            event=self.event,
+            handler=step.subscription.label,
+        )
+        return False
+
+    def _compile(self) -> None:
+        events = self.declared
+        checked = events is not None and (events.returns or events.stops is not None)
+        takes = events is None or events.returns
+        steps = tuple((s.is_async, s.arity, s.limit is not None) for s in self.steps)
+        make = _make(steps, takes, checked)
+        self._run = make(self, self._loop, on_asyncio, resume_limited, _MISSING, *self.steps)
+        if not self._wrapped:
+            self.call = self._run
+            self.bus.aim(self)
+
+    def retire(self, ended: Callable[[Any], None]) -> weakref.ref[Token] | None:
+        """Let no emission begin on this plan any more.
+
+        Args:
+            ended: Called when the last emission that runs on it has ended.
+
+        Returns:
+            A reference that dies then, or `None` if none runs.
+        """
+        if self.token is None:
+            return None
+        reference = weakref.ref(self.token, ended)
+        self.token = None
+        return reference if reference() is not None else None
+
+
+def _wrap(wrappers: list[Any], event: str, subscription: Subscription) -> Callable[..., Any]:
+    call = subscription.handler
+    for wrap in reversed(wrappers):
+        call = wrap(event, subscription, call)
+    return call
+
+
+@functools.lru_cache(maxsize=1024)
+def _make(
+    steps: tuple[tuple[bool, int | None, bool], ...], takes: bool, checked: bool
+) -> Callable[..., Emission]:
+    """Generate the function of a shape; called with the handlers it gives the emission."""
+    most = max((arity or 1 for _, arity, _ in steps), default=1)
+    extra = [f"a{i}" for i in range(1, most)]
+    names = ["value", *extra]
+    lines = [
+        "def make(plan, loop, on_asyncio, resume_limited, MISSING, "
+        + ", ".join(f"s{i}" for i in range(len(steps)))
+        + "):",
+        *(f" h{i} = s{i}.call" for i in range(len(steps))),
+        *(f" check{i} = s{i}.check" for i in range(len(steps))),
+        " failed = plan.failed",
+        f" async def emission(value=None, {''.join(f'{a}=MISSING, ' for a in extra)}*rest):",
+    ]
+    if extra:  # too few arguments for some handler: let the loop say whose fault that is
+        given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
+        lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
+    if any(limit for _, _, limit in steps):
+        lines += [
+            "  if on_asyncio() is None:",
+            f"   return await loop({', '.join(names)}, *rest)",
+        ]
+    lines += [
+        "  token = plan.token",
+        "  if token is None:",
+        f"   return await loop({', '.join(names)}, *rest)",
+        "  try:",
+    ]
+    for i, (is_async_step, arity, limit) in enumerate(steps):
+        given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
+        lines.append("   try:")
+        if limit:
+            lines += [
+                f"    c = h{i}({given})",
+                "    try: y = c.send(None)",
+                "    except StopIteration as end: r = end.value",
+                f"    else: r = await resume_limited(c, y, s{i}.limit)",
+            ]
+        else:
+            lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
+        if not is_async_step or checked:
+            accepted = f"r if type(r) is s{i}.seen else check{i}(r, value)"
+            lines += ["    if r is not None:", f"     {'value = ' if takes else ''}{accepted}"]
+        elif takes:
+            lines.append("    if r is not None: value = r")
+        lines += [
+            "   except BaseException as error:",
+            f"    if await failed(s{i}, error): return error.value",
+        ]
+    lines += ["   return value", "  finally:", "   del token", " return emission"]
+    scope: dict[str, Any] = {}
+    exec(compile("\n".join(lines), "<veko plan>", "exec"), scope)
+    made: Callable[..., Emission] = scope["make"]
+    return made
+
+
+class Plans(dict[str, Plan | None]):
+    """The plans of one registry, made at first use; `None` for an event without handlers.
+
+    Names that no handler subscribes to by name may be without end (`user:1`, `user:2`, …): past
+    `DYNAMIC` of them they are forgotten and made anew.
+    """
+
+    __slots__ = ("bus", "registry")
+
+    def __init__(self, bus: Bus, registry: Registry) -> None:
+        super().__init__()
+        self.bus = bus
+        self.registry = registry
+
+    def __missing__(self, event: str) -> Plan | None:
+        if len(self) >= DYNAMIC:
+            for name in [n for n in self if not self.registry.all(HOOK, n)]:
+                del self[name]
+        plan = Plan(self.bus, event, self.registry)
+        found = self[event] = plan if plan.steps else None
+        self.bus.aim(plan)
+        return found
+
+    def without(self, names: set[str] | None, registry: Registry) -> Plans:
+        """Return the plans of the next registry: these without those of some names or patterns."""
+        plans = Plans(self.bus, registry)
+        if names is not None:
+            patterns = [name for name in names if "*" in name]
+            for event, plan in self.items():
+                if event not in names and not any(matches(p, event) for p in patterns):
+                    plans[event] = plan
+        return plans
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling a handler gives a coroutine."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted
+    )
+
+
+def required_arguments(function: Callable[..., Any]) -> int | None:
+    """Return how many positional parameters have no default; `None` if it takes `*args`.
+
+    Raises:
+        TypeError: A keyword-only parameter has no default, so it can never be called.
+    """
+    inner = function.__func__ if isinstance(function, types.MethodType) else function
+    if isinstance(inner, types.FunctionType) and not hasattr(inner, "__wrapped__"):
+        code = inner.__code__
+        if not code.co_kwonlyargcount:  # the usual case, forty times cheaper than a Signature
+            if code.co_flags & inspect.CO_VARARGS:
+                return None
+            bound = 1 if inner is not function else 0
+            return max(0, code.co_argcount - bound - len(inner.__defaults__ or ()))
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some builtins have none
+        return None
+    count = 0
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return None
+        if parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise TypeError(f"{parameter.name} is keyword-only and has no default")
+        count += 1
+    return count

@@ -1,0 +1,215 @@
+"""What a plugin is: a manifest and up to six functions, whatever form it was written in.
+
+Every form (a subclass of `Plugin` or an instance, a mapping, a module) becomes a `Plugin` with a
+checked `Manifest`, once, before anything of it runs. All faults are reported at once. Reading a
+function's signature costs a few microseconds, a manifest some thirty.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Final, cast
+
+import msgspec
+
+from .errors import ManifestError
+
+__all__ = ["Manifest", "Plugin", "as_plugin", "call_named", "requirement_name"]
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+NAME_LENGTH: Final = 128
+STEPS: Final = ("load", "unload", "activate", "deactivate", "export_state", "import_state")
+_ARGUMENTS: Final = ("app", "config", "context")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A plugin's description of itself.
+
+    Attributes:
+        name: `[a-z0-9][a-z0-9._-]*`, 128 characters at most.
+        version: A version of PEP 440 or SemVer.
+        dependencies: Plugins it needs: `"auth"`, `"db>=2,<3"`.
+        peer_dependencies: Distributions it needs, as PEP 508 requirements.
+        engines: Ranges for `python`, `veko` and `node`.
+        default_config: Merged deep under the configuration that is given.
+        config_schema: A JSON Schema, or a type that the configuration is converted to.
+        hooks: Names of the events that it means to use.
+        permissions: What it may do when it runs in a process of its own.
+        type: What kind of plugin it is; found out if left out.
+        priority: Among those that may load, the higher loads first.
+        reload: `"swap"`, or `"restart"` if two generations cannot live side by side.
+    """
+
+    name: str
+    version: str
+    description: str = ""
+    author: str = ""
+    license: str = ""
+    homepage: str = ""
+    repository: str = ""
+    dependencies: tuple[str, ...] = ()
+    peer_dependencies: tuple[str, ...] = ()
+    engines: dict[str, str] = {}
+    default_config: dict[str, Any] = {}
+    config_schema: Any = None
+    hooks: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    type: str | None = None
+    priority: float = 10
+    reload: str = "swap"
+
+
+_FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
+
+
+class Plugin:
+    """The base of plugins written as classes, and the normal form of all others.
+
+    Subclass it, give it a `name`, a `version` and a `load`; the other attributes are those of
+    `Manifest`. Life-cycle functions may be `def` or `async def` and get the arguments that they
+    name among `app`, `config` and `context`.
+    """
+
+    name: str
+    version: str
+    core: ClassVar[bool] = False
+    manifest: Manifest
+    source: Path | None = None
+    module: Any = None
+    exports: Any = None
+
+    def step(self, name: str) -> Callable[..., object] | None:
+        """Return the life-cycle function of that name, or `None` if there is none."""
+        return getattr(self, name, None)
+
+    def __repr__(self) -> str:
+        known: Manifest | None = getattr(self, "manifest", None)
+        return f"<Plugin {known.name} {known.version}>" if known else super().__repr__()
+
+
+class _Wrapped(Plugin):
+    """A plugin that was written as a mapping or a module."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
+        self._functions = functions
+
+    def step(self, name: str) -> Callable[..., object] | None:
+        return self._functions.get(name)
+
+
+def as_plugin(obj: object, *, source: Path | None = None, module: object = None) -> Plugin:
+    """Turn any form of a plugin into a `Plugin` with a checked manifest.
+
+    Args:
+        obj: A `Plugin` subclass or instance, a mapping, or a module.
+        source: The file or folder it came from, for messages.
+        module: What `get_plugin(...).module` is to be, if not `obj`.
+
+    Returns:
+        The plugin; a `Plugin` instance comes back itself.
+
+    Raises:
+        ManifestError: A required field is missing or a field is ill-typed; all are listed.
+    """
+    if isinstance(obj, type) and issubclass(obj, Plugin):
+        obj = obj()
+    if isinstance(obj, Plugin):
+        plugin, read = obj, lambda key: getattr(obj, key, None)
+        exports: object = {n: getattr(obj, n) for n in dir(obj) if not n.startswith("_")}
+    elif isinstance(obj, Mapping):
+        mapping = cast(Mapping[str, Any], obj)
+        read, exports = mapping.get, mapping
+        plugin = _Wrapped({n: mapping[n] for n in STEPS if mapping.get(n) is not None})
+    elif isinstance(obj, ModuleType):
+        names = vars(obj)
+        read, exports = names.get, {n: v for n, v in names.items() if not n.startswith("_")}
+        plugin = _Wrapped({n: names[n] for n in STEPS if names.get(n) is not None})
+    else:
+        raise ManifestError(
+            f"{obj!r} is not a plugin",
+            path=source,
+            remedy="Give a subclass of veko.Plugin, a mapping or a module.",
+        )
+    plugin.manifest = _manifest(read, plugin, source)
+    plugin.source = source
+    plugin.module = obj if module is None else module
+    plugin.exports = exports if read("exports") is None else read("exports")
+    return plugin
+
+
+def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -> Manifest:
+    faults: list[str] = []
+    found: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        value = read(name)
+        if value is None:
+            if name in ("name", "version"):
+                faults.append(f"{name} is missing")
+            continue
+        try:
+            found[name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            faults.append(f"{name}: {str(error)[:1].lower()}{str(error)[1:]}, got {value!r}")
+    name = found.get("name")
+    if name is not None and (not NAME.fullmatch(name) or len(name) > NAME_LENGTH):
+        shown = name if len(name) <= NAME_LENGTH else name[:40] + "…"
+        faults.append(f"name: {shown!r} does not match {NAME.pattern} ({NAME_LENGTH} at most)")
+        name = None
+    if found.get("version") == "":
+        faults.append("version is empty")
+    if found.get("reload", "swap") not in ("swap", "restart"):
+        faults.append(f"reload: {found['reload']!r} is neither 'swap' nor 'restart'")
+    faults += _function_faults(plugin)
+    if faults:
+        raise ManifestError(
+            f"{name or 'a plugin'} is not sound: {'; '.join(faults)}",
+            plugin=name,
+            path=source,
+            remedy="Every plugin has a name, a version and a load(); mend what is listed.",
+        )
+    return Manifest(**found)
+
+
+def _function_faults(plugin: Plugin) -> Iterator[str]:
+    for name in STEPS:
+        function = plugin.step(name)
+        if function is None:
+            if name == "load":
+                yield "load() is missing"
+        elif not callable(function):
+            yield f"{name} is {function!r}, not a function"
+        elif name in ("load", "unload", "activate", "deactivate"):
+            required = inspect.Parameter.empty
+            for parameter in inspect.signature(function).parameters.values():
+                if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    continue
+                if parameter.name not in _ARGUMENTS and parameter.default is required:
+                    yield f"{name}() names {parameter.name!r}, it may name app, config, context"
+
+
+def call_named(
+    function: Callable[..., object], app: object, config: object, context: object
+) -> object:
+    """Call a life-cycle function with the arguments that it names.
+
+    `*args` gets all three in that order, `**kwargs` all three by name.
+    """
+    given = {"app": app, "config": config, "context": context}
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {p.name: p.kind for p in parameters}
+    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+        return function(*given.values())
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():
+        return function(**given)
+    first = [given.pop(n) for n, k in kinds.items() if k is inspect.Parameter.POSITIONAL_ONLY]
+    return function(*first, **{name: given[name] for name in kinds if name in given})
+
+
+def requirement_name(requirement: str) -> str:
+    """Return the plugin name that a requirement such as `"db>=2,<3"` begins with."""
+    match = NAME.match(requirement.strip().lower())
+    return match.group().rstrip("._-") if match else requirement

@@ -1,0 +1,158 @@
+"""Every error that Veko raises, as one tree under `VekoError`, in families by cause.
+
+A message says what was wrong, where (plugin, event, file) and what to do; the same facts are
+attributes, so that code need not parse text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DependencyError",
+    "HookError",
+    "HookTimeout",
+    "LoadError",
+    "LoadTimeout",
+    "ManifestError",
+    "NotFoundError",
+    "OptionError",
+    "RefusedError",
+    "RouteError",
+    "ServiceError",
+    "StateError",
+    "StorageError",
+    "TimeLimitError",
+    "TransactionError",
+    "TranspileError",
+    "VekoError",
+]
+
+
+class VekoError(Exception):
+    """The root of the tree.
+
+    Args:
+        message: What was wrong.
+        plugin: The name of the plugin concerned.
+        event: The event concerned.
+        path: The file or folder concerned.
+        line: The line in that file, from 1.
+        remedy: What to do about it, a sentence.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        plugin: str | None = None,
+        event: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.plugin = plugin
+        self.event = event
+        self.path = Path(path) if path is not None else None
+        self.line = line
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}" if self.path and self.line else self.path
+        facts = (("plugin", self.plugin), ("event", self.event), ("file", place))
+        where = ", ".join(f"{label} {fact}" for label, fact in facts if fact is not None)
+        text = f"{self.message} ({where})" if where else self.message
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class ManifestError(VekoError):
+    """A plugin's description of itself is wrong; it lists every fault. Mend the plugin."""
+
+
+class ConfigError(VekoError):
+    """A configuration was refused; the one before stays. Mend the value that it names."""
+
+
+class OptionError(VekoError):
+    """An option of the manager is unknown or ill-typed. It names the nearest known one."""
+
+
+class NotFoundError(VekoError):
+    """Nothing of that name is here (plugin, command, file). It names what is near."""
+
+
+class ConflictError(VekoError):
+    """A name or route is taken; the message says by whom. Rename one of the two."""
+
+
+class DependencyError(VekoError):
+    """A plugin needs what is not there, or is needed by what still runs."""
+
+
+class StateError(VekoError):
+    """The life cycle does not allow this move now (see `veko.MOVES`)."""
+
+
+class RefusedError(VekoError):
+    """Somebody's hook refused a step; what it raised is the `__cause__`."""
+
+
+class TransactionError(VekoError):
+    """A staged verb was used in a way that would wait for itself, or its owner is gone."""
+
+
+class LoadError(VekoError):
+    """A life-cycle step of a plugin failed; nothing that it registered is left.
+
+    Attributes:
+        step: The step that failed: `import`, `load`, `activate`, `accept`, ...
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str = "load",
+        plugin: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, path=path, line=line, remedy=remedy)
+        self.step = step
+
+
+class TimeLimitError(VekoError):
+    """Something did not end within its time limit."""
+
+
+class LoadTimeout(LoadError, TimeLimitError):
+    """A life-cycle step did not end within `timeout` seconds."""
+
+
+class HookError(VekoError):
+    """A handler failed in a way that must not pass as it is (`SystemExit`, a bad answer)."""
+
+
+class HookTimeout(HookError, TimeLimitError):
+    """A handler did not end within its time limit and was cancelled."""
+
+
+class ServiceError(VekoError):
+    """A service is not there, or belongs to a plugin that is switched off."""
+
+
+class StorageError(VekoError):
+    """The storage cannot keep or read something."""
+
+
+class RouteError(VekoError):
+    """A route, or what it answered, is not sound."""
+
+
+class TranspileError(VekoError):
+    """A source could not be turned into code."""
