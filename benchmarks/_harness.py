@@ -1,0 +1,148 @@
+"""Timing as ratios: contenders take turns in one process, and each round is compared with itself.
+
+A machine is never quiet: its clock and its neighbours change from second to second. Contenders
+therefore run in short batches, interleaved in an order that changes every round; a ratio is made
+within a round, and the median of these is reported beside the ratio of the two fastest batches.
+If the two differ much, the machine was too busy to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import os
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+CALLS_A_TURN = 10
+"""Calls written out in the body of the timed loop, so that the loop itself costs nothing."""
+
+Batch = Callable[[int], Awaitable[int]]
+"""Makes `n * CALLS_A_TURN` calls and returns how long they took, in ns."""
+
+
+class Timings:
+    """Nanoseconds a call, round by round."""
+
+    def __init__(self, rounds: dict[str, list[float]]) -> None:
+        self._rounds = rounds
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rounds
+
+    def median(self, name: str) -> float:
+        """Return the median time of a call, in ns."""
+        return statistics.median(self._rounds[name])
+
+    def ratio(self, name: str, base: str) -> float:
+        """Return the median over the rounds of `name` by `base`."""
+        pairs = zip(self._rounds[name], self._rounds[base], strict=True)
+        return statistics.median(time / other for time, other in pairs)
+
+    def ratio_of_fastest(self, name: str, base: str) -> float:
+        """Return the fastest batch of `name` by the fastest of `base`."""
+        return min(self._rounds[name]) / min(self._rounds[base])
+
+    def difference(self, name: str, base: str) -> float:
+        """Return the median over the rounds of `name` less `base`, in ns."""
+        pairs = zip(self._rounds[name], self._rounds[base], strict=True)
+        return statistics.median(time - other for time, other in pairs)
+
+
+def batch(statement: str, **names: Any) -> Batch:
+    """Make a batch of a statement (`await call(1)`) with a code object of its own.
+
+    Sharing one would let the interpreter specialise it for the first contender and not for the
+    others.
+    """
+    body = "\n".join(["        " + statement] * CALLS_A_TURN)
+    source = (
+        f"def make({', '.join(names)}):\n"
+        "  async def batch(n):\n"
+        "    start = clock()\n"
+        f"    for _ in repeat(None, n):\n{body}\n"
+        "    return clock() - start\n"
+        "  return batch\n"
+    )
+    scope: dict[str, Any] = {"clock": time.perf_counter_ns, "repeat": itertools.repeat}
+    exec(compile(source, f"<{statement}>", "exec"), scope)
+    made: Batch = scope["make"](**names)
+    return made
+
+
+async def compare(
+    contenders: dict[str, Batch], *, seconds: float, batch_ns: int = 400_000, least: int = 15
+) -> Timings:
+    """Run contenders by turns for so many seconds.
+
+    Args:
+        contenders: Their batches by name.
+        seconds: How long in all, warming up not counted.
+        batch_ns: How long one batch should take.
+        least: The least number of rounds, whatever they take.
+    """
+    turns = {name: await _calibrate(run, batch_ns) for name, run in contenders.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    shuffle = random.Random(0).shuffle
+    end = time.perf_counter() + seconds
+    done = 0
+    with quiet():
+        while done < least or time.perf_counter() < end:
+            shuffle(order)
+            for name in order:
+                took = await contenders[name](turns[name])
+                rounds[name].append(took / (turns[name] * CALLS_A_TURN))
+            done += 1
+            if done % 50 == 0:
+                gc.collect()
+    return Timings(rounds)
+
+
+async def _calibrate(run: Batch, batch_ns: int) -> int:
+    turns = 1
+    while (took := await run(turns)) < batch_ns / 4 and turns < 1_000_000:
+        turns *= 2
+    return max(1, round(turns * batch_ns / max(took, 1)))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the garbage collector out of the timing."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def pin() -> str:
+    """Pin this process to its last core if the system can; return what was done."""
+    try:
+        core = max(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {core})
+    except (AttributeError, OSError):
+        return "not pinned to a core"
+    return f"pinned to core {core}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others align right."""
+    cells = [head, *rows]
+    wide = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    rule = ["-" * wide[0], *("-" * (width - 1) + ":" for width in wide[1:])]
+    lines = [
+        [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(pairs)
+        ]
+        for pairs in (list(zip(row, wide, strict=True)) for row in [head, rule, *rows])
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
