@@ -1,0 +1,6 @@
+"""Durable key-value storage for plugins, on SQLite. See `engine` for what it costs and promises."""
+
+from .engine import Durability, Engine
+from .namespace import Namespace
+
+__all__ = ["Durability", "Engine", "Namespace"]

@@ -1,0 +1,336 @@
+"""The storage engine: one SQLite file, memory for reading, one transaction a loop turn for writing.
+
+Reads come from memory, where a namespace is loaded at its first use. Writes change memory at once;
+all those of one turn of the event loop go to disk as one transaction when the turn is over, and the
+handle that each gave is done when it has committed. The log (WAL) is copied into the database by a
+thread, so that no write waits for the disk.
+
+Cost: a write of small data 1 us, plus 20 us a turn that writes, plus 3 to 8 us an entry in SQLite;
+a read 0.1 us for a scalar, 0.5 us for a small mapping, which is decoded anew each time so that
+nobody's change of it leaks into the storage. All data of the namespaces in use is in memory. A
+namespace's first use blocks the loop for about 1 us an entry.
+
+Promise: what was awaited survives `kill -9` of the process at any moment, and `update` is there
+whole or not at all. A power cut may take the last seconds with it, never the file's soundness; with
+`durability="power"` it takes nothing that was awaited (each commit then waits for the disk, in a
+thread, one for all that was written meanwhile). If a write fails (disk full, file locked for
+`busy_timeout`), its handle raises and memory goes back to what is on disk. One engine a file: a
+second one is refused. What another program changes in the file meanwhile is not noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from veko.errors import StorageError
+
+from ._checkpoints import Checkpoints
+from ._database import MEMORY, Database, is_busy
+from ._write import Write
+from .namespace import Namespace, Surround, overlay
+
+__all__ = ["Durability", "Engine"]
+
+Durability = Literal["process", "power"]
+_Answer = TypeVar("_Answer")
+
+
+class Engine:
+    """A storage file, open between `async with` and its end, on one asyncio event loop.
+
+    Args:
+        path: The file, or `":memory:"`; made, with its folders, if it is not there.
+        durability: What awaiting a write means: it survives the death of the `"process"`, or a
+            cut of the `"power"` too.
+        busy_timeout: How many seconds a write is tried again while another program (the SQLite
+            shell, a backup) holds the file.
+        close_timeout: How many seconds `close()` waits for what is still unwritten.
+        tell: Called with the error of a failed write that nobody awaited. Logged by default.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        durability: Durability = "process",
+        busy_timeout: float = 5.0,
+        close_timeout: float = 10.0,
+        tell: Callable[[StorageError], object] | None = None,
+    ) -> None:
+        self.path = None if str(path) == MEMORY else Path(path).absolute()
+        self.durability: Durability = durability if self.path else "process"
+        self.surround: Surround | None = None
+        self._busy_timeout = busy_timeout
+        self._close_timeout = close_timeout
+        self._tell = tell or _log
+        self._namespaces: dict[str, Namespace] = {}
+        self._database: Database | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._pending: dict[str, Write] = {}
+        self._batches: deque[list[Write]] = deque()
+        self._idle = True
+        self._drained: asyncio.Event = asyncio.Event()
+        self._last_told: str | None = None
+        self._thread_id = 0
+        self._accepting = False
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.path or MEMORY} ({'open' if self._database else 'closed'})>"
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the file, in a thread.
+
+        Raises:
+            StorageError: It is damaged, not a storage, in use, or not writable; or this engine was
+                opened before.
+        """
+        if self._thread_id:
+            raise StorageError("this engine was opened before", remedy="Make a new Engine")
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="veko-storage")
+        opening = self._thread.submit(Database, self.path, full=self.durability == "power")
+        try:
+            self._database = await asyncio.shield(asyncio.wrap_future(opening))
+        finally:
+            if self._database is None:
+                self._thread.submit(_abandon, opening)
+                self._thread.shutdown(wait=False)
+        self._checkpoints = Checkpoints(self._database.checkpoint, self._thread, self._step)
+        self._accepting = True
+
+    def namespace(self, name: str) -> Namespace:
+        """The entries of one plugin; the same object for the same name."""
+        found = self._namespaces.get(name)
+        if found is None:
+            found = self._namespaces[name] = Namespace(name, self)
+        return found
+
+    def namespaces(self) -> list[str]:
+        """The names that have entries on disk, sorted."""
+        return self._guarded(lambda database: database.namespaces())
+
+    # For the namespaces of this package.
+
+    def read(self, namespace: str) -> dict[str, object]:
+        """What a namespace holds, encoded: from disk, and what is on its way there."""
+        data = self._guarded(lambda database: database.read(namespace))
+        for write in self._unwritten():
+            if write.namespace == namespace:
+                overlay(data, write)
+        return data
+
+    def write(
+        self, namespace: str, entries: Mapping[str, bytes | None], *, cleared: bool = False
+    ) -> Write:
+        """Add to the transaction of this turn; `check()` comes first."""
+        write = self._pending.get(namespace)
+        if write is None:
+            write = self._pending[namespace] = Write(namespace, self._loop)
+            if self._idle:
+                self._idle = False
+                self._loop.call_soon(self._step)
+        if cleared:
+            write.cleared = True
+            write.entries.clear()
+        write.entries.update(entries)
+        return write
+
+    def check(self) -> None:
+        """Raise if nothing can be written: it is closed, or this is not the loop's thread."""
+        if self._accepting and threading.get_ident() == self._thread_id:
+            return
+        if not self._accepting:
+            raise self._closed()
+        raise StorageError(
+            "the storage was written from a thread that is not the event loop's",
+            path=self.path,
+            remedy="Call it through anyio.from_thread.run_sync(storage.set, key, value)",
+        )
+
+    # The way to disk. `_idle` is False from the first write until nothing is left to be written.
+
+    def _step(self) -> None:
+        if not self._batches:
+            if not self._pending:
+                self._rest()
+                return
+            self._batches.append(list(self._pending.values()))
+            self._pending = {}
+        if not self._checkpoints.must_rest():
+            self._attempt(self._loop.time() + self._busy_timeout, 0.001)
+
+    def _attempt(self, deadline: float, delay: float) -> None:
+        database = self._database
+        if database is None or not self._batches:
+            return  # closed, which gave up
+        if self.durability == "power":
+            work = self._loop.run_in_executor(self._thread, database.apply, self._batches[0])
+            work.add_done_callback(lambda done: self._returned(done, deadline, delay))
+            return
+        try:
+            pages = database.apply(self._batches[0])
+        except Exception as error:
+            self._landed(error, 0, deadline, delay)
+        except BaseException:  # Ctrl-C: it was rolled back, and is tried again
+            self._loop.call_soon(self._step)
+            raise
+        else:
+            self._landed(None, pages, deadline, delay)
+
+    def _returned(self, done: asyncio.Future[int], deadline: float, delay: float) -> None:
+        if not done.cancelled():
+            error = done.exception()
+            self._landed(error, 0 if error else done.result(), deadline, delay)
+
+    def _landed(
+        self, error: BaseException | None, pages: int, deadline: float, delay: float
+    ) -> None:
+        if not self._batches:
+            return  # given up by close()
+        if isinstance(error, sqlite3.Error) and is_busy(error) and self._loop.time() < deadline:
+            self._loop.call_later(delay, self._attempt, deadline, min(delay * 2, 0.05))
+            return
+        batch = self._batches.popleft()
+        if error is None:
+            self._last_told = None
+            for write in batch:
+                write.settle()
+            self._checkpoints.wrote(pages)
+        elif len(batch) > 1:
+            # One namespace's fault is not the others': each by itself.
+            self._batches.extendleft([write] for write in reversed(batch))
+        else:
+            self._fail(batch[0], self._explain(error))
+        if self._batches or self._pending:
+            self._loop.call_soon(self._step)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._idle = True
+        self._drained.set()
+
+    def _fail(self, write: Write, error: StorageError) -> None:
+        error.plugin = write.namespace
+        found = self._namespaces.get(write.namespace)
+        if found is not None:
+            found.forget()
+        write.settle(error, self._lost)
+
+    def _lost(self, error: StorageError) -> None:
+        # A full disk fails every write: say it once until one succeeds again.
+        text = str(error)
+        if text != self._last_told:
+            self._last_told = text
+            self._tell(error)
+
+    def _unwritten(self) -> list[Write]:
+        return [*(write for batch in self._batches for write in batch), *self._pending.values()]
+
+    def _explain(self, error: BaseException) -> StorageError:
+        what = str(error) if isinstance(error, sqlite3.Error) else repr(error)
+        told = self._database.error(what) if self._database else StorageError(what, path=self.path)
+        told.__cause__ = error
+        return told
+
+    def _guarded(self, read: Callable[[Database], _Answer]) -> _Answer:
+        if self._database is None:
+            raise self._closed()
+        try:
+            return read(self._database)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _closed(self) -> StorageError:
+        return StorageError(
+            "the storage is closed",
+            path=self.path,
+            remedy="Use it while the manager runs, in load() at the earliest, in unload() at last",
+        )
+
+    async def close(self) -> None:
+        """Write what is unwritten, and close; it takes `close_timeout` at most. Twice is fine."""
+        if not self._thread_id:
+            return
+        if self._closing is None:
+            self._accepting = False
+            self._closing = self._loop.create_task(self._close(), name="veko storage close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        database = self._database
+        if database is None:
+            return
+        finished = False
+        try:
+            async with asyncio.timeout(self._close_timeout):
+                while not self._idle:
+                    self._drained.clear()
+                    await self._drained.wait()
+                finished = True
+                await self._loop.run_in_executor(self._thread, _finish, database)
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:  # the loop itself is ending: there is no later
+            if self.durability == "process":
+                self._write_now(database)
+            raise
+        finally:
+            self._database = None
+            for write in self._unwritten():
+                lost = f"it was not written within {self._close_timeout:g} s of closing"
+                write.settle(StorageError(lost, plugin=write.namespace, path=self.path), self._lost)
+            self._batches.clear()
+            self._pending.clear()
+            self._idle = True
+            for namespace in self._namespaces.values():
+                namespace.forget()
+            if not finished:
+                # Behind whatever the thread is stuck in, so that no connection is pulled from it.
+                self._thread.submit(database.close)
+            self._thread.shutdown(wait=False)
+
+    def _write_now(self, database: Database) -> None:
+        unwritten = self._unwritten()
+        try:
+            database.apply(unwritten)
+        except sqlite3.Error:
+            return  # what is left then is told of, write by write
+        self._batches.clear()
+        self._pending.clear()
+        for write in unwritten:
+            write.settle()
+
+
+def _finish(database: Database) -> None:
+    try:
+        database.checkpoint("TRUNCATE")
+    except sqlite3.Error:
+        pass  # the log stays beside the file and is read at the next start
+    finally:
+        database.close()
+
+
+def _abandon(opening: Future[Database]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
+def _log(error: StorageError) -> None:
+    logging.getLogger("veko.storage").error("a write was lost: %s", error)

@@ -1,0 +1,173 @@
+"""A plugin's own part of the storage: a durable mapping from names to plain data.
+
+Reading is a plain call and answers from memory; what it gives is the reader's own. Writing changes
+memory at once and gives a handle: await it to know that it is durable, or leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Literal, Protocol, TypeAlias
+
+from veko.errors import StorageError
+
+from ._codec import Packed, check_key, pack, unpack
+from ._database import Changes
+
+__all__ = ["Namespace", "Operation", "Surround"]
+
+Operation: TypeAlias = Literal["set", "update", "delete", "clear"]
+Entries: TypeAlias = dict[str, bytes | None]
+# Asked before each write; it takes the write over by giving a handle for it.
+Surround: TypeAlias = Callable[["Namespace", Operation, Entries], Awaitable[None] | None]
+
+
+class _Engine(Protocol):
+    surround: Surround | None
+
+    def read(self, namespace: str) -> dict[str, object]: ...
+    def check(self) -> None: ...
+    def write(
+        self, namespace: str, entries: Mapping[str, bytes | None], *, cleared: bool = False
+    ) -> Awaitable[None]: ...
+
+
+class Namespace:
+    """The entries of one plugin.
+
+    Keys are strings of 1 to 512 characters. Values are plain data: `str`, `int`, `float`, `bool`,
+    `None`, `bytes`, `list`, `tuple`, `set`, `dict`, `datetime` and its kin, `Decimal`, `UUID`, and
+    these in one another; what else there is belongs to `context.provide`.
+
+    Every method raises `StorageError` if the key or the value cannot be stored, or if the storage
+    is closed; the handle of a write raises it if the disk refused. A write that failed is taken
+    back from memory too.
+    """
+
+    __slots__ = ("_data", "_engine", "name", "queued")
+
+    def __init__(self, name: str, engine: _Engine) -> None:
+        self.name = name
+        # Writes that are not handed to the engine yet, in order: they show on top of it.
+        self.queued: list[Changes] = []
+        self._engine = engine
+        self._data: dict[str, object] | None = None
+
+    def __repr__(self) -> str:
+        size = "not read yet" if self._data is None else f"{len(self._data)} entries"
+        return f"<Namespace {self.name!r}: {size}>"
+
+    def get(self, key: str, default: object = None) -> object:
+        """The value of an entry, or `default`. Changing it does not change what is stored."""
+        data = self._data
+        if data is None:
+            data = self._load()
+        try:
+            stored = data[key]
+        except KeyError:
+            check_key(key)
+            return default
+        except TypeError:
+            check_key(key)
+            raise
+        if type(stored) is not Packed:
+            return stored
+        value = unpack(stored)
+        if type(value) in (str, int, float, bool):
+            data[key] = value  # read from disk, and nothing that anybody could change
+        return value
+
+    def set(self, key: str, value: object) -> Awaitable[None]:
+        """Store a value.
+
+        Returns:
+            A handle: awaited, it returns when the value is durable.
+        """
+        check_key(key)
+        kept, packed = pack(key, value)
+        return self._write("set", {key: packed}, {key: kept})
+
+    def update(self, mapping: Mapping[str, object]) -> Awaitable[None]:
+        """Store several values in one transaction: all of them, or none."""
+        if not isinstance(mapping, Mapping):
+            raise StorageError(
+                f"update takes a mapping, not {type(mapping).__name__}",
+                plugin=self.name,
+                remedy="Pass a dict",
+            )
+        entries: Entries = {}
+        kept: dict[str, object] = {}
+        for key, value in mapping.items():
+            check_key(key)
+            kept[key], entries[key] = pack(key, value)
+        return self._write("update", entries, kept)
+
+    def delete(self, key: str) -> Awaitable[None]:
+        """Delete an entry; one that is not there is no error."""
+        check_key(key)
+        return self._write("delete", {key: None}, {})
+
+    def clear(self) -> Awaitable[None]:
+        """Delete all entries."""
+        return self._write("clear", {}, {})
+
+    def keys(self) -> list[str]:
+        """The keys, in no promised order; a copy, so entries may be changed meanwhile."""
+        return list(self._data if self._data is not None else self._load())
+
+    def items(self) -> list[tuple[str, object]]:
+        """The entries, in no promised order; a copy."""
+        data = self._data if self._data is not None else self._load()
+        return [(key, unpack(stored)) for key, stored in data.items()]
+
+    def __contains__(self, key: object) -> bool:
+        return key in (self._data if self._data is not None else self._load())
+
+    def __len__(self) -> int:
+        return len(self._data if self._data is not None else self._load())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def forget(self) -> None:
+        """Drop what is in memory; the next use reads it from disk again."""
+        self._data = None
+
+    def _load(self) -> dict[str, object]:
+        data = self._engine.read(self.name)
+        for changes in self.queued:
+            overlay(data, changes)
+        self._data = data
+        return data
+
+    def _write(
+        self, operation: Operation, entries: Entries, kept: dict[str, object]
+    ) -> Awaitable[None]:
+        engine = self._engine
+        engine.check()
+        handle: Awaitable[None] | None = None
+        if engine.surround is not None:
+            handle = engine.surround(self, operation, entries)
+        if handle is None:
+            handle = engine.write(self.name, entries, cleared=operation == "clear")
+        data = self._data
+        if data is not None:
+            if operation == "delete":
+                for key in entries:
+                    data.pop(key, None)
+            elif operation == "clear":
+                data.clear()
+            else:
+                data.update(kept)
+        return handle
+
+
+def overlay(data: dict[str, object], changes: Changes) -> None:
+    """Let changes that are on their way show in what was read from disk."""
+    if changes.cleared:
+        data.clear()
+    for key, value in changes.entries.items():
+        if value is None:
+            data.pop(key, None)
+        else:
+            data[key] = Packed(value)
