@@ -1,0 +1,1 @@
+"""The commands of `veko`, one file each, over what they share: the application and its running."""

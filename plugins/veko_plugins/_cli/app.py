@@ -1,0 +1,152 @@
+"""The `veko` group: its commands, its version, and how to complete it."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import rich_click as click
+
+from veko_plugins.logs import LEVELS
+
+from . import invoke, serving, showing
+
+__all__ = ["veko"]
+
+_EPILOG = """
+Completion in a shell: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
+~/.zshrc; for fish: _VEKO_COMPLETE=fish_source veko | source.
+"""
+
+
+def _version() -> str:
+    try:
+        return version("veko")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
+    context.meta["veko.debug"] = debug or context.meta.get("veko.debug", False)
+    return debug
+
+
+_directory = click.argument(
+    "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
+_debug = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember,
+    help="Show tracebacks.",
+)
+
+
+def _debugging() -> bool:
+    return bool(click.get_current_context().meta.get("veko.debug", False))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(_version(), prog_name="veko", message="%(prog)s %(version)s")
+@_debug
+def veko() -> None:
+    """Serve applications made of plugins, and look into them.
+
+    An application is a folder DIR that holds `plugins/` and perhaps `veko.toml`.
+    """
+
+
+@veko.command()
+@_directory
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0 takes a free one.",
+)
+@click.option("--adapter", metavar="NAME", help="The HTTP adapter (litestar).")
+@click.option("--dev", is_flag=True, help="Development mode: errors say more to the client.")
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(list(LEVELS)),
+    help="The least that is logged.",
+)  # fmt: skip
+@click.option(
+    "--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Log to this file too."
+)
+@click.option(
+    "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
+    help="One line of text or one JSON object a record.",
+)  # fmt: skip
+@_debug
+def serve(
+    directory: Path | None,
+    host: str,
+    port: int,
+    adapter: str | None,
+    dev: bool,
+    log_level: str,
+    log_file: Path | None,
+    log_format: str,
+) -> None:
+    """Serve the application in DIR (here, if left out) over HTTP.
+
+    Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload.
+    """
+    settings = serving.Settings(
+        directory, host, port, adapter, dev, log_level, log_file, log_format, _debugging()
+    )
+    raise SystemExit(serving.serve(settings))
+
+
+@veko.command("list")
+@_directory
+@click.option("--core", is_flag=True, help="The core plugins too.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_debug
+def list_(directory: Path | None, core: bool, as_json: bool) -> None:
+    """List the plugins of the application in DIR, and why some are not up.
+
+    The application is loaded, not served.
+    """
+    raise SystemExit(showing.plugins(directory, core=core, as_json=as_json, debug=_debugging()))
+
+
+@veko.command()
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_debug
+def events(directory: Path | None, as_json: bool) -> None:
+    """List the events that may be hooked: when they fire and what they carry.
+
+    Those of Veko and those that the plugins of the application in DIR declare.
+    """
+    raise SystemExit(showing.events(directory, as_json=as_json, debug=_debugging()))
+
+
+@veko.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="[--dir DIR]",
+)
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.argument("name", metavar="NAME", required=False)
+@click.argument("words", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    context: click.Context, directory: Path | None, name: str | None, words: tuple[str, ...]
+) -> None:
+    """Run a command of a plugin; without NAME, list the commands.
+
+    `veko run NAME --help` shows what a command takes. What the command returns is printed: text
+    as it is, anything else as JSON. After `--` every word is the command's, `--dir` too. The exit
+    code is 0 if it succeeded, 1 if it failed, 2 if it was called wrongly.
+    """
+    if name in ("-h", "--help"):
+        click.echo(context.get_help())
+        return
+    raise SystemExit(invoke.run(directory, name, list(words), debug=_debugging()))

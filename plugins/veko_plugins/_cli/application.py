@@ -1,0 +1,58 @@
+"""Which application a command is about, and how a command runs it.
+
+`DIR` holds `plugins/` (and perhaps `veko.toml`), or is itself a folder of plugins. That second
+reading needs DIR to be given: nobody's working directory is imported file by file by accident.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from veko import OptionError
+from veko_plugins.logs import Logging
+
+__all__ = ["options_of"]
+
+
+def options_of(directory: Path | None, logs: Logging) -> dict[str, object]:
+    """Return the manager's options for the application in a directory.
+
+    Args:
+        directory: The directory, or `None` for the working directory.
+        logs: The log handlers of the command; they take the place of the core plugin `logging`.
+
+    Raises:
+        OptionError: There is no such directory, or no application in it.
+    """
+    root = (directory or Path()).resolve()
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise OptionError(
+            f"{directory} {what}", remedy="Give the folder of an application: veko serve DIR."
+        )
+    options: dict[str, object] = {"root": root, "core": {"logging": logs}}
+    if (root / "plugins").is_dir() or _says_where(root) or "VEKO_PLUGINS_DIR" in os.environ:
+        return options
+    if directory is None:
+        raise OptionError(
+            "there is no application in this folder (no plugins/)",
+            remedy="Go to one, or name its folder: veko serve DIR.",
+        )
+    return options | {"plugins_dir": root}
+
+
+def _says_where(root: Path) -> bool:
+    """Tell whether a settings file names the folder of plugins."""
+    for name, path in (("veko.toml", ()), ("pyproject.toml", ("tool", "veko"))):
+        try:
+            table: object = tomllib.loads((root / name).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue  # what is wrong with it is the manager's to say
+        for key in path:
+            table = table.get(key) if isinstance(table, Mapping) else None
+        if isinstance(table, Mapping) and "plugins_dir" in table:
+            return True
+    return False

@@ -1,0 +1,75 @@
+"""`veko run`: a plugin's command, from the shell."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import rich_click as click
+
+from veko import NotFoundError, VekoError
+from veko_plugins.commands import Commands, UsageError
+from veko_plugins.logs import Logging
+from veko_plugins.manager import PluginManager
+
+from .application import options_of
+from .running import Quit, complain
+from .running import run as run_work
+
+__all__ = ["run"]
+
+
+def run(directory: Path | None, name: str | None, words: list[str], *, debug: bool) -> int:
+    """Run a command with the words of its command line; returns the exit code."""
+    logs = Logging()
+    try:
+        options = options_of(directory, logs)
+    except VekoError as error:
+        complain(error, debug=debug)
+        return 2
+
+    async def work() -> int:
+        async with PluginManager(**options) as manager:
+            commands = manager.use("commands")
+            assert isinstance(commands, Commands)
+            for plugin, error in manager.report.failed.items():
+                click.echo(f"veko: {plugin} did not load: {error}", err=True)
+            if name is None:
+                _show(commands)
+                return 0
+            try:
+                call = commands.parse(name, words)
+            except (NotFoundError, UsageError) as error:
+                complain(error, debug=debug)
+                raise Quit(2) from error
+            _print(await call())
+        return 0
+
+    logs.configure("debug" if debug else "warning")
+    try:
+        return run_work(work, debug=debug)
+    finally:
+        logs.reset()
+
+
+def _show(commands: Commands) -> None:
+    found = commands.list()
+    width = max((len(command.name) for command in found), default=0)
+    for command in found:
+        click.echo(f"{command.name.ljust(width)}  {command.description}".rstrip())
+    if not found:
+        click.echo("no plugin has a command", err=True)
+
+
+def _print(result: object) -> None:
+    if result is None:
+        return
+    if isinstance(result, str):
+        click.echo(result)
+    elif isinstance(result, bytes):
+        sys.stdout.buffer.write(result)
+        sys.stdout.buffer.flush()
+    else:
+        encoded = msgspec.json.encode(result, enc_hook=str)
+        click.echo(msgspec.json.format(encoded, indent=2).decode())

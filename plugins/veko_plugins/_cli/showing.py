@@ -1,0 +1,166 @@
+"""`veko list` and `veko events`: the application, loaded and described.
+
+What plugins print while they load goes to standard error, so that `--json` is JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import rich_click as click
+
+from veko import Event, VekoError
+from veko_plugins.logs import Logging
+from veko_plugins.manager import PluginManager
+
+from .application import options_of
+from .running import complain, run
+
+__all__ = ["Row", "events", "plugins"]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A plugin as `veko list` shows it; `error` says why it is not up."""
+
+    name: str
+    version: str | None
+    state: str
+    type: str | None
+    description: str
+    error: str | None = None
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    """An event as `veko events` shows it."""
+
+    name: str
+    payload: str
+    returns: bool
+    stops: str | None
+    doc: str
+
+
+def plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -> int:
+    """List the plugins of an application; returns the exit code."""
+
+    async def show(manager: PluginManager) -> None:
+        rows = _rows(manager, core)
+        if as_json:
+            _print_json(rows)
+            return
+        if not rows:
+            click.echo("no plugins")
+            return
+        cells = [("NAME", "VERSION", "STATE", "TYPE", "DESCRIPTION")]
+        cells += [
+            (row.name, row.version or "-", row.state, row.type or "-", row.error or row.description)
+            for row in rows
+        ]
+        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        for line in cells:
+            padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+            click.echo("  ".join([*padded, line[4]]).rstrip())
+
+    return _with_application(directory, show, debug=debug)
+
+
+def _rows(manager: PluginManager, core: bool) -> list[Row]:
+    report = manager.report
+    rows = {
+        info.name: Row(
+            info.name,
+            info.version,
+            str(info.state.value),
+            info.type,
+            info.description,
+            str(report.failed[info.name]) if info.name in report.failed else None,
+        )
+        for info in manager.list_plugins(core=core)
+    }
+    for name, error in report.failed.items():
+        rows.setdefault(name, Row(name, None, "failed", None, "", str(error)))
+    for name, why in report.skipped.items():
+        rows.setdefault(name, Row(name, None, "skipped", None, "", why))
+    return list(rows.values())
+
+
+def events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
+    """List the declared events; returns the exit code."""
+
+    async def show(manager: PluginManager) -> None:
+        found = [_event(event) for event in manager.events()]
+        if as_json:
+            _print_json(found)
+            return
+        width = max((len(event.name) for event in found), default=0)
+        for event in found:
+            returned = ", may be returned" if event.returns else ""
+            stops = f", {event.stops} ends it" if event.stops else ""
+            click.echo(f"{event.name.ljust(width)}  {event.payload}{returned}{stops}")
+            if event.doc:
+                click.echo(f"{'':{width}}  {' '.join(event.doc.split())}")
+
+    return _with_application(directory, show, debug=debug, needed=False)
+
+
+def _event(event: Event) -> EventRow:
+    stops = None if event.stops is None else _type(event.stops)
+    return EventRow(event.name, _type(event.payload), event.returns, stops, event.doc)
+
+
+def _type(annotation: object) -> str:
+    if annotation is object:
+        return "anything"
+    if annotation is None or annotation is type(None):
+        return "nothing"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _with_application(
+    directory: Path | None,
+    show: Callable[[PluginManager], Awaitable[None]],
+    *,
+    debug: bool,
+    needed: bool = True,
+) -> int:
+    """Load an application, show something of it, and unload it again.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        show: Prints what was asked for.
+        debug: Whether errors come with their traceback.
+        needed: Whether it is an error that the working directory holds no application.
+    """
+    logs = Logging()
+    try:
+        options = options_of(directory, logs)
+    except VekoError as error:
+        if needed or directory is not None:
+            complain(error, debug=debug)
+            return 2
+        options = {"root": Path().resolve(), "auto_load": False, "core": {"logging": logs}}
+
+    async def work() -> int:
+        with contextlib.redirect_stdout(sys.stderr):
+            manager = PluginManager(**options)
+            await manager.start()
+        try:
+            await show(manager)
+        finally:
+            with contextlib.redirect_stdout(sys.stderr):
+                await manager.stop()
+        return 0
+
+    logs.configure("debug" if debug else "error")
+    try:
+        return run(work, debug=debug)
+    finally:
+        logs.reset()

@@ -1,0 +1,221 @@
+"""A command line, parsed by click into the Python arguments that it stands for.
+
+The idea: click parses and explains; the function never hears of it. Defaults stay the function's
+own objects (click sees none of them, so none makes a round trip through text), and what click
+read arrives as the type that the annotation names.
+
+Cost: click is imported when the first command line is parsed, not before; nothing is kept.
+Promise: nothing is printed and nothing exits. A bad line raises, `--help` returns its text.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin
+
+import msgspec
+
+from veko import VekoError
+
+from ._arguments import COLLECTIONS, EMPTY, Argument, Usage, UsageError, label
+
+if TYPE_CHECKING:
+    import click
+
+
+class Arguments(msgspec.Struct, frozen=True):
+    """What a command line stands for: the arguments of a call."""
+
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+
+
+def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arguments | str:
+    """Parse a command line.
+
+    Args:
+        name: The name of the command, for messages.
+        usage: What its function takes.
+        description: What was said of it when it was registered.
+        line: The words after the name.
+
+    Returns:
+        The arguments for the function, or the text of the help if that was asked for.
+
+    Raises:
+        UsageError: The command does not take this line.
+        VekoError: click is not installed.
+    """
+    try:
+        import click
+    except ImportError as error:
+        raise VekoError(
+            "a command line needs click, which is not installed",
+            remedy="Install it: pip install 'veko[cli]'.",
+        ) from error
+    keys = {argument.name: f"p{index}" for index, argument in enumerate(usage.arguments)}
+    shown = [argument for argument in usage.arguments if argument.form != "hidden"]
+    parameters = [_parameter(keys[argument.name], argument) for argument in shown]
+    if "help" not in {argument.name for argument in shown if argument.form == "option"}:
+        parameters.append(_help_option())
+    command = click.Command(
+        name,
+        params=parameters,
+        help="\n\n".join(dict.fromkeys(filter(None, (description, usage.help)))),
+        add_help_option=False,
+    )
+    try:
+        with command.make_context(name, list(line)) as context:
+            values = dict(context.params)
+    except _HelpAsked as asked:
+        return asked.text
+    except click.UsageError as error:
+        message, _, hint = error.format_message().strip().rstrip(".").partition(". Did you mean ")
+        message += f" (did you mean {hint})" if hint else ""
+        form = " ".join(
+            command.get_usage(error.ctx or click.Context(command, info_name=name)).split()
+        )
+        raise UsageError(
+            f"command {name!r}: {message[:1].lower()}{message[1:]}", remedy=f"{form}."
+        ) from error
+    return _bind(usage, {argument: values.get(key) for argument, key in keys.items()})
+
+
+class _HelpAsked(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def _help_option() -> click.Option:
+    import click
+
+    def callback(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked and not context.resilient_parsing:
+            raise _HelpAsked(context.get_help())
+
+    return click.Option(
+        ["--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        help="Show this and do nothing.",
+        callback=callback,
+    )
+
+
+def _bind(usage: Usage, values: dict[str, object]) -> Arguments:
+    args: list[object] = []
+    kwargs: dict[str, object] = {}
+    for argument in usage.arguments:
+        value = _settle(argument, values[argument.name])
+        if argument.kind is inspect.Parameter.KEYWORD_ONLY:
+            kwargs[argument.name] = value
+        elif argument.kind is inspect.Parameter.VAR_POSITIONAL:
+            args.extend(cast("Collection[object]", value))
+        else:
+            args.append(value)
+    return Arguments(tuple(args), kwargs)
+
+
+def _settle(argument: Argument, value: object) -> object:
+    """The value for the function: its default where nothing was given, else what it asked for."""
+    if argument.many:
+        values = cast("tuple[object, ...]", value or ())
+        if not values and argument.default is not EMPTY:
+            return argument.default
+        return COLLECTIONS[argument.many](_member(argument.type, one) for one in values)
+    if value is None:
+        return None if argument.default is EMPTY else argument.default
+    return _member(argument.type, value)
+
+
+def _parameter(key: str, argument: Argument) -> click.Parameter:
+    import click
+
+    converter = _converter(argument.type)
+    dashed = argument.name.replace("_", "-")
+    if argument.form == "argument":
+        return click.Argument(
+            [key],
+            type=converter,
+            required=argument.required,
+            nargs=-1 if argument.many else 1,
+            metavar=_metavar(dashed.upper(), argument),
+        )
+    default = argument.default
+    shown = default not in (EMPTY, None, False, "") and not (argument.many and not default)
+    text = f"{argument.help}  [default: {_shown(default)}]".strip() if shown else argument.help
+    if argument.type is bool and not argument.many:
+        return click.Option(
+            [key, f"--{dashed}/--no-{dashed}"], default=None, required=argument.required, help=text
+        )
+    return click.Option(
+        [key, f"--{dashed}"],
+        type=converter,
+        default=None,
+        required=argument.required,
+        multiple=bool(argument.many),
+        help=text,
+    )
+
+
+def _metavar(name: str, argument: Argument) -> str:
+    if not argument.many:
+        return name
+    return f"{name}..." if argument.required else f"[{name}]..."
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, enum.Enum):
+        return _text(default)
+    if isinstance(default, list | tuple | set | frozenset):
+        return ", ".join(_shown(one) for one in default)
+    return str(default)
+
+
+def _converter(annotation: object) -> click.ParamType[Any]:
+    import click
+
+    base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    choices = _choices(base)
+    if choices:
+        return click.Choice(list(choices))
+    if base is Path:
+        return click.Path(path_type=Path)
+    if base is annotation and base in (str, int, float, bool):
+        return click.types.convert_type(base)
+
+    class Parsed(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+        name = label(base)
+
+        def convert(
+            self, value: object, param: click.Parameter | None, ctx: click.Context | None
+        ) -> object:
+            try:
+                return msgspec.convert(value, cast("type[object]", annotation), strict=False)
+            except msgspec.ValidationError as error:
+                self.fail(f"{value!r}: {error}", param, ctx)
+
+    return Parsed()
+
+
+def _choices(annotation: object) -> dict[str, object]:
+    if get_origin(annotation) is Literal:
+        return {str(value): value for value in get_args(annotation)}
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return {_text(member): member for member in annotation}
+    return {}
+
+
+def _member(annotation: object, value: object) -> object:
+    base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return _choices(base).get(value, value) if isinstance(value, str) else value
+
+
+def _text(member: enum.Enum) -> str:
+    """How a command line names a member: by its value where that is text, else by its name."""
+    return member.value if isinstance(member.value, str) else member.name

@@ -1,0 +1,27 @@
+"""`veko`: the command line.
+
+The commands live in `_cli`; this file is what the console script and `python -m veko_plugins.cli`
+start, so that a missing extra is one clear line and not an ImportError.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code: 0 done, 1 failed, 2 used wrongly."""
+    try:
+        import rich_click  # noqa: F401
+    except ImportError as error:
+        print(f"veko: the command line needs {error.name}: pip install 'veko[cli]'", file=sys.stderr)
+        sys.exit(1)
+    from ._cli.app import veko
+
+    veko.main(prog_name="veko")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Commands: functions of plugins that are run by name, from Python or from a command line.
+
+The idea: a plugin gives a function and a name; its signature is its command line (`_arguments`).
+A command is an entry of the registry, so it comes, goes, and is switched off with its plugin.
+
+Cost: registering stores one struct; signatures are read when a command is run.
+Promise: a name is taken once; an unknown one is answered with the nearest; arguments that do not
+fit are said before anything runs; a command that fails is counted against its plugin and raised.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from veko import Handle, HookError, Kernel, Kind, NotFoundError, Origin, Plugin, VekoError
+
+from ._arguments import UsageError, read
+from ._calls import call
+from ._commandline import parse
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["Command", "Commands", "UsageError"]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command of a plugin.
+
+    Attributes:
+        name: How it is called.
+        fn: The function, `def` or `async def`.
+        description: One line on what it does.
+        plugin: The plugin that it belongs to.
+    """
+
+    name: str
+    fn: Callable[..., object]
+    description: str
+    plugin: str
+
+
+class Commands(Plugin):
+    """The core plugin of commands; the service `commands` is this object."""
+
+    name = "commands"
+    version = "2.0.0"
+    description = "Commands from the signatures of functions"
+    core = True
+
+    _kernel: Kernel
+
+    def load(self, context: Context) -> None:
+        self._kernel = context.kernel
+        context.add_kind(Kind("command", unique=True))
+        context.attach("add_command", _adder)
+        context.provide("commands", self)
+
+    def list(self) -> tuple[Command, ...]:
+        """Return the commands that can be run now, by name."""
+        entries = self._kernel.registry.entries("command")
+        return tuple(sorted((entry.value for entry in entries), key=lambda found: found.name))
+
+    def get(self, name: str) -> Command:
+        """Return a command.
+
+        Raises:
+            NotFoundError: Nothing that is switched on has a command of that name.
+        """
+        entry = self._kernel.registry.get("command", name)
+        if entry is not None and isinstance(entry.value, Command):
+            return entry.value
+        known = [command.name for command in self.list()]
+        near = difflib.get_close_matches(name, known, n=1)
+        if near:
+            remedy = f"Did you mean {near[0]!r}?"
+        elif known:
+            remedy = f"There are: {', '.join(known)}."
+        else:
+            remedy = "No active plugin has a command."
+        raise NotFoundError(f"there is no command {name!r}", remedy=remedy)
+
+    async def run(self, name: str, /, *args: object, **kwargs: object) -> object:
+        """Run a command with Python arguments.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            NotFoundError: There is no command of that name.
+            UsageError: It does not take these arguments; it did not run.
+            HookError: It exited with a code other than 0.
+            Exception: What it raised, after it was counted against its plugin.
+        """
+        with self._kernel.pin():
+            command = self.get(name)
+            try:
+                inspect.signature(command.fn).bind(*args, **kwargs)
+            except TypeError as error:
+                raise UsageError(
+                    f"command {name!r}: {error}",
+                    plugin=command.plugin,
+                    remedy=f"It is {name}{inspect.signature(command.fn)}.",
+                ) from error
+            except ValueError:
+                pass  # a builtin without a signature says itself what it does not take
+            return await self._call(command, args, kwargs)
+
+    async def invoke(self, name: str, argv: Sequence[str]) -> object:
+        """Run a command with the words of a command line.
+
+        Returns:
+            What it returned; the text of its help if the words ask for `--help`.
+
+        Raises:
+            NotFoundError, UsageError, HookError, Exception: As `run`.
+        """
+        with self._kernel.pin():
+            return await self.parse(name, argv)()
+
+    def parse(self, name: str, argv: Sequence[str]) -> Callable[[], Awaitable[object]]:
+        """Parse a command line and run nothing yet.
+
+        For who must tell a bad line from a command that failed.
+
+        Returns:
+            A function that runs the command.
+
+        Raises:
+            NotFoundError: There is no command of that name.
+            UsageError: It does not take these words.
+        """
+        command = self.get(name)
+        try:
+            parsed = parse(name, read(command.fn), command.description, argv)
+        except UsageError as error:
+            error.plugin = command.plugin
+            raise
+
+        async def run() -> object:
+            if isinstance(parsed, str):
+                return parsed
+            return await self._call(command, parsed.args, parsed.kwargs)
+
+        return run
+
+    async def _call(
+        self, command: Command, args: Sequence[object], kwargs: dict[str, object]
+    ) -> object:
+        try:
+            return await _unless_exited(command, args, kwargs)
+        except Exception as error:
+            if isinstance(error, VekoError) and error.plugin is None:
+                error.plugin = command.plugin
+            origin = Origin(plugin=command.plugin, handler=command.name)
+            await self._kernel.fault(error, plugin=command.plugin, origin=origin)
+            raise
+
+
+async def _unless_exited(
+    command: Command, args: Sequence[object], kwargs: dict[str, object]
+) -> object:
+    try:
+        return await call(command.fn, *args, **kwargs)
+    except SystemExit as error:
+        if not error.code:
+            return None
+        raise HookError(f"command {command.name!r} exited: {error.code}") from error
+
+
+def _adder(context: Context) -> Callable[..., Handle]:
+    def add_command(name: str, fn: Callable[..., object], description: str = "") -> Handle:
+        """Register a command of this plugin (staged).
+
+        Args:
+            name: How it is called; no spaces, and no dash in front.
+            fn: The function, `def` or `async def`; its signature is its command line.
+            description: One line on what it does.
+        """
+        if not _is_name(name):
+            raise VekoError(
+                f"{name!r} is not a name for a command",
+                plugin=context.name,
+                remedy="Use one word that does not begin with a dash, such as 'links:prune'.",
+            )
+        if not callable(fn):
+            raise VekoError(
+                f"command {name!r} is {fn!r}, which is not a function",
+                plugin=context.name,
+                remedy="Call add_command(name, fn, description).",
+            )
+        return context.stage("command", name, Command(name, fn, description, context.name))
+
+    return add_command
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.split() == [name] and not name.startswith("-")

@@ -1,0 +1,264 @@
+"""Logging: where the records of plugins go, if somebody asks for it.
+
+The idea: `context.log` writes to the standard library's loggers `veko.plugin.<name>` and fires
+`log`; that is the kernel's. This plugin offers handlers for them (a readable console, a rotated
+file, text or JSON) and touches nothing until `configure` is called: the logging of a process
+belongs to the application.
+
+Cost: nothing until configured; then a formatted line a record.
+Promise: its handlers and level are taken away at unload; a record is one line whatever was logged
+(control characters are escaped); values under keys that name a secret are not written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TextIO
+
+import msgspec
+
+from veko import OptionError, Plugin
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["JSONFormatter", "Logging", "TextFormatter"]
+
+LEVELS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40}
+_NAMES: Final = {number: name for name, number in LEVELS.items()} | {50: "critical"}
+_STYLES: Final = {
+    "debug": "dim",
+    "success": "green",
+    "warning": "yellow",
+    "error": "bold red",
+    "critical": "bold red",
+}
+_PLUGIN: Final = "veko.plugin."
+_SECRET: Final = re.compile(r"passw|secret|token|api_?key|authorization|credential|cookie", re.I)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Logging(Plugin):
+    """The core plugin of log handlers; the service `logging` is this object."""
+
+    name = "logging"
+    version = "2.0.0"
+    description = "Console and file handlers for the records of plugins"
+    core = True
+
+    def __init__(self) -> None:
+        self._handlers: list[logging.Handler] = []
+        self._former_level: int | None = None
+
+    def load(self, context: Context) -> None:
+        context.provide("logging", self)
+
+    def unload(self) -> None:
+        self.reset()
+
+    def configure(
+        self,
+        level: str | int = "info",
+        file: Path | str | None = None,
+        format: Literal["text", "json"] = "text",
+        *,
+        stream: TextIO | None = None,
+        max_bytes: int = 10_000_000,
+        backups: int = 5,
+    ) -> None:
+        """Send the records of Veko and its plugins to the console, and to a file if one is named.
+
+        Again replaces what was configured before.
+
+        Args:
+            level: `debug`, `info`, `success`, `warning`, `error`, or a number of stdlib logging.
+                The console shows tracebacks at `debug` only, the file always.
+            file: A file that is appended to, and rotated; its folder is made.
+            format: One line of text or one JSON object a record.
+            stream: The console; standard error by default.
+            max_bytes: The size at which the file is rotated; 0 is never.
+            backups: How many rotated files are kept.
+
+        Raises:
+            OptionError: The level or format is unknown, or the file cannot be written.
+        """
+        number = _level(level)
+        if format not in ("text", "json"):
+            raise OptionError(
+                f"log format {format!r} is unknown", remedy="It is 'text' or 'json'."
+            )
+        handlers = [_console(stream or sys.stderr, format, traced=number <= LEVELS["debug"])]
+        if file is not None:
+            handlers.append(_file(Path(file), format, max_bytes, backups))
+        self.reset()
+        logger = logging.getLogger("veko")
+        self._former_level = logger.level
+        self._handlers = handlers
+        logger.setLevel(number)
+        for handler in handlers:
+            logger.addHandler(handler)
+
+    def reset(self) -> None:
+        """Take away what `configure` put there."""
+        logger = logging.getLogger("veko")
+        if self._former_level is not None:
+            logger.setLevel(self._former_level)
+            self._former_level = None
+        while self._handlers:
+            handler = self._handlers.pop()
+            logger.removeHandler(handler)
+            handler.close()
+
+
+class TextFormatter(logging.Formatter):
+    """`14:03:07 warning links  no such code  code=abc`, and the traceback if there is one.
+
+    Args:
+        dated: Whether the day is shown too.
+        traced: Whether tracebacks are shown.
+    """
+
+    def __init__(self, *, dated: bool = True, traced: bool = True) -> None:
+        super().__init__()
+        self.dated = dated
+        self.traced = traced
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created)
+        time = moment.strftime("%Y-%m-%d %H:%M:%S" if self.dated else "%H:%M:%S")
+        parts = [f"{time} {level_of(record):<8}{plugin_of(record)}", _one_line(record.getMessage())]
+        parts += [f"{key}={_one_line(_text(value))}" for key, value in _extras(record).items()]
+        line = "  ".join(parts)
+        if self.traced and record.exc_info:
+            line += f"\n{self.formatException(record.exc_info)}"
+        return line
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, plugin, message, details, the fields, the error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": level_of(record),
+            "plugin": plugin_of(record),
+            "message": record.getMessage(),
+        }
+        for key, value in _extras(record).items():
+            entry.setdefault(key, value)
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+def level_of(record: logging.LogRecord) -> str:
+    """Return the name of a record's level, as `context.log` has it."""
+    return _NAMES.get(record.levelno, record.levelname.lower())
+
+
+def plugin_of(record: logging.LogRecord) -> str:
+    """Return the plugin that a record is of, or the name of its logger."""
+    return record.name.removeprefix(_PLUGIN)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    """Details and fields of a record, without the values of secrets."""
+    found: dict[str, object] = {}
+    details = getattr(record, "details", None)
+    if details is not None:
+        found["details"] = details
+    fields = getattr(record, "fields", None)
+    if isinstance(fields, Mapping):
+        found.update(fields)
+    return {key: _masked(key, value) for key, value in found.items()}
+
+
+def _masked(key: object, value: object) -> object:
+    if isinstance(key, str) and _SECRET.search(key):
+        return "***"
+    if isinstance(value, Mapping):
+        return {str(inner): _masked(inner, item) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(None, item) for item in value]
+    return value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return repr(value)
+
+
+def _one_line(text: str) -> str:
+    """Escape what could forge a line or steer a terminal."""
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
+
+
+def _level(level: str | int) -> int:
+    if isinstance(level, int):
+        return level
+    number = LEVELS.get(level.lower())
+    if number is None:
+        near = difflib.get_close_matches(level.lower(), LEVELS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(LEVELS)}."
+        raise OptionError(f"log level {level!r} is unknown", remedy=hint)
+    return number
+
+
+def _file(path: Path, format: str, max_bytes: int, backups: int) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8"
+        )
+    except OSError as error:
+        raise OptionError(
+            f"the log file cannot be written: {error.strerror}",
+            path=path,
+            remedy="Name a file in a folder that can be written.",
+        ) from error
+    handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
+    return handler
+
+
+def _console(stream: TextIO, format: str, *, traced: bool) -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler(stream)
+    if format == "json":
+        handler.setFormatter(JSONFormatter())
+        return handler
+    formatter = TextFormatter(dated=False, traced=traced)
+    handler.setFormatter(formatter)
+    if stream.isatty():
+        try:
+            handler = _styled(stream, formatter)
+        except ImportError:
+            pass
+    return handler
+
+
+def _styled(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
+    """A console with colours, where rich is installed."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream)
+
+    class Styled(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            style = _STYLES.get(level_of(record), "")
+            try:
+                console.print(Text(formatter.format(record), style=style), soft_wrap=True)
+            except Exception:
+                self.handleError(record)
+
+    return Styled()

@@ -1,0 +1,195 @@
+"""Signals: observers that listen and change nothing.
+
+The idea: a blinker signal for each event, fed by one subscription on the bus. Observers belong to
+whoever embeds the manager, not to a plugin: they are held strongly, may be added before the
+kernel is up, and outlive a restart. The signal's sender is the event's first argument, so
+`signals["plugin:loaded"].connect(fn, sender="links")` hears of one plugin only; what is connected
+to a signal directly gets `(sender, *, event, args)`.
+
+Cost: an event without an observer costs nothing; one with observers, a bus subscription and a
+call each, one after the other.
+Promise: an observer sees every emission, before any hook may stop it; what it returns is dropped;
+one that fails or takes too long is reported and disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import anyio
+from blinker import Signal
+
+from veko import Bus, HookTimeout, Plugin, Subscription
+
+from ._calls import call
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["Observer", "Signals"]
+
+
+class _Receiver(Protocol):
+    def __call__(self, sender: object, *, event: str, args: tuple[object, ...]) -> object: ...
+
+
+class Observer:
+    """One observer of one event; `cancel()` twice is fine. It is the receiver of the signal."""
+
+    __slots__ = ("__weakref__", "_arity", "_cancel", "event", "fn", "label", "rank")
+
+    def __init__(
+        self, event: str, fn: Callable[..., object], rank: int, cancel: Callable[[Observer], None]
+    ) -> None:
+        sound = Subscription(event, fn)
+        self.event = event
+        self.fn = fn
+        self.rank = rank
+        self.label = sound.label
+        self._arity = sound.arity
+        self._cancel = cancel
+
+    def __call__(
+        self, sender: object = None, *, event: str = "", args: tuple[object, ...] | None = None
+    ) -> object:
+        given = (sender,) if args is None else args
+        return self.fn(*given[: self._arity])
+
+    def cancel(self) -> None:
+        """Stop observing."""
+        self._cancel(self)
+
+    def __repr__(self) -> str:
+        return f"<Observer of {self.event}: {self.label}>"
+
+
+class Signals(Plugin):
+    """The core plugin of observers; the service `signals` is this object.
+
+    Args:
+        limit: Seconds that an `async def` observer may take for one emission.
+    """
+
+    name = "signals"
+    version = "2.0.0"
+    description = "Observers of every event, as blinker signals"
+    core = True
+
+    def __init__(self, *, limit: float = 5.0) -> None:
+        self.limit = limit
+        self._signals: dict[str, Signal] = {}
+        self._observers: dict[str, list[Observer]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._bus: Bus | None = None
+        self._count = 0
+
+    def load(self, context: Context) -> None:
+        context.provide("signals", self)
+        self._attach(context.kernel.bus)
+
+    def unload(self) -> None:
+        self._detach()
+
+    def activate(self, context: Context) -> None:
+        self._attach(context.kernel.bus)
+
+    def deactivate(self) -> None:
+        self._detach()
+
+    def on(self, event: str, fn: Callable[..., object]) -> Observer:
+        """Observe an event; a second time for the same function changes nothing.
+
+        Args:
+            event: The name of an event, or a pattern (`plugin:*`).
+            fn: `def` or `async def`; gets the event's arguments by position, as many as it
+                requires, all of them if it takes `*args`.
+
+        Raises:
+            VekoError: The event's name or the function is not sound.
+        """
+        for observer in self._observers.get(event, ()):
+            if observer.fn == fn:
+                return observer
+        signal = self[event]
+        observer = Observer(event, fn, self._count, self._remove)
+        self._count += 1
+        signal.connect(observer, weak=False)
+        self._observers.setdefault(event, []).append(observer)
+        return observer
+
+    def off(self, event: str, fn: Callable[..., object]) -> None:
+        """Stop observing; nothing happens if it did not observe."""
+        for observer in list(self._observers.get(event, ())):
+            if observer.fn == fn:
+                self._remove(observer)
+
+    def __getitem__(self, event: str) -> Signal:
+        """Return the signal of an event or pattern, made at first use."""
+        signal = self._signals.get(event)
+        if signal is None:
+            signal = self._signals[event] = Signal(event)
+            signal.receiver_connected.connect(lambda *_, **__: self._listen(event), weak=False)
+            signal.receiver_disconnected.connect(lambda *_, **__: self._rest(event), weak=False)
+        return signal
+
+    def _remove(self, observer: Observer) -> None:
+        known = self._observers.get(observer.event, [])
+        if observer in known:
+            known.remove(observer)
+            self._signals[observer.event].disconnect(observer)
+
+    def _attach(self, bus: Bus) -> None:
+        self._bus = bus
+        for event, signal in self._signals.items():
+            if signal.receivers:
+                self._listen(event)
+
+    def _detach(self) -> None:
+        self._bus = None
+        while self._subscriptions:
+            self._subscriptions.popitem()[1].cancel()
+
+    def _listen(self, event: str) -> None:
+        if self._bus is None or event in self._subscriptions:
+            return
+
+        async def relay(*args: object) -> None:
+            await self._send(event, args)
+
+        self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf)
+
+    def _rest(self, event: str) -> None:
+        if not self._signals[event].receivers and event in self._subscriptions:
+            self._subscriptions.pop(event).cancel()
+
+    async def _send(self, event: str, args: tuple[object, ...]) -> None:
+        signal = self._signals[event]
+        if signal.is_muted:
+            return
+        sender = args[0] if args else None
+        found = cast("list[_Receiver]", list(signal.receivers_for(sender)))
+        for receiver in sorted(found, key=_rank):  # blinker keeps them in a set, in no order
+            try:
+                with anyio.move_on_after(self.limit) as scope:
+                    await call(receiver, sender, event=event, args=args)
+                if scope.cancelled_caught:
+                    raise HookTimeout(
+                        f"observer {_label(receiver)} took more than {self.limit:g} s",
+                        event=event,
+                        remedy="Spawn long work, or make the observer return sooner.",
+                    )
+            except (Exception, SystemExit) as error:
+                if self._bus is not None:
+                    await self._bus.report(error, event=event, handler=_label(receiver))
+
+
+def _rank(receiver: object) -> float:
+    return receiver.rank if isinstance(receiver, Observer) else math.inf
+
+
+def _label(receiver: Callable[..., object]) -> str:
+    if isinstance(receiver, Observer):
+        return receiver.label
+    return getattr(receiver, "__qualname__", None) or repr(receiver)
