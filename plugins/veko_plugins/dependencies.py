@@ -1,0 +1,332 @@
+"""In which order plugins load, and which cannot and why: the graph and the plugin over it.
+
+`plan()` takes manifests and answers with a `Plan`, which a concurrent loader asks again and again
+what may start now: a plugin starts as soon as what it needs is there, those of equal priority
+side by side, lower ones after them. What needs a plugin that is missing, in a circle or failed is
+skipped, with the chain of reasons down to the culprit.
+
+Cost: linear in plugins and requirements (graphlib), and one more pass for each circle. `ready()`
+looks at what may start, not at everything.
+Promise: every plugin ends in exactly one of done, failed, faults and skipped; the order is the
+same for the same plugins, whatever order they came in.
+"""
+
+from __future__ import annotations
+
+import heapq
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import version as distribution_version
+from typing import Protocol, cast
+
+import msgspec
+
+from veko import ConflictError, Context, DependencyError, Plugin
+
+from ._versions import Requirement, did_you_mean, satisfies, valid_range
+
+__all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engine_faults", "plan"]
+
+
+class Describes(Protocol):
+    """The part of a manifest that the order needs; `veko.Manifest` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def dependencies(self) -> Sequence[str]: ...
+    @property
+    def priority(self) -> float: ...
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """Why a plugin was not loaded though nothing is wrong with it.
+
+    Attributes:
+        chain: From the plugin it needs to the culprit, each needing the next.
+        reason: What is wrong with the last one.
+    """
+
+    chain: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"needs {', which needs '.join(map(repr, self.chain))}, which {self.reason}"
+
+
+class Plan:
+    """What may load when. Made by `plan()`; one loader at a time drives it.
+
+    Attributes:
+        order: All plugins that can load, as a loader that takes one at a time would take them.
+        faults: What is wrong with the graph itself, by plugin: circles, missing plugins, versions.
+        skipped: Who is not loaded because of another one; grows with `failed()`.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Describes],
+        needs: Mapping[str, tuple[str, ...]],
+        faults: Mapping[str, DependencyError],
+        reasons: Mapping[str, str],
+    ) -> None:
+        self.faults = dict(faults)
+        self.skipped: dict[str, Skipped] = {}
+        self._priority = {name: node.priority for name, node in nodes.items()}
+        self._needed_by: dict[str, list[str]] = {}
+        for name in sorted(needs):
+            for other in needs[name]:
+                self._needed_by.setdefault(other, []).append(name)
+        for name, reason in reasons.items():
+            self._skip_dependents(name, reason)
+        self._needs = {
+            name: others
+            for name, others in needs.items()
+            if name not in faults and name not in self.skipped
+        }
+        self.order = tuple(self._in_turn())
+        self._sorter = self._prepared()
+        self._waiting: list[tuple[float, str]] = []
+        self._running: dict[str, float] = {}
+
+    def ready(self) -> list[str]:
+        """Return what may start now and count it as started.
+
+        Those of the highest priority among all that could start; nothing while one of a higher
+        priority still runs. An empty list while something runs means: ask again after `done` or
+        `failed`; else the plan is at its end.
+        """
+        self._collect()
+        floor = max(self._running.values(), default=float("-inf"))
+        started: list[str] = []
+        while self._waiting and -self._waiting[0][0] >= floor:
+            key, name = heapq.heappop(self._waiting)
+            floor = -key
+            self._running[name] = floor
+            started.append(name)
+        return started
+
+    def done(self, name: str) -> None:
+        """Say that a plugin that `ready()` gave is loaded."""
+        del self._running[name]
+        self._sorter.done(name)
+
+    def failed(self, name: str, reason: str = "failed to load") -> list[str]:
+        """Say that a plugin that `ready()` gave did not load.
+
+        Args:
+            name: The plugin.
+            reason: What the others' `Skipped.reason` is to say.
+
+        Returns:
+            Who is skipped because of it, and was not before.
+        """
+        del self._running[name]
+        self._sorter.done(name)
+        return self._skip_dependents(name, reason)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing is left to start."""
+        self._collect()
+        return not self._waiting and not self._running
+
+    def _collect(self) -> None:
+        while new := self._sorter.get_ready():
+            for name in new:
+                if name in self.skipped:
+                    self._sorter.done(name)
+                else:
+                    heapq.heappush(self._waiting, (-self._priority[name], name))
+
+    def _skip_dependents(self, culprit: str, reason: str) -> list[str]:
+        chains: dict[str, tuple[str, ...]] = {culprit: (culprit,)}
+        skipped: list[str] = []
+        pending = [culprit]
+        for current in pending:  # breadth first: the shortest chain is the one shown
+            for name in self._needed_by.get(current, ()):
+                if name in chains or name in self.skipped or name in self.faults:
+                    continue
+                self.skipped[name] = Skipped(chains[current], reason)
+                chains[name] = (name, *chains[current])
+                skipped.append(name)
+                pending.append(name)
+        return skipped
+
+    def _prepared(self) -> TopologicalSorter[str]:
+        sorter: TopologicalSorter[str] = TopologicalSorter(self._needs)
+        sorter.prepare()
+        return sorter
+
+    def _in_turn(self) -> Iterator[str]:
+        sorter = self._prepared()
+        heap: list[tuple[float, str]] = []
+        while sorter.is_active():
+            for name in sorter.get_ready():
+                heapq.heappush(heap, (-self._priority[name], name))
+            _, name = heapq.heappop(heap)
+            yield name
+            sorter.done(name)
+
+
+def plan(
+    manifests: Iterable[Describes],
+    active: Mapping[str, str] | None = None,
+    *,
+    known: Iterable[str] = (),
+) -> Plan:
+    """Work out what may load, in which order, and what cannot.
+
+    Args:
+        manifests: What is to be loaded.
+        active: Version by name of the plugins that are there already.
+        known: More names that exist, to suggest when one is missing.
+
+    Returns:
+        The plan; `faults` and `skipped` are filled as far as the graph tells.
+
+    Raises:
+        ConflictError: Two manifests have one name.
+    """
+    nodes: dict[str, Describes] = {}
+    for manifest in manifests:
+        if nodes.setdefault(manifest.name, manifest) is not manifest:
+            raise ConflictError(
+                f"two plugins are named {manifest.name!r}",
+                plugin=manifest.name,
+                remedy="Rename one of the two.",
+            )
+    there = dict(active or {})
+    there.update((name, node.version) for name, node in nodes.items())
+    needs: dict[str, tuple[str, ...]] = {}
+    faults: dict[str, DependencyError] = {}
+    reasons: dict[str, str] = {}
+    for name, node in nodes.items():
+        wanted: list[str] = []
+        problems: list[str] = []
+        for text in node.dependencies:
+            try:
+                requirement = Requirement.parse(text)
+                problem = _unmet(requirement, there, known)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if problem:
+                problems.append(problem)
+            elif requirement.name in nodes:
+                wanted.append(requirement.name)
+        needs[name] = tuple(dict.fromkeys(wanted))
+        if problems:
+            reasons[name] = f"cannot load: {'; '.join(problems)}"
+            faults[name] = DependencyError(
+                f"plugin {name!r} needs what is not there: {'; '.join(problems)}",
+                plugin=name,
+                remedy="Add what is missing, or mend its `dependencies`.",
+            )
+    for circle in _circles(needs, faults):
+        shown = " -> ".join(circle)
+        for name in circle[:-1]:
+            reasons[name] = f"is in a circle: {shown}"
+            faults[name] = DependencyError(
+                f"dependencies run in a circle: {shown}",
+                plugin=name,
+                remedy="Let one of them do without the other, or look it up when it is used.",
+            )
+    return Plan(nodes, needs, faults, reasons)
+
+
+def _unmet(requirement: Requirement, there: Mapping[str, str], known: Iterable[str]) -> str:
+    version = there.get(requirement.name)
+    if version is None:
+        known = {*there, *known}
+        if requirement.name in known:
+            return f"{requirement.name!r} is not loaded"
+        near = did_you_mean(requirement.name, known)
+        return f"{requirement.name!r} is missing" + (f" ({near})" if near else "")
+    if requirement.accepts(version):
+        return ""
+    return f"{requirement} is wanted, {requirement.name!r} is {version}"
+
+
+def _circles(
+    needs: Mapping[str, tuple[str, ...]], faults: Mapping[str, DependencyError]
+) -> Iterator[list[str]]:
+    """Yield circles until none is left: each `[a, b, a]`, "needs" from left to right."""
+    left = {name: needs[name] for name in sorted(needs) if name not in faults}
+    while True:
+        try:
+            # Nodes that stand on the right side only are leaves: those out of `left` cut circles.
+            TopologicalSorter(left).prepare()
+        except CycleError as error:
+            found = cast(list[str], error.args[1])[:0:-1]  # "is needed by", the first one twice
+            start = found.index(min(found))
+            circle = [*found[start:], *found[:start]]
+            for name in circle:
+                del left[name]
+            yield [*circle, circle[0]]
+        else:
+            return
+
+
+def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
+    """Return what a plugin's `engines` do not accept, each naming both versions.
+
+    Args:
+        engines: Range by engine, PEP 440 or npm.
+        versions: The version of each engine that is here; others are faults, too.
+    """
+    faults: list[str] = []
+    for engine, range_ in engines.items():
+        if not valid_range(range_):
+            faults.append(f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range")
+        elif engine not in versions:
+            near = did_you_mean(engine, versions)
+            faults.append(f"engines.{engine}: there is no such engine. {near}".rstrip(" "))
+        elif not satisfies(versions[engine], range_):
+            faults.append(f"engines.{engine}: {range_} is wanted, this is {versions[engine]}")
+    return faults
+
+
+class Dependencies(Plugin):
+    """The service `dependencies`: plans, requirements and engines.
+
+    Args:
+        engines: Version by engine, instead of those of Python and Veko as they run.
+    """
+
+    name = "dependencies"
+    version = "2.0.0"
+    description = "The order in which plugins load, by what they need and by priority."
+    core = True
+
+    def __init__(self, engines: Mapping[str, str] | None = None) -> None:
+        self.engine_versions = dict(engines) if engines is not None else _engines()
+
+    def load(self, context: Context) -> None:
+        """Provide the service."""
+        context.provide("dependencies", self)
+
+    def plan(
+        self,
+        manifests: Iterable[Describes],
+        active: Mapping[str, str] | None = None,
+        *,
+        known: Iterable[str] = (),
+    ) -> Plan:
+        """See `plan`."""
+        return plan(manifests, active, known=known)
+
+    def parse(self, requirement: str) -> Requirement:
+        """Read a requirement string; see `Requirement.parse`."""
+        return Requirement.parse(requirement)
+
+    def engine_faults(self, engines: Mapping[str, str]) -> list[str]:
+        """Return what of a manifest's `engines` this process does not satisfy."""
+        return engine_faults(engines, self.engine_versions)
+
+
+def _engines() -> dict[str, str]:
+    return {"python": platform.python_version(), "veko": distribution_version("veko")}
