@@ -1,0 +1,162 @@
+"""Source to code, remembered by content: never by time, so two edits in one second both count.
+
+A source file has one cache file, named after its path; it holds the digest of the source that it
+was made of, the outline (see `_outline`) and the code. An edit overwrites it, so the folder stays
+as large as the sources are many. Without a folder nothing is remembered and nothing is written.
+
+Cost: a hit reads two small files and takes a digest of the source: 1.2 times what reading,
+unmarshalling and executing the code takes alone (`benchmarks/loading.py`).
+Promise: a cache file that is torn, foreign or of another Python counts as none; one that cannot
+be written is done without.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import marshal
+import os
+import sys
+import tempfile
+import zlib
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from types import CodeType
+from typing import Final, NamedTuple, cast
+
+from veko import LoadError
+
+from ._outline import outline_fields
+
+__all__ = ["MAX_SOURCE", "Compiled", "SourceCache", "read_source"]
+
+MAX_SOURCE: Final = 10 * 2**20
+_TAG: Final = b"%b %d %d\0" % (MAGIC_NUMBER, sys.flags.optimize, 2)
+_DIGEST: Final = 16
+
+
+class Compiled(NamedTuple):
+    """A source as it was read and what became of it."""
+
+    source: bytes
+    fields: dict[str, object] | None
+    code: bytes | CodeType
+
+    def get_code(self) -> CodeType:
+        """Return the code, unmarshalled if it came from the cache."""
+        code = self.code
+        return cast(CodeType, marshal.loads(code)) if isinstance(code, bytes) else code
+
+
+def read_source(path: str, limit: int = MAX_SOURCE) -> bytes:
+    """Read a whole source file.
+
+    Raises:
+        LoadError: It cannot be read, or is larger than `limit` bytes.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (Path.open costs 4 µs more)
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return file.read()
+    except OSError as error:
+        raise LoadError(
+            f"the source cannot be read: {error.strerror or error}",
+            step="import",
+            path=path,
+            remedy="Check that the file is there and that this user may read it.",
+        ) from error
+    raise LoadError(
+        f"the source has {size:,} bytes, {limit:,} are allowed",
+        step="import",
+        path=path,
+        remedy="Keep data in files of its own, or raise the option `max_source_size`.",
+    )
+
+
+class SourceCache:
+    """Compiles sources, and remembers the outcome in a folder.
+
+    Args:
+        folder: Where cache files lie; made when the first is written. `None`: nowhere.
+        max_source: The largest source that is read, in bytes.
+    """
+
+    def __init__(self, folder: Path | None = None, *, max_source: int = MAX_SOURCE) -> None:
+        self.folder = folder
+        self.max_source = max_source
+        self._prefix = None if folder is None else f"{folder}{os.sep}"
+        self._ahead: dict[str, Compiled] = {}
+
+    def ahead(self, path: str) -> dict[str, object] | None:
+        """Return what a source says of its plugin, and keep its code for `compile`.
+
+        Raises:
+            LoadError: It cannot be read.
+            SyntaxError, ValueError: It is not Python.
+        """
+        compiled = self._ahead[path] = self._compile(path, read_source(path, self.max_source))
+        return compiled.fields
+
+    def compile(self, path: str) -> Compiled:
+        """Read and compile a source as it is now.
+
+        Raises:
+            LoadError: It cannot be read.
+            SyntaxError, ValueError: It is not Python.
+        """
+        source = read_source(path, self.max_source)
+        ahead = self._ahead.pop(path, None)
+        if ahead is not None and ahead.source == source:
+            return ahead
+        return self._compile(path, source)
+
+    def forget(self) -> None:
+        """Let go of what `ahead` kept."""
+        self._ahead.clear()
+
+    def _compile(self, path: str, source: bytes) -> Compiled:
+        if self._prefix is None:
+            return _fresh(path, source)
+        key = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
+        file = f"{self._prefix}{key}.{sys.implementation.cache_tag}"
+        digest = hashlib.blake2b(_TAG + source, digest_size=_DIGEST).digest()
+        try:
+            with open(file, "rb", buffering=0) as cached:  # noqa: PTH123
+                data = cached.read()
+        except OSError:
+            data = b""
+        if data[:_DIGEST] == digest:
+            body = memoryview(data)[_DIGEST + 4 :]
+            # Unmarshalling a torn file can crash the interpreter, hence the checksum.
+            if zlib.crc32(body) == int.from_bytes(data[_DIGEST : _DIGEST + 4], "little"):
+                fields, code = marshal.loads(body)
+                return Compiled(source, fields, code)
+        compiled = _fresh(path, source)
+        try:
+            made = marshal.dumps((compiled.fields, marshal.dumps(compiled.code)))
+        except ValueError:  # a field holds what marshal cannot write
+            return compiled
+        self._write(file, digest + zlib.crc32(made).to_bytes(4, "little") + made)
+        return compiled
+
+    def _write(self, file: str, data: bytes) -> None:
+        """Write beside and rename, so that a reader finds all of it or nothing."""
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".new")
+        except OSError:
+            return
+        try:
+            with os.fdopen(handle, "wb") as new:
+                new.write(data)
+            os.replace(temporary, file)  # noqa: PTH105
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _fresh(path: str, source: bytes) -> Compiled:
+    tree = ast.parse(source, path)
+    fields = outline_fields(tree)
+    return Compiled(source, fields, compile(tree, path, "exec", dont_inherit=True))

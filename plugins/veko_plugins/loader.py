@@ -1,0 +1,172 @@
+"""From a source that was found to a plugin that can be loaded, one generation at a time.
+
+Which thing in a module is the plugin: the module itself if it has a `load`; else what it calls
+`plugin` (a `Plugin`, its subclass or a mapping); else its only subclass of `Plugin`. What
+`plugin.toml` says counts where the source is silent.
+
+Cost: see `_importer` and `_bytecode`.
+Promise: see `_importer`; an entry point is imported as any installed module is, so it has one
+generation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+
+from veko import Context, Manifest, ManifestError, NotFoundError, Plugin, as_plugin
+
+from ._bytecode import MAX_SOURCE, SourceCache
+from ._import_errors import explain
+from ._importer import Importer, ModuleGeneration
+from ._sources import Source
+
+__all__ = ["Loaded", "Loader", "Source", "plugin_of"]
+
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(Manifest))
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A plugin and the import that it came from.
+
+    Attributes:
+        plugin: The plugin, its manifest checked; give it to `Kernel.load` or `Kernel.reload`.
+        generation: What to dispose when the kernel is done with it; `None` for entry points.
+        source: What it was loaded from.
+    """
+
+    plugin: Plugin
+    generation: ModuleGeneration | None
+    source: Source
+
+
+class Loader(Plugin):
+    """The service `loader`.
+
+    Args:
+        cache: The folder for bytecode (`.veko/cache` in the application's directory), or a
+            `SourceCache` that discovery reads ahead into; `None`: nothing is remembered.
+        max_source: The largest source that is read, in bytes.
+        allow_symlinks: Whether packages may hold links to sources outside their folder.
+    """
+
+    name = "loader"
+    version = "2.0.0"
+    description = "Imports each generation of a plugin as a module of its own."
+    core = True
+
+    def __init__(
+        self,
+        cache: SourceCache | Path | None = None,
+        *,
+        max_source: int = MAX_SOURCE,
+        allow_symlinks: bool = False,
+    ) -> None:
+        if not isinstance(cache, SourceCache):
+            cache = SourceCache(cache, max_source=max_source)
+        self.importer = Importer(cache, allow_symlinks=allow_symlinks)
+
+    def load(self, context: Context) -> None:
+        """Provide the service."""
+        context.provide("loader", self)
+
+    async def import_source(self, source: Source) -> Loaded:
+        """Import a new generation and find the plugin in it.
+
+        Raises:
+            LoadError: The source cannot be read, compiled or run.
+            ManifestError: There is no sound plugin in it. Nothing of it stays imported.
+        """
+        if source.entry_point is not None:
+            return Loaded(_from_entry_point(source, source.entry_point), None, source)
+        if source.path is None:
+            raise NotFoundError(
+                f"the source of {source.name!r} is neither a file nor an entry point",
+                plugin=source.name,
+                remedy="Give it a path or an entry point.",
+            )
+        generation = self.importer.load(source.name, source.path)
+        try:
+            module = generation.module
+            plugin = plugin_of(module, generation.root, source.path, source.fields)
+        except BaseException:
+            self.dispose(generation)
+            raise
+        return Loaded(plugin, generation, source)
+
+    def dispose(self, loaded: Loaded | ModuleGeneration | None) -> None:
+        """Take a generation's modules out of `sys.modules`; a second time does nothing."""
+        generation = loaded.generation if isinstance(loaded, Loaded) else loaded
+        if generation is not None:
+            self.importer.dispose(generation)
+
+
+def plugin_of(
+    module: object, root: str, path: Path | None, fields: Mapping[str, object] | None = None
+) -> Plugin:
+    """Find the plugin in a module.
+
+    Args:
+        module: The module, or whatever took its place in `sys.modules`.
+        root: The name under which its classes were defined.
+        path: Where it came from, for messages.
+        fields: Manifest fields for what the source does not say.
+
+    Raises:
+        ManifestError: There is none, or more than one.
+    """
+    found = _chosen(module, root, path)
+    if not fields:
+        return as_plugin(found, source=path, module=module)
+    if isinstance(found, type) and issubclass(found, Plugin):
+        found = found()
+    if isinstance(found, Plugin):
+        for key, value in fields.items():
+            if key in _FIELDS and getattr(found, key, None) is None:
+                setattr(found, key, value)
+        return as_plugin(found, source=path, module=module)
+    own = found if isinstance(found, Mapping) else vars(found)
+    said = {key: value for key, value in own.items() if key[0] != "_" and value is not None}
+    return as_plugin({**fields, **said}, source=path, module=module)
+
+
+def _chosen(module: object, root: str, path: Path | None) -> object:
+    if not isinstance(module, ModuleType) or hasattr(module, "load"):
+        return module
+    named = getattr(module, "plugin", None)
+    if isinstance(named, Plugin | Mapping) or (
+        isinstance(named, type) and issubclass(named, Plugin)
+    ):
+        return named
+    own = {
+        value.__qualname__: value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and _within(value, root)
+    }.values()
+    classes = [one for one in own if not any(one in other.__mro__[1:] for other in own)]
+    if len(classes) > 1:
+        raise ManifestError(
+            f"there are several plugins in it: {', '.join(one.__name__ for one in classes)}",
+            path=path,
+            remedy="Call the one that is meant `plugin`, or keep one in a file.",
+        )
+    return classes[0] if classes else module
+
+
+def _within(value: type, root: str) -> bool:
+    return value.__module__ == root or value.__module__.startswith(f"{root}.")
+
+
+def _from_entry_point(source: Source, entry_point: EntryPoint) -> Plugin:
+    try:
+        found = entry_point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        path = Path(entry_point.module)
+        raise explain(error, source.name, path, entry_point.module) from error
+    return plugin_of(found, entry_point.module, None, source.fields)
