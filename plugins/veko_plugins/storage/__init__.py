@@ -2,5 +2,7 @@
 
 from .engine import Durability, Engine
 from .namespace import Namespace
+from .plugin import Storage
+from .queries import Query
 
-__all__ = ["Durability", "Engine", "Namespace"]
+__all__ = ["Durability", "Engine", "Namespace", "Query", "Storage"]

@@ -19,7 +19,7 @@ from veko.errors import StorageError
 from ._codec import Packed
 from ._lock import FileLock
 
-__all__ = ["MEMORY", "Changes", "Database", "is_busy"]
+__all__ = ["MEMORY", "Changes", "Database", "Overlay", "is_busy"]
 
 MEMORY: Final = ":memory:"
 
@@ -44,15 +44,20 @@ _DELETE: Final = "DELETE FROM entry WHERE namespace = ? AND key = ?"
 _CLEAR: Final = "DELETE FROM entry WHERE namespace = ?"
 
 
-class Changes(Protocol):
-    """What one namespace changes in a transaction: cleared first, then each key set or deleted."""
+class Overlay(Protocol):
+    """What a namespace changes: cleared first if it says so, then each key set or deleted."""
 
-    @property
-    def namespace(self) -> str: ...
     @property
     def cleared(self) -> bool: ...
     @property
     def entries(self) -> Mapping[str, bytes | None]: ...
+
+
+class Changes(Overlay, Protocol):
+    """The same, and of which namespace."""
+
+    @property
+    def namespace(self) -> str: ...
 
 
 def is_busy(error: sqlite3.Error) -> bool:

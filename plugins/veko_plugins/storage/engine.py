@@ -106,12 +106,12 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="veko-storage")
         opening = self._thread.submit(Database, self.path, full=self.durability == "power")
         try:
-            self._database = await asyncio.shield(asyncio.wrap_future(opening))
+            self._database = database = await asyncio.shield(asyncio.wrap_future(opening))
         finally:
             if self._database is None:
                 self._thread.submit(_abandon, opening)
                 self._thread.shutdown(wait=False)
-        self._checkpoints = Checkpoints(self._database.checkpoint, self._thread, self._step)
+        self._checkpoints = Checkpoints(database.checkpoint, self._thread, self._step)
         self._accepting = True
 
     def namespace(self, name: str) -> Namespace:
@@ -141,7 +141,11 @@ class Engine:
         """Add to the transaction of this turn; `check()` comes first."""
         write = self._pending.get(namespace)
         if write is None:
-            write = self._pending[namespace] = Write(namespace, self._loop)
+            write = Write(namespace, self._loop)
+            if self._database is None:
+                write.settle(self._closed(), self._lost)
+                return write
+            self._pending[namespace] = write
             if self._idle:
                 self._idle = False
                 self._loop.call_soon(self._step)

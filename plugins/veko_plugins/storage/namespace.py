@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeAlias
 from veko.errors import StorageError
 
 from ._codec import Packed, check_key, pack, unpack
-from ._database import Changes
+from ._database import Overlay
 
 __all__ = ["Namespace", "Operation", "Surround"]
 
@@ -44,12 +44,14 @@ class Namespace:
     back from memory too.
     """
 
-    __slots__ = ("_data", "_engine", "name", "queued")
+    __slots__ = ("_data", "_engine", "bypassed", "name", "queued")
 
     def __init__(self, name: str, engine: _Engine) -> None:
         self.name = name
         # Writes that are not handed to the engine yet, in order: they show on top of it.
-        self.queued: list[Changes] = []
+        self.queued: list[Overlay] = []
+        # Whether a later write overtook one of these, so that memory may be ahead of the disk.
+        self.bypassed = False
         self._engine = engine
         self._data: dict[str, object] | None = None
 
@@ -162,7 +164,7 @@ class Namespace:
         return handle
 
 
-def overlay(data: dict[str, object], changes: Changes) -> None:
+def overlay(data: dict[str, object], changes: Overlay) -> None:
     """Let changes that are on their way show in what was read from disk."""
     if changes.cleared:
         data.clear()

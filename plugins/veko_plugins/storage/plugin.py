@@ -1,0 +1,145 @@
+"""The core plugin `storage`: gives every plugin its namespace as `context.storage`.
+
+It opens the file when it loads and closes it, all writes flushed, when it unloads. Its events let
+others watch and stand around what is written; see `queries` for what that costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import parse_qsl, unquote
+
+from veko import Event, Plugin
+from veko.errors import OptionError
+
+from .engine import Durability, Engine
+from .queries import Queries, Query
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["Storage", "parse_url"]
+
+CONNECT: Final = Event(
+    "database:connect", payload=Engine, doc="The storage's file was opened. The engine."
+)
+QUERY: Final = Event(
+    "database:query",
+    payload=Query,
+    returns=True,
+    doc="A plugin writes to its storage. The query: `result = await query` runs it, once; it runs "
+    "anyway afterwards. Not fired for writes made inside such a hook.",
+)
+DISCONNECT: Final = Event(
+    "database:disconnect",
+    payload=Engine,
+    doc="The storage's file is about to be closed. The engine.",
+)
+
+# Seconds for hooks that still stand around a write when the storage closes.
+_PATIENCE: Final = 3.0
+_KNOWN: Final = "sqlite:///path, sqlite:///:memory:"
+
+
+class Storage(Plugin):
+    """Durable storage for plugins.
+
+    Args:
+        target: A path, or a URL: `sqlite:///relative/path`, `sqlite:////absolute/path`,
+            `sqlite:///:memory:`, each with `?durability=power` if wanted.
+        durability: `"process"`: what was awaited survives `kill -9`; `"power"`: also a power cut.
+
+    Raises:
+        OptionError: The URL is of an unknown scheme, or has an unknown parameter.
+    """
+
+    name = "storage"
+    version = "2.0.0"
+    description = "Durable key-value storage: one namespace a plugin"
+    type = "database"
+    reload = "restart"  # a file has one engine
+    core = True
+
+    def __init__(
+        self,
+        target: str | Path = Path(".veko/storage.db"),
+        *,
+        durability: Durability | None = None,
+    ) -> None:
+        self.path, asked = parse_url(target)
+        self.durability: Durability = durability or asked
+
+    async def load(self, context: Context) -> None:
+        """Open the file."""
+        for event in (CONNECT, QUERY, DISCONNECT):
+            context.declare(event)
+        engine = await context.enter(self._opened(context))
+        context.attach("storage", lambda holder: engine.namespace(holder.name))
+        context.provide("storage", engine)
+
+    @asynccontextmanager
+    async def _opened(self, context: Context) -> AsyncIterator[Engine]:
+        bus = context.kernel.bus
+        seen, wanted = -1, False
+
+        def is_wanted() -> bool:
+            nonlocal seen, wanted
+            registry = bus.pinned()
+            if registry.version != seen:
+                seen, wanted = registry.version, next(registry.hooks(QUERY.name), None) is not None
+            return wanted
+
+        def tell(error: Exception) -> None:
+            context.log("error", f"a write was lost: {error}")
+
+        async with Engine(self.path, durability=self.durability, tell=tell) as engine:
+            queries = Queries(engine, bus.emitter(QUERY.name), is_wanted)
+            await bus.emit(CONNECT.name, engine)
+            try:
+                yield engine
+            finally:
+                try:
+                    await queries.close(_PATIENCE)
+                finally:
+                    await bus.emit(DISCONNECT.name, engine)
+
+
+def parse_url(target: str | Path) -> tuple[str, Durability]:
+    """Take a storage's path or URL apart.
+
+    Returns:
+        The path (or `":memory:"`) and the durability.
+
+    Raises:
+        OptionError: The scheme or a parameter is unknown, or there is no path.
+    """
+    text = str(target)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if not text:
+            raise OptionError("the storage has no path", remedy=f"Give a path or one of {_KNOWN}")
+        return text, "process"
+    if scheme != "sqlite":
+        raise OptionError(
+            f"storage {text!r}: the scheme {scheme!r} is not known",
+            remedy=f"Known are {_KNOWN}",
+        )
+    location, _, parameters = rest.partition("?")
+    path = unquote(location.removeprefix("/"))
+    if not location.startswith("/") or not path:
+        raise OptionError(
+            f"storage {text!r} has no path",
+            remedy="Three slashes begin a relative path, four an absolute one: sqlite:///data.db",
+        )
+    durability = "process"
+    for name, value in parse_qsl(parameters, keep_blank_values=True):
+        if name != "durability" or value not in {"process", "power"}:
+            raise OptionError(
+                f"storage {text!r}: {name}={value} is not known",
+                remedy="Known are durability=process and durability=power",
+            )
+        durability = value
+    return path, cast(Durability, durability)
