@@ -159,9 +159,10 @@ def peer_rows(what: str, timings: Timings, names: Sequence[str]) -> Iterator[Row
     for name in names:
         ratio = timings.ratio(name, "emitter")
         goal = goals.get(name, 1)
+        most = timings.ratio(name, "hand")
         yield Row(
-            f"{what}: {name}",
-            f"{ratio:.1f}× ({timings.ratio_of_fastest(name, 'emitter'):.1f}×)",
+            f"{what}: {name}, {timings.median(name):,.0f} ns",
+            f"{ratio:.1f}× ({timings.ratio_of_fastest(name, 'emitter'):.1f}×), by hand {most:.1f}×",
             f"≥ {goal}×" if goal > 1 else "> 1×",
             ratio >= goal if goal > 1 else ratio > 1,
         )

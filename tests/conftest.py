@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import anyio.lowlevel
 import pytest
-import sniffio
 from hypothesis import HealthCheck, settings
 
 _SETTLE_TURNS = 20
@@ -57,26 +56,24 @@ def verify_cleanup(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-async def verify_loop(anyio_backend: object) -> AsyncIterator[None]:
+async def verify_loop(anyio_backend_name: str) -> AsyncIterator[None]:
     """Compare the tasks and timers of the running loop before and after the test.
 
     The backend cancels what is left when it closes, so this must look before it does. What is
     about to end gets a few turns of the loop to do so, but no time.
     """
-    del anyio_backend
-    before = _living()
+    living = _living_on_trio if anyio_backend_name == "trio" else _living_on_asyncio
+    before = living()
     yield
     for _ in range(_SETTLE_TURNS):
-        left = _living() - before
+        left = living() - before
         if not left:
             return
         await anyio.lowlevel.checkpoint()
     pytest.fail("left behind:\n" + "\n".join(sorted(map(repr, left))))
 
 
-def _living() -> set[object]:
-    if sniffio.current_async_library() == "trio":
-        return _living_trio()
+def _living_on_asyncio() -> set[object]:
     loop = asyncio.get_running_loop()
     # uvloop shows nobody its timers.
     timers: list[asyncio.TimerHandle] = getattr(loop, "_scheduled", [])
@@ -88,7 +85,7 @@ def _drives_tests(task: asyncio.Task[object]) -> bool:
     return getattr(task.get_coro(), "__qualname__", "").startswith("TestRunner.")
 
 
-def _living_trio() -> set[object]:
+def _living_on_trio() -> set[object]:
     import trio
 
     root = trio.lowlevel.current_root_task()
