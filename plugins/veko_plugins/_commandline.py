@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin
@@ -24,6 +25,9 @@ from ._arguments import COLLECTIONS, EMPTY, Argument, Usage, UsageError, label
 
 if TYPE_CHECKING:
     import click
+
+
+_HINT = re.compile(r"\.? \(?Did you mean (.*?)\)?$")
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -73,8 +77,7 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
     except _HelpAsked as asked:
         return asked.text
     except click.UsageError as error:
-        message, _, hint = error.format_message().strip().rstrip(".").partition(". Did you mean ")
-        message += f" (did you mean {hint})" if hint else ""
+        message = _HINT.sub(r" (did you mean \1)", error.format_message().strip().rstrip("."))
         form = " ".join(
             command.get_usage(error.ctx or click.Context(command, info_name=name)).split()
         )
@@ -149,17 +152,16 @@ def _parameter(key: str, argument: Argument) -> click.Parameter:
     default = argument.default
     shown = default not in (EMPTY, None, False, "") and not (argument.many and not default)
     text = f"{argument.help}  [default: {_shown(default)}]".strip() if shown else argument.help
+    # click takes any default, None too, for an answer to a required option
+    settings: dict[str, Any] = {"required": True} if argument.required else {"default": None}
     if argument.type is bool and not argument.many:
-        return click.Option(
-            [key, f"--{dashed}/--no-{dashed}"], default=None, required=argument.required, help=text
-        )
+        return click.Option([key, f"--{dashed}/--no-{dashed}"], help=text, **settings)
     return click.Option(
         [key, f"--{dashed}"],
         type=converter,
-        default=None,
-        required=argument.required,
         multiple=bool(argument.many),
         help=text,
+        **settings,
     )
 
 

@@ -16,7 +16,9 @@ def main() -> None:
     try:
         import rich_click  # noqa: F401
     except ImportError as error:
-        print(f"veko: the command line needs {error.name}: pip install 'veko[cli]'", file=sys.stderr)
+        print(
+            f"veko: the command line needs {error.name}: pip install 'veko[cli]'", file=sys.stderr
+        )
         sys.exit(1)
     from ._cli.app import veko
 

@@ -13,6 +13,7 @@ Promise: its handlers and level are taken away at unload; a record is one line w
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import re
 import sys
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 import msgspec
 
-from veko import OptionError, Plugin
+from veko import LogRecord, OptionError, Plugin
 
 if TYPE_CHECKING:
     from veko import Context
@@ -42,7 +43,8 @@ _STYLES: Final = {
 }
 _PLUGIN: Final = "veko.plugin."
 _SECRET: Final = re.compile(r"passw|secret|token|api_?key|authorization|credential|cookie", re.I)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DEPTH: Final = 8
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Logging(Plugin):
@@ -91,9 +93,7 @@ class Logging(Plugin):
         """
         number = _level(level)
         if format not in ("text", "json"):
-            raise OptionError(
-                f"log format {format!r} is unknown", remedy="It is 'text' or 'json'."
-            )
+            raise OptionError(f"log format {format!r} is unknown", remedy="It is 'text' or 'json'.")
         handlers = [_console(stream or sys.stderr, format, traced=number <= LEVELS["debug"])]
         if file is not None:
             handlers.append(_file(Path(file), format, max_bytes, backups))
@@ -133,7 +133,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created)
         time = moment.strftime("%Y-%m-%d %H:%M:%S" if self.dated else "%H:%M:%S")
-        parts = [f"{time} {level_of(record):<8}{plugin_of(record)}", _one_line(record.getMessage())]
+        parts = [f"{time} {level_of(record):<8}{plugin_of(record)}", _one_line(message_of(record))]
         parts += [f"{key}={_one_line(_text(value))}" for key, value in _extras(record).items()]
         line = "  ".join(parts)
         if self.traced and record.exc_info:
@@ -146,16 +146,16 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": level_of(record),
             "plugin": plugin_of(record),
-            "message": record.getMessage(),
+            "message": message_of(record),
         }
         for key, value in _extras(record).items():
             entry.setdefault(key, value)
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry, enc_hook=str).decode()
+        return _json(entry)
 
 
 def level_of(record: logging.LogRecord) -> str:
@@ -168,35 +168,42 @@ def plugin_of(record: logging.LogRecord) -> str:
     return record.name.removeprefix(_PLUGIN)
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """Return what was logged, without the details."""
+    logged = getattr(record, "veko", None)
+    return logged.message if isinstance(logged, LogRecord) else record.getMessage()
+
+
 def _extras(record: logging.LogRecord) -> dict[str, object]:
     """Details and fields of a record, without the values of secrets."""
-    found: dict[str, object] = {}
-    details = getattr(record, "details", None)
-    if details is not None:
-        found["details"] = details
-    fields = getattr(record, "fields", None)
-    if isinstance(fields, Mapping):
-        found.update(fields)
-    return {key: _masked(key, value) for key, value in found.items()}
+    logged = getattr(record, "veko", None)
+    if not isinstance(logged, LogRecord):
+        return {}
+    found = {} if logged.details is None else {"details": logged.details}
+    return {key: _masked(key, value) for key, value in (found | logged.fields).items()}
 
 
-def _masked(key: object, value: object) -> object:
+def _masked(key: object, value: object, depth: int = 0) -> object:
     if isinstance(key, str) and _SECRET.search(key):
         return "***"
+    if isinstance(value, Mapping | list | tuple) and depth == _DEPTH:
+        return "..."
     if isinstance(value, Mapping):
-        return {str(inner): _masked(inner, item) for inner, item in value.items()}
+        return {str(k): _masked(k, item, depth + 1) for k, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_masked(None, item) for item in value]
+        return [_masked(None, item, depth + 1) for item in value]
     return value
 
 
 def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
     try:
-        return msgspec.json.encode(value, enc_hook=str).decode()
+        return msgspec.json.encode(value, enc_hook=repr).decode()
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        return repr(value)
+        return json.dumps(value, default=repr)  # slower, and takes what is no UTF-8
 
 
 def _one_line(text: str) -> str:

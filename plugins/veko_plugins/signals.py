@@ -15,6 +15,7 @@ one that fails or takes too long is reported and disturbs nobody.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -38,15 +39,14 @@ class _Receiver(Protocol):
 class Observer:
     """One observer of one event; `cancel()` twice is fine. It is the receiver of the signal."""
 
-    __slots__ = ("__weakref__", "_arity", "_cancel", "event", "fn", "label", "rank")
+    __slots__ = ("__weakref__", "_arity", "_cancel", "event", "fn", "label")
 
     def __init__(
-        self, event: str, fn: Callable[..., object], rank: int, cancel: Callable[[Observer], None]
+        self, event: str, fn: Callable[..., object], cancel: Callable[[Observer], None]
     ) -> None:
         sound = Subscription(event, fn)
         self.event = event
         self.fn = fn
-        self.rank = rank
         self.label = sound.label
         self._arity = sound.arity
         self._cancel = cancel
@@ -83,14 +83,9 @@ class Signals(Plugin):
         self._observers: dict[str, list[Observer]] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._bus: Bus | None = None
-        self._count = 0
 
     def load(self, context: Context) -> None:
         context.provide("signals", self)
-        self._attach(context.kernel.bus)
-
-    def unload(self) -> None:
-        self._detach()
 
     def activate(self, context: Context) -> None:
         self._attach(context.kernel.bus)
@@ -113,8 +108,7 @@ class Signals(Plugin):
             if observer.fn == fn:
                 return observer
         signal = self[event]
-        observer = Observer(event, fn, self._count, self._remove)
-        self._count += 1
+        observer = Observer(event, fn, self._remove)
         signal.connect(observer, weak=False)
         self._observers.setdefault(event, []).append(observer)
         return observer
@@ -126,9 +120,14 @@ class Signals(Plugin):
                 self._remove(observer)
 
     def __getitem__(self, event: str) -> Signal:
-        """Return the signal of an event or pattern, made at first use."""
+        """Return the signal of an event or pattern, made at first use.
+
+        Raises:
+            VekoError: It is not the name of an event or a pattern.
+        """
         signal = self._signals.get(event)
         if signal is None:
+            (self._bus or Bus()).on(event, lambda: None).cancel()  # raises if it is no name
             signal = self._signals[event] = Signal(event)
             signal.receiver_connected.connect(lambda *_, **__: self._listen(event), weak=False)
             signal.receiver_disconnected.connect(lambda *_, **__: self._rest(event), weak=False)
@@ -169,8 +168,7 @@ class Signals(Plugin):
         if signal.is_muted:
             return
         sender = args[0] if args else None
-        found = cast("list[_Receiver]", list(signal.receivers_for(sender)))
-        for receiver in sorted(found, key=_rank):  # blinker keeps them in a set, in no order
+        for receiver in _in_order(signal, sender):
             try:
                 with anyio.move_on_after(self.limit) as scope:
                     await call(receiver, sender, event=event, args=args)
@@ -185,8 +183,11 @@ class Signals(Plugin):
                     await self._bus.report(error, event=event, handler=_label(receiver))
 
 
-def _rank(receiver: object) -> float:
-    return receiver.rank if isinstance(receiver, Observer) else math.inf
+def _in_order(signal: Signal, sender: object) -> list[_Receiver]:
+    """The receivers for a sender as they were connected; blinker gives them in no order."""
+    meant = list(signal.receivers_for(sender))
+    held = [held() if isinstance(held, weakref.ref) else held for held in signal.receivers.values()]
+    return [cast("_Receiver", receiver) for receiver in held if receiver in meant]
 
 
 def _label(receiver: Callable[..., object]) -> str:

@@ -45,7 +45,8 @@ _debug = click.option(
 
 
 def _debugging() -> bool:
-    return bool(click.get_current_context().meta.get("veko.debug", False))
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("veko.debug", False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)

@@ -98,8 +98,8 @@ def run(work: Work, *, debug: bool, grace: float = 10.0, stops: str | None = Non
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(stoppable())
-    except Quit as quit:
-        return quit.code
+    except Quit as done:
+        return done.code
     except Exception as error:
         complain(error, debug=debug)
         return 1

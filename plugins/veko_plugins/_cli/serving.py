@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from pathlib import Path
+from typing import Literal, cast
 
 import msgspec
 import rich_click as click
@@ -21,6 +21,8 @@ __all__ = ["Settings", "serve"]
 
 _GRACE = 20.0
 """Seconds from a signal to the end of the process, whatever a plugin does."""
+_DRAIN = 10.0
+"""Seconds of it for the calls under way in a plugin that is unloaded."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -41,9 +43,72 @@ def serve(settings: Settings) -> int:
     """Serve an application until a signal stops it; returns the exit code."""
     logs = Logging()
     try:
-        options = options_of(settings.directory, logs)
-        logs.configure(settings.log_level, settings.log_file, settings.log_format)
-        _check_port(settings.host, settings.port)
+        options = options_of(settings.directory, logs) | {"drain_timeout": _DRAIN}
+        logs.configure(
+            "debug" if settings.debug else settings.log_level,
+            settings.log_file,
+            cast("Literal['text', 'json']", settings.log_format),
+        )
     except VekoError as error:
         complain(error, debug=settings.debug)
-        return 2 if isinstance(error, OptionError) else 1
+        return 2
+    if settings.adapter is not None:
+        options["adapter"] = settings.adapter
+    if settings.dev:
+        options["dev_mode"] = True
+
+    async def work() -> int:
+        _check_port(settings.host, settings.port)
+        manager = PluginManager(**options)
+        click.echo(f"Loading {options['root']}")
+        manager.on("plugin:loaded", _loaded)
+        async with manager:
+            _not_loaded(manager)
+            await manager.use("http").serve(host=settings.host, port=settings.port)
+        return 0
+
+    try:
+        code = run(work, debug=settings.debug, grace=_GRACE, stops="Stopping")
+    finally:
+        logs.reset()
+    if code == 0:
+        click.echo("Stopped")
+    return code
+
+
+def _check_port(host: str, port: int) -> None:
+    """Say at once, before plugins load, that the address cannot be had.
+
+    Raises:
+        Quit: It cannot; that has been said.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = "something else listens there. Stop it, or choose another with --port"
+        elif error.errno == errno.EACCES:
+            why = "this user may not. Choose one above 1023 with --port"
+        else:
+            why = f"{error.strerror or error}. Choose another address with --host and --port"
+        click.echo(f"veko: cannot listen on {host}:{port}: {why}", err=True)
+        raise Quit(1) from error
+
+
+def _loaded(name: str, plugin: PluginRecord) -> None:
+    if not plugin.core:
+        click.echo(f"  loaded   {name} {plugin.version}  {plugin.manifest.description}".rstrip())
+
+
+def _not_loaded(manager: PluginManager) -> None:
+    report = manager.report
+    for name, error in report.failed.items():
+        click.echo(f"  failed   {name}: {error}")
+    for name, why in report.skipped.items():
+        click.echo(f"  skipped  {name}: {why}")
+    if not (report.loaded or report.failed or report.skipped):
+        click.echo("  no plugins were found")

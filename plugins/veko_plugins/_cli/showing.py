@@ -146,7 +146,7 @@ def _with_application(
         if needed or directory is not None:
             complain(error, debug=debug)
             return 2
-        options = {"root": Path().resolve(), "auto_load": False, "core": {"logging": logs}}
+        options = {"root": Path.cwd(), "auto_load": False, "core": {"logging": logs}}
 
     async def work() -> int:
         with contextlib.redirect_stdout(sys.stderr):
