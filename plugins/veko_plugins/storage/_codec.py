@@ -146,8 +146,20 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
 
 
 def unpack(stored: object) -> object:
-    """The value of what `pack` gave to keep in memory; a new object each time if it is mutable."""
-    return _decode(stored) if type(stored) is Packed else stored
+    """The value of what `pack` gave to keep in memory; a new object each time if it is mutable.
+
+    Raises:
+        StorageError: It came from disk and is damaged, or of a newer version.
+    """
+    if type(stored) is not Packed:
+        return stored
+    try:
+        return _decode(stored)
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise StorageError(
+            f"an entry cannot be read: {error}",
+            remedy="Its value on disk is damaged: set it anew, or restore a backup",
+        ) from error
 
 
 def _tag(value: object, where: str) -> object:

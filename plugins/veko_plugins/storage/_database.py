@@ -161,6 +161,8 @@ class Database:
             remedy = "Another program holds the file open for writing: end it"
         elif "readonly" in low or "unable to open" in low or "permission" in low:
             remedy = "Make the folder and its files writable for this user"
+        elif "exists" in low or "directory" in low:
+            remedy = "Give the storage a path that is a file in a folder"
         elif "malformed" in low or "not a database" in low or "corrupt" in low:
             remedy = "Restore it from a backup"
         else:
@@ -243,6 +245,15 @@ class Database:
             return 0
         row = self._checkpointer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         return int(row[1])
+
+    def finish(self) -> None:
+        """Copy the whole log into the database, so that the file is all there is, and close."""
+        try:
+            self.checkpoint("TRUNCATE")
+        except sqlite3.Error:
+            pass  # the log stays beside the file and is read at the next start
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close it and let go of the lock; twice is fine."""

@@ -275,60 +275,51 @@ class Engine:
         if self._closing is None:
             self._accepting = False
             self._closing = self._loop.create_task(self._close(), name="veko storage close")
+            self._closing.add_done_callback(self._ended)
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        database = self._database
-        if database is None:
+        if self._database is None:
             return
-        finished = False
         try:
             async with asyncio.timeout(self._close_timeout):
                 while not self._idle:
                     self._drained.clear()
                     await self._drained.wait()
-                finished = True
-                await self._loop.run_in_executor(self._thread, _finish, database)
+                await self._loop.run_in_executor(self._thread, self._database.finish)
         except TimeoutError:
             pass
-        except asyncio.CancelledError:  # the loop itself is ending: there is no later
-            if self.durability == "process":
-                self._write_now(database)
-            raise
-        finally:
-            self._database = None
-            for write in self._unwritten():
-                lost = f"it was not written within {self._close_timeout:g} s of closing"
-                write.settle(StorageError(lost, plugin=write.namespace, path=self.path), self._lost)
-            self._batches.clear()
-            self._pending.clear()
-            self._idle = True
-            for namespace in self._namespaces.values():
-                namespace.forget()
-            if not finished:
-                # Behind whatever the thread is stuck in, so that no connection is pulled from it.
-                self._thread.submit(database.close)
-            self._thread.shutdown(wait=False)
+
+    def _ended(self, closing: asyncio.Task[None]) -> None:
+        database, self._database = self._database, None
+        if database is None:
+            return
+        if closing.cancelled() and self.durability == "process":
+            self._write_now(database)  # the loop itself is ending: there is no later
+        for write in self._unwritten():
+            lost = f"it is not known to be written {self._close_timeout:g} s after closing began"
+            write.settle(StorageError(lost, plugin=write.namespace, path=self.path), self._lost)
+        self._forget()
+        for namespace in self._namespaces.values():
+            namespace.forget()
+        # Behind whatever the thread is in, so that no connection is pulled from under it.
+        self._thread.submit(database.close)
+        self._thread.shutdown(wait=False)
 
     def _write_now(self, database: Database) -> None:
         unwritten = self._unwritten()
         try:
             database.apply(unwritten)
         except sqlite3.Error:
-            return  # what is left then is told of, write by write
-        self._batches.clear()
-        self._pending.clear()
+            return  # it is told of, write by write
+        self._forget()
         for write in unwritten:
             write.settle()
 
-
-def _finish(database: Database) -> None:
-    try:
-        database.checkpoint("TRUNCATE")
-    except sqlite3.Error:
-        pass  # the log stays beside the file and is read at the next start
-    finally:
-        database.close()
+    def _forget(self) -> None:
+        self._batches.clear()
+        self._pending.clear()
+        self._idle = True
 
 
 def _abandon(opening: Future[Database]) -> None:
