@@ -99,6 +99,7 @@ def _bad_import(error: ImportError, root: str, path: Path) -> tuple[str, str]:
 
 
 def _undecodable(source: Path) -> tuple[int, int] | None:
+    data = b""
     try:
         data = source.read_bytes()
         data.decode()
