@@ -28,8 +28,8 @@ from veko.errors import StorageError
 __all__ = ["MAX_KEY", "Packed", "check_key", "pack", "unpack"]
 
 MAX_KEY: Final = 512
-# SQLite's own limit for a row is 10**9 bytes; the rest is room for the key.
-MAX_VALUE: Final = 10**9 - 10_000
+# Bytes. SQLite itself takes 10**9; but it is written on the event loop, and kept in memory.
+MAX_VALUE: Final = 64 << 20
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _REMEDY: Final = (
@@ -120,12 +120,20 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
     """
     try:
         data = _encode(value)
-        if type(value) in _SCALARS:
-            return value, data
-        if _decode(data) == value:
-            return Packed(data), data
+        sound = type(value) in _SCALARS or _decode(data) == value
     except Exception:
-        pass  # the walk finds out what it is, and says so
+        sound = False  # the walk finds out what it is, and says so
+    if not sound:
+        data = _encode_tagged(key, value)
+    if len(data) > MAX_VALUE:
+        raise StorageError(
+            f"cannot store {key!r}: its {len(data)} bytes are more than {MAX_VALUE}",
+            remedy="Write it to a file, and store the file's name",
+        )
+    return (value if type(value) in _SCALARS else Packed(data)), data
+
+
+def _encode_tagged(key: str, value: object) -> bytes:
     try:
         data = _encode(_tag(value, ""))
         _decode(data)
@@ -137,12 +145,7 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
         raise StorageError(
             f"cannot store {key!r}, a {type(value).__name__}: {what}", remedy=_REMEDY
         ) from None
-    if len(data) > MAX_VALUE:
-        raise StorageError(
-            f"cannot store {key!r}: {len(data)} bytes are more than SQLite takes",
-            remedy="Write it to a file, and store the file's name",
-        )
-    return (value if type(value) in _SCALARS else Packed(data)), data
+    return data
 
 
 def unpack(stored: object) -> object:

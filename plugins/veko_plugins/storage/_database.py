@@ -144,12 +144,13 @@ class Database:
             if fault != "ok":
                 raise sqlite3.DatabaseError(fault)
         self._tune(connection)
-        # Begun even when there is nothing to make: a file that cannot be written shows here.
         connection.execute("BEGIN IMMEDIATE")
         if not tables:
             connection.execute(_SCHEMA)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
+        # Finds nothing, but needs the right to write, which beginning alone does not.
+        connection.execute("DELETE FROM entry WHERE 0")
         connection.execute("COMMIT")
 
     def error(self, what: str) -> StorageError:

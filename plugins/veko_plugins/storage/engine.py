@@ -28,11 +28,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 from veko.errors import StorageError
 
 from ._checkpoints import Checkpoints
+from ._codec import check_key
 from ._database import MEMORY, Database, is_busy
 from ._write import Write
 from .namespace import Namespace, Surround, overlay
@@ -41,6 +42,9 @@ __all__ = ["Durability", "Engine"]
 
 Durability = Literal["process", "power"]
 _Answer = TypeVar("_Answer")
+
+# Seconds that closing waits in the end for a thread that may be stuck in a commit.
+_RELEASE: Final = 1.0
 
 
 class Engine:
@@ -74,6 +78,7 @@ class Engine:
         self._namespaces: dict[str, Namespace] = {}
         self._database: Database | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._released: Future[None] | None = None
         self._pending: dict[str, Write] = {}
         self._batches: deque[list[Write]] = deque()
         self._idle = True
@@ -115,9 +120,14 @@ class Engine:
         self._accepting = True
 
     def namespace(self, name: str) -> Namespace:
-        """The entries of one plugin; the same object for the same name."""
+        """The entries of one plugin; the same object for the same name.
+
+        Raises:
+            StorageError: The name is not a `str` of 1 to 512 characters.
+        """
         found = self._namespaces.get(name)
         if found is None:
+            check_key(name)
             found = self._namespaces[name] = Namespace(name, self)
         return found
 
@@ -277,6 +287,8 @@ class Engine:
             self._closing = self._loop.create_task(self._close(), name="veko storage close")
             self._closing.add_done_callback(self._ended)
         await asyncio.shield(self._closing)
+        if self._released is not None:
+            await asyncio.wait({asyncio.wrap_future(self._released)}, timeout=_RELEASE)
 
     async def _close(self) -> None:
         if self._database is None:
@@ -303,7 +315,7 @@ class Engine:
         for namespace in self._namespaces.values():
             namespace.forget()
         # Behind whatever the thread is in, so that no connection is pulled from under it.
-        self._thread.submit(database.close)
+        self._released = self._thread.submit(database.close)
         self._thread.shutdown(wait=False)
 
     def _write_now(self, database: Database) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import enum
 import math
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -165,6 +165,14 @@ async def test_sockets_and_circles_are_refused(storage: Namespace) -> None:
         storage.set("key", held)
     with pytest.raises(StorageError, match="nested too deep"):
         storage.set("key", circle)
+
+
+@pytest.mark.parametrize("wrap", [lambda blob: blob, lambda blob: [blob], lambda blob: (blob,)])
+async def test_huge_value_is_refused(storage: Namespace, wrap: Callable[[bytes], object]) -> None:
+    with pytest.raises(StorageError, match="file's name"):
+        storage.set("key", wrap(b"\0" * (65 << 20)))
+
+    assert storage.keys() == []
 
 
 async def test_update_with_one_bad_value_changes_nothing(storage: Namespace) -> None:
