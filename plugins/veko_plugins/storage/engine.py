@@ -82,6 +82,7 @@ class Engine:
         self._pending: dict[str, Write] = {}
         self._batches: deque[list[Write]] = deque()
         self._idle = True
+        self._retry: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event = asyncio.Event()
         self._last_told: str | None = None
         self._thread_id = 0
@@ -218,7 +219,8 @@ class Engine:
         if not self._batches:
             return  # given up by close()
         if isinstance(error, sqlite3.Error) and is_busy(error) and self._loop.time() < deadline:
-            self._loop.call_later(delay, self._attempt, deadline, min(delay * 2, 0.05))
+            longer = min(delay * 2, 0.05)
+            self._retry = self._loop.call_later(delay, self._attempt, deadline, longer)
             return
         batch = self._batches.popleft()
         if error is None:
@@ -332,6 +334,8 @@ class Engine:
         self._batches.clear()
         self._pending.clear()
         self._idle = True
+        if self._retry is not None:
+            self._retry.cancel()
 
 
 def _abandon(opening: Future[Database]) -> None:

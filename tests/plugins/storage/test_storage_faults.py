@@ -65,7 +65,7 @@ asyncio.run(main())
 
 @posix
 @pytest.mark.parametrize(
-    "durability,size,rounds", [("process", 50, 6), ("process", 60_000, 5), ("power", 50, 3)]
+    ("durability", "size", "rounds"), [("process", 50, 6), ("process", 60_000, 5), ("power", 50, 3)]
 )
 async def test_what_was_awaited_survives_kill_9(
     tmp_path: Path, durability: str, size: int, rounds: int
@@ -211,6 +211,10 @@ asyncio.run(main())
 """
 
 
+def _permit(folder: Path, mode: int) -> None:
+    folder.chmod(mode)
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user can reach, unlike pytest's own."""
@@ -229,13 +233,13 @@ async def test_storage_that_cannot_be_written_says_so_at_once(open_folder: Path,
         await engine.namespace("a").set("key", 1)
     path.with_name("s.db.lock").chmod(0o666)
     path.chmod(0o444 if what == "file" else 0o666)
-    os.chmod(open_folder, 0o777 if what == "file" else 0o555)
+    _permit(open_folder, 0o777 if what == "file" else 0o555)
 
     answer = _answers(_READ_ONLY, path)
 
     assert "writable" in answer["text"]
     assert answer["path"].startswith(str(path))
-    os.chmod(open_folder, 0o755)
+    _permit(open_folder, 0o755)
     path.chmod(0o644)
     async with Engine(path) as engine:
         assert engine.namespace("a").get("key") == 1
