@@ -1,0 +1,162 @@
+"""The adapter: which endpoint a route gets, and Litestar's own handlers taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from litestar import Litestar, Router
+from litestar.exceptions import LitestarException
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import HTTPRoute
+from veko.errors import RouteError
+from veko_plugins.http import MAX_BODY, Endpoint, Route
+
+from .._parameters import read
+from .._serve import serve
+from ._endpoints import Bound, Direct, SharedRequest, Stack
+from ._plain import plain, synthesise
+
+__all__ = ["LitestarAdapter", "Native"]
+
+
+class LitestarAdapter:
+    """The HTTP port by Litestar and uvicorn."""
+
+    name = "litestar"
+
+    def compile(self, plugin: str, routes: Sequence[Route]) -> Sequence[Endpoint]:
+        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        del plugin
+        endpoints: list[Endpoint | None] = []
+        bound: dict[str, Bound] = {}
+        handlers: list[Any] = []
+        native: dict[int, Stack] = {}
+        sources: dict[int, Router] = {}
+        for index, route in enumerate(routes):
+            if isinstance(route.handler, Native):
+                own = route.handler
+                endpoint: Any = Stack()
+                native[index] = endpoint
+                # A router that was registered belongs to one application: each gets a new one.
+                sources.setdefault(id(own.source), own.router())
+            else:
+                parameters = read(route)
+                if all(p.place == "request" for p in parameters):
+                    endpoint = Direct(plain(route.handler, parameters))
+                else:
+                    path = f"/{index}"
+                    endpoint = bound[path] = Bound(parameters)
+                    handlers.append(synthesise(route, path, parameters))
+            endpoints.append(endpoint)
+        if bound:
+            app = _application(handlers, routes[0])
+            for http in app.routes:
+                one = cast("HTTPRoute", http)
+                handler = one.route_handlers[0]
+                bound[f"/{one.path_components[0]}"].aim(app, one.handle, handler, one.path_format)
+        if native:
+            app = _application(list(sources.values()), routes[0])
+            stacks = _stacks(app)
+            for index, stack in native.items():
+                own = cast("Native", routes[index].handler)
+                stack.aim(app, *stacks[own.template, own.method], own.rest)
+        return cast("list[Endpoint]", endpoints)
+
+    def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
+        """Take a Litestar handler apart into routes; see `veko_plugins.http.Adapter.expand`."""
+        try:
+            router = Router(path, route_handlers=[cast("Any", handler)])
+        except (LitestarException, TypeError, ValueError, AttributeError) as error:
+            raise RouteError(
+                f"{handler!r} is no route handler, controller or router of Litestar: {error}",
+                plugin=plugin,
+            ) from error
+        return [
+            Route(
+                str(method),
+                _our_path(http.path_components),
+                Native(handler, path, http.path_format, str(method), _rest(http.path_components)),
+                plugin=plugin,
+            )
+            for http in router.routes
+            for one in getattr(http, "route_handlers", ())
+            for method in sorted(one.http_methods)
+            if not (method == "OPTIONS" and one.fn.__module__ == "litestar.routes.http")
+        ]
+
+    serve = staticmethod(serve)
+
+
+class Native:
+    """One route of a route handler, controller or router of Litestar's.
+
+    Args:
+        source: The handler, controller or router.
+        path: Where it was put.
+        template: Litestar's name for the route's path.
+        method: The route's method.
+        rest: The name of the parameter that takes the rest of the path, if there is one.
+    """
+
+    __slots__ = ("method", "path", "rest", "source", "template")
+
+    def __init__(
+        self, source: object, path: str, template: str, method: str, rest: str | None = None
+    ) -> None:
+        self.rest = rest
+        self.source = source
+        self.path = path
+        self.template = template
+        self.method = method
+
+    def router(self) -> Router:
+        """Return a router that holds the source and nothing else."""
+        return Router(self.path, route_handlers=[cast("Any", self.source)])
+
+    def __call__(self, *args: object, **arguments: object) -> object:
+        """Refuse: Litestar calls it."""
+        raise RouteError(f"{self.source!r} can be called by Litestar only")
+
+
+def _application(handlers: list[Any], route: Route) -> Litestar:
+    try:
+        return Litestar(
+            handlers,
+            openapi_config=None,
+            logging_config=None,
+            request_class=SharedRequest,
+            request_max_body_size=MAX_BODY,
+        )
+    except (LitestarException, TypeError, ValueError) as error:
+        raise RouteError(f"Litestar refuses the routes: {error}", plugin=route.plugin) from error
+
+
+def _stacks(app: Litestar) -> dict[tuple[str, str], tuple[Any, BaseRouteHandler, str]]:
+    """Return what Litestar's routing leads to, by path and method."""
+    found: dict[tuple[str, str], tuple[Any, BaseRouteHandler, str]] = {}
+    pending = [app.asgi_router.root_route_map_node]
+    while pending:
+        node = pending.pop()
+        for method, (run, handler) in node.asgi_handlers.items():
+            found[node.path_template, method] = run, handler, node.path_template
+        pending.extend(node.children.values())
+    return found
+
+
+def _rest(components: Sequence[Any]) -> str | None:
+    last = components[-1] if components else ""
+    return None if isinstance(last, str) or not last.full.endswith(":path") else str(last.name)
+
+
+def _our_path(components: Sequence[Any]) -> str:
+    """Write a Litestar path as our table has it; converters that we lack are texts to it."""
+    known = {"int": "int", "float": "float", "uuid": "uuid", "path": "path"}
+    parts: list[str] = []
+    for component in components:
+        if isinstance(component, str):
+            parts.append(component)
+        else:
+            kind = component.full.partition(":")[2]
+            parts.append(f"{{{component.name}:{known.get(kind, 'str')}}}")
+    return "/" + "/".join(parts)

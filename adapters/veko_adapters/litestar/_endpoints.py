@@ -1,0 +1,157 @@
+"""Endpoints: what a request meets once it is matched.
+
+They go straight to a route's own stack in its Litestar application, past Litestar's routing, and
+say Litestar's errors in our words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, Final, cast
+
+from litestar import Litestar
+from litestar import Request as LitestarRequest
+from litestar.exceptions import HTTPException
+from litestar.handlers import BaseRouteHandler
+from veko.errors import VekoError
+from veko_plugins.http import (
+    REQUEST,
+    ASGISend,
+    Fault,
+    HTTPError,
+    Receive,
+    Request,
+    Response,
+    Scope,
+)
+
+from .._parameters import Parameter, faults
+from ._plain import respond, settle
+
+__all__ = ["Bound", "Direct", "SharedRequest", "Stack"]
+
+_STATE: Final = "_ls_connection_state"
+"""Where Litestar keeps what it knows of a connection; an application around ours has its own."""
+
+
+class SharedRequest(LitestarRequest[Any, Any, Any]):
+    """Litestar's request; the body is read once for it and for the hooks' request."""
+
+    async def body(self) -> bytes:
+        ours: Request = self.scope[REQUEST]  # type: ignore[typeddict-item]
+        if ours.kept is not None:
+            self._body = self._connection_state.body = ours.kept
+        body = await super().body()
+        ours.keep(body)
+        return body
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        ours: Request = self.scope[REQUEST]  # type: ignore[typeddict-item]
+        if ours.kept is not None:
+            self._body = self._connection_state.body = ours.kept
+        async for chunk in super().stream():
+            yield chunk
+
+
+class Direct:
+    """The endpoint of a handler that takes the request."""
+
+    __slots__ = ("_call",)
+    inline: bool = True
+
+    def __init__(self, call: Callable[[Request], Awaitable[Any]]) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        answer = await self._call(scope[REQUEST])
+        if not isinstance(answer, Response):
+            answer = await respond(answer, scope, receive)
+        await answer(scope, receive, send)
+
+
+class Stack:
+    """The endpoint of a Litestar route: its stack of middleware, without Litestar's routing."""
+
+    __slots__ = ("_app", "_handler", "_rest", "_run", "_template")
+    inline: bool = False
+
+    def aim(
+        self,
+        app: Litestar,
+        run: Any,
+        handler: BaseRouteHandler,
+        template: str,
+        rest: str | None = None,
+    ) -> None:
+        """Set where it leads, once the application is there."""
+        self._app, self._run, self._handler, self._template = app, run, handler, template
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        state = scope.get("state")
+        inner = {
+            **scope,
+            "app": self._app,
+            "litestar_app": self._app,
+            "state": {k: v for k, v in state.items() if k != _STATE} if state else {},
+            "route_handler": self._handler,
+            "path_template": self._template,
+        }
+        if self._rest is not None:
+            # Litestar's rest of a path begins with a slash, ours does not.
+            params = scope["path_params"]
+            inner["path_params"] = {**params, self._rest: f"/{params[self._rest]}"}
+        try:
+            await self._run(inner, receive, send)
+        except HTTPException as error:
+            await self._answer(error, inner, receive, send)
+        except VekoError:
+            raise
+        except Exception as error:
+            await self._answer(error, inner, receive, send)
+
+    async def _answer(self, error: Exception, scope: Any, receive: Any, send: Any) -> None:
+        """Let the plugin's own exception handlers answer, or say what it is in our words."""
+        handlers = cast("dict[Any, Any]", self._handler.resolve_exception_handlers())
+        found = handlers.get(getattr(error, "status_code", 500)) if handlers else None
+        for kind in type(error).__mro__ if handlers else ():
+            found = found or handlers.get(kind)
+        if found is not None:
+            request: Any = SharedRequest(scope, receive, send)
+            response = await settle(found(request, error))
+            await response.to_asgi_response(app=None, request=request)(scope, receive, send)
+        elif isinstance(error, HTTPException):
+            raise await self._translate(error, scope[REQUEST]) from error
+        else:
+            raise error
+
+    async def _translate(self, error: HTTPException, request: Request) -> HTTPError:
+        del request
+        extra = error.extra if isinstance(error.extra, list) else ()
+        told = [
+            Fault(
+                str(fault.get("message", "")),
+                str(getattr(fault.get("source"), "value", fault.get("source")) or ""),
+                str(fault.get("key", "")),
+            )
+            for fault in extra
+            if isinstance(fault, dict)
+        ]
+        return HTTPError(error.status_code, error.detail, errors=told, headers=error.headers)
+
+
+class Bound(Stack):
+    """The endpoint of a plain handler whose arguments Litestar converts."""
+
+    __slots__ = ("_parameters",)
+    inline = True
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._parameters = parameters
+
+    async def _translate(self, error: HTTPException, request: Request) -> HTTPError:
+        if error.status_code == 400:
+            found = await faults(self._parameters, request)
+            if found:
+                return HTTPError(400, "the request does not fit", errors=found)
+        return await super()._translate(error, request)

@@ -1,0 +1,120 @@
+"""Plain functions as handlers: called as they are, or with a signature made for Litestar."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, cast
+
+from litestar import Request as LitestarRequest
+from litestar.exceptions import LitestarException
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter, QueryParameter, RequestBody
+from litestar.response import Response as LitestarResponse
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+from litestar.types import Scope as LitestarScope
+from veko.errors import RouteError
+from veko_plugins.http import REQUEST, Request, Response, Route, pulled
+
+from .._parameters import EMPTY, Parameter
+
+__all__ = ["plain", "respond", "settle", "synthesise"]
+
+
+def plain(
+    handler: Callable[..., Any], parameters: Sequence[Parameter]
+) -> Callable[[Request], Awaitable[Any]]:
+    """Return an async function of the request that calls a handler."""
+    by_position = [p for p in parameters if p.positional or len(parameters) == 1]
+    names = [p.name for p in parameters if p not in by_position]
+    asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004
+    )
+    if asynchronous and len(by_position) == 1 and not names:
+        return handler
+
+    async def call(request: Request) -> Any:
+        args = [request] * len(by_position)
+        return await settle(handler(*args, **dict.fromkeys(names, request)))
+
+    return call
+
+
+async def settle(answer: Any) -> Any:
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def respond(answer: Any, scope: Any, receive: Any) -> Response:
+    """Turn what a handler returned into a response; Litestar's own responses are fine too."""
+    if isinstance(answer, LitestarResponse):
+        request: Any = LitestarRequest(scope, receive)
+        answer = answer.to_asgi_response(app=None, request=request)
+    if isinstance(answer, ASGIResponse):
+        return await pulled(cast("Any", answer), scope, receive)
+    return Response.of(answer)
+
+
+def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTPRouteHandler:
+    """Make a Litestar route handler of a plain one.
+
+    Its parameters have names of ours, since Litestar has its own idea of `state` or `query`.
+    """
+    handler = route.handler
+    signature = [_keyword("scope", LitestarScope)]
+    in_path = ""
+    for index, p in enumerate(parameters):
+        if p.place == "request" or _is_raw(p):
+            continue
+        if p.place == "body":
+            body: Any = RequestBody
+            signature.append(_keyword("data", body[p.annotation], p.default))
+            continue
+        marker: Any = PathParameter if p.place == "path" else QueryParameter
+        argument: Any = Annotated
+        annotation = argument[p.annotation, marker(name=p.name)]
+        signature.append(_keyword(f"a{index}", annotation, p.default))
+        if p.place == "path":
+            in_path += f"/{{{p.name}:str}}"
+
+    async def call(scope: Any, **arguments: Any) -> Any:
+        request: Request = scope[REQUEST]
+        args: list[Any] = []
+        named: dict[str, Any] = {}
+        for index, p in enumerate(parameters):
+            value: Any
+            if p.place == "request":
+                value = request
+            elif _is_raw(p):
+                value = await request.body()
+            else:
+                value = arguments["data" if p.place == "body" else f"a{index}"]
+            if p.positional:
+                args.append(value)
+            else:
+                named[p.name] = value
+        answer = await settle(handler(*args, **named))
+        if not isinstance(answer, Response):
+            answer = await respond(answer, scope, request.receive)
+        return answer
+
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        signature, return_annotation=ASGIApp
+    )
+    call.__annotations__ = {p.name: p.annotation for p in signature} | {"return": ASGIApp}
+    try:
+        return HTTPRouteHandler(path + in_path, http_method=[cast("Any", route.method)])(call)
+    except (LitestarException, TypeError, ValueError) as error:
+        raise RouteError(
+            f"the handler of {route.method} {route.path} is refused: {error}", plugin=route.plugin
+        ) from error
+
+
+def _is_raw(parameter: Parameter) -> bool:
+    return parameter.place == "body" and parameter.annotation is bytes
+
+
+def _keyword(name: str, annotation: Any, default: Any = EMPTY) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+    )

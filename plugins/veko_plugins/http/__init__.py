@@ -1,0 +1,45 @@
+"""HTTP: the routing table, middleware, requests and responses, and the port for adapters."""
+
+from .dispatch import Dispatcher
+from .exchange import pulled
+from .forms import Fields, Upload
+from .headers import Headers
+from .messages import MAX_BODY, REQUEST, Address, Receive, Request, Route, Scope
+from .middleware import CallNext, Middleware
+from .plugin import HTTP, Routes
+from .port import ASGI, Adapter, ASGISend, Endpoint, find_adapter
+from .problem import Fault, HTTPError, Problem
+from .response import Response
+from .table import Found, Table, Taken, parse_path
+
+__all__ = [
+    "ASGI",
+    "HTTP",
+    "MAX_BODY",
+    "REQUEST",
+    "ASGISend",
+    "Adapter",
+    "Address",
+    "CallNext",
+    "Dispatcher",
+    "Endpoint",
+    "Fault",
+    "Fields",
+    "Found",
+    "HTTPError",
+    "Headers",
+    "Middleware",
+    "Problem",
+    "Receive",
+    "Request",
+    "Response",
+    "Route",
+    "Routes",
+    "Scope",
+    "Table",
+    "Taken",
+    "Upload",
+    "find_adapter",
+    "parse_path",
+    "pulled",
+]

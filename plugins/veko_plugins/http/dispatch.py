@@ -1,0 +1,261 @@
+"""The dispatcher: the ASGI application in front of everybody's routes.
+
+A request pins the registry that it began with, is matched in that registry's table, and goes
+through hooks, middleware and endpoint of that one moment, whatever is loaded meanwhile. Where no
+hook listens and no middleware stands, each of its stations costs a dictionary lookup.
+
+It promises an answer: whatever fails is counted against the plugin whose code it was, told to
+`request:error` and `error:handle`, and becomes a problem response (RFC 9457) that says nothing of
+the inside unless `dev_mode` is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from veko import Event
+
+from ._connected import ClientGone
+from .exchange import Exchange, Target, failed
+from .messages import REQUEST, ROUTE, Receive, Request, Scope, path_of
+from .middleware import EXCHANGE, CallNext
+from .port import ASGISend
+from .problem import PROBLEM_JSON, HTTPError, describe
+from .response import Response
+from .table import Table
+
+if TYPE_CHECKING:
+    from veko import Bus, Kernel
+
+__all__ = ["EVENTS", "Dispatcher", "Signals", "answer_unmatched", "lifespan", "problem"]
+
+REQUEST_START = Event(
+    "request:start",
+    Request,
+    returns=True,
+    stops=Response,
+    doc="A request was matched and not yet handled. A handler that returns a `Response` answers.",
+)
+REQUEST_END = Event(
+    "request:end",
+    Request,
+    doc="A request is over: the request and its response.",
+)
+REQUEST_ERROR = Event(
+    "request:error",
+    BaseException,
+    returns=True,
+    stops=Response,
+    doc="Handling a request raised: the error and the request. A handler may return another "
+    "error, or a `Response` to send instead of the problem.",
+)
+RESPONSE_START = Event(
+    "response:start",
+    Response,
+    returns=True,
+    doc="A response is ready and not yet sent: the response and the request.",
+)
+RESPONSE_END = Event(
+    "response:end",
+    Response,
+    doc="A response was sent: the response and the request.",
+)
+RESPONSE_ERROR = Event(
+    "response:error",
+    Response,
+    doc="Sending a response failed: the response and the request.",
+)
+EVENTS = (
+    REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,
+)  # fmt: skip
+
+
+class Signals:
+    """The emitters of a dispatcher, bound once."""
+
+    __slots__ = (
+        "request_end",
+        "request_error",
+        "request_start",
+        "response_end",
+        "response_error",
+        "response_start",
+    )
+
+    def __init__(self, bus: Bus) -> None:
+        self.request_start = bus.emitter("request:start")
+        self.request_end = bus.emitter("request:end")
+        self.request_error = bus.emitter("request:error")
+        self.response_start = bus.emitter("response:start")
+        self.response_end = bus.emitter("response:end")
+        self.response_error = bus.emitter("response:error")
+
+
+def problem(error: BaseException, *, dev_mode: bool = False) -> Response:
+    """Make the problem response of an error."""
+    told = describe(error, dev_mode=dev_mode)
+    headers = error.headers if isinstance(error, HTTPError) else None
+    response = Response(msgspec.json.encode(told), told.status, headers)
+    response.headers["content-type"] = PROBLEM_JSON
+    return response
+
+
+def answer_unmatched(method: str, allowed: frozenset[str]) -> Response:
+    """Answer a request that no route takes: 404, 405, or what OPTIONS asked."""
+    if not allowed:
+        return problem(HTTPError(404))
+    headers = {"allow": ", ".join(sorted(allowed))}
+    if method == "OPTIONS":
+        return Response(status=204, headers=headers)
+    return problem(HTTPError(405, headers=headers))
+
+
+async def lifespan(
+    receive: Receive,
+    send: ASGISend,
+    startup: Callable[[], Awaitable[None]],
+    shutdown: Callable[[], Awaitable[None]],
+) -> None:
+    """Speak ASGI's lifespan protocol."""
+    for step, work in (("startup", startup), ("shutdown", shutdown)):
+        await receive()
+        try:
+            await work()
+        except Exception as error:
+            await send({"type": f"lifespan.{step}.failed", "message": str(error)})
+            raise
+        await send({"type": f"lifespan.{step}.complete"})
+
+
+_NO_ROUTES: Table[Target] = Table()
+
+
+async def _nothing() -> None:
+    return
+
+
+class Dispatcher:
+    """The ASGI application.
+
+    Args:
+        kernel: Whose plugins it serves.
+        dev_mode: Whether problems tell the error and where it came from.
+
+    Attributes:
+        startup: Called when the server starts, if it speaks the lifespan protocol.
+        shutdown: Called when it stops.
+    """
+
+    def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
+        self.dev_mode = dev_mode
+        self.startup: Callable[[], Awaitable[None]] = _nothing
+        self.shutdown: Callable[[], Awaitable[None]] = _nothing
+        self._kernel = kernel
+        self._signals = Signals(kernel.bus)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        """Answer a request, or speak another of ASGI's protocols."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await lifespan(receive, send, self.startup, self.shutdown)
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": "no such WebSocket"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        pin = self._kernel.pin()
+        with pin as registry:
+            table: Table[Target] = registry.view("route") or _NO_ROUTES
+            method = scope["method"]
+            found = table.match(method, path_of(scope))
+            target = found.value
+            request = Request(scope, receive)
+            exchange = Exchange(self._signals, request, target, receive, send, pin.release)
+            scope[REQUEST], scope[EXCHANGE] = request, exchange
+            scope["path_params"] = found.params
+            scope[ROUTE] = target.route if target is not None else None
+            around: CallNext | None = registry.view("middleware")
+            abort = True
+            try:
+                if target is not None:
+                    answer = await self._signals.request_start(request)
+                    if isinstance(answer, Response):
+                        await exchange.finish(answer)
+                    else:
+                        if answer is not request:
+                            _adopt(exchange, answer)
+                        await self._handle(exchange, target, around)
+                elif around is not None:
+                    exchange.unmatched = answer_unmatched(method, found.allowed)
+                    response = await around(request)
+                    await response(scope, receive, send)
+                else:
+                    await answer_unmatched(method, found.allowed)(scope, receive, send)
+                    return
+                abort = False
+            except BaseException as error:
+                if not failed(error):
+                    raise
+                abort = False
+                await self._failed(exchange, error)
+            finally:
+                await self._close(exchange, abort=abort)
+            if target is not None:
+                await self._signals.request_end(exchange.request, exchange.response)
+
+    async def _handle(self, exchange: Exchange, target: Target, around: CallNext | None) -> None:
+        if around is not None:
+            await exchange.finish(await around(exchange.request))
+        elif target.handle is not None:
+            await exchange.finish(await target.handle(exchange.request))
+        else:
+            await exchange.run()
+
+    async def _close(self, exchange: Exchange, *, abort: bool) -> None:
+        try:
+            await exchange.close(abort=abort)
+        except Exception as error:
+            await self._fault(exchange, error)
+
+    async def _fault(self, exchange: Exchange, error: BaseException) -> None:
+        await self._kernel.fault(error, plugin=exchange.at, origin=exchange.request)
+
+    async def _failed(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer what could not be answered otherwise, and say who failed."""
+        request, response = exchange.request, exchange.response
+        if exchange.sent:
+            await self._fault(exchange, error)
+            return
+        if exchange.begun:
+            # It is too late for another answer. Raising lets the server cut the connection, so
+            # that the client does not take half a response for a whole one.
+            if not isinstance(error, (ClientGone, OSError)):
+                await self._fault(exchange, error)
+            await self._signals.response_error(response, request)
+            await self._signals.request_end(request, response)
+            if not isinstance(error, (ClientGone, OSError)):
+                raise error
+            return
+        if not (isinstance(error, HTTPError) and error.status < 500):
+            answer = await self._signals.request_error(error, request)
+            await self._fault(exchange, error)
+            if isinstance(answer, Response):
+                await exchange.finish(answer)
+                return
+            error = answer
+        await exchange.finish(problem(error, dev_mode=self.dev_mode))
+
+
+def _adopt(exchange: Exchange, request: Request) -> None:
+    """Go on with another request than the one that came."""
+    scope, before = request.scope, exchange.request.scope
+    if scope is not before:
+        for key in (EXCHANGE, ROUTE, "path_params"):
+            scope.setdefault(key, before[key])
+    scope[REQUEST] = request
+    exchange.request = request

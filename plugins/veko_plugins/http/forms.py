@@ -1,0 +1,122 @@
+"""Query strings and forms: names that may come more than once, and uploaded files.
+
+A whole form is in memory, under the request's limit on its body; the parts are parsed by
+`multipart`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Generic, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from .problem import HTTPError
+
+__all__ = ["Fields", "Upload", "parse_form", "parse_query"]
+
+V = TypeVar("V")
+
+_MAX_FIELDS: Final = 1_000
+"""More fields than anybody means are refused, not parsed."""
+
+
+class Fields(Mapping[str, V], Generic[V]):
+    """Named values; where a name came more than once, `[name]` is the last and `getall` are all.
+
+    Args:
+        pairs: Names and values in the order in which they came.
+    """
+
+    __slots__ = ("_last", "pairs")
+
+    def __init__(self, pairs: Iterable[tuple[str, V]] = ()) -> None:
+        self.pairs = tuple(pairs)
+        self._last = dict(self.pairs)
+
+    def __getitem__(self, name: str) -> V:
+        return self._last[name]
+
+    def getall(self, name: str) -> list[V]:
+        """Return all values of that name, in order."""
+        return [value for key, value in self.pairs if key == name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._last)
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self.pairs)!r})"
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file in a form.
+
+    Attributes:
+        filename: The name that the client gave it; never a path to be trusted.
+        content_type: What the client says that it is.
+        data: Its content.
+    """
+
+    filename: str
+    content_type: str
+    data: bytes
+
+
+def parse_query(raw: bytes) -> Fields[str]:
+    """Parse a query string; bytes that are no UTF-8 become replacement characters."""
+    if not raw:
+        return Fields()
+    return Fields(_pairs(raw, "query string"))
+
+
+def _pairs(raw: bytes, what: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS
+        )
+    except ValueError:
+        raise HTTPError(400, f"the {what} has more than {_MAX_FIELDS} fields") from None
+
+
+def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
+    """Parse the body of a form, URL-encoded or multipart.
+
+    Raises:
+        HTTPError: 415 if it is neither, 400 if it is malformed.
+    """
+    from multipart import (  # type: ignore[import-untyped]
+        MultipartError,
+        PushMultipartParser,
+        parse_options_header,
+    )
+
+    kind, options = parse_options_header(content_type)
+    if kind == "application/x-www-form-urlencoded":
+        return Fields(_pairs(body, "form"))
+    if kind != "multipart/form-data":
+        raise HTTPError(415, f"a form was expected, {kind or 'nothing'!r} came")
+    found: list[tuple[str, str | Upload]] = []
+    try:
+        with PushMultipartParser(
+            options.get("boundary", ""), max_segment_count=_MAX_FIELDS
+        ) as parser:
+            chunks: list[bytes] = []
+            name, filename, kind = "", None, ""
+            for event in parser.parse(body):
+                if isinstance(event, (bytes, bytearray)):
+                    chunks.append(bytes(event))
+                elif event is not None:
+                    chunks = []
+                    name, filename = event.name or "", event.filename
+                    kind = event.content_type or "application/octet-stream"
+                elif filename is not None:
+                    found.append((name, Upload(filename, kind, b"".join(chunks))))
+                else:
+                    found.append((name, b"".join(chunks).decode()))
+    except (MultipartError, ValueError) as error:
+        raise HTTPError(400, f"the form is malformed: {error}") from None
+    return Fields(found)

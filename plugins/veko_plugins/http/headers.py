@@ -1,0 +1,99 @@
+"""Headers: a case-insensitive view of the byte pairs that ASGI carries.
+
+The pairs stay as they are; a name is looked up by walking them, which for the dozen headers that
+a request has is cheaper than any index. A name or value that could begin another header (a line
+break, a NUL, a space in a name) never gets in: it raises where it is set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final
+
+__all__ = ["Headers", "RawHeaders", "encode_header"]
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
+    """Encode a header as ASGI wants it.
+
+    Raises:
+        ValueError: The name is no token (RFC 9110), or the value holds a control character or
+            one that Latin-1 does not have.
+    """
+    try:
+        raw_name, raw_value = name.encode("ascii").lower(), value.encode("latin-1").strip(b" \t")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"header {name!r} cannot be encoded: {error.reason}") from None
+    if not _NAME.fullmatch(raw_name):
+        raise ValueError(f"{name!r} is not the name of a header")
+    if _BAD_VALUE.search(raw_value):
+        raise ValueError(f"the value of header {name!r} holds a control character")
+    return raw_name, raw_value
+
+
+class Headers(MutableMapping[str, str]):
+    """Headers of a request or a response, by name whatever its case.
+
+    Setting a name replaces all headers of that name; `add` keeps the others (`Set-Cookie`).
+
+    Args:
+        raw: The pairs, names in lower case. They are not copied.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: RawHeaders | None = None) -> None:
+        self.raw: RawHeaders = [] if raw is None else raw
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+        """Make headers of a mapping or of pairs.
+
+        Raises:
+            ValueError: One of them is not fit to be sent.
+        """
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+        return cls([encode_header(name, value) for name, value in pairs])
+
+    def __getitem__(self, name: str) -> str:
+        key = name.lower().encode("latin-1", "replace")
+        for raw_name, value in self.raw:
+            if raw_name == key:
+                return value.decode("latin-1")
+        raise KeyError(name)
+
+    def getall(self, name: str) -> list[str]:
+        """Return the values of all headers of that name, in order."""
+        key = name.lower().encode("latin-1", "replace")
+        return [value.decode("latin-1") for raw_name, value in self.raw if raw_name == key]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        pair = encode_header(name, value)
+        self.raw[:] = [other for other in self.raw if other[0] != pair[0]]
+        self.raw.append(pair)
+
+    def add(self, name: str, value: str) -> None:
+        """Add a header beside those of the same name."""
+        self.raw.append(encode_header(name, value))
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower().encode("latin-1", "replace")
+        rest = [other for other in self.raw if other[0] != key]
+        if len(rest) == len(self.raw):
+            raise KeyError(name)
+        self.raw[:] = rest
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self.raw))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self.raw})
+
+    def __repr__(self) -> str:
+        return f"Headers({[(n.decode('latin-1'), v.decode('latin-1')) for n, v in self.raw]})"

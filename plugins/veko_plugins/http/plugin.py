@@ -1,0 +1,364 @@
+"""The routes plugin: who has which route, and how routes and middleware come and go.
+
+Every plugin's raw routes stay in the registry as it registered them; what is live is made of them
+by the hooks on `route:load` and `route:create`, compiled by the adapter, and put into the next
+routing table, all in the transaction that brings them. When such a hook itself comes or goes, the
+raw routes are made again in that same transaction, so that no route keeps the middleware of a
+plugin that is gone and none stands unguarded for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
+from veko.errors import ConflictError, RouteError
+
+from .dispatch import EVENTS, Dispatcher
+from .exchange import Target, run_route, run_target
+from .messages import Route
+from .middleware import Middleware, compose, name_of
+from .port import Adapter, find_adapter
+from .table import Table, Taken, parse_path
+
+__all__ = ["HTTP", "Routes"]
+
+ROUTE_LOAD = Event(
+    "route:load",
+    list,
+    returns=True,
+    doc="A plugin's routes are about to be registered: the list of them. Raising refuses them.",
+)
+ROUTE_CREATE = Event(
+    "route:create",
+    Route,
+    returns=True,
+    doc="A route is about to go live: the route, which a handler may return changed. Raising "
+    "refuses it.",
+)
+ROUTE_UPDATE = Event("route:update", Route, doc="A live route was replaced: the new one.")
+ROUTE_DELETE = Event("route:delete", Route, doc="A route was removed: the route.")
+MIDDLEWARE_ADD = Event(
+    "middleware:add",
+    object,
+    returns=True,
+    doc="A middleware is about to go live: the function, which a handler may replace.",
+)
+MIDDLEWARE_REMOVE = Event("middleware:remove", object, doc="A middleware was removed.")
+
+_BATCHES: Final = "route:batches"
+_MADE: Final = "middleware:made"
+_METHODS: Final = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+)
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    """Routes that were registered together, and what was made of them.
+
+    Attributes:
+        entries: The raw routes' entries.
+        targets: What is live of them.
+        exact: Whether there is one target an entry, in the same order.
+    """
+
+    entries: tuple[Entry, ...]
+    targets: tuple[Target, ...]
+    exact: bool
+
+
+_Batches = dict[Any, tuple[_Batch, ...]]
+
+
+class HTTP:
+    """The service `http`.
+
+    Attributes:
+        asgi: The application that answers for all plugins.
+        adapter: The framework behind it.
+    """
+
+    def __init__(self, asgi: Dispatcher, adapter: Adapter) -> None:
+        self.asgi = asgi
+        self.adapter = adapter
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        started: Callable[[str, int], None] | None = None,
+        stop: asyncio.Event | None = None,
+        drain_timeout: float = 30.0,
+    ) -> None:
+        """Serve the application until cancelled or told to stop; see `Adapter.serve`."""
+        await self.adapter.serve(
+            self.asgi, host, port, started=started, stop=stop, drain_timeout=drain_timeout
+        )
+
+
+class Routes(Plugin):
+    """The core plugin `routes`.
+
+    Args:
+        adapter: The HTTP adapter, or the name that it is registered under.
+        dev_mode: Whether problem responses tell errors and where they came from.
+    """
+
+    name = "routes"
+    version = "2.0.0"
+    description = "The routing table, middleware, and the HTTP port that adapters implement."
+    core = True
+
+    def __init__(self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False) -> None:
+        self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
+        self._dev_mode = dev_mode
+
+    def load(self, context: Context) -> None:
+        """Declare the events, add the kinds and the verbs, and provide the service `http`."""
+        own = (
+            ROUTE_LOAD,
+            ROUTE_CREATE,
+            ROUTE_UPDATE,
+            ROUTE_DELETE,
+            MIDDLEWARE_ADD,
+            MIDDLEWARE_REMOVE,
+        )
+        for event in (*EVENTS, *own):
+            context.declare(event)
+        retest = (ROUTE_LOAD.name, ROUTE_CREATE.name)
+        context.add_kind(Kind("route", accept=self._accept_routes, retest=retest))
+        context.add_kind(Kind("middleware", accept=_accept_middleware))
+        context.attach("add_route", _add_route)
+        context.attach("add_routes", self._add_routes)
+        context.attach("add_middleware", _add_middleware)
+        asgi = Dispatcher(context.kernel, dev_mode=self._dev_mode)
+        context.provide("http", HTTP(asgi, self._adapter))
+
+    def _add_routes(self, context: Context) -> Callable[..., list[Handle]]:
+        """Make `context.add_routes(*handlers, path="/")`: the adapter's own handlers."""
+
+        def add_routes(*handlers: object, path: str = "/") -> list[Handle]:
+            parse_path(path)
+            found = (
+                route
+                for handler in handlers
+                for route in self._adapter.expand(context.name, path, handler)
+            )
+            return [context.stage("route", (r.method, r.path), r) for r in found]
+
+        return add_routes
+
+    async def _accept_routes(self, draft: Draft) -> None:
+        table: Table[Target] = draft.before.view("route") or Table()
+        batches: _Batches = dict(draft.before.view(_BATCHES) or {})
+        gone = {id(entry) for entry in draft.removed if entry.kind == "route"}
+        again = draft.hooks_changed(ROUTE_LOAD.name, ROUTE_CREATE.name)
+        dropped: list[Target] = []
+        made: list[Target] = []
+        owners = {entry.owner for entry in draft.removed if entry.kind == "route"}
+        for owner in tuple(batches) if again else owners:
+            kept: list[_Batch] = []
+            for batch in batches.get(owner, ()):
+                left = await self._again(draft, batch, gone, again)
+                if left is not batch:
+                    old, new = set(batch.targets), set(left.targets if left else ())
+                    dropped += [target for target in batch.targets if target not in new]
+                    made += [t for t in (left.targets if left else ()) if t not in old]
+                if left:
+                    kept.append(left)
+            if kept:
+                batches[owner] = tuple(kept)
+            else:
+                batches.pop(owner, None)
+        for owner, entries in _by_owner(draft.added).items():
+            routes = await self._hooked(draft, [entry.value for entry in entries])
+            batch = self._compile(entries, routes)
+            made += batch.targets
+            batches[owner] = (*batches.get(owner, ()), batch)
+        draft.set_view("route", _changed(table, dropped, made))
+        draft.set_view(_BATCHES, batches)
+        _tell(draft, dropped, made)
+
+    async def _again(
+        self, draft: Draft, batch: _Batch, gone: set[int], again: bool
+    ) -> _Batch | None:
+        """Return a batch as it will be: without what goes, and heard again if need be."""
+        entries = tuple(entry for entry in batch.entries if id(entry) not in gone)
+        if not entries:
+            return None
+        if len(entries) == len(batch.entries) and not again:
+            return batch
+        if batch.exact and not again:
+            pairs = zip(batch.entries, batch.targets, strict=True)
+            targets = tuple(target for entry, target in pairs if id(entry) not in gone)
+            return _Batch(entries, targets, exact=True)
+        routes = await self._hooked(draft, [entry.value for entry in entries])
+        if entries == batch.entries and routes == [target.route for target in batch.targets]:
+            return batch
+        return self._compile(entries, routes)
+
+    async def _hooked(self, draft: Draft, raw: list[Route]) -> list[Route]:
+        """Let the hooks have their say on routes that were registered together."""
+        heard = await draft.emit(ROUTE_LOAD.name, list(raw))
+        plugin = raw[0].plugin
+        routes: list[Route] = []
+        for route in heard:
+            if not isinstance(route, Route):
+                raise RouteError(
+                    f"a hook on route:load left {route!r} among the routes",
+                    plugin=plugin,
+                    event=ROUTE_LOAD.name,
+                )
+            made = await draft.emit(ROUTE_CREATE.name, route)
+            # Whoever changes a route, it stays whose it was.
+            routes.append(made if made.plugin == plugin else _replace(made, plugin=plugin))
+        return routes
+
+    def _compile(self, entries: tuple[Entry, ...], routes: list[Route]) -> _Batch:
+        plugin = entries[0].value.plugin
+        for route in routes:
+            parse_path(route.path)
+        endpoints = self._adapter.compile(plugin, routes) if routes else ()
+        targets = tuple(
+            Target(route, endpoint, _around(route))
+            for route, endpoint in zip(routes, endpoints, strict=True)
+        )
+        raw = [entry.value for entry in entries]
+        exact = len(raw) == len(routes) and all(
+            before.method == after.method and before.handler is after.handler
+            for before, after in zip(raw, routes, strict=True)
+        )
+        return _Batch(entries, targets, exact)
+
+
+_replace = msgspec.structs.replace
+
+
+def _around(route: Route) -> Any:
+    if not route.middlewares:
+        return None
+    return compose([(fn, route.plugin) for fn in route.middlewares], run_target)
+
+
+def _by_owner(added: Iterable[Entry]) -> dict[Any, tuple[Entry, ...]]:
+    found: dict[Any, tuple[Entry, ...]] = {}
+    for entry in added:
+        if entry.kind == "route":
+            found[entry.owner] = (*found.get(entry.owner, ()), entry)
+    return found
+
+
+def _changed(
+    table: Table[Target], dropped: Sequence[Target], made: Sequence[Target]
+) -> Table[Target]:
+    rows = [(target.route.method, target.route.path, target) for target in made]
+    try:
+        return table.changed(
+            remove=[(target.route.method, target.route.path) for target in dropped], add=rows
+        )
+    except Taken as error:
+        held: Route = error.value.route  # type: ignore[attr-defined]
+        wanted: Route = error.wanted.route  # type: ignore[attr-defined]
+        raise ConflictError(
+            f"the route {wanted.method} {wanted.path} is taken by the plugin {held.plugin!r}"
+            + (f" as {held.path}" if held.path != wanted.path else ""),
+            plugin=wanted.plugin,
+            remedy="Change one of the two paths, or unload the other plugin.",
+        ) from None
+
+
+def _tell(draft: Draft, dropped: Sequence[Target], made: Sequence[Target]) -> None:
+    """Let observers know, once it is so, which routes were replaced and which are gone."""
+    now = {(target.route.method, target.route.path): target.route for target in made}
+    for target in dropped:
+        route = target.route
+        after = now.get((route.method, route.path))
+        if after is None:
+            _post(draft, ROUTE_DELETE.name, route)
+        elif after != route:
+            _post(draft, ROUTE_UPDATE.name, after)
+
+
+def _post(draft: Draft, event: str, *args: object) -> None:
+    """Emit an event once the draft has gone live."""
+    post = getattr(draft, "post", None)
+    if post is not None:
+        post(event, *args)
+
+
+async def _accept_middleware(draft: Draft) -> None:
+    before: dict[int, tuple[Entry, Middleware]] = draft.before.view(_MADE) or {}
+    made: dict[int, tuple[Entry, Middleware]] = {}
+    for entry in draft.entries("middleware"):
+        known = before.get(id(entry))
+        fn = known[1] if known else await draft.emit(MIDDLEWARE_ADD.name, entry.value)
+        if not callable(fn):
+            raise RouteError(f"a hook on middleware:add returned {fn!r}", event="middleware:add")
+        made[id(entry)] = entry, fn
+    chain = [(fn, entry.owner.name if entry.owner else "") for entry, fn in made.values()]
+    draft.set_view("middleware", compose(chain, run_route) if chain else None)
+    draft.set_view(_MADE, made)
+    for key, (_, fn) in before.items():
+        if key not in made:
+            _post(draft, MIDDLEWARE_REMOVE.name, fn)
+
+
+def _add_route(context: Context) -> Callable[..., Handle]:
+    """Make `context.add_route(method, path, *middlewares, handler)`."""
+
+    def add_route(method: str, path: str, *handlers: Callable[..., Any]) -> Handle:
+        where = f"{method} {path}"
+        if str(method).upper() not in _METHODS:
+            raise RouteError(
+                f"{method!r} is no HTTP method",
+                plugin=context.name,
+                remedy=f"Known are {', '.join(sorted(_METHODS))}.",
+            )
+        parse_path(path)
+        if not handlers:
+            raise RouteError(f"the route {where} has no handler", plugin=context.name)
+        for fn in handlers:
+            if not callable(fn):
+                raise RouteError(
+                    f"{fn!r} of the route {where} cannot be called", plugin=context.name
+                )
+        *middlewares, handler = handlers
+        for fn in middlewares:
+            _check_middleware(fn, context.name)
+        route = Route(method.upper(), path, handler, tuple(middlewares), context.name)
+        return context.stage("route", (route.method, path), route)
+
+    return add_route
+
+
+def _add_middleware(context: Context) -> Callable[..., Handle]:
+    """Make `context.add_middleware(fn, priority=10)`."""
+
+    def add_middleware(fn: Middleware, priority: float = 10) -> Handle:
+        _check_middleware(fn, context.name)
+        return context.stage("middleware", name_of(fn), fn, priority=priority)
+
+    return add_middleware
+
+
+def _check_middleware(fn: object, plugin: str) -> None:
+    if callable(fn):
+        try:
+            inspect.signature(fn).bind(None, None)
+        except ValueError:
+            return
+        except TypeError:
+            pass
+        else:
+            return
+    raise RouteError(
+        f"{name_of(fn)} is no middleware",
+        plugin=plugin,
+        remedy="Write `async def middleware(request, call_next)`.",
+    )

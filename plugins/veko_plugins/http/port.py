@@ -1,0 +1,127 @@
+"""The HTTP port: what an adapter is to the routes plugin, and nothing more.
+
+An adapter turns a plugin's routes into endpoints while they are staged, so that a bad route fails
+the load and not a request. An endpoint is an ASGI application; matching, hooks, middleware and
+errors are not its business. It finds the request under `REQUEST` in the scope, raises what goes
+wrong (`HTTPError` for the client's faults), and either sends ASGI messages or calls a `Response`
+with the `send` that it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from veko.errors import NotFoundError, OptionError
+
+from .messages import Message, Receive, Route, Scope
+
+__all__ = ["ASGI", "GROUP", "Adapter", "Endpoint", "find_adapter"]
+
+GROUP = "veko.adapters"
+"""The entry point group in which adapters are found."""
+
+ASGISend: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGI: TypeAlias = Callable[[Scope, Receive, ASGISend], Awaitable[None]]
+
+
+class Endpoint(Protocol):
+    """What answers a route.
+
+    Attributes:
+        inline: Whether it always answers by calling a `Response` with the `send` given. Behind
+            middleware, one that does not runs in a task of its own.
+    """
+
+    @property
+    def inline(self) -> bool: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend, /) -> None: ...
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """A web framework behind the port. One object serves all plugins of an application."""
+
+    name: str
+
+    def compile(self, plugin: str, routes: Sequence[Route]) -> Sequence[Endpoint]:
+        """Make one endpoint a route, in order.
+
+        Args:
+            plugin: Whose routes they are.
+            routes: The routes as they will be live.
+
+        Raises:
+            RouteError: A handler cannot be served as it is; it names the route and why.
+        """
+        ...
+
+    def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
+        """Take a handler of the framework's own apart into routes.
+
+        Args:
+            plugin: Whose it is.
+            path: Where to put it.
+            handler: A route handler, controller, router, ... of the framework.
+
+        Raises:
+            RouteError: The framework does not know such a thing.
+        """
+        ...
+
+    async def serve(
+        self,
+        app: ASGI,
+        host: str,
+        port: int,
+        *,
+        started: Callable[[str, int], None] | None = None,
+        stop: asyncio.Event | None = None,
+        drain_timeout: float = 30.0,
+        lifespan: bool = False,
+    ) -> None:
+        """Serve until told to stop, then let the requests under way finish.
+
+        Cancelling the call stops it the same way. Signals are the caller's.
+
+        Args:
+            app: The application.
+            host: The address to listen on.
+            port: The port; 0 takes a free one.
+            started: Called with host and port when connections are accepted.
+            stop: Ends the serving when it is set.
+            drain_timeout: Seconds that requests under way may take to finish.
+            lifespan: Whether to speak ASGI's lifespan protocol to the application.
+
+        Raises:
+            OptionError: The address cannot be listened on.
+        """
+        ...
+
+
+def find_adapter(name: str) -> Adapter:
+    """Make the adapter that is registered under a name.
+
+    Raises:
+        NotFoundError: No distribution has it.
+        OptionError: It needs a distribution that is not installed.
+    """
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in known:
+        raise NotFoundError(
+            f"there is no HTTP adapter {name!r}",
+            remedy=f"Known are {', '.join(sorted(known)) or 'none'}.",
+        )
+    try:
+        made = known[name].load()()
+    except ImportError as error:
+        raise OptionError(
+            f"the HTTP adapter {name!r} needs {error.name or error}",
+            remedy=f"pip install 'veko[{name}]'.",
+        ) from error
+    if not isinstance(made, Adapter):
+        raise OptionError(f"{made!r} is no HTTP adapter", remedy="See veko_plugins.http.Adapter.")
+    return made

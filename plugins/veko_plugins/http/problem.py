@@ -1,0 +1,103 @@
+"""Errors that are answers, and how any error is told to a client (RFC 9457).
+
+An `HTTPError` below 500 is an answer like another: nothing has failed and nobody is blamed for
+it. Everything else becomes a 500 that says nothing but its name, unless `dev_mode` is on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import msgspec
+
+from veko.errors import VekoError
+
+__all__ = ["PROBLEM_JSON", "Fault", "HTTPError", "Problem", "describe", "phrase"]
+
+PROBLEM_JSON = "application/problem+json"
+_ANY = "about:blank"
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong with a request.
+
+    Attributes:
+        detail: What is wrong.
+        place: Where: `"path"`, `"query"`, `"body"`, `"header"`, `"cookie"`.
+        name: The parameter, or the path within the body.
+    """
+
+    detail: str
+    place: str = msgspec.field(default="", name="in")
+    name: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of a problem response, as RFC 9457 has it.
+
+    Attributes:
+        type: What kind of problem it is; `about:blank`: what its status says.
+        title: The status in words.
+        status: The status code.
+        detail: What went wrong this time.
+        errors: Every fault of a bad request.
+        traceback: Where it happened, with `dev_mode` only.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: Sequence[Fault] = ()
+    traceback: Sequence[str] = ()
+
+
+class HTTPError(VekoError):
+    """Raise it anywhere in a request to answer with a problem of that status.
+
+    Args:
+        status: The status code, 400 to 599.
+        detail: What to tell the client; shown as it is.
+        errors: The single faults, if there are several.
+        headers: Headers of the response (`Retry-After`, `WWW-Authenticate`).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        errors: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or phrase(status))
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+
+def phrase(status: int) -> str:
+    """Return a status in words."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"Status {status}"
+
+
+def describe(error: BaseException, *, dev_mode: bool = False) -> Problem:
+    """Say what a client may know of an error."""
+    trace = traceback.format_exception(error) if dev_mode else ()
+    if isinstance(error, HTTPError):
+        return Problem(
+            _ANY,
+            phrase(error.status),
+            error.status,
+            detail=error.detail,
+            errors=error.errors,
+            traceback=trace if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else (),
+        )
+    detail = f"{type(error).__name__}: {error}" if dev_mode else ""
+    return Problem(_ANY, phrase(500), 500, detail=detail, traceback=trace)

@@ -1,0 +1,159 @@
+"""Response: what goes back, whole or as a stream.
+
+It is an ASGI application too, so that any framework can send it; where Veko itself waits at the
+other end of `send`, it goes there as it is, and nothing is taken apart and put together again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+
+import msgspec
+
+from veko.errors import RouteError
+
+from .headers import Headers
+from .messages import Message, Receive, Scope, Send
+
+__all__ = ["Response"]
+
+
+def _encode_other(value: object) -> object:
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump(mode="json")
+    if callable(path := getattr(value, "__fspath__", None)):
+        return path()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON-able data")
+
+
+_JSON = msgspec.json.Encoder(enc_hook=_encode_other)
+
+
+class Response:
+    """What is sent back.
+
+    Args:
+        content: `str`, `bytes`, an async iterator of either (streamed), or JSON-able data;
+            `None` is an empty body.
+        status: The status code.
+        headers: Headers; what could begin another header is refused.
+        media_type: The media type; found out from the content if left out.
+
+    Attributes:
+        status: The status code.
+        stream: The chunks of a streamed body, else `None`.
+
+    Raises:
+        ValueError: A header is not fit to be sent.
+        RouteError: The content cannot be encoded.
+    """
+
+    __slots__ = ("_body", "headers", "status", "stream")
+
+    def __init__(
+        self,
+        content: object = None,
+        status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        media_type: str | None = None,
+    ) -> None:
+        self.status = status
+        self.stream: AsyncIterator[bytes | str] | None = None
+        self._body: bytes | None
+        if isinstance(content, str):
+            self._body, found = content.encode(), "text/plain; charset=utf-8"
+        elif isinstance(content, (bytes, bytearray, memoryview)):
+            self._body, found = bytes(content), "application/octet-stream"
+        elif content is None:
+            self._body, found = b"", ""
+        elif isinstance(content, AsyncIterable):
+            self.stream, self._body = aiter(content), None
+            found = "text/plain; charset=utf-8"
+        else:
+            self._body, found = _to_json(content), "application/json"
+        self.headers = Headers.of(headers) if headers else Headers()
+        if media_type is not None:
+            text = media_type.startswith("text/") and "charset" not in media_type
+            self.headers["content-type"] = f"{media_type}; charset=utf-8" if text else media_type
+        elif found and "content-type" not in self.headers:
+            self.headers.raw.append((b"content-type", found.encode()))
+
+    @classmethod
+    def of(cls, answer: object) -> Response:
+        """Turn what a handler returned into a response; `None` is a 204."""
+        if isinstance(answer, Response):
+            return answer
+        return cls(answer) if answer is not None else cls(status=204)
+
+    @classmethod
+    def received(
+        cls, status: int, raw: Iterable[tuple[bytes, bytes]], body: bytes | None
+    ) -> Response:
+        """Make a response of the messages that a framework sent; a `None` body is streamed."""
+        made = cls.__new__(cls)
+        made.status, made._body, made.stream = status, body, None
+        made.headers = Headers([(name.lower(), value) for name, value in raw])
+        return made
+
+    @property
+    def body(self) -> bytes | None:
+        """The encoded body; `None` if it is streamed. Setting it makes its length right again."""
+        return self._body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._body, self.stream = body, None
+        self.headers.pop("content-length", None)
+
+    @property
+    def content(self) -> object:
+        """The body: bytes, or the chunks of a stream."""
+        return self._body if self.stream is None else self.stream
+
+    @property
+    def media_type(self) -> str | None:
+        """The media type without parameters."""
+        found = self.headers.get("content-type")
+        return found.partition(";")[0].strip() if found else None
+
+    def start(self) -> Message:
+        """Return the ASGI message that begins this response."""
+        raw, status = self.headers.raw, self.status
+        if self._body is not None and status >= 200 and status not in (204, 304):
+            for name, _ in raw:
+                if name == b"content-length":
+                    break
+            else:
+                raw = [*raw, (b"content-length", b"%d" % len(self._body))]
+        return {"type": "http.response.start", "status": status, "headers": raw}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as an ASGI application."""
+        deliver = getattr(send, "deliver", None)
+        if deliver is not None:
+            deliver(self)
+            return
+        await send(self.start())
+        silent = scope["method"] == "HEAD" or self.status in (204, 304)
+        if self.stream is None or silent:
+            await send({"type": "http.response.body", "body": b"" if silent else self._body})
+            return
+        async for chunk in self.stream:
+            data = chunk.encode() if isinstance(chunk, str) else chunk
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.media_type or ''}>"
+
+
+def _to_json(content: object) -> bytes:
+    try:
+        return _JSON.encode(content)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RouteError(
+            f"{type(content).__name__} cannot be sent: {error}",
+            remedy="Return JSON-able data, str, bytes, a Response or an async iterator.",
+        ) from error

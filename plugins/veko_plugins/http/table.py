@@ -1,0 +1,337 @@
+"""The routing table: an immutable tree of path segments.
+
+A change copies the nodes from the root to the route and shares all others, so adding or removing
+one route among thousands rebuilds none of them, and whoever holds the old table goes on with it.
+Static segments come before typed ones (`int`, `float`, `uuid`) before `str` before `path`, from
+left to right, with backtracking: the first shape that fits the path *and* has the method answers.
+If shapes fit but none has the method, the answer is the union of what they allow.
+
+Matching costs a dictionary lookup a segment and visits no node twice. A trailing slash is
+ignored; empty segments elsewhere match nothing but a `path`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+from veko.errors import RouteError
+
+__all__ = ["Found", "Segment", "Table", "Taken", "parse_path"]
+
+T = TypeVar("T")
+
+_DIGITS: Final = 19
+"""Longest integer that is taken: what fits 64 bits. Longer ones cost quadratic time."""
+
+_INT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}", re.ASCII)
+_FLOAT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}(?:\.[0-9]{{1,{_DIGITS}}})?", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_SEGMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}", re.ASCII)
+
+TYPED: Final[dict[str, tuple[re.Pattern[str], Callable[[str], object]]]] = {
+    "int": (_INT, int),
+    "uuid": (_UUID, UUID),
+    "float": (_FLOAT, float),
+}
+"""The typed converters in the order in which they are tried."""
+
+CONVERTERS: Final = (*TYPED, "str", "path")
+
+
+class Segment(NamedTuple):
+    """One segment of a route's path: fixed text, or a parameter with its converter."""
+
+    text: str
+    converter: str = ""
+
+
+class Taken(Exception):
+    """A route of this shape and method is in the table already.
+
+    Attributes:
+        value: What is there.
+        wanted: What was to be added.
+    """
+
+    def __init__(self, value: object, wanted: object) -> None:
+        super().__init__(value, wanted)
+        self.value = value
+        self.wanted = wanted
+
+
+class Found(NamedTuple, Generic[T]):
+    """What a path leads to.
+
+    Attributes:
+        value: The endpoint; `None` if there is none for the method.
+        params: The path parameters, converted.
+        allowed: The methods that the path has, if none of them is the one asked for; empty if
+            nothing has this path.
+    """
+
+    value: T | None
+    params: dict[str, object]
+    allowed: frozenset[str] = frozenset()
+
+
+def parse_path(path: str) -> tuple[Segment, ...]:
+    """Take a route's path apart.
+
+    Raises:
+        RouteError: It does not start with a slash, holds an empty segment, an unknown
+            converter, a name twice, or a `path` parameter that is not the last.
+    """
+    if not path.startswith("/"):
+        raise RouteError(f"the path {path!r} does not start with '/'", remedy="Put one there.")
+    segments: list[Segment] = []
+    names: set[str] = set()
+    parts = path[1:].removesuffix("/").split("/") if path != "/" else []
+    for index, part in enumerate(parts):
+        if not part:
+            raise RouteError(f"the path {path!r} has an empty segment", remedy="Remove it.")
+        match = _SEGMENT.fullmatch(part)
+        if match is None:
+            if "{" in part or "}" in part:
+                raise RouteError(
+                    f"the path {path!r} has the segment {part!r}",
+                    remedy="A parameter is a whole segment, '{name}' or '{name:converter}'.",
+                )
+            segments.append(Segment(part))
+            continue
+        name, converter = match[1], match[2] or "str"
+        if converter not in CONVERTERS:
+            raise RouteError(
+                f"the path {path!r} asks for the converter {converter!r}",
+                remedy=f"Known are {', '.join(CONVERTERS)}.",
+            )
+        if name in names:
+            raise RouteError(f"the path {path!r} has the parameter {name!r} twice")
+        if converter == "path" and index + 1 < len(parts):
+            raise RouteError(f"the path {path!r} goes on after {part!r}, which takes all the rest")
+        names.add(name)
+        segments.append(Segment(name, converter))
+    return tuple(segments)
+
+
+class _Leaf(Generic[T]):
+    __slots__ = ("names", "value")
+
+    def __init__(self, value: T, names: tuple[str, ...]) -> None:
+        self.value = value
+        self.names = names
+
+
+class _Node(Generic[T]):
+    """A place in the tree. `edit` marks the one change that may still write to it."""
+
+    __slots__ = ("edit", "leaves", "rest", "static", "typed", "word")
+
+    def __init__(self, edit: object) -> None:
+        self.edit = edit
+        self.static: dict[str, _Node[T]] = {}
+        self.typed: dict[str, _Node[T]] = {}
+        self.word: _Node[T] | None = None
+        self.rest: dict[str, _Leaf[T]] = {}
+        self.leaves: dict[str, _Leaf[T]] = {}
+
+    def copy(self, edit: object) -> _Node[T]:
+        if self.edit is edit:
+            return self
+        twin: _Node[T] = _Node(edit)
+        twin.static, twin.typed = self.static.copy(), self.typed.copy()
+        twin.rest, twin.leaves = self.rest.copy(), self.leaves.copy()
+        twin.word = self.word
+        return twin
+
+    def child(self, segment: Segment, edit: object) -> _Node[T]:
+        """Return the child that a segment leads to, for writing."""
+        if segment.converter == "str":
+            self.word = self.word.copy(edit) if self.word else _Node(edit)
+            return self.word
+        children = self.typed if segment.converter else self.static
+        key = segment.converter or segment.text
+        found = children.get(key)
+        children[key] = child = found.copy(edit) if found else _Node(edit)
+        if found is None and segment.converter:
+            self.typed = {name: children[name] for name in TYPED if name in children}
+        return child
+
+    def drop(self, segment: Segment) -> None:
+        if segment.converter == "str":
+            self.word = None
+        elif segment.converter:
+            del self.typed[segment.converter]
+        else:
+            del self.static[segment.text]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.leaves or self.static or self.typed or self.rest or self.word)
+
+
+Row = tuple[str, str, T]
+"""A method, a path and what it leads to."""
+
+
+class Table(Generic[T]):
+    """The routes of one moment. Nothing in it ever changes.
+
+    Args:
+        rows: Methods, paths and endpoints to begin with.
+    """
+
+    __slots__ = ("_root", "size")
+
+    def __init__(self, rows: Iterable[Row[T]] = ()) -> None:
+        self._root: _Node[T] = _Node(None)
+        self.size = 0
+        made = self.changed(add=rows)
+        self._root, self.size = made._root, made.size
+
+    def changed(
+        self, *, remove: Iterable[tuple[str, str]] = (), add: Iterable[Row[T]] = ()
+    ) -> Table[T]:
+        """Return a table without some routes and with others.
+
+        Args:
+            remove: Methods and paths; one that is not there is no error.
+            add: Methods, paths and endpoints.
+
+        Raises:
+            Taken: A method and shape to add is there already; this table is as it was.
+            RouteError: A path is not sound.
+        """
+        edit = object()
+        made: Table[T] = Table.__new__(Table)
+        made._root, made.size = self._root, self.size
+        for method, path in remove:
+            segments = parse_path(path)
+            if _has(made._root, segments, method):
+                made._root = made._root.copy(edit)
+                _remove(made._root, segments, method, edit)
+                made.size -= 1
+        for method, path, value in add:
+            segments = parse_path(path)
+            made._root = node = made._root.copy(edit)
+            names = tuple(s.text for s in segments if s.converter)
+            whole = bool(segments) and segments[-1].converter == "path"
+            for segment in segments[:-1] if whole else segments:
+                node = node.child(segment, edit)
+            leaves = node.rest if whole else node.leaves
+            if method in leaves:
+                raise Taken(leaves[method].value, value)
+            leaves[method] = _Leaf(value, names)
+            made.size += 1
+        return made
+
+    def match(self, method: str, path: str) -> Found[T]:
+        """Find what answers a request.
+
+        `HEAD` is answered by what answers `GET` where a shape has no `HEAD` of its own.
+
+        Args:
+            method: The method in capitals.
+            path: The decoded path.
+        """
+        allowed: set[str] = set()
+        for leaves, values in _candidates(self._root, path):
+            leaf = leaves.get(method)
+            if leaf is None and method == "HEAD":
+                leaf = leaves.get("GET")
+            if leaf is not None:
+                names = leaf.names
+                return Found(leaf.value, dict(zip(names, values, strict=True)) if names else {})
+            allowed.update(leaves)
+        if not allowed:
+            return Found(None, {})
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        return Found(None, {}, frozenset((*allowed, "OPTIONS")))
+
+    def __iter__(self) -> Iterator[T]:
+        """Give every endpoint once."""
+        pending = [self._root]
+        while pending:
+            node = pending.pop()
+            for leaf in (*node.leaves.values(), *node.rest.values()):
+                yield leaf.value
+            pending.extend((*node.static.values(), *node.typed.values()))
+            if node.word:
+                pending.append(node.word)
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def _candidates(
+    root: _Node[T], path: str
+) -> Iterator[tuple[dict[str, _Leaf[T]], tuple[object, ...]]]:
+    """Give the shapes that fit a path, the more precise one first."""
+    if path == "/" or not path:
+        if root.leaves:
+            yield root.leaves, ()
+        return
+    parts = path.split("/")
+    end = len(parts) - 1 if not parts[-1] else len(parts)
+    # Places to look at, the next one last: a static child before a typed one before ...
+    pending: list[tuple[_Node[T], int, tuple[object, ...], bool]] = [(root, 1, (), False)]
+    while pending:
+        node, index, values, whole = pending.pop()
+        if whole:
+            yield node.rest, (*values, "/".join(parts[index:]))
+            continue
+        if index == end:
+            if node.leaves:
+                yield node.leaves, values
+            continue
+        part = parts[index]
+        index += 1
+        if node.rest:
+            pending.append((node, index - 1, values, True))
+        if not part:
+            continue
+        if node.word is not None:
+            pending.append((node.word, index, (*values, part), False))
+        if node.typed:
+            for name in reversed(node.typed):
+                pattern, convert = TYPED[name]
+                if pattern.fullmatch(part):
+                    pending.append((node.typed[name], index, (*values, convert(part)), False))
+        child = node.static.get(part)
+        if child is not None:
+            pending.append((child, index, values, False))
+
+
+def _leaves(node: _Node[T] | None, segments: tuple[Segment, ...]) -> dict[str, _Leaf[T]]:
+    for segment in segments:
+        if node is None:
+            return {}
+        if segment.converter == "path":
+            return node.rest
+        if segment.converter == "str":
+            node = node.word
+        elif segment.converter:
+            node = node.typed.get(segment.converter)
+        else:
+            node = node.static.get(segment.text)
+    return node.leaves if node else {}
+
+
+def _has(node: _Node[T], segments: tuple[Segment, ...], method: str) -> bool:
+    return method in _leaves(node, segments)
+
+
+def _remove(node: _Node[T], segments: tuple[Segment, ...], method: str, edit: object) -> None:
+    """Take a route out of a branch that may be written to, and drop what is then empty."""
+    if not segments:
+        del node.leaves[method]
+    elif segments[0].converter == "path":
+        del node.rest[method]
+    else:
+        child = node.child(segments[0], edit)
+        _remove(child, segments[1:], method, edit)
+        if child.empty:
+            node.drop(segments[0])
