@@ -29,7 +29,7 @@ def load(context):
     context.add_route("GET", "/hello", lambda: {"hello": "world"})
     context.add_command("greet", greet, "Greets somebody")
     context.add_command("fail", fail)
-    context.add_command("exit", sys.exit)
+    context.add_command("exit", leave)
     context.add_command("data", lambda: {"a": [1, None]})
     context.add_command("raw", lambda: b"\\xff")
     context.log("info", "hello is here")
@@ -43,6 +43,9 @@ async def greet(name: str, *, times: int = 1, loud: bool = False) -> str:
     await asyncio.sleep(0)
     text = " ".join([f"hello {name}"] * times)
     return text.upper() if loud else text
+
+def leave(code: int):
+    sys.exit(code)
 
 def fail():
     raise ValueError("it was the wrong day")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import rich_click as click
 
+from veko import __version__
 from veko_plugins.logs import LEVELS
 
 from . import invoke, serving, showing
@@ -17,13 +17,6 @@ _EPILOG = """
 Completion in a shell: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
 ~/.zshrc; for fish: _VEKO_COMPLETE=fish_source veko | source.
 """
-
-
-def _version() -> str:
-    try:
-        return version("veko")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
 
 
 def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
@@ -50,7 +43,7 @@ def _debugging() -> bool:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
-@click.version_option(_version(), prog_name="veko", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="veko", message="%(prog)s %(version)s")
 @_debug
 def veko() -> None:
     """Serve applications made of plugins, and look into them.
@@ -82,6 +75,10 @@ def veko() -> None:
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
     help="One line of text or one JSON object a record.",
 )  # fmt: skip
+@click.option(
+    "--grace", default=20.0, show_default=True, type=click.FloatRange(min=0.1),
+    help="Seconds that stopping may take, requests under way included.",
+)  # fmt: skip
 @_debug
 def serve(
     directory: Path | None,
@@ -92,13 +89,14 @@ def serve(
     log_level: str,
     log_file: Path | None,
     log_format: str,
+    grace: float,
 ) -> None:
     """Serve the application in DIR (here, if left out) over HTTP.
 
     Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload.
     """
     settings = serving.Settings(
-        directory, host, port, adapter, dev, log_level, log_file, log_format, _debugging()
+        directory, host, port, adapter, dev, log_level, log_file, log_format, grace, _debugging()
     )
     raise SystemExit(serving.serve(settings))
 

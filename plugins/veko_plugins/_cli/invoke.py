@@ -14,7 +14,7 @@ from veko_plugins.logs import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Quit, complain
+from .running import Quit, Stop, complain, kernel_quiet
 from .running import run as run_work
 
 __all__ = ["run"]
@@ -29,7 +29,7 @@ def run(directory: Path | None, name: str | None, words: list[str], *, debug: bo
         complain(error, debug=debug)
         return 2
 
-    async def work() -> int:
+    async def work(_: Stop) -> int:
         async with PluginManager(**options) as manager:
             commands = manager.use("commands")
             assert isinstance(commands, Commands)
@@ -48,7 +48,8 @@ def run(directory: Path | None, name: str | None, words: list[str], *, debug: bo
 
     logs.configure("debug" if debug else "warning")
     try:
-        return run_work(work, debug=debug)
+        with kernel_quiet(debug=debug):
+            return run_work(work, debug=debug)
     finally:
         logs.reset()
 

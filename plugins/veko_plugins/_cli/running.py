@@ -1,13 +1,14 @@
 """Running a command's coroutine: signals that stop it in bounded time, errors that are one line.
 
-Signals are taken by Python handlers, not by the loop's: those still run when a plugin has
-blocked the loop, and a thread then ends the process when the grace is over.
+Signals are heard by Python handlers, not by the loop's: those run even while a plugin blocks the
+loop, and a thread then ends the process when the grace is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -19,9 +20,23 @@ import rich_click as click
 
 from veko import VekoError
 
-__all__ = ["Quit", "complain", "run"]
+__all__ = ["Quit", "Stop", "complain", "kernel_quiet", "run"]
 
-Work = Callable[[], Coroutine[object, object, int]]
+
+class Stop:
+    """What a signal asks of a command's coroutine.
+
+    Attributes:
+        asked: Set at the first signal.
+        gently: Whether setting `asked` is all that happens; otherwise the coroutine is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.gently = False
+
+
+Work = Callable[[Stop], Coroutine[object, object, int]]
 
 
 class Quit(Exception):
@@ -32,22 +47,23 @@ class Quit(Exception):
         self.code = code
 
 
-class _Stopper:
-    """Cancels a task at the first signal, ends the process at the second or after the grace."""
+class _Signals:
+    """Asks to stop at the first signal, ends the process at the second or after the grace."""
 
-    def __init__(self, task: asyncio.Task[int], grace: float, say: str | None) -> None:
+    def __init__(self, task: asyncio.Task[int], stop: Stop, grace: float, say: str | None) -> None:
         self.number: int | None = None
         self._task = task
         self._loop = task.get_loop()
+        self._stop = stop
         self._say = say
         self._timer = threading.Timer(grace, self._force)
         self._timer.daemon = True
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def heard(self) -> Iterator[None]:
+        """Hear SIGINT and SIGTERM inside."""
         former = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             yield
@@ -56,20 +72,22 @@ class _Stopper:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
+    def _hear(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
         self._timer.start()
-        self._loop.call_soon_threadsafe(self._cancel)
+        self._loop.call_soon_threadsafe(self._ask)
 
-    def _cancel(self) -> None:
+    def _ask(self) -> None:
         if self._say is not None:
             click.echo(self._say)
-        self._task.cancel()
+        self._stop.asked.set()
+        if not self._stop.gently:
+            self._task.cancel()
 
     def _force(self) -> None:
-        os.write(2, b"veko: it did not stop in time and was ended; something blocks the loop\n")
+        os.write(2, b"veko: it did not stop in time and was ended; a plugin may block the loop\n")
         os._exit(1)
 
 
@@ -77,23 +95,24 @@ def run(work: Work, *, debug: bool, grace: float = 10.0, stops: str | None = Non
     """Run a coroutine on a fresh loop (uvloop where installed) and return its exit code.
 
     Args:
-        work: Returns the coroutine.
+        work: Returns the coroutine, given what a signal does to it.
         debug: Whether errors come with their traceback.
         grace: Seconds between a signal and the end of the process, at most.
-        stops: What is said at a signal, which then is a success; without it a signal gives 128 and
-            its number.
+        stops: What is said at a signal, which then is a success; without it a signal gives 128
+            and its number.
     """
 
     async def stoppable() -> int:
-        task = asyncio.ensure_future(work())
-        stopper = _Stopper(task, grace, stops)
-        with stopper.listening():
+        stop = Stop()
+        task = asyncio.ensure_future(work(stop))
+        signals = _Signals(task, stop, grace, stops)
+        with signals.heard():
             try:
                 return await task
             except asyncio.CancelledError:
-                if stopper.number is None:
+                if signals.number is None:
                     raise
-                return 0 if stops is not None else 128 + stopper.number
+                return 0 if stops is not None else 128 + signals.number
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -115,6 +134,21 @@ def complain(error: BaseException, *, debug: bool) -> None:
         else:
             hint = "" if debug else " (veko --debug shows where)"
             click.echo(f"veko: {type(leaf).__name__}: {leaf}{hint}", err=True)
+
+
+@contextlib.contextmanager
+def kernel_quiet(*, debug: bool) -> Iterator[None]:
+    """Keep the kernel's own records out of the log: what failed is told by the command, once."""
+    logger = logging.getLogger("veko")  # its filters do not touch the loggers of plugins
+
+    def drop(_: logging.LogRecord) -> bool:
+        return debug
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 from pathlib import Path
 from typing import Literal, cast
@@ -10,19 +11,15 @@ from typing import Literal, cast
 import msgspec
 import rich_click as click
 
-from veko import PluginRecord, VekoError
+from veko import PluginRecord, VekoError, __version__
+from veko_plugins.http import Route
 from veko_plugins.logs import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Quit, complain, run
+from .running import Quit, Stop, complain, kernel_quiet, run
 
 __all__ = ["Settings", "serve"]
-
-_GRACE = 20.0
-"""Seconds from a signal to the end of the process, whatever a plugin does."""
-_DRAIN = 10.0
-"""Seconds of it for the calls under way in a plugin that is unloaded."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -36,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
     log_file: Path | None
     log_format: str
+    grace: float
     debug: bool
 
 
@@ -43,7 +41,7 @@ def serve(settings: Settings) -> int:
     """Serve an application until a signal stops it; returns the exit code."""
     logs = Logging()
     try:
-        options = options_of(settings.directory, logs) | {"drain_timeout": _DRAIN}
+        options = options_of(settings.directory, logs)
         logs.configure(
             "debug" if settings.debug else settings.log_level,
             settings.log_file,
@@ -56,19 +54,32 @@ def serve(settings: Settings) -> int:
         options["adapter"] = settings.adapter
     if settings.dev:
         options["dev_mode"] = True
+    drain = settings.grace / 2
+    options["drain_timeout"] = drain
 
-    async def work() -> int:
+    async def work(stop: Stop) -> int:
         _check_port(settings.host, settings.port)
         manager = PluginManager(**options)
-        click.echo(f"Loading {options['root']}")
+        click.echo(f"Veko {__version__}, loading {options['root']}")
         manager.on("plugin:loaded", _loaded)
-        async with manager:
+        with kernel_quiet(debug=settings.debug):
+            await manager.start()
+        try:
             _not_loaded(manager)
-            await manager.use("http").serve(host=settings.host, port=settings.port)
+            stop.gently = True
+            await manager.use("http").serve(
+                host=settings.host,
+                port=settings.port,
+                started=functools.partial(_started, manager),
+                stop=stop.asked,
+                drain_timeout=drain,
+            )
+        finally:
+            await manager.stop()
         return 0
 
     try:
-        code = run(work, debug=settings.debug, grace=_GRACE, stops="Stopping")
+        code = run(work, debug=settings.debug, grace=settings.grace, stops="Stopping")
     finally:
         logs.reset()
     if code == 0:
@@ -112,3 +123,17 @@ def _not_loaded(manager: PluginManager) -> None:
         click.echo(f"  skipped  {name}: {why}")
     if not (report.loaded or report.failed or report.skipped):
         click.echo("  no plugins were found")
+
+
+def _started(manager: PluginManager, host: str, port: int) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    click.echo(f"Listening on {url} (Ctrl+C stops)")
+    routes = [
+        entry.value
+        for entry in manager.bus.registry.entries("route")
+        if isinstance(entry.value, Route) and entry.value.method == "GET"
+    ]
+    plain = [route.path for route in routes if "{" not in route.path]
+    for path in (plain or [route.path for route in routes])[:3]:
+        click.echo(f"  try  curl {url}{path}")

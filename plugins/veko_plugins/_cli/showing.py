@@ -18,7 +18,7 @@ from veko_plugins.logs import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import complain, run
+from .running import Stop, complain, kernel_quiet, run
 
 __all__ = ["Row", "events", "plugins"]
 
@@ -148,7 +148,7 @@ def _with_application(
             return 2
         options = {"root": Path.cwd(), "auto_load": False, "core": {"logging": logs}}
 
-    async def work() -> int:
+    async def work(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             manager = PluginManager(**options)
             await manager.start()
@@ -161,6 +161,7 @@ def _with_application(
 
     logs.configure("debug" if debug else "error")
     try:
-        return run(work, debug=debug)
+        with kernel_quiet(debug=debug):
+            return run(work, debug=debug)
     finally:
         logs.reset()
