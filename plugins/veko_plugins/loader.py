@@ -18,10 +18,9 @@ from types import ModuleType
 
 import msgspec
 
-from veko import Context, Manifest, ManifestError, NotFoundError, Plugin, as_plugin
+from veko import Context, LoadError, Manifest, ManifestError, NotFoundError, Plugin, as_plugin
 
 from ._bytecode import MAX_SOURCE, SourceCache
-from ._import_errors import explain
 from ._importer import Importer, ModuleGeneration
 from ._sources import Source
 
@@ -167,6 +166,10 @@ def _from_entry_point(source: Source, entry_point: EntryPoint) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        path = Path(entry_point.module)
-        raise explain(error, source.name, path, entry_point.module) from error
+        raise LoadError(
+            f"{source} cannot be imported: {type(error).__name__}: {error}",
+            step="import",
+            plugin=source.name,
+            remedy="Mend or reinstall the distribution, or uninstall it.",
+        ) from error
     return plugin_of(found, entry_point.module, None, source.fields)

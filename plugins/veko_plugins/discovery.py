@@ -1,0 +1,340 @@
+"""Finding plugins: files and package folders in the plugin folders, and entry points.
+
+What a source says of itself (name, version, dependencies, priority) is read without running it
+where that can be told, so that the order can be made before anything is imported. Files and
+folders beginning with `_` or `.` are nobody's. Other kinds of source are found by whoever answers
+`plugin:resolve`.
+
+Cost: a scan reads each plugin's file once; what it compiles on the way the loader need not.
+Promise: the same folders give the same sources in the same order (folders as given, then by
+name, then entry points); no plugin's code runs; what cannot be a plugin is a `Problem` with its
+error, and the rest is found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from veko import (
+    ConflictError,
+    Context,
+    Event,
+    LoadError,
+    ManifestError,
+    NotFoundError,
+    Plugin,
+    VekoError,
+    as_plugin,
+)
+
+from ._bytecode import SourceCache
+from ._outline import FIELDS, make_outline
+from ._sources import Outline, Problem, Source
+from ._versions import did_you_mean
+
+__all__ = ["GROUP", "RESOLVE", "Discovery", "Found", "Outline", "Problem", "Source"]
+
+GROUP: Final = "veko.plugins"
+RESOLVE: Final = Event(
+    "plugin:resolve",
+    returns=True,
+    doc="A plugin is asked for by name or path (a `str` or `Path`); the first answer counts: a "
+    "`Source`, or a plugin in any form. `None` leaves it to the others.",
+)
+_INIT: Final = "__init__.py"
+_TOML: Final = "plugin.toml"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a scan found.
+
+    Attributes:
+        sources: Plugins, in the order that they were found.
+        problems: What looked like a plugin and cannot be one.
+    """
+
+    sources: tuple[Source, ...]
+    problems: tuple[Problem, ...]
+
+
+class Discovery(Plugin):
+    """The service `discovery`.
+
+    Args:
+        plugins_dir: The plugin folders.
+        cache: The `SourceCache` that the loader has; what a scan compiles is kept for it.
+        allow_symlinks: Whether links may lead out of a plugin folder.
+        missing_ok: Whether a plugin folder may be missing.
+        directory: Where relative paths given to `resolve` start; the current directory if `None`.
+        group: The group of entry points, or `None` to leave them out.
+    """
+
+    name = "discovery"
+    version = "2.0.0"
+    description = "Finds plugins in folders and among installed distributions."
+    core = True
+
+    def __init__(
+        self,
+        plugins_dir: str | Path | Sequence[str | Path] = (),
+        *,
+        cache: SourceCache | None = None,
+        allow_symlinks: bool = False,
+        missing_ok: bool = False,
+        directory: Path | None = None,
+        group: str | None = GROUP,
+    ) -> None:
+        folders = [plugins_dir] if isinstance(plugins_dir, str | Path) else plugins_dir
+        self.folders = tuple(Path(folder).absolute() for folder in folders)
+        self.directory = directory
+        self._cache = cache or SourceCache()
+        self._allow_symlinks = allow_symlinks
+        self._missing_ok = missing_ok
+        self._group = group
+        self._context: Context | None = None
+
+    def load(self, context: Context) -> None:
+        """Provide the service and declare its event."""
+        self._context = context
+        context.declare(RESOLVE)
+        context.provide("discovery", self)
+
+    async def resolve(self, wanted: str | Path) -> Source | Plugin:
+        """Find what is meant by a name, a path or the name of an entry point.
+
+        Others are asked first, through `plugin:resolve`.
+
+        Returns:
+            The source, or the plugin if somebody answered with one.
+
+        Raises:
+            NotFoundError: Nobody knows it; the message has the nearest names and where it looked.
+            VekoError: It was found and cannot be a plugin.
+        """
+        if self._context is not None:
+            answer = await self._context.kernel.bus.first(RESOLVE.name, wanted)
+            if isinstance(answer, Source):
+                return answer
+            if answer is not None:
+                return as_plugin(answer)
+        return self.find(wanted)
+
+    def find(self, wanted: str | Path) -> Source:
+        """Find a source in the plugin folders, by path, or among the entry points.
+
+        A file or folder of the very name comes before one that merely says that name.
+
+        Raises:
+            NotFoundError: There is none.
+            VekoError: It was found and cannot be a plugin.
+        """
+        if isinstance(wanted, Path) or _is_path(wanted):
+            return self._at((self.directory or Path.cwd()) / wanted)
+        problems: list[Problem] = []
+        for folder in self.folders:
+            for entry in (f"{wanted}.py", wanted):
+                for source in self._look(folder, entry, problems) if _plain(entry) else ():
+                    if source.outline is None or source.outline.name == wanted:
+                        return source
+        found = self.scan()
+        by_name = {source.name: source for source in reversed(found.sources)}
+        if wanted in by_name:
+            return by_name[wanted]
+        for problem in (*problems, *found.problems):
+            if problem.name == wanted:
+                raise problem.error
+        raise self._unknown(wanted, by_name)
+
+    def scan(self) -> Found:
+        """Look at all plugin folders and entry points as they are now."""
+        problems: list[Problem] = []
+        sources: dict[object, Source] = {}
+        names: dict[str, Source] = {}
+        self._cache.forget()
+        for folder in self.folders:
+            for entry in self._entries(folder, problems):
+                for source in self._look(folder, entry, problems):
+                    self._keep(source, sources, names, problems)
+        for point in self._entry_points():
+            source = Source(name=_guess(point.name), kind="entry-point", entry_point=point)
+            self._keep(source, sources, names, problems)
+        return Found(tuple(sources.values()), tuple(problems))
+
+    def _keep(
+        self,
+        source: Source,
+        sources: dict[object, Source],
+        names: dict[str, Source],
+        problems: list[Problem],
+    ) -> None:
+        key = source.path or source.entry_point
+        if key in sources:
+            return  # two plugin folders are the same
+        if source.outline is not None or source.kind == "entry-point":
+            first = names.setdefault(source.name, source)
+            if first is not source:
+                error = ConflictError(
+                    f"two plugins are named {source.name!r}: {first} and {source}",
+                    plugin=source.name,
+                    path=source.path,
+                    remedy=f"Rename one; {first} counts until then.",
+                )
+                problems.append(Problem(source.name, source.path, error))
+                return
+        sources[key] = source
+
+    def _entries(self, folder: Path, problems: list[Problem]) -> Iterable[str]:
+        try:
+            return sorted(filter(_plain, os.listdir(folder)))  # noqa: PTH208
+        except FileNotFoundError as error:
+            if self._missing_ok:
+                return ()
+            what: OSError = error
+        except OSError as error:
+            what = error
+        fault = LoadError(
+            f"the plugin folder cannot be read: {what.strerror}",
+            step="discover",
+            path=folder,
+            remedy="Make it, allow this user to read it, or mend the option `plugins_dir`.",
+        )
+        fault.__cause__ = what
+        problems.append(Problem(_guess(folder.name), folder, fault))
+        return ()
+
+    def _look(self, folder: Path, entry: str, problems: list[Problem]) -> Iterator[Source]:
+        """Yield the plugin that one entry of a folder is, if it is one."""
+        path = folder / entry
+        package = not entry.endswith(".py")
+        file = path / _INIT if package else path
+        try:
+            linked = os.path.islink(path)  # noqa: PTH114
+            if not os.path.isfile(file):  # noqa: PTH113
+                if linked and not os.path.exists(path):  # noqa: PTH110
+                    raise _broken(path)
+                return
+            for one in (path, file, path / _TOML) if package else (path,):
+                if os.path.islink(one):  # noqa: PTH114
+                    self._check_link(one, folder)
+            yield self._source(path, package)
+        except VekoError as error:
+            problems.append(Problem(_guess(path.stem), path, error))
+
+    def _source(self, path: Path, package: bool) -> Source:
+        fields = _read_toml(path / _TOML) if package else {}
+        outline: Outline | None = None
+        try:
+            told = self._cache.ahead(str(path / _INIT if package else path))
+            outline = make_outline(told, fields)
+        except (VekoError, SyntaxError, ValueError, RecursionError, MemoryError):
+            pass  # importing it will say so, with the line
+        return Source(
+            name=outline.name if outline is not None else _guess(path.stem),
+            kind="package" if package else "file",
+            path=path,
+            outline=outline,
+            fields=fields,
+        )
+
+    def _check_link(self, path: Path, folder: Path) -> None:
+        real, home = os.path.realpath(path), os.path.realpath(folder)
+        if not self._allow_symlinks and not real.startswith(home + os.sep):
+            raise LoadError(
+                f"{path} is a link out of the plugin folder, to {real}",
+                step="discover",
+                path=path,
+                remedy="Copy it into the folder, or set the option `allow_symlinks`.",
+            )
+
+    def _at(self, path: Path) -> Source:
+        path = path.absolute()
+        if path.name == _INIT:
+            path = path.parent
+        if path.suffix == ".py" and os.path.isfile(path):  # noqa: PTH113
+            return self._source(path, package=False)
+        if os.path.isfile(path / _INIT):  # noqa: PTH113
+            return self._source(path, package=True)
+        there = os.path.exists(path)  # noqa: PTH110
+        raise NotFoundError(
+            f"{path} is not a plugin" if there else f"there is no {path}",
+            path=path,
+            remedy=f"A plugin is a .py file, or a folder with {_INIT}."
+            if there
+            else f"Mend the path. {did_you_mean(path.name, _siblings(path))}".rstrip(),
+        )
+
+    def _entry_points(self) -> list[EntryPoint]:
+        if self._group is None:
+            return []
+        return sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value))
+
+    def _unknown(self, wanted: str, known: Iterable[str]) -> NotFoundError:
+        places = [str(folder) for folder in self.folders]
+        if self._group is not None:
+            places.append(f"the entry points of {self._group}")
+        near = did_you_mean(wanted, known)
+        return NotFoundError(
+            f"there is no plugin {wanted if len(wanted) < 80 else wanted[:78] + '…'!r}",
+            remedy=f"{near} Looked in {', '.join(places)}.".strip(),
+        )
+
+
+def _is_path(wanted: str) -> bool:
+    separators = (os.sep, os.altsep or os.sep)
+    return wanted.endswith(".py") or any(separator in wanted for separator in separators)
+
+
+def _plain(entry: str) -> bool:
+    return entry[:1] not in {"_", ".", ""}
+
+
+def _guess(stem: str) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", stem.lower()).lstrip("._-") or "unnamed"
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return os.listdir(path.parent)  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _broken(path: Path) -> LoadError:
+    return LoadError(
+        f"{path} is a link to what is not there",
+        step="discover",
+        path=path,
+        remedy="Remove the link, or mend it.",
+    )
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        table: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ManifestError(
+            f"{_TOML} cannot be read: {error}", path=path, remedy="Mend the file."
+        ) from error
+    table.pop("tool", None)
+    unknown = [
+        f"{key!r} is not a field. {did_you_mean(key, FIELDS)}".rstrip()
+        for key in table
+        if key not in FIELDS
+    ]
+    if unknown:
+        raise ManifestError(
+            f"{_TOML} is not sound: {'; '.join(unknown)}",
+            path=path,
+            remedy="Fields are those of `veko.Manifest`; tables of other tools go under [tool].",
+        )
+    return table
