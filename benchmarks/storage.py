@@ -1,0 +1,272 @@
+"""What does a durable `set` cost, beside a JSON-file rewrite, aiosqlite, and SQLite itself?
+
+    python benchmarks/storage.py [--quick]
+
+Every contender holds the same state, 1,000 entries of about 150 bytes (150 kB as JSON: ten plugins
+of a hundred entries), and changes random entries of it; a `set` counts when it would survive
+`kill -9`. The JSON file is rewritten at each `set`, as the original does, without fsync and without
+a rename, which is the least that it could cost. aiosqlite runs on the same schema with the same
+pragmas (WAL, `NORMAL`) and commits each `set`; the same in one transaction by `executemany` is
+beside it. The limit is `sqlite3` alone, encoded beforehand: one `executemany` and one commit.
+`power` waits for the disk at each commit; nobody else here does. Contenders take turns in one
+process; see `_harness.py`. It is not pinned to a core, as some have threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import aiosqlite
+import msgspec
+from _harness import Timings, quiet, table
+
+from veko_plugins.storage import Engine, Namespace
+
+ENTRIES = 1_000
+AT_ONCE = 100
+SCHEMA = (
+    "CREATE TABLE entry (namespace TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, "
+    "PRIMARY KEY (namespace, key)) WITHOUT ROWID"
+)
+UPSERT = (
+    "INSERT INTO entry VALUES (?, ?, ?) "
+    "ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value"
+)
+PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
+
+Value = dict[str, object]
+Pairs = list[tuple[str, Value]]
+Contender = Callable[[Pairs], Awaitable[object]]
+
+encode = msgspec.msgpack.Encoder().encode
+dice = random.Random(0)
+
+
+def value(number: int) -> Value:
+    """Make an entry as a link shortener has it."""
+    return {
+        "url": f"https://example.org/articles/2026/{number:08}/how-it-is-built",
+        "clicks": number,
+        "tags": ["news", "python"],
+        "owner": "somebody@example.org",
+        "active": True,
+    }
+
+
+def some(count: int) -> Pairs:
+    """Choose entries to change, and what to."""
+    keys = dice.sample(range(ENTRIES), count)
+    return [(f"link-{key}", value(dice.randrange(10**8))) for key in keys]
+
+
+class JsonFile:
+    """The whole state, written anew at each change."""
+
+    def __init__(self, path: Path, state: dict[str, Value]) -> None:
+        self.path, self.state = path, dict(state)
+
+    async def sets(self, pairs: Pairs) -> None:
+        for key, new in pairs:
+            self.state[key] = new
+            self.path.write_text(json.dumps(self.state))
+
+
+class Aiosqlite:
+    """The usual way to SQLite from asyncio."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self.connection = connection
+
+    async def prepare(self, state: dict[str, Value]) -> None:
+        for statement in (*PRAGMAS, SCHEMA):
+            await self.connection.execute(statement)
+        await self.one_transaction([*state.items()])
+
+    async def set(self, key: str, new: Value) -> None:
+        await self.connection.execute(UPSERT, ("links", key, encode(new)))
+        await self.connection.commit()
+
+    async def alone(self, pairs: Pairs) -> None:
+        for key, new in pairs:
+            await self.set(key, new)
+
+    async def at_once(self, pairs: Pairs) -> None:
+        await asyncio.gather(*(self.set(key, new) for key, new in pairs))
+
+    async def one_transaction(self, pairs: Pairs) -> None:
+        rows = [("links", key, encode(new)) for key, new in pairs]
+        await self.connection.executemany(UPSERT, rows)
+        await self.connection.commit()
+
+
+class Veko:
+    """What is measured."""
+
+    def __init__(self, storage: Namespace) -> None:
+        self.storage = storage
+
+    async def set(self, key: str, new: Value) -> None:
+        await self.storage.set(key, new)
+
+    async def alone(self, pairs: Pairs) -> None:
+        for key, new in pairs:
+            await self.storage.set(key, new)
+
+    async def at_once(self, pairs: Pairs) -> None:
+        await asyncio.gather(*(self.set(key, new) for key, new in pairs))
+
+
+class Limit:
+    """SQLite, called straight from the loop with what it needs."""
+
+    def __init__(self, path: Path, state: dict[str, Value]) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        for statement in (*PRAGMAS, SCHEMA):
+            self.connection.execute(statement)
+        self.write([("links", key, encode(new)) for key, new in state.items()])
+
+    def write(self, rows: list[tuple[str, str, bytes]]) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.executemany(UPSERT, rows)
+        self.connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+async def compare(
+    contenders: dict[str, tuple[Contender, int]], seconds: float, least: int = 7
+) -> Timings:
+    """Run contenders by turns; the number beside each is how many it sets a turn."""
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    order = [*contenders]
+    for run, count in contenders.values():
+        await run(some(count))
+    end = time.perf_counter() + seconds
+    done = 0
+    with quiet():
+        while done < least or time.perf_counter() < end:
+            dice.shuffle(order)
+            for name in order:
+                run, count = contenders[name]
+                pairs = some(count)
+                start = time.perf_counter_ns()
+                await run(pairs)
+                rounds[name].append((time.perf_counter_ns() - start) / count)
+            done += 1
+    return Timings(rounds)
+
+
+async def reading(storage: Namespace, count: int = 20_000) -> tuple[float, float]:
+    """Nanoseconds of a `get` of a scalar and of an entry as above."""
+    storage.set("scalar", "https://example.org")
+    taken = []
+    for key in ("scalar", "link-1"):
+        rounds = []
+        for _ in range(7):
+            get, start = storage.get, time.perf_counter_ns()
+            for _ in range(count):
+                get(key)
+            rounds.append((time.perf_counter_ns() - start) / count)
+        taken.append(statistics.median(rounds))
+    return taken[0], taken[1]
+
+
+def report(timings: Timings, goals: dict[str, tuple[str, float]], ours: str) -> list[list[str]]:
+    """Make a row a contender: its rate, how often it fits into ours, and what was hoped for."""
+    rows = []
+    for name, (label, goal) in goals.items():
+        ratio = timings.ratio(name, ours)
+        verdict = "" if not goal else "met" if ratio >= goal else "**missed**"
+        rows.append(
+            [
+                label,
+                f"{1e9 / timings.median(name):,.0f}",
+                f"{ratio:.2f}× ({timings.ratio_of_fastest(name, ours):.2f}×)",
+                f"≥ {goal:g}×" if goal else "",
+                verdict,
+            ]
+        )
+    return rows
+
+
+async def main(seconds: float) -> None:
+    began = time.perf_counter()
+    state = {f"link-{key}": value(key) for key in range(ENTRIES)}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = await stack.enter_async_context(Engine(folder / "veko.db"))
+        safe = await stack.enter_async_context(Engine(folder / "power.db", durability="power"))
+        peer = Aiosqlite(await stack.enter_async_context(aiosqlite.connect(folder / "aio.db")))
+        await peer.prepare(state)
+        ours, power = Veko(engine.namespace("links")), Veko(safe.namespace("links"))
+        await ours.storage.update(state)
+        await power.storage.update(state)
+        rewrite = JsonFile(folder / "state.json", state)
+        limit = Limit(folder / "limit.db", state)
+        stack.callback(limit.close)
+
+        async def encoded(pairs: Pairs) -> None:
+            limit.write([("links", key, encode(new)) for key, new in pairs])
+
+        alone = await compare(
+            {
+                "veko": (ours.alone, 50),
+                "json": (rewrite.sets, 5),
+                "aiosqlite": (peer.alone, 20),
+                "power": (power.alone, 20),
+            },
+            seconds / 2,
+        )
+        at_once = await compare(
+            {
+                "veko": (ours.at_once, AT_ONCE),
+                "json": (rewrite.sets, 20),
+                "aiosqlite": (peer.at_once, AT_ONCE),
+                "many": (peer.one_transaction, AT_ONCE),
+                "limit": (encoded, AT_ONCE),
+                "power": (power.at_once, AT_ONCE),
+            },
+            seconds / 2,
+        )
+        scalar, mapping = await reading(ours.storage)
+        size = len(json.dumps(rewrite.state)) / 1_000
+    labels = {
+        "veko": ("Veko", 0.0),
+        "json": ("JSON-file rewrite", 100.0),
+        "aiosqlite": ("aiosqlite, a commit each", 2.5),
+        "many": ("aiosqlite, one `executemany`", 0.0),
+        "limit": ("`sqlite3` on the loop, one `executemany` (the limit)", 0.0),
+        "power": ('Veko, `durability="power"`', 0.0),
+    }
+    single = {name: (label, 0.0) for name, (label, _) in labels.items() if name in alone}
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, SQLite "
+        f"{sqlite3.sqlite_version}, aiosqlite {version('aiosqlite')}; a state of {ENTRIES:,} "
+        f"entries, {size:.0f} kB as JSON. Ratios are medians of rounds (fastest by fastest)."
+    )
+    head = ["", "sets/s", "time by Veko's", "goal", ""]
+    print(f"\n### {AT_ONCE} at once, each awaited\n")
+    print(table(head, report(at_once, labels, "veko")))
+    print("\n### One after the other, each awaited\n")
+    print(table(head, report(alone, single, "veko")))
+    print(f"\nget: {scalar:.0f} ns a scalar, {mapping:.0f} ns an entry as above (decoded anew).")
+    print(f"In {time.perf_counter() - began:.0f} s.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="3 s instead of 20")
+    asyncio.run(main(3.0 if parser.parse_args().quick else 20.0))
