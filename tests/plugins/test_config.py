@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from veko import ConfigError
+from veko import ConfigError, Context, Kernel, Plugin
 from veko_plugins.config import Config
 
 Secret = Annotated[str, msgspec.Meta(min_length=8, extra={"secret": True})]
@@ -195,3 +195,51 @@ def test_without_jsonschema_the_message_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install veko[manager]" in done.stdout
+
+
+async def test_m6_m7_c12_the_kernel_asks_and_keeps_the_old_one() -> None:
+    class Asking(Plugin):
+        name = "shop"
+        version = "1.0"
+        default_config = {"title": "T", "limit": {"day": 3}}
+        config_schema = Shop
+
+        def load(self, context: Context) -> None:
+            self.context = context
+
+    plugin = Asking()
+    async with Kernel() as kernel:
+        await kernel.load(Config())
+        with pytest.raises(ConfigError, match=r"limit\.day: expected `int` >= 1; it is 0"):
+            await kernel.load(plugin, {"limit": {"day": 0}})
+        await kernel.load(plugin, {"limit": {"hour": 1}})
+        first = plugin.context.config
+        assert first == Shop(title="T", limit=Limit(3, 1))
+        with pytest.raises(ConfigError, match="title: expected `str`, got `int`; it is 4"):
+            await plugin.context.update_config({"title": 4})
+        assert plugin.context.config is first
+        await plugin.context.update_config({"title": "U"})
+        assert plugin.context.config == Shop(title="U", limit=Limit(3, 1))
+
+
+async def test_others_may_change_a_configuration_before_it_is_checked() -> None:
+    class Environment(Plugin):
+        name = "environment"
+        version = "1.0"
+
+        def load(self, context: Context) -> None:
+            context.hook("config:validate", lambda config: {**config, "title": "found"})
+
+    class Asking(Plugin):
+        name = "shop"
+        version = "1.0"
+        config_schema = Plain
+
+        def load(self, config: Plain) -> None:
+            assert config.title == "found"
+
+    async with Kernel() as kernel:
+        await kernel.load(Config())
+        await kernel.load(Environment)
+        record = await kernel.load(Asking)
+        assert record.config == Plain("found")

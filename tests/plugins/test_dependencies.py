@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veko import ConflictError, DependencyError
-from veko_plugins.dependencies import Plan, Requirement, engine_faults, plan
+from veko import ConflictError, DependencyError, Kernel
+from veko_plugins.dependencies import Dependencies, Plan, Requirement, engine_faults, plan
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -239,3 +239,12 @@ def test_m5_engines() -> None:
 
 def test_faults_are_dependency_errors() -> None:
     assert isinstance(plan([node("a", "b")]).faults["a"], DependencyError)
+
+
+async def test_the_service() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Dependencies())
+        service: Dependencies = kernel.use("dependencies")
+        assert service.plan([node("b", "a"), node("a")]).order == ("a", "b")
+        assert service.parse("db>=2") == Requirement("db", ">=2")
+        assert service.engine_faults({"python": ">=3.11", "veko": "^2.0.0"}) == []

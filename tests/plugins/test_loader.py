@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from veko import LoadError, ManifestError
+from veko import Kernel, LoadError, ManifestError
 from veko_plugins.loader import Loaded, Loader, Source
 
 PLUGIN = """\
@@ -412,3 +412,29 @@ async def test_two_loaders_do_not_share_names(tmp_path: Path) -> None:
     assert len(generations()) == 2
     one.dispose(first)
     assert generations() == {second.plugin.module.__name__}
+
+
+async def test_generations_come_and_go_through_the_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    hook = "def answer(value): return {0}\ndef load(context): context.hook('ask', answer)\n"
+    text = "name, version = 'shop', '1'\n" + hook
+    async with Kernel() as kernel:
+        await kernel.load(Loader(tmp_path / "cache"))
+        loader: Loader = kernel.use("loader")
+        old = await load(loader, write(path, text.format(1)))
+        await kernel.load(old.plugin)
+        assert await kernel.bus.emit("ask") == 1
+        new = await load(loader, write(path, text.format(2)))
+        await kernel.reload(new.plugin)
+        loader.dispose(old)
+        assert await kernel.bus.emit("ask") == 2
+        watched = [weakref.ref(one.plugin.module) for one in (old, new)]
+        del old
+        gc.collect()
+        assert watched[0]() is None, "the old generation is gone while the new one runs"
+        await kernel.unload("shop")
+        loader.dispose(new)
+        assert generations() == set()
+    del new, kernel
+    gc.collect()
+    assert watched[1]() is None
