@@ -1,6 +1,38 @@
-from .errors import *
+"""Veko's kernel: an async priority event bus and the life cycle of plugins. Nothing else."""
+
+from . import errors
 from ._bus import Bus
+from ._context import Context, LogRecord
 from ._events import Event, Origin, Stop
 from ._handle import Handle, Subscription
-from ._registry import Draft, Entry, Kind, Registry
+from ._kernel import Kernel
+from ._lifecycle import MOVES, PluginRecord, State
 from ._plugin import Manifest, Plugin, as_plugin
+from ._registry import Draft, Entry, Kind, Registry
+from .errors import *  # noqa: F403 - the list of what is public stands in that file
+
+__version__ = "2.0.0"
+
+__all__ = [
+    "MOVES",
+    "Bus",
+    "Context",
+    "Draft",
+    "Entry",
+    "Event",
+    "Handle",
+    "Kernel",
+    "Kind",
+    "LogRecord",
+    "Manifest",
+    "Origin",
+    "Plugin",
+    "PluginRecord",
+    "Registry",
+    "State",
+    "Stop",
+    "Subscription",
+    "as_plugin",
+    "errors",
+]
+__all__ += errors.__all__

@@ -10,13 +10,22 @@ scopes; there the timer is opened first. This file is the only one that knows th
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any, Final
 
 import anyio
 
-__all__ = ["Expired", "cancelled_from_outside", "limited", "on_asyncio", "resume", "resume_limited"]
+__all__ = [
+    "Expired",
+    "cancelled_from_outside",
+    "driven",
+    "limited",
+    "on_asyncio",
+    "resume_limited",
+]
 
 on_asyncio: Final = asyncio._get_running_loop
 """Returns the running asyncio loop or `None`; 20 ns, cheaper than asking who the backend is."""
@@ -27,8 +36,18 @@ class Expired(Exception):
 
 
 @types.coroutine
-def resume(coroutine: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that was started by hand and has yielded once."""
+def resume(
+    coroutine: Coroutine[Any, Any, Any], yielded: Any, grace: float | None = None
+) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that was started by hand and has yielded once.
+
+    Args:
+        coroutine: The coroutine.
+        yielded: What it yielded.
+        grace: Seconds after its first cancellation from which the next one closes it, so that
+            code which swallows cancellation ends all the same; `None` for never.
+    """
+    cut: float | None = None
     while True:
         try:
             sent = yield yielded
@@ -36,6 +55,13 @@ def resume(coroutine: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, 
             coroutine.close()
             raise
         except BaseException as error:
+            if grace is not None and isinstance(error, anyio.get_cancelled_exc_class()):
+                now = time.monotonic()
+                cut = now + grace if cut is None else cut
+                if now > cut:
+                    with contextlib.suppress(RuntimeError):  # it swallows GeneratorExit as well
+                        coroutine.close()
+                    raise
             step, given = coroutine.throw, error
         else:
             step, given = coroutine.send, sent
@@ -45,6 +71,15 @@ def resume(coroutine: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, 
             return stop.value
         finally:
             given = None  # an exception held here would hold this frame: a cycle a call
+
+
+async def driven(coroutine: Coroutine[Any, Any, Any], grace: float) -> Any:
+    """Run a coroutine to its end; it cannot refuse to be cancelled for longer than `grace`."""
+    try:
+        yielded = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    return await resume(coroutine, yielded, grace)
 
 
 async def resume_limited(coroutine: Coroutine[Any, Any, Any], yielded: Any, seconds: float) -> Any:

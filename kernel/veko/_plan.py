@@ -56,7 +56,7 @@ class Step:
         self.is_async = subscription.is_async if call is subscription.handler else is_async(call)
         self.arity = subscription.arity  # None: everything
         self.limit = subscription.timeout if self.is_async else None
-        self.seen: type = type(None)  # the type that it returned last: one compare tells it again
+        self.seen: type = type(None)  # what it last returned: one compare then stands for check()
 
     async def run(self, *args: Any) -> Any:
         """Call the handler and return what it answers, checked."""
@@ -261,7 +261,7 @@ def _make(
         + ", ".join(f"s{i}" for i in range(len(steps)))
         + "):",
         *(f" h{i} = s{i}.call" for i in range(len(steps))),
-        *(f" check{i} = s{i}.check" for i in range(len(steps))),
+        *(f" check{i}, type{i} = s{i}.check, s{i}.seen" for i in range(len(steps))),
         " failed = plan.failed",
         f" async def emission(value=None, {''.join(f'{a}=MISSING, ' for a in extra)}*rest):",
     ]
@@ -292,7 +292,7 @@ def _make(
         else:
             lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
         if not is_async_step or checked:
-            accepted = f"r if type(r) is s{i}.seen else check{i}(r, value)"
+            accepted = f"r if type(r) is type{i} else check{i}(r, value)"
             lines += ["    if r is not None:", f"     {'value = ' if takes else ''}{accepted}"]
         elif takes:
             lines.append("    if r is not None: value = r")

@@ -1,0 +1,293 @@
+"""The context: what a plugin holds in its hand.
+
+The kernel gives it hooks, services, tasks, resources, configuration and the log; everything else
+is attached by other plugins and found through the registry, at first use, one dict lookup later.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+import msgspec
+
+from ._events import Event
+from ._handle import Handle, Subscription
+from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, Entry, Kind
+from ._scope import Task, repeat
+from .errors import VekoError
+
+if TYPE_CHECKING:
+    from ._kernel import Kernel
+    from ._lifecycle import Generation, PluginRecord
+
+__all__ = ["Context", "LogRecord"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
+SUCCESS: Final = 25
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "success": SUCCESS,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+logging.addLevelName(SUCCESS, "SUCCESS")
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """What a plugin logged; the payload of the event `log`.
+
+    Attributes:
+        type: `debug`, `info`, `success`, `warning` or `error`.
+        message: The message.
+        details: Anything more.
+        timestamp: When, in UTC.
+        plugin: Whose it is.
+        fields: What was given by keyword.
+    """
+
+    type: str
+    message: str
+    details: Any
+    timestamp: datetime
+    plugin: str
+    fields: dict[str, Any] = {}
+
+
+class Context:
+    """A plugin's hold on the kernel. What it registers is its own and is gone when it unloads.
+
+    Attributes:
+        name: The plugin's name.
+        kernel: The kernel.
+        app: What the kernel was made for.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._attached: dict[str, tuple[Entry, Any]] = {}
+        self.name: str = generation.name
+        self.kernel: Kernel = generation.kernel
+        self.app: Any = generation.kernel.app
+
+    @property
+    def config(self) -> Any:
+        """The plugin's configuration, as it is now."""
+        return self._generation.config
+
+    @property
+    def plugin(self) -> PluginRecord:
+        """The plugin's own record."""
+        return self._generation.record
+
+    # -- staged: live together when load() has returned
+
+    @overload
+    def hook(
+        self, event: str, fn: Callable[..., Any], priority: float = 10, timeout: float | None = ...
+    ) -> Subscription: ...
+    @overload
+    def hook(
+        self, event: str, fn: None = None, priority: float = 10, timeout: float | None = ...
+    ) -> Callable[[_F], _F]: ...
+    def hook(
+        self,
+        event: str,
+        fn: Callable[..., Any] | None = None,
+        priority: float = 10,
+        timeout: float | None = -1,
+    ) -> Any:
+        """Subscribe a handler; also as a decorator, `@context.hook("app:start")`.
+
+        Args:
+            event: The event's name, or a pattern.
+            fn: The handler.
+            priority: The higher runs first.
+            timeout: Seconds that an async handler may take, `None` for no limit; the kernel's
+                `hook_timeout` (5) if left out.
+
+        Returns:
+            The subscription, or, without `fn`, a decorator.
+        """
+        if fn is None:
+            return functools.partial(self._decorate, event, priority, timeout)
+        return self.kernel.stage_hook(
+            self._generation, event, fn, priority, self.kernel.hook_timeout if timeout == -1 else timeout
+        )
+
+    def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:
+        self.hook(event, fn, priority, timeout)
+        return fn
+
+    def remove_hook(self, event: str, fn: Callable[..., Any]) -> bool:
+        """Take away the plugin's subscriptions of a handler to an event; true if there was one."""
+        found = [
+            handle
+            for handle in self._generation.handles.values()
+            if isinstance(handle, Subscription) and (handle.event, handle.handler) == (event, fn)
+        ]
+        for handle in found:
+            handle.cancel()
+        return bool(found)
+
+    def provide(self, name: str, value: object) -> Handle:
+        """Offer a service under a name that nobody else has."""
+        return self.stage("service", name, value)
+
+    def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
+        """Give every plugin's context a `.name`, made by `factory(context)` at first use.
+
+        Raises:
+            VekoError: The name is the kernel's own.
+        """
+        if name.startswith("_") or hasattr(Context, name) or name in ("name", "kernel", "app"):
+            raise VekoError(
+                f"context.{name} is the kernel's own",
+                plugin=self.name,
+                remedy="Attach under another name.",
+            )
+        return self.stage("attach", name, factory)
+
+    def declare(self, event: Event) -> Handle:
+        """Declare an event that this plugin fires."""
+        return self.stage(EVENT, event.name, event)
+
+    def add_kind(self, kind: Kind) -> Handle:
+        """Give the registry a kind of entry that it did not have."""
+        return self.stage(KIND, kind.name, kind)
+
+    def intercept(self, wrap: Callable[[str, Subscription, Callable[..., Any]], Any]) -> Handle:
+        """Wrap handlers when a plan is made; see `Bus.intercept`."""
+        return self.stage(WRAP, WRAP, wrap)
+
+    def intercept_emission(self, wrap: Callable[[str, Any], Any]) -> Handle:
+        """Wrap whole emissions when a plan is made; see `Bus.intercept_emission`."""
+        return self.stage(WRAP_EMISSION, WRAP_EMISSION, wrap)
+
+    def stage(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
+        """Register an entry of any kind.
+
+        Args:
+            kind: The kind's name.
+            key: What it is found by.
+            value: What is registered.
+            priority: The higher comes first among its equals.
+
+        Returns:
+            A handle that waits until it is live, or takes it away.
+        """
+        return self._generation.stage(kind, key, value, priority)
+
+    def spawn(self, fn: Callable[..., Any], *args: Any) -> Task:
+        """Run a function as a task from when the plugin goes live until it unloads.
+
+        A failure is reported. A task that has not ended when the plugin is switched off starts
+        anew when it is switched on.
+        """
+        return self.kernel.spawn(self._generation, functools.partial(fn, *args), fn)
+
+    def every(self, seconds: float, fn: Callable[[], Any]) -> Task:
+        """Call a function every so many seconds while the plugin is live.
+
+        Raises:
+            VekoError: `seconds` is not above 0.
+        """
+        if not seconds > 0:
+            raise VekoError(f"every {seconds} s is never", plugin=self.name, remedy="Give seconds.")
+        failed = functools.partial(self.kernel.failed, self._generation, fn)
+        return self.kernel.spawn(
+            self._generation, functools.partial(repeat, seconds, fn, failed), fn
+        )
+
+    # -- at once
+
+    async def enter(self, manager: AbstractAsyncContextManager[_T]) -> _T:
+        """Enter an async context manager; it is left when the plugin unloads or fails to load.
+
+        It runs in a task of its own, so it may be left from anywhere, in any order.
+        """
+        value: _T = await self._generation.scope.enter(manager)
+        return value
+
+    def emit(self, event: str, *args: Any) -> Awaitable[Any]:
+        """Emit the plugin's own event `plugin:<name>:<event>`."""
+        return self.kernel.bus.emit(f"plugin:{self.name}:{event}", *args)
+
+    def use(self, name: str) -> Any:
+        """Return a service; from then on this plugin depends on the one that provides it.
+
+        Raises:
+            ServiceError: Nobody provides it, or the plugin that does is switched off.
+        """
+        return self.kernel.use(name, by=self._generation)
+
+    async def when(self, name: str) -> Any:
+        """Wait until a service is there, and return it."""
+        return await self.kernel.when(name, by=self._generation)
+
+    def get_plugin(self, name: str) -> PluginRecord | None:
+        """Return a loaded plugin, or `None`."""
+        record = self.kernel.get(name)
+        return record if record is not None and record.loaded else None
+
+    def list_plugins(self) -> list[PluginRecord]:
+        """Return the loaded plugins of the application, in order of arrival."""
+        return [r for r in self.kernel.records() if r.loaded and not r.core]
+
+    async def update_config(self, changes: dict[str, Any]) -> Any:
+        """Merge changes into the plugin's configuration.
+
+        Returns:
+            The new configuration.
+
+        Raises:
+            ConfigError: It was refused; the old one stays.
+        """
+        return await self.kernel.update_config(self.name, changes)
+
+    def log(self, level: str, message: str, details: Any = None, **fields: Any) -> None:
+        """Log: to the logger `veko.plugin.<name>`, and as the event `log`.
+
+        Args:
+            level: `debug`, `info`, `success`, `warning` or `error`.
+            message: The message.
+            details: Anything more.
+            fields: More, by name.
+
+        Raises:
+            VekoError: There is no such level.
+        """
+        number = LEVELS.get(level)
+        if number is None:
+            raise VekoError(
+                f"{level!r} is not a level", plugin=self.name, remedy=f"Use {', '.join(LEVELS)}."
+            )
+        record = LogRecord(level, message, details, datetime.now(UTC), self.name, fields)
+        logger = logging.getLogger(f"veko.plugin.{self.name}")
+        if logger.isEnabledFor(number):
+            extra = {"plugin": self.name, "veko": record}
+            logger.log(
+                number, "%s", message if details is None else f"{message} {details}", extra=extra
+            )
+        self.kernel.post("log", record)
+
+    def __getattr__(self, name: str) -> Any:
+        entry = None if name.startswith("_") else self.kernel.find("attach", name, self._generation)
+        if entry is None:
+            raise AttributeError(
+                f"a context has no {name!r}: no plugin attaches it. Load the one that does first "
+                f"(name it in `dependencies`)"
+            )
+        known = self._attached.get(name)
+        if known is None or known[0] is not entry:
+            known = self._attached[name] = (entry, entry.value(self))
+        return known[1]
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.name}>"

@@ -1,0 +1,264 @@
+"""The life cycle: one table of states and moves, and the two records that go through it.
+
+A `PluginRecord` is what stays of a plugin by name; a `Generation` is one life of its code, with
+what that registered. A generation's place (rank of the plugin, then order of registration) is
+what keeps hooks in their order over toggle and reload.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ._handle import Handle
+from ._plugin import Manifest, Plugin, requirement_name
+from ._registry import Entry
+from ._scope import Scope
+from .errors import StateError, TransactionError
+
+if TYPE_CHECKING:
+    from ._context import Context
+    from ._kernel import Kernel
+
+__all__ = ["MOVES", "Generation", "PluginRecord", "State"]
+
+
+class State(enum.StrEnum):
+    """Where a plugin stands."""
+
+    DISCOVERED = "discovered"
+    RESOLVED = "resolved"
+    LOADING = "loading"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    UNLOADING = "unloading"
+    UNLOADED = "unloaded"
+    FAILED = "failed"
+
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.DISCOVERED: frozenset({State.RESOLVED, State.FAILED}),
+    State.RESOLVED: frozenset({State.LOADING, State.FAILED}),
+    State.LOADING: frozenset({State.ACTIVE, State.FAILED}),
+    State.ACTIVE: frozenset({State.INACTIVE, State.UNLOADING, State.FAILED}),
+    State.INACTIVE: frozenset({State.ACTIVE, State.UNLOADING, State.FAILED}),
+    State.UNLOADING: frozenset({State.UNLOADED, State.FAILED}),
+    State.UNLOADED: frozenset({State.LOADING}),
+    State.FAILED: frozenset({State.LOADING, State.UNLOADING}),
+}
+"""Which state may follow which."""
+
+
+class Generation:
+    """One life of a plugin's code, and what that registered.
+
+    Attributes:
+        number: Counts from 1.
+        config: Its configuration, as `config:validate` left it.
+        entries: What it registered, in order.
+        uses: Names of the plugins whose services it has used.
+        open: Whether `load()` still runs: what is registered then waits for its end.
+        live: Whether its entries are in the registry.
+    """
+
+    def __init__(self, kernel: Kernel, record: PluginRecord, plugin: Plugin, number: int) -> None:
+        self.kernel = kernel
+        self.record = record
+        self.plugin = plugin
+        self.number = number
+        self.config: Any = None
+        self.given: dict[str, Any] = {}
+        self.context: Context
+        self.scope = Scope(kernel.root)
+        self.entries: list[Entry] = []
+        self.handles: dict[Entry, Handle] = {}
+        self.uses: set[str] = set()
+        self.open = True
+        self.live = False
+        self.closed = False
+        self.loaded = False
+        self._places = 0
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return self.plugin.manifest.name
+
+    @property
+    def version(self) -> str:
+        """The plugin's version."""
+        return self.plugin.manifest.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """The plugin's description of itself."""
+        return self.plugin.manifest
+
+    def count_error(self, error: BaseException) -> None:
+        """Count a failure of the plugin's code."""
+        self.record.error_count += 1
+        self.record.last_error = error
+
+    def place(self) -> tuple[int, int]:
+        """Return the next place within the plugin."""
+        self._places += 1
+        return self.record.rank, self._places
+
+    def stage(self, kind: str, key: Hashable, value: Any, priority: float = 0) -> Handle:
+        """Register something: with the others when `load()` has returned, later at once.
+
+        Raises:
+            TransactionError: This generation is no more.
+        """
+        handle = value if isinstance(value, Handle) else Handle(None)
+        entry = Entry(kind, key, value, self, priority, self.place())
+        if self.closed:
+            raise TransactionError(
+                f"{kind} {key!r} was registered after the plugin was unloaded",
+                plugin=self.name,
+                remedy="Do not keep the context beyond unload().",
+            )
+        handle._undo = lambda: self.withdraw(entry)
+        self.handles[entry] = handle
+        if self.open or not self.live:
+            handle._transaction = self
+            self.entries.append(entry)
+        else:
+            self.kernel.add_one(self, entry, handle)
+        return handle
+
+    def withdraw(self, entry: Entry) -> None:
+        """Take one entry away."""
+        self.handles.pop(entry, None)
+        if entry in self.entries:
+            self.entries.remove(entry)
+            if self.live:
+                self.kernel.remove_one(entry)
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """Tell the handles that wait how it ended."""
+        for handle in (*self.handles.values(), *self.scope.tasks):
+            if handle._transaction is not None:
+                handle.settle(error)
+
+    def staged(self, kind: str, key: Hashable) -> Entry | None:
+        """Return what this generation stages and nobody else sees yet."""
+        if not self.live:
+            for entry in self.entries:
+                if entry.kind == kind and entry.key == key:
+                    return entry
+        return None
+
+
+class PluginRecord:
+    """What the kernel knows of a plugin; `get_plugin(name)` gives it.
+
+    Attributes:
+        name: The plugin's name.
+        state: Where it stands.
+        error: Why it failed, if it did.
+        failed_step: The step in which it failed.
+        loaded_at: When it was last loaded.
+        load_duration: Seconds that took.
+        error_count: How often its code failed since it was first loaded.
+        last_error: What it failed with last.
+        rank: Its place among the plugins, by arrival; kept over toggle and reload.
+    """
+
+    def __init__(self, plugin: Plugin, rank: int) -> None:
+        self.name = plugin.manifest.name
+        self.plugin = plugin
+        self.rank = rank
+        self.state = State.DISCOVERED
+        self.current: Generation | None = None
+        self.error: BaseException | None = None
+        self.failed_step: str | None = None
+        self.loaded_at: datetime | None = None
+        self.load_duration: float = 0.0
+        self.error_count = 0
+        self.last_error: BaseException | None = None
+        self.generations = 0
+        self.lock = anyio.Lock()
+
+    @property
+    def version(self) -> str:
+        """The version that runs."""
+        return self.plugin.manifest.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """The plugin's description of itself."""
+        return self.plugin.manifest
+
+    @property
+    def module(self) -> Any:
+        """The module, class instance or mapping that the plugin was written as."""
+        return self.plugin.module
+
+    @property
+    def exports(self) -> Any:
+        """Its `exports`, if it has such a name; else its public names."""
+        return self.plugin.exports
+
+    @property
+    def source(self) -> Path | None:
+        """The file or folder that it came from."""
+        return self.plugin.source
+
+    @property
+    def core(self) -> bool:
+        """Whether it is part of the manager."""
+        return self.plugin.core
+
+    @property
+    def config(self) -> Any:
+        """Its configuration now; `None` if it is not loaded."""
+        return self.current.config if self.current else None
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that runs, from 1."""
+        return self.current.number if self.current else 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it is switched on."""
+        return self.state is State.ACTIVE
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its `load()` has returned and its `unload()` has not run."""
+        return self.current is not None
+
+    def needs(self) -> Iterator[str]:
+        """Give the names of the plugins that it declares or was seen to need."""
+        yield from (requirement_name(r) for r in self.manifest.dependencies)
+        if self.current is not None:
+            yield from self.current.uses
+
+    def move(self, to: State) -> None:
+        """Go to another state.
+
+        Raises:
+            StateError: The life cycle does not allow it.
+        """
+        if to not in MOVES[self.state]:
+            allowed = ", ".join(sorted(MOVES[self.state]))
+            raise StateError(
+                f"it is {self.state} and cannot become {to}",
+                plugin=self.name,
+                remedy=f"From there it may become: {allowed}.",
+            )
+        self.state = to
+
+    def fail(self, step: str, error: BaseException) -> None:
+        """Go to `failed`, with the step and the error."""
+        self.state, self.failed_step, self.error = State.FAILED, step, error
+
+    def __repr__(self) -> str:
+        return f"<Plugin {self.name} {self.version}, {self.state}>"

@@ -1,0 +1,294 @@
+"""Scopes: the tasks and resources of a generation of a plugin.
+
+Each has a task and a cancel scope of its own under the kernel's root, entered and left in that
+task with a clean context. So a plugin can be taken down from any task, in any order and in
+bounded time; one shared task group or exit stack closed under a time limit would corrupt the
+scopes of both backends. A task costs one task, a resource one waiting task.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ._handle import Handle
+from ._limits import driven
+from .errors import LoadTimeout, StateError
+
+__all__ = ["Root", "Scope", "Task"]
+
+GRACE: Final = 1.0
+"""Seconds that code may go on swallowing cancellation before it is closed."""
+
+
+class Root:
+    """The kernel's root: where everything runs that outlives its caller."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+        self._context = contextvars.copy_context()
+        self.closed = False
+
+    def start(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Start a task with the context that the kernel was entered with."""
+        self._context.copy().run(self._group.start_soon, function, *args)
+
+    async def run(
+        self, function: Callable[..., Awaitable[Any]], *args: Any, cancel: bool = False
+    ) -> Any:
+        """Run a function in a task of the root and return what it returns.
+
+        Args:
+            function: The function.
+            args: Its arguments.
+            cancel: Whether it is cancelled with its caller; otherwise it goes on to its end.
+
+        Raises:
+            StateError: The kernel closes meanwhile.
+        """
+        if self.closed:
+            raise StateError("the kernel is closed", remedy="Use it inside `async with Kernel()`.")
+        done = anyio.Event()
+        scope = anyio.CancelScope()
+        answer: list[Any] = []
+        failure: list[BaseException] = []
+
+        async def work() -> None:
+            try:
+                with scope:
+                    answer.append(await function(*args))
+            except Exception as error:
+                failure.append(error)
+            finally:
+                done.set()
+
+        self.start(work)
+        try:
+            await done.wait()
+        except BaseException:
+            if cancel:
+                scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await done.wait()
+            raise
+        if failure:
+            raise failure.pop()
+        if not answer:
+            raise StateError("the kernel closed before this was done")
+        return answer[0]
+
+
+async def call(function: Callable[[], Any], seconds: float, step: str, plugin: str) -> Any:
+    """Call a plugin's function, `def` or `async def`, within a time limit.
+
+    Raises:
+        LoadTimeout: It did not end in time.
+    """
+    with anyio.move_on_after(seconds) as scope:
+        answer = function()
+        return await driven(answer, GRACE) if inspect.iscoroutine(answer) else answer
+    assert scope.cancelled_caught
+    raise LoadTimeout(
+        f"{step}() did not end within {seconds:g} s",
+        step=step,
+        plugin=plugin,
+        remedy="Let it leave long work to context.spawn(), or give a higher timeout.",
+    )
+
+
+class Task(Handle):
+    """A task of a plugin: `cancel()` ends it. It starts when the plugin goes live."""
+
+    __slots__ = ("_function", "_root", "_scope", "ended", "report")
+
+    def __init__(
+        self,
+        root: Root,
+        function: Callable[[], Awaitable[Any]],
+        report: Callable[[BaseException], Awaitable[None]],
+        transaction: object,
+    ) -> None:
+        super().__init__(self._end, transaction)
+        self._root = root
+        self._function = function
+        self._scope: anyio.CancelScope | None = None
+        self.report = report
+        self.ended: anyio.Event | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its own end, or was cancelled for good."""
+        return self._undo is None
+
+    def start(self) -> None:
+        """Start it, or start it anew."""
+        if self.finished or (self.ended is not None and not self.ended.is_set()):
+            return
+        self._scope, self.ended = anyio.CancelScope(), anyio.Event()
+        self._root.start(self._run, self._scope, self.ended)
+
+    async def _run(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+        try:
+            with scope:
+                await driven(_coroutine(self._function), GRACE)
+                self._undo = None
+        except Exception as error:
+            self._undo = None
+            await self.report(error)
+        except (SystemExit, GeneratorExit) as error:
+            self._undo = None
+            await self.report(error)
+        finally:
+            ended.set()
+
+    def _end(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def stop(self) -> None:
+        """Cancel it in a way that it can be started anew."""
+        self._end()
+
+
+async def _coroutine(function: Callable[[], Awaitable[Any]]) -> Any:
+    answer = function()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+class _Resource:
+    """An async context manager, held open by a task of its own."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[Any]) -> None:
+        self._manager = manager
+        self._ready, self.ended, self._close = anyio.Event(), anyio.Event(), anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                await driven(self._hold(), GRACE)
+        except Exception as error:
+            self.error = error
+        except (SystemExit, GeneratorExit) as error:
+            self.error = StateError(f"{self._manager!r} raised {type(error).__name__}")
+        finally:
+            self._ready.set()
+            self.ended.set()
+
+    async def _hold(self) -> None:
+        async with self._manager as self.value:
+            self._ready.set()
+            await self._close.wait()
+
+    async def opened(self) -> Any:
+        try:
+            await self._ready.wait()
+        except BaseException:
+            self.scope.cancel()
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    async def close(self, seconds: float) -> None:
+        self.scope.deadline = anyio.current_time() + seconds
+        self._close.set()
+        await self.ended.wait()
+        if self.scope.cancelled_caught:
+            raise LoadTimeout(f"{self._manager!r} did not close within {seconds:g} s", step="close")
+        if self.error is not None:
+            raise self.error
+
+
+class Scope:
+    """What a generation holds open."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._items: list[Task | _Resource] = []
+
+    def add(self, task: Task) -> None:
+        """Own a task; it is not started here."""
+        self._items = [i for i in self._items if not (isinstance(i, Task) and i.finished)]
+        self._items.append(task)
+
+    async def enter(self, manager: AbstractAsyncContextManager[Any]) -> Any:
+        """Enter an async context manager in a task of its own and return what it gives.
+
+        Raises:
+            Exception: What entering it raised.
+        """
+        resource = _Resource(manager)
+        self._items.append(resource)
+        self._root.start(resource.run)
+        try:
+            return await resource.opened()
+        except BaseException:
+            self._items.remove(resource)
+            raise
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, in order of arrival."""
+        return [item for item in self._items if isinstance(item, Task)]
+
+    def start_tasks(self) -> None:
+        """Start the tasks that have not come to their end."""
+        for task in self.tasks:
+            task.start()
+
+    async def stop_tasks(self, seconds: float) -> list[str]:
+        """Cancel the tasks and wait for their ends; returns a line for each that did not end."""
+        tasks = self.tasks
+        for task in reversed(tasks):
+            task.stop()
+        with anyio.move_on_after(seconds + GRACE):
+            for task in tasks:
+                if task.ended is not None:
+                    await task.ended.wait()
+        return [
+            f"a task did not end within {seconds:g} s of being cancelled"
+            for task in tasks
+            if task.ended is not None and not task.ended.is_set()
+        ]
+
+    async def close(self, seconds: float) -> list[BaseException]:
+        """Undo everything in reverse order; what a step of it raises is returned, not raised."""
+        faults: list[BaseException] = []
+        late = await self.stop_tasks(seconds)
+        faults += [LoadTimeout(line, step="close") for line in late]
+        while self._items:
+            item = self._items.pop()
+            if isinstance(item, _Resource):
+                try:
+                    await item.close(seconds)
+                except Exception as error:
+                    faults.append(error)
+        return faults
+
+
+async def repeat(seconds: float, function: Callable[[], Any], failed: Any) -> None:
+    """Call a function every so many seconds; what it raises is reported and it goes on.
+
+    Beats are counted from the start, so the time that a call takes does not add up; beats that
+    were missed are left out.
+    """
+    begin = anyio.current_time()
+    while True:
+        now = anyio.current_time() - begin
+        await anyio.sleep((math.floor(now / seconds) + 1) * seconds - now)
+        try:
+            answer = function()
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:
+            await failed(error)
