@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _HINT = re.compile(r"\.? \(?Did you mean (.*?)\)?$")
+_NEGATIVE = re.compile(r"'-\d")
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -81,6 +82,8 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
         form = " ".join(
             command.get_usage(error.ctx or click.Context(command, info_name=name)).split()
         )
+        if _NEGATIVE.search(message):
+            form += "; put -- before arguments that begin with a dash"
         raise UsageError(
             f"command {name!r}: {message[:1].lower()}{message[1:]}", remedy=f"{form}."
         ) from error

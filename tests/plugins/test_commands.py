@@ -3,8 +3,10 @@
 import asyncio
 import enum
 import functools
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import date
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Annotated, Literal
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from veko import ConflictError, HookError, Kernel, NotFoundError, Plugin, VekoError
 from veko_plugins.commands import Commands, UsageError
@@ -234,6 +238,7 @@ async def test_help_comes_from_description_and_docstring(kernel: Kernel) -> None
         (["1", "--lout"], "did you mean one of: '--color', '--loud'"),
         (["1", "--color", "green"], "'red', 'blue'"),
         (["1", "--day", "soon"], "'soon'"),
+        (["-1"], "put -- before"),
     ],
 )
 async def test_a_bad_line_is_said_and_nothing_runs(
@@ -252,6 +257,51 @@ async def test_a_bad_line_is_said_and_nothing_runs(
     assert caught.value.plugin == "tool"
     assert not ran
     assert kernel.get("tool").error_count == 0
+
+
+@pytest.mark.anyio
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(),
+    number=st.integers(),
+    rest=st.lists(st.floats(allow_nan=False)),
+    flag=st.booleans(),
+    many=st.lists(st.text(), min_size=1),
+    color=st.sampled_from(Color),
+    day=st.none() | st.dates(),
+)
+async def test_what_is_written_arrives(
+    kernel: Kernel,
+    commands: Commands,
+    text: str,
+    number: int,
+    rest: list[float],
+    flag: bool,
+    many: list[str],
+    color: Color,
+    day: date | None,
+) -> None:
+    def fn(
+        text: str,
+        number: int,
+        *rest: float,
+        flag: bool = True,
+        many: tuple[str, ...] = ("x",),
+        color: Color = Color.RED,
+        day: date | None = None,
+    ) -> dict[str, object]:
+        return dict(locals())
+
+    words = [f"--{'' if flag else 'no-'}flag", f"--color={color.value}"]
+    words += [f"--many={one}" for one in many]
+    words += [] if day is None else ["--day", day.isoformat()]
+    words += ["--", text, str(number), *map(str, rest)]
+    if kernel.get("tool") is None or not kernel.get("tool").loaded:
+        await kernel.load(Tool({"it": fn}))
+    assert await commands.invoke("it", words) == {
+        "text": text, "number": number, "rest": tuple(rest), "flag": flag, "many": tuple(many),
+        "color": color, "day": day,
+    }  # fmt: skip
 
 
 @pytest.mark.anyio
@@ -403,6 +453,25 @@ async def test_a_command_added_later_is_live_when_its_handle_says_so(
     handle.cancel()
     with pytest.raises(NotFoundError):
         await commands.run("late")
+
+
+@pytest.mark.anyio
+async def test_nothing_of_an_unloaded_command_is_kept(kernel: Kernel, commands: Commands) -> None:
+
+    def fn(a: int) -> int:
+        return a
+
+    kept = weakref.ref(fn)
+    await kernel.load(Tool({"it": fn}))
+    del fn
+    assert await commands.invoke("it", ["1"]) == 1
+    assert "Usage" in str(await commands.invoke("it", ["--help"]))
+    with pytest.raises(UsageError):
+        await commands.invoke("it", ["x"])
+    await kernel.unload("tool")
+    await kernel.load(Tool({}))
+    gc.collect()
+    assert kept() is None
 
 
 def test_without_click_commands_run_and_a_command_line_says_what_is_missing() -> None:
