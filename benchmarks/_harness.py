@@ -57,9 +57,9 @@ def batch(statement: str, **names: Any) -> Batch:
     """Make a batch of a statement (`await call(1)`) with a code object of its own.
 
     Sharing one would let the interpreter specialise it for the first contender and not for the
-    others.
+    others. A `#` in the statement stands for the number of the call in the loop's body.
     """
-    body = "\n".join(["        " + statement] * CALLS_A_TURN)
+    body = "\n".join("        " + statement.replace("#", str(i)) for i in range(CALLS_A_TURN))
     source = (
         f"def make({', '.join(names)}):\n"
         "  async def batch(n):\n"

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import _peers
-from _harness import Batch, Timings, batch, compare, pin, table
+from _harness import CALLS_A_TURN, Batch, Timings, batch, compare, pin, table
 
 from veko import Bus
 
@@ -215,6 +215,36 @@ async def time_limits(seconds: float, counts: Sequence[int]) -> list[Row]:
     return rows
 
 
+async def in_turn(seconds: float, count: int = 5) -> list[Row]:
+    """Time ten events with chains of one shape, emitted in turn, as an application would."""
+    rows: list[Row] = []
+    for kind, is_async in KINDS.items():
+        bus = Bus()
+        hand, emit = {}, {}
+        for place in range(CALLS_A_TURN):
+            handlers = [answering(is_async(i)) for i in range(count)]
+            for handler in handlers:
+                bus.on(f"event:{place}", handler)
+            hand[f"call{place}"] = by_hand(handlers)
+            emit[f"call{place}"] = bus.emitter(f"event:{place}")
+        for _ in range(WARM):
+            for call in emit.values():
+                assert await call(1) == 1 + count
+        contenders = {
+            "hand": batch("await call#(1)", **hand),
+            "emitter": batch("await call#(1)", **emit),
+        }
+        timings = await compare(contenders, seconds=seconds)
+        goal = 1.35 if kind == "sync" else 1.2
+        ratio, fastest = (
+            timings.ratio("emitter", "hand"),
+            timings.ratio_of_fastest("emitter", "hand"),
+        )
+        what = f"{count} {kind}, ten events in turn"
+        rows.append(Row(what, f"{ratio:.2f}× ({fastest:.2f}×)", f"≤ {goal}×", ratio <= goal))
+    return rows
+
+
 async def nobody(seconds: float) -> list[Row]:
     """Time emissions that nobody hears."""
 
@@ -241,9 +271,16 @@ async def main(seconds: float, counts: Sequence[int]) -> None:
     began = time.perf_counter()
     with _peers.Node.start() as node:
         pinned = pin()
-        timed = len(FAMILIES) * len(KINDS) * len(counts) + len(counts) + len(counts[:2]) + 1
+        timed = (
+            len(FAMILIES) * len(KINDS) * len(counts)
+            + len(KINDS)
+            + len(counts)
+            + len(counts[:2])
+            + 1
+        )
         each = seconds / timed
         limits, times, peers = await chains(node, each, counts)
+        limits += await in_turn(each)
         limited = await time_limits(each, counts)
         unheard = await nobody(each)
     head = ["median of rounds (fastest by fastest)", "measured", "goal", ""]
