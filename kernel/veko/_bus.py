@@ -161,9 +161,7 @@ class Bus:
         Raises:
             VekoError: The name, the handler or the time limit is not sound.
         """
-        subscription = Subscription(
-            event, handler, priority=priority, owner=owner, timeout=timeout
-        )
+        subscription = Subscription(event, handler, priority=priority, owner=owner, timeout=timeout)
         self.register(hook_entry(subscription, (next(self.arrival), 0)), subscription)
         return subscription
 

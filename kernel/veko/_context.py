@@ -118,7 +118,11 @@ class Context:
         if fn is None:
             return functools.partial(self._decorate, event, priority, timeout)
         return self.kernel.stage_hook(
-            self._generation, event, fn, priority, self.kernel.hook_timeout if timeout == -1 else timeout
+            self._generation,
+            event,
+            fn,
+            priority,
+            self.kernel.hook_timeout if timeout == -1 else timeout,
         )
 
     def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:

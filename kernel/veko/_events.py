@@ -76,8 +76,6 @@ def is_pattern(name: str) -> bool:
     return "*" in segments or "**" in segments
 
 
-
-
 @functools.lru_cache(maxsize=4096)
 def matches(pattern: str, event: str) -> bool:
     """Tell whether a pattern matches an event: `*` is one segment, `**` any number of them.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -277,7 +278,7 @@ class Kernel:
             )
         if record is None:
             record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
-        return await self.root.run(self._load, record, made, config, cancel=True)
+        return await self._run(self._load, record, made, config, cancel=True)
 
     async def _load(self, record: PluginRecord, plugin: Plugin, given: Any) -> PluginRecord:
         async with record.lock:
@@ -407,7 +408,7 @@ class Kernel:
         if not force:
             unload = functools.partial(self.unload, cascade=True)
             await self._with_dependents(record, cascade, "unload", unload)
-        await self.root.run(self._unload, record, force, self._leave())
+        await self._run(self._unload, record, force, self._leave())
 
     async def _unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
         async with record.lock:
@@ -457,9 +458,7 @@ class Kernel:
         generation.entries.clear()
         generation.handles.clear()
 
-    async def _drain(
-        self, generation: Generation, before: Registry, spare: frozenset[int]
-    ) -> None:
+    async def _drain(self, generation: Generation, before: Registry, spare: frozenset[int]) -> None:
         with anyio.move_on_after(self.drain_timeout) as scope:
             await self.bus.drained(before, generation, spare)
         if scope.cancelled_caught:
@@ -469,9 +468,7 @@ class Kernel:
                 self.drain_timeout,
             )
 
-    async def toggle(
-        self, name: str, active: bool | None = None, *, cascade: bool = False
-    ) -> bool:
+    async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
         """Switch a plugin off or on.
 
         Off: its registrations leave but stay known, its tasks stop, `deactivate()` runs. On:
@@ -495,11 +492,11 @@ class Kernel:
         if wanted == record.active:
             return wanted
         if wanted:
-            await self.root.run(self._switch_on, record)
+            await self._run(self._switch_on, record)
         else:
             off = functools.partial(self.toggle, active=False, cascade=True)
             await self._with_dependents(record, cascade, "switch off", off)
-            await self.root.run(self._switch_off, record, self._leave())
+            await self._run(self._switch_off, record, self._leave())
         return wanted
 
     async def _switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
@@ -553,7 +550,7 @@ class Kernel:
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        return await self.root.run(self._reload, record, made, config, self._leave(), cancel=True)
+        return await self._run(self._reload, record, made, config, self._leave(), cancel=True)
 
     async def _reload(
         self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]
@@ -632,6 +629,18 @@ class Kernel:
                 remedy="Do it from a hook or a task (context.spawn).",
             )
         return record
+
+    async def _run(self, operation: Callable[..., Any], *args: Any, cancel: bool = False) -> Any:
+        """Run an operation in the root. What it raises keeps its lines, not its variables.
+
+        An error is kept (by the record, by whoever caught it), and through its frames it would
+        keep the generation that failed.
+        """
+        try:
+            return await self.root.run(operation, *args, cancel=cancel)
+        except BaseException as error:
+            _forget_variables(error, set())
+            raise
 
     def _leave(self) -> frozenset[int]:
         """Let the caller's own request and emissions not wait for themselves."""
@@ -730,9 +739,7 @@ class Kernel:
         timeout: float | None,
     ) -> Subscription:
         """Subscribe a plugin's handler."""
-        subscription = Subscription(
-            event, fn, priority=priority, owner=generation, timeout=timeout
-        )
+        subscription = Subscription(event, fn, priority=priority, owner=generation, timeout=timeout)
         kind = hook_entry(subscription, (0, 0)).kind
         if self.enable_hooks or generation.plugin.core:
             generation.stage(kind, event, subscription, priority)
@@ -845,3 +852,12 @@ def _line(error: BaseException, source: Any) -> int | None:
     return line
 
 
+def _forget_variables(error: BaseException | None, seen: set[int]) -> None:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    traceback.clear_frames(error.__traceback__)
+    _forget_variables(error.__cause__, seen)
+    _forget_variables(error.__context__, seen)
+    for inner in getattr(error, "exceptions", ()):
+        _forget_variables(inner, seen)

@@ -102,7 +102,7 @@ class Generation:
     def count_error(self, error: BaseException) -> None:
         """Count a failure of the plugin's code."""
         self.record.error_count += 1
-        self.record.last_error = error
+        self.record.last_error = f"{type(error).__name__}: {error}"
 
     def place(self) -> tuple[int, int]:
         """Return the next place within the plugin."""
@@ -166,7 +166,7 @@ class PluginRecord:
         loaded_at: When it was last loaded.
         load_duration: Seconds that took.
         error_count: How often its code failed since it was first loaded.
-        last_error: What it failed with last.
+        last_error: What it failed with last, as text: an error would keep its frames alive.
         rank: Its place among the plugins, by arrival; kept over toggle and reload.
     """
 
@@ -181,7 +181,7 @@ class PluginRecord:
         self.loaded_at: datetime | None = None
         self.load_duration: float = 0.0
         self.error_count = 0
-        self.last_error: BaseException | None = None
+        self.last_error: str | None = None
         self.generations = 0
         self.lock = anyio.Lock()
 

@@ -47,30 +47,35 @@ def resume(
         grace: Seconds after its first cancellation from which the next one closes it, so that
             code which swallows cancellation ends all the same; `None` for never.
     """
+    cancelled = anyio.get_cancelled_exc_class() if grace is not None else ()
     cut: float | None = None
     while True:
+        error: BaseException | None = None
+        sent: Any = None
         try:
             sent = yield yielded
+            error = getattr(sent, "error", None)  # trio sends outcomes that raise further in
         except GeneratorExit:
             coroutine.close()
             raise
-        except BaseException as error:
-            if grace is not None and isinstance(error, anyio.get_cancelled_exc_class()):
+        except BaseException as thrown:
+            error = thrown
+        try:
+            if grace is not None and isinstance(error, cancelled):
                 now = time.monotonic()
                 cut = now + grace if cut is None else cut
                 if now > cut:
                     with contextlib.suppress(RuntimeError):  # it swallows GeneratorExit as well
                         coroutine.close()
-                    raise
-            step, given = coroutine.throw, error
-        else:
-            step, given = coroutine.send, sent
-        try:
-            yielded = step(given)
+                    raise error
+            if error is None or sent is not None:
+                yielded = coroutine.send(sent)
+            else:
+                yielded = coroutine.throw(error)
         except StopIteration as stop:
             return stop.value
         finally:
-            given = None  # an exception held here would hold this frame: a cycle a call
+            error = sent = None  # an exception held here would hold this frame: a cycle a call
 
 
 async def driven(coroutine: Coroutine[Any, Any, Any], grace: float) -> Any:
