@@ -31,8 +31,10 @@ class Timings:
     def __init__(self, rounds: dict[str, list[float]]) -> None:
         self._rounds = rounds
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._rounds
+    @property
+    def names(self) -> list[str]:
+        """Who took part."""
+        return list(self._rounds)
 
     def median(self, name: str) -> float:
         """Return the median time of a call, in ns."""
@@ -75,31 +77,40 @@ def batch(statement: str, **names: Any) -> Batch:
 
 
 async def compare(
-    contenders: dict[str, Batch], *, seconds: float, batch_ns: int = 400_000, least: int = 15
+    make: Callable[[], Awaitable[dict[str, Batch]]],
+    *,
+    seconds: float,
+    batch_ns: int = 400_000,
+    lives: int = 4,
+    least: int = 4,
 ) -> Timings:
     """Run contenders by turns for so many seconds.
 
     Args:
-        contenders: Their batches by name.
-        seconds: How long in all, warming up not counted.
+        make: Sets the contenders up and returns their batches by name.
+        seconds: How long in all, setting up not counted.
         batch_ns: How long one batch should take.
-        least: The least number of rounds, whatever they take.
+        lives: How often all is set up anew: where things happen to lie in memory can make a
+            fifth of a short call, and stays as it is while they live.
+        least: The least number of rounds in a life, whatever they take.
     """
-    turns = {name: await _calibrate(run, batch_ns) for name, run in contenders.items()}
-    rounds: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
+    rounds: dict[str, list[float]] = {}
     shuffle = random.Random(0).shuffle
-    end = time.perf_counter() + seconds
-    done = 0
-    with quiet():
-        while done < least or time.perf_counter() < end:
-            shuffle(order)
-            for name in order:
-                took = await contenders[name](turns[name])
-                rounds[name].append(took / (turns[name] * CALLS_A_TURN))
-            done += 1
-            if done % 50 == 0:
-                gc.collect()
+    for _ in range(lives):
+        contenders = await make()
+        turns = {name: await _calibrate(run, batch_ns) for name, run in contenders.items()}
+        order = list(contenders)
+        done = 0
+        with quiet():
+            end = time.perf_counter() + seconds / lives
+            while done < least or time.perf_counter() < end:
+                shuffle(order)
+                for name in order:
+                    took = await contenders[name](turns[name])
+                    rounds.setdefault(name, []).append(took / (turns[name] * CALLS_A_TURN))
+                done += 1
+                if done % 50 == 0:
+                    gc.collect()
     return Timings(rounds)
 
 

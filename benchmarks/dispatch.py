@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import itertools
 import platform
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -120,31 +122,35 @@ async def chains(
     limits: list[Row] = []
     times: list[list[str]] = []
     peers: list[Row] = []
-    for family, make in FAMILIES.items():
-        for kind, is_async in KINDS.items():
-            for count in counts:
-                handlers = [make(is_async(i)) for i in range(count)]
-                bus = subscribed(handlers)
-                await warm(bus, 1 + count if make is answering else 1)
-                contenders: dict[str, Batch] = {
-                    "hand": batch("await chain(1)", chain=by_hand(handlers)),
-                    "emitter": batch("await emit(1)", emit=bus.emitter("event")),
-                    "name": batch("await bus.emit('event', 1)", bus=bus),
-                }
-                ours = len(contenders)
-                if kind == "sync":
-                    contenders |= _peers.for_sync(lambda m=make: m(False), count)  # type: ignore[misc]
-                if kind == "async":
-                    contenders |= _peers.for_async(lambda m=make: m(True), count)  # type: ignore[misc]
-                    if isinstance(node, _peers.Node):
-                        contenders |= node.peers(make is answering, count)
-                timings = await compare(contenders, seconds=seconds)
-                what = f"{count} {kind}, {family}"
-                limits += limit_rows(what, timings, 1.35 if kind == "sync" else 1.2)
-                shown = [f"{timings.median(name):,.0f}" for name in ("hand", "emitter", "name")]
-                times.append([what, *shown])
-                peers += peer_rows(what, timings, list(contenders)[ours:])
+    ours = ("hand", "emitter", "name")
+    for (family, make), kind, count in itertools.product(FAMILIES.items(), KINDS, counts):
+        timings = await compare(functools.partial(chain, node, make, kind, count), seconds=seconds)
+        what = f"{count} {kind}, {family}"
+        limits += limit_rows(what, timings, 1.35 if kind == "sync" else 1.2)
+        times.append([what, *(f"{timings.median(name):,.0f}" for name in ours)])
+        peers += peer_rows(what, timings, [name for name in timings.names if name not in ours])
     return limits, times, peers
+
+
+async def chain(
+    node: _peers.Node | str, make: Callable[[bool], Handler], kind: str, count: int
+) -> dict[str, Batch]:
+    """Set up one chain: by hand, on a bus, and with the peers that can call it."""
+    handlers = [make(KINDS[kind](i)) for i in range(count)]
+    bus = subscribed(handlers)
+    await warm(bus, 1 + count if make is answering else 1)
+    contenders = {
+        "hand": batch("await chain(1)", chain=by_hand(handlers)),
+        "emitter": batch("await emit(1)", emit=bus.emitter("event")),
+        "name": batch("await bus.emit('event', 1)", bus=bus),
+    }
+    if kind == "sync":
+        contenders |= _peers.for_sync(lambda: make(False), count)
+    if kind == "async":
+        contenders |= _peers.for_async(lambda: make(True), count)
+        if isinstance(node, _peers.Node):
+            contenders |= node.peers(make is answering, count)
+    return contenders
 
 
 def limit_rows(what: str, timings: Timings, goal: float) -> Iterator[Row]:
@@ -172,42 +178,18 @@ async def time_limits(seconds: float, counts: Sequence[int]) -> list[Row]:
     """Time emissions with a limit on each handler, beside `asyncio.timeout` around each."""
     rows: list[Row] = []
     for count in counts:
-        handlers = [answering(True) for _ in range(count)]
-        bus, free = subscribed(handlers, timeout=5), subscribed(handlers)
-        await warm(bus, 1 + count)
-        await warm(free, 1 + count)
-        contenders = {
-            "hand": batch("await chain(1)", chain=by_hand(handlers)),
-            "timeout": batch("await chain(1)", chain=by_hand(handlers, limited=True)),
-            "free": batch("await emit(1)", emit=free.emitter("event")),
-            "emitter": batch("await emit(1)", emit=bus.emitter("event")),
-        }
-        timings = await compare(contenders, seconds=seconds)
+        timings = await compare(functools.partial(limited, answering, count), seconds=seconds)
         added = timings.difference("emitter", "free") / count
-        rows.append(Row(f"{count}: a handler", f"+{added:.0f} ns", "≤ +500 ns", added <= 500))
         theirs = timings.difference("timeout", "hand") / count
-        cheaper = theirs / added
-        rows.append(
-            Row(
-                f"{count}: beside asyncio.timeout (+{theirs:,.0f} ns a handler)",
-                f"{cheaper:.1f}× cheaper",
-                "≥ 10×",
-                cheaper >= 10,
-            )
-        )
-        whole = timings.ratio("timeout", "emitter")
-        rows.append(
-            Row(f"{count}: the whole emission", f"{whole:.1f}× cheaper", "≥ 10×", whole >= 10)
-        )
+        cheaper, whole = theirs / added, timings.ratio("timeout", "emitter")
+        beside = f"{count}: that beside asyncio.timeout (+{theirs:,.0f} ns a handler)"
+        rows += [
+            Row(f"{count}: a handler", f"+{added:.0f} ns", "≤ +500 ns", added <= 500),
+            Row(beside, f"{cheaper:.1f}× cheaper", "≥ 10×", cheaper >= 10),
+            Row(f"{count}: the whole emission", f"{whole:.1f}× cheaper", "≥ 10×", whole >= 10),
+        ]
     for count in counts[:2]:
-        handlers = [suspending(True) for _ in range(count)]
-        bus = subscribed(handlers, timeout=5)
-        await warm(bus, 1 + count)
-        contenders = {
-            "timeout": batch("await chain(1)", chain=by_hand(handlers, limited=True)),
-            "emitter": batch("await emit(1)", emit=bus.emitter("event")),
-        }
-        timings = await compare(contenders, seconds=seconds)
+        timings = await compare(functools.partial(limited, suspending, count), seconds=seconds)
         ratio = timings.ratio("emitter", "timeout")
         fastest = timings.ratio_of_fastest("emitter", "timeout")
         shown = f"{ratio:.2f}× ({fastest:.2f}×)"
@@ -215,26 +197,25 @@ async def time_limits(seconds: float, counts: Sequence[int]) -> list[Row]:
     return rows
 
 
+async def limited(make: Callable[[bool], Handler], count: int) -> dict[str, Batch]:
+    """Set up a chain whose handlers have a time limit, and the same without."""
+    handlers = [make(True) for _ in range(count)]
+    bus, free = subscribed(handlers, timeout=5), subscribed(handlers)
+    await warm(bus, 1 + count)
+    await warm(free, 1 + count)
+    return {
+        "hand": batch("await chain(1)", chain=by_hand(handlers)),
+        "timeout": batch("await chain(1)", chain=by_hand(handlers, limited=True)),
+        "free": batch("await emit(1)", emit=free.emitter("event")),
+        "emitter": batch("await emit(1)", emit=bus.emitter("event")),
+    }
+
+
 async def in_turn(seconds: float, count: int = 5) -> list[Row]:
     """Time ten events with chains of one shape, emitted in turn, as an application would."""
     rows: list[Row] = []
-    for kind, is_async in KINDS.items():
-        bus = Bus()
-        hand, emit = {}, {}
-        for place in range(CALLS_A_TURN):
-            handlers = [answering(is_async(i)) for i in range(count)]
-            for handler in handlers:
-                bus.on(f"event:{place}", handler)
-            hand[f"call{place}"] = by_hand(handlers)
-            emit[f"call{place}"] = bus.emitter(f"event:{place}")
-        for _ in range(WARM):
-            for call in emit.values():
-                assert await call(1) == 1 + count
-        contenders = {
-            "hand": batch("await call#(1)", **hand),
-            "emitter": batch("await call#(1)", **emit),
-        }
-        timings = await compare(contenders, seconds=seconds)
+    for kind in KINDS:
+        timings = await compare(functools.partial(ten_events, kind, count), seconds=seconds)
         goal = 1.35 if kind == "sync" else 1.2
         ratio, fastest = (
             timings.ratio("emitter", "hand"),
@@ -245,26 +226,46 @@ async def in_turn(seconds: float, count: int = 5) -> list[Row]:
     return rows
 
 
+async def ten_events(kind: str, count: int) -> dict[str, Batch]:
+    """Set up as many events of one shape as a batch has calls in its body."""
+    bus = Bus()
+    hand, emit = {}, {}
+    for place in range(CALLS_A_TURN):
+        handlers = [answering(KINDS[kind](i)) for i in range(count)]
+        for handler in handlers:
+            bus.on(f"event:{place}", handler)
+        hand[f"call{place}"] = by_hand(handlers)
+        emit[f"call{place}"] = bus.emitter(f"event:{place}")
+    for _ in range(WARM):
+        for call in emit.values():
+            assert await call(1) == 1 + count
+    return {"hand": batch("await call#(1)", **hand), "emitter": batch("await call#(1)", **emit)}
+
+
 async def nobody(seconds: float) -> list[Row]:
     """Time emissions that nobody hears."""
-
-    async def empty(value: int) -> int:
-        return value
-
-    bus = Bus()
-    await warm(bus, 1)
-    contenders = {
-        "empty": batch("await empty(1)", empty=empty),
-        "name": batch("await bus.emit('event', 1)", bus=bus),
-        "emitter": batch("await emit(1)", emit=bus.emitter("event")),
-    }
-    timings = await compare(contenders, seconds=seconds)
+    timings = await compare(silence, seconds=seconds)
     rows = []
     for name, what in (("name", "by name"), ("emitter", "emitter")):
         ratio, fastest = timings.ratio(name, "empty"), timings.ratio_of_fastest(name, "empty")
         shown = f"{ratio:.2f}× ({fastest:.2f}×) an empty coroutine"
         rows.append(Row(f"no handler, {what}", shown, "≤ 2.2×", ratio <= 2.2))
     return rows
+
+
+async def silence() -> dict[str, Batch]:
+    """Set up an event without handlers, and the least that can be awaited."""
+
+    async def empty(value: int) -> int:
+        return value
+
+    bus = Bus()
+    await warm(bus, 1)
+    return {
+        "empty": batch("await empty(1)", empty=empty),
+        "name": batch("await bus.emit('event', 1)", bus=bus),
+        "emitter": batch("await emit(1)", emit=bus.emitter("event")),
+    }
 
 
 async def main(seconds: float, counts: Sequence[int]) -> None:
@@ -281,7 +282,7 @@ async def main(seconds: float, counts: Sequence[int]) -> None:
         each = seconds / timed
         limits, times, peers = await chains(node, each, counts)
         limits += await in_turn(each)
-        limited = await time_limits(each, counts)
+        timed_out = await time_limits(each, counts)
         unheard = await nobody(each)
     head = ["median of rounds (fastest by fastest)", "measured", "goal", ""]
     print(
@@ -293,12 +294,12 @@ async def main(seconds: float, counts: Sequence[int]) -> None:
     print("\n### Beside the same calls written out by hand\n")
     print(table(head, [row.cells() for row in limits + unheard]))
     print("\n### With a time limit on each handler\n")
-    print(table(head, [row.cells() for row in limited]))
+    print(table(head, [row.cells() for row in timed_out]))
     print("\n### How many times slower peers are\n")
     print(table(head, [row.cells() for row in peers]))
     print("\n### Medians in ns\n")
     print(table(["handlers", "by hand", "emitter", "by name"], times))
-    every = limits + unheard + limited + peers
+    every = limits + unheard + timed_out + peers
     met = sum(row.met for row in every)
     print(f"\n{met} of {len(every)} goals met, in {time.perf_counter() - began:.0f} s.")
 
@@ -317,4 +318,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less than 15 s, and less exact")
     quick = parser.parse_args().quick
-    asyncio.run(main(8 if quick else 70, (1, 5, 20)))
+    asyncio.run(main(5 if quick else 70, (1, 5, 20)))
