@@ -118,12 +118,14 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
     Raises:
         StorageError: It cannot be stored; names the key, the type and where in the value it is.
     """
+    data: bytes | None = None
     try:
-        data = _encode(value)
-        sound = type(value) in _SCALARS or _decode(data) == value
+        plain = _encode(value)
+        if type(value) in _SCALARS or _decode(plain) == value:
+            data = plain
     except Exception:
-        sound = False  # the walk finds out what it is, and says so
-    if not sound:
+        pass  # the walk finds out what it is, and says so
+    if data is None:
         data = _encode_tagged(key, value)
     if len(data) > MAX_VALUE:
         raise StorageError(

@@ -262,7 +262,8 @@ class Engine:
     def _explain(self, error: BaseException) -> StorageError:
         what = str(error) if isinstance(error, sqlite3.Error) else repr(error)
         told = self._database.error(what) if self._database else StorageError(what, path=self.path)
-        told.__cause__ = error
+        # Its frames hold the write, which would then not be dropped, and not be told of.
+        told.__cause__ = error.with_traceback(None)
         return told
 
     def _guarded(self, read: Callable[[Database], _Answer]) -> _Answer:

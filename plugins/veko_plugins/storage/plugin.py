@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 from urllib.parse import parse_qsl, unquote
 
-from veko import Event, Plugin
+from veko import Context, Event, Plugin
 from veko.errors import OptionError
 
 from .engine import Durability, Engine
 from .queries import Queries, Query
-
-if TYPE_CHECKING:
-    from veko import Context
 
 __all__ = ["Storage", "parse_url"]
 
