@@ -80,6 +80,21 @@ def test_list_as_json_is_json_whatever_plugins_print(veko: Run, application: Pat
     assert rows["needy"]["state"] == "skipped"
 
 
+def test_a_reader_that_goes_away_is_no_error(application: Path) -> None:
+    veko = subprocess.Popen(
+        [sys.executable, "-m", "veko_plugins.cli", "events", "--json", application],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert veko.stdout is not None
+    assert veko.stderr is not None
+    with veko:
+        veko.stdout.close()
+        assert "BrokenPipe" not in veko.stderr.read()
+        assert veko.wait(30) == 1
+
+
 def test_list_core(veko: Run, application: Path) -> None:
     names = {
         row["name"] for row in json.loads(veko("list", "--core", "--json", application).stdout)

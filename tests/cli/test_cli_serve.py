@@ -144,6 +144,23 @@ context.add_route("GET", "/block", block)
     assert "did not stop in time" in veko.text
 
 
+def test_a_thread_that_a_plugin_left_is_not_waited_for(start: Start, application: Path) -> None:
+    plugin(
+        application,
+        "threaded",
+        """
+import threading
+threading.Thread(target=time.sleep, args=(600,)).start()
+""",
+    )
+    veko = start("serve", application, "--port", 0, "--grace", 1)
+    veko.wait_for("Listening")
+    veko.process.send_signal(signal.SIGTERM)
+    assert veko.ends() == 1
+    assert "Stopped" in veko.text
+    assert "did not stop in time" in veko.text
+
+
 def test_a_second_signal_ends_it_at_once(start: Start, application: Path) -> None:
     plugin(
         application,

@@ -61,16 +61,19 @@ class _Signals:
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
-        """Hear SIGINT and SIGTERM inside."""
+        """Hear SIGINT and SIGTERM inside; after one, to the end of the process.
+
+        What plugins left running (a thread that is not a daemon) may hold up its exit.
+        """
         former = {
             number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             yield
         finally:
-            self._timer.cancel()
-            for number, handler in former.items():
-                signal.signal(number, handler)
+            if self.number is None:
+                for number, handler in former.items():
+                    signal.signal(number, handler)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
@@ -80,11 +83,12 @@ class _Signals:
         self._loop.call_soon_threadsafe(self._ask)
 
     def _ask(self) -> None:
-        if self._say is not None:
-            click.echo(self._say)
         self._stop.asked.set()
         if not self._stop.gently:
             self._task.cancel()
+        if self._say is not None:
+            with contextlib.suppress(OSError):  # nobody may be reading any more
+                click.echo(self._say)
 
     def _force(self) -> None:
         os.write(2, b"veko: it did not stop in time and was ended; a plugin may block the loop\n")
@@ -119,6 +123,9 @@ def run(work: Work, *, debug: bool, grace: float = 10.0, stops: str | None = Non
             return runner.run(stoppable())
     except Quit as done:
         return done.code
+    except BrokenPipeError:  # `veko list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
         complain(error, debug=debug)
         return 1

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import rich_click as click
@@ -113,10 +116,15 @@ def _event(event: Event) -> EventRow:
 
 
 def _type(annotation: object) -> str:
-    if annotation is object:
+    if annotation is object or annotation is Any:
         return "anything"
     if annotation is None or annotation is type(None):
-        return "nothing"
+        return "None"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type, arguments))
+    if origin is not None and arguments:
+        return f"{_type(origin)}[{', '.join(map(_type, arguments))}]"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
@@ -146,8 +154,19 @@ def _with_application(
         if needed or directory is not None:
             complain(error, debug=debug)
             return 2
-        options = {"root": Path.cwd(), "auto_load": False, "core": {"logging": logs}}
+        with tempfile.TemporaryDirectory() as nowhere:
+            options = {"root": Path(nowhere), "auto_load": False, "core": {"logging": logs}}
+            return _show(options, show, logs, debug=debug)
+    return _show(options, show, logs, debug=debug)
 
+
+def _show(
+    options: dict[str, object],
+    show: Callable[[PluginManager], Awaitable[None]],
+    logs: Logging,
+    *,
+    debug: bool,
+) -> int:
     async def work(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             manager = PluginManager(**options)
