@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _HINT = re.compile(r"\.? \(?Did you mean (.*?)\)?$")
-_NEGATIVE = re.compile(r"'-\d")
+_NEGATIVE = re.compile(r"option:? '?-\d")
 
 
 class Arguments(msgspec.Struct, frozen=True):
