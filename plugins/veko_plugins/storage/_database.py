@@ -94,6 +94,7 @@ class Database:
             self._prepare(self._writer)
             self._reader = self._connect() if self._full else self._writer
             self._checkpointer = self._connect() if path is not None else None
+            self._identity = self._identify()
         except sqlite3.Error as error:
             self.close()
             raise self.opening_error(error) from error
@@ -162,6 +163,8 @@ class Database:
             remedy = "Another program holds the file open for writing: end it"
         elif "readonly" in low or "unable to open" in low or "permission" in low:
             remedy = "Make the folder and its files writable for this user"
+        elif "removed" in low:
+            remedy = "Stop the application, put the file back, and start it again"
         elif "exists" in low or "directory" in low:
             remedy = "Give the storage a path that is a file in a folder"
         elif "malformed" in low or "not a database" in low or "corrupt" in low:
@@ -181,6 +184,15 @@ class Database:
             )
         return self.error(str(error))
 
+    def _identify(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError:
+            return -1, -1
+        return found.st_dev, found.st_ino
+
     def apply(self, changes: Iterable[Changes]) -> int:
         """Write all of it in one transaction.
 
@@ -191,6 +203,9 @@ class Database:
             sqlite3.Error: Nothing of it was written.
         """
         run = self._writer
+        if self._identify() != self._identity:
+            # SQLite would go on writing to a file that has no name any more: 2 us to know better.
+            raise sqlite3.OperationalError("the file was removed or replaced while it was in use")
         sets: list[tuple[str, str, bytes]] = []
         deletes: list[tuple[str, str]] = []
         clears: list[tuple[str]] = []

@@ -178,6 +178,16 @@ class Engine:
             remedy="Call it through anyio.from_thread.run_sync(storage.set, key, value)",
         )
 
+    def on_loop(self, read: Callable[[], _Answer]) -> _Answer:
+        """Call something on the loop's thread, which may be this one, and wait for the answer."""
+        if threading.get_ident() == self._thread_id or not self._accepting:
+            return read()
+
+        async def run() -> _Answer:
+            return read()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
     # The way to disk. `_idle` is False from the first write until nothing is left to be written.
 
     def _step(self) -> None:

@@ -26,6 +26,7 @@ class _Engine(Protocol):
     surround: Surround | None
 
     def read(self, namespace: str) -> dict[str, object]: ...
+    def on_loop(self, read: Callable[[], dict[str, object]]) -> dict[str, object]: ...
     def check(self) -> None: ...
     def write(
         self, namespace: str, entries: Mapping[str, bytes | None], *, cleared: bool = False
@@ -41,7 +42,7 @@ class Namespace:
 
     Every method raises `StorageError` if the key or the value cannot be stored, or if the storage
     is closed; the handle of a write raises it if the disk refused. A write that failed is taken
-    back from memory too.
+    back from memory too. Reading works in any thread, writing in that of the event loop.
     """
 
     __slots__ = ("_data", "_engine", "bypassed", "name", "queued")
@@ -136,6 +137,10 @@ class Namespace:
         self._data = None
 
     def _load(self) -> dict[str, object]:
+        # A sync handler may read in a thread; no write of the loop's may fall in between.
+        return self._engine.on_loop(self._load_here)
+
+    def _load_here(self) -> dict[str, object]:
         data = self._engine.read(self.name)
         for changes in self.queued:
             overlay(data, changes)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from veko import StorageError
 from veko_plugins.storage import Durability, Engine
@@ -165,6 +166,45 @@ async def test_writing_from_a_thread_is_refused(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="thread"):
             await asyncio.to_thread(storage.set, "key", 1)
         assert storage.get("key") is None
+
+
+async def test_reading_in_a_thread_is_fine(tmp_path: Path) -> None:
+    async with Engine(tmp_path / "s.db") as engine:
+        await engine.namespace("a").set("key", [1])
+        engine.namespace("a").forget()
+        engine.namespace("a").set("other", 2)
+        found = await asyncio.to_thread(engine.namespace("a").items)
+        assert dict(found) == {"key": [1], "other": 2}
+
+
+async def test_cancelled_opening_leaves_the_file_free(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "s.db")
+    opening = asyncio.create_task(engine.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait({opening})
+    assert opening.cancelled()
+    await engine.close()
+
+    for thread in threading.enumerate():
+        if thread.name.startswith("veko-storage"):
+            await asyncio.to_thread(thread.join)
+    async with Engine(tmp_path / "s.db") as engine:
+        assert engine.namespaces() == []
+
+
+def test_uvloop(tmp_path: Path) -> None:
+    async def run(durability: Durability) -> None:
+        async with Engine(tmp_path / f"{durability}.db", durability=durability) as engine:
+            storage = engine.namespace("a")
+            handles = [storage.set(f"{n}", n) for n in range(100)]
+            for handle in handles:
+                await handle
+        assert len(_rows(tmp_path / f"{durability}.db")) == 100
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for durability in _MODES:
+            runner.run(run(durability))
 
 
 async def test_second_engine_on_a_file_is_refused(tmp_path: Path) -> None:

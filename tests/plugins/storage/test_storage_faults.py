@@ -300,6 +300,24 @@ async def test_file_locked_for_long_raises(tmp_path: Path, durability: Any) -> N
         assert storage.get("key") == 3
 
 
+@posix
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_file_that_is_taken_away_while_in_use_raises(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "s.db"
+    async with Engine(path) as engine:
+        storage = engine.namespace("a")
+        await storage.set("key", 1)
+        path.rename(path.with_suffix(".away"))
+        if how == "replaced":
+            path.write_bytes(b"")
+        with pytest.raises(StorageError, match="removed or replaced"):
+            await storage.set("key", 2)
+        assert storage.get("key") == 1
+        path.with_suffix(".away").rename(path)
+        await storage.set("key", 3)
+        assert storage.get("key") == 3
+
+
 async def test_close_is_bounded_while_the_file_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     told: list[StorageError] = []
