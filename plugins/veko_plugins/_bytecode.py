@@ -4,8 +4,8 @@ A source file has one cache file, named after its path; it holds the digest of t
 was made of, the outline (see `_outline`) and the code. An edit overwrites it, so the folder stays
 as large as the sources are many. Without a folder nothing is remembered and nothing is written.
 
-Cost: a hit reads two small files and takes a digest of the source: 1.2 times what reading,
-unmarshalling and executing the code takes alone (`benchmarks/loading.py`).
+Cost: a hit reads the source and its cache file and takes a digest (some 25 µs); what a scan has
+read ahead costs one `stat`. `benchmarks/loading.py` measures it beside its limit.
 Promise: a cache file that is torn, foreign or of another Python counts as none; one that cannot
 be written is done without.
 """
@@ -18,6 +18,7 @@ import marshal
 import os
 import sys
 import tempfile
+import time
 import zlib
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = ["MAX_SOURCE", "Compiled", "SourceCache", "read_source"]
 MAX_SOURCE: Final = 10 * 2**20
 _TAG: Final = b"%b %d %d\0" % (MAGIC_NUMBER, sys.flags.optimize, 2)
 _DIGEST: Final = 16
+_VERSION: Final = sys.implementation.cache_tag or "python"
+_TICK: Final = 2_500_000_000
 
 
 class Compiled(NamedTuple):
@@ -48,17 +51,20 @@ class Compiled(NamedTuple):
         return cast(CodeType, marshal.loads(code)) if isinstance(code, bytes) else code
 
 
-def read_source(path: str, limit: int = MAX_SOURCE) -> bytes:
+def read_source(path: str, limit: int = MAX_SOURCE) -> tuple[bytes, os.stat_result]:
     """Read a whole source file.
+
+    Returns:
+        Its bytes, and its state before they were read.
 
     Raises:
         LoadError: It cannot be read, or is larger than `limit` bytes.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (Path.open costs 4 µs more)
-            size = os.fstat(file.fileno()).st_size
-            if size <= limit:
-                return file.read()
+            state = os.fstat(file.fileno())
+            if state.st_size <= limit:
+                return file.readall(), state
     except OSError as error:
         raise LoadError(
             f"the source cannot be read: {error.strerror or error}",
@@ -67,7 +73,7 @@ def read_source(path: str, limit: int = MAX_SOURCE) -> bytes:
             remedy="Check that the file is there and that this user may read it.",
         ) from error
     raise LoadError(
-        f"the source has {size:,} bytes, {limit:,} are allowed",
+        f"the source has {state.st_size:,} bytes, {limit:,} are allowed",
         step="import",
         path=path,
         remedy="Keep data in files of its own, or raise the option `max_source_size`.",
@@ -86,7 +92,7 @@ class SourceCache:
         self.folder = folder
         self.max_source = max_source
         self._prefix = None if folder is None else f"{folder}{os.sep}"
-        self._ahead: dict[str, Compiled] = {}
+        self._ahead: dict[str, tuple[Compiled, os.stat_result | None]] = {}
 
     def ahead(self, path: str) -> dict[str, object] | None:
         """Return what a source says of its plugin, and keep its code for `compile`.
@@ -95,7 +101,9 @@ class SourceCache:
             LoadError: It cannot be read.
             SyntaxError, ValueError: It is not Python.
         """
-        compiled = self._ahead[path] = self._compile(path, read_source(path, self.max_source))
+        source, state = read_source(path, self.max_source)
+        compiled = self._compile(path, source)
+        self._ahead[path] = compiled, _settled(state)
         return compiled.fields
 
     def compile(self, path: str) -> Compiled:
@@ -105,10 +113,16 @@ class SourceCache:
             LoadError: It cannot be read.
             SyntaxError, ValueError: It is not Python.
         """
-        source = read_source(path, self.max_source)
-        ahead = self._ahead.pop(path, None)
-        if ahead is not None and ahead.source == source:
-            return ahead
+        compiled, then = self._ahead.pop(path, (None, None))
+        if compiled is not None and then is not None:
+            try:
+                if _same(os.stat(path), then):  # noqa: PTH116
+                    return compiled
+            except OSError:
+                pass  # reading it says why
+        source, _ = read_source(path, self.max_source)
+        if compiled is not None and compiled.source == source:
+            return compiled
         return self._compile(path, source)
 
     def forget(self) -> None:
@@ -118,12 +132,14 @@ class SourceCache:
     def _compile(self, path: str, source: bytes) -> Compiled:
         if self._prefix is None:
             return _fresh(path, source)
-        key = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
-        file = f"{self._prefix}{key}.{sys.implementation.cache_tag}"
-        digest = hashlib.blake2b(_TAG + source, digest_size=_DIGEST).digest()
+        place = os.fsencode(path)
+        # Two paths of one name and checksum would share a file and compile anew by turns.
+        stem = path.rpartition(os.sep)[2]
+        file = f"{self._prefix}{stem}.{zlib.crc32(place):08x}.{_VERSION}"
+        digest = hashlib.blake2b(b"%b%b\0%b" % (_TAG, place, source), digest_size=_DIGEST).digest()
         try:
             with open(file, "rb", buffering=0) as cached:  # noqa: PTH123
-                data = cached.read()
+                data = cached.readall()
         except OSError:
             data = b""
         if data[:_DIGEST] == digest:
@@ -154,6 +170,26 @@ class SourceCache:
             os.replace(temporary, file)  # noqa: PTH105
         except OSError:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _settled(state: os.stat_result) -> os.stat_result | None:
+    """Return the state if any later edit must show in it, else `None`.
+
+    A clock tick (or, on old file systems, two seconds) after the last change, an edit gets
+    another time stamp; within it, it may not, as git knows of its index. `st_ctime` cannot be
+    set back by a tool that restores `st_mtime`.
+    """
+    changed = max(state.st_mtime_ns, state.st_ctime_ns)
+    return state if time.time_ns() - changed > _TICK else None
+
+
+def _same(now: os.stat_result, then: os.stat_result) -> bool:
+    return (
+        now.st_mtime_ns == then.st_mtime_ns
+        and now.st_ctime_ns == then.st_ctime_ns
+        and now.st_size == then.st_size
+        and now.st_ino == then.st_ino
+    )
 
 
 def _fresh(path: str, source: bytes) -> Compiled:

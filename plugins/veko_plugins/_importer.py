@@ -53,7 +53,7 @@ class ModuleGeneration:
                  "number", "path", "root")  # fmt: skip
 
     def __init__(self, importer: Importer, name: str, path: Path, is_package: bool) -> None:
-        base = re.sub(r"\W", "_", name)
+        base = name if name.isidentifier() else re.sub(r"\W", "_", name)
         self.importer = importer
         self.name = name
         self.number = next(_numbers.setdefault(base, itertools.count(1)))
@@ -192,17 +192,17 @@ class Importer:
         self.cache = cache or SourceCache()
         self.allow_symlinks = allow_symlinks
 
-    def load(self, name: str, path: Path) -> ModuleGeneration:
+    def load(self, name: str, path: Path, *, is_package: bool) -> ModuleGeneration:
         """Import a file or package folder as a new generation.
 
         Args:
             name: The name of the plugin, or what it will be called until that is known.
             path: The file or folder.
+            is_package: Whether it is a folder.
 
         Raises:
             LoadError: It cannot be read or compiled, or its code raised, `SystemExit` included.
         """
-        is_package = path.is_dir()
         generation = ModuleGeneration(self, name, path, is_package)
         file = str(path / "__init__.py" if is_package else path)
         folder = str(path) if is_package else None

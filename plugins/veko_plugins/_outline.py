@@ -25,7 +25,16 @@ __all__ = ["FIELDS", "make_outline", "outline_fields"]
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
 # Binding one of these decides which form the plugin has, see `loader.plugin_of`.
 _FORMS: Final = frozenset({"plugin", "load", "__getattr__"})
-_ORDER: Final = ("name", "version", "dependencies", "priority")
+
+
+class _Order(msgspec.Struct):
+    name: str
+    version: str
+    dependencies: tuple[str, ...] = ()
+    priority: float = 10
+
+
+_ORDER: Final = _Order.__struct_fields__
 
 
 def outline_fields(tree: ast.Module) -> dict[str, object] | None:
@@ -132,9 +141,13 @@ def make_outline(fields: Mapping[str, object] | None, more: Mapping[str, object]
         return None
     found = {**more, **{key: value for key, value in fields.items() if value is not None}}
     try:
-        checked = {
-            key: msgspec.convert(found[key], FIELDS[key].type) for key in _ORDER if key in found
-        }
-        return Outline(**checked, fields=found)
-    except (msgspec.ValidationError, TypeError):
+        order = msgspec.convert(found, _Order)
+    except msgspec.ValidationError:
         return None
+    return Outline(
+        name=order.name,
+        version=order.version,
+        dependencies=order.dependencies,
+        priority=order.priority,
+        fields=found,
+    )

@@ -13,6 +13,7 @@ same for the same plugins, whatever order they came in.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,7 +62,6 @@ class Plan:
     """What may load when. Made by `plan()`; one loader at a time drives it.
 
     Attributes:
-        order: All plugins that can load, as a loader that takes one at a time would take them.
         faults: What is wrong with the graph itself, by plugin: circles, missing plugins, versions.
         skipped: Who is not loaded because of another one; grows with `failed()`.
     """
@@ -87,10 +87,14 @@ class Plan:
             for name, others in needs.items()
             if name not in faults and name not in self.skipped
         }
-        self.order = tuple(self._in_turn())
         self._sorter = self._prepared()
         self._waiting: list[tuple[float, str]] = []
         self._running: dict[str, float] = {}
+
+    @functools.cached_property
+    def order(self) -> tuple[str, ...]:
+        """All plugins that can load, as a loader that takes one at a time would take them."""
+        return tuple(self._in_turn())
 
     def ready(self) -> list[str]:
         """Return what may start now and count it as started.

@@ -140,8 +140,9 @@ class Discovery(Plugin):
             return self._at((self.directory or Path.cwd()) / wanted)
         problems: list[Problem] = []
         for folder in self.folders:
-            for entry in (f"{wanted}.py", wanted):
-                for source in self._look(folder, entry, problems) if _plain(entry) else ():
+            for entry in (f"{wanted}.py", wanted) if _plain(wanted) else ():
+                linked = os.path.islink(folder / entry)  # noqa: PTH114
+                for source in self._look(folder, entry, linked, False, problems):
                     if source.outline is None or source.outline.name == wanted:
                         return source
         found = self.scan()
@@ -156,26 +157,30 @@ class Discovery(Plugin):
     def scan(self) -> Found:
         """Look at all plugin folders and entry points as they are now."""
         problems: list[Problem] = []
-        sources: dict[object, Source] = {}
+        sources: dict[str, Source] = {}
         names: dict[str, Source] = {}
         self._cache.forget()
         for folder in self.folders:
-            for entry in self._entries(folder, problems):
-                for source in self._look(folder, entry, problems):
+            for entry, linked, is_file in self._entries(folder, problems):
+                for source in self._look(folder, entry, linked, is_file, problems):
                     self._keep(source, sources, names, problems)
         for point in self._entry_points():
             source = Source(name=_guess(point.name), kind="entry-point", entry_point=point)
             self._keep(source, sources, names, problems)
         return Found(tuple(sources.values()), tuple(problems))
 
+    def forget(self) -> None:
+        """Let go of compiled sources that were read ahead and nobody imported."""
+        self._cache.forget()
+
     def _keep(
         self,
         source: Source,
-        sources: dict[object, Source],
+        sources: dict[str, Source],
         names: dict[str, Source],
         problems: list[Problem],
     ) -> None:
-        key = source.path or source.entry_point
+        key = str(source)
         if key in sources:
             return  # two plugin folders are the same
         if source.outline is not None or source.kind == "entry-point":
@@ -191,9 +196,16 @@ class Discovery(Plugin):
                 return
         sources[key] = source
 
-    def _entries(self, folder: Path, problems: list[Problem]) -> Iterable[str]:
+    def _entries(self, folder: Path, problems: list[Problem]) -> Iterable[tuple[str, bool, bool]]:
+        """Return the names that may be plugins, whether each is a link, or a plain file."""
         try:
-            return sorted(filter(_plain, os.listdir(folder)))  # noqa: PTH208
+            with os.scandir(folder) as entries:
+                return sorted(
+                    (entry.name, entry.is_symlink(), entry.is_file(follow_symlinks=False))
+                    for entry in entries
+                    if _plain(entry.name)
+                    and (entry.name.endswith(".py") or not entry.is_file(follow_symlinks=False))
+                )
         except FileNotFoundError as error:
             if self._missing_ok:
                 return ()
@@ -210,20 +222,21 @@ class Discovery(Plugin):
         problems.append(Problem(_guess(folder.name), folder, fault))
         return ()
 
-    def _look(self, folder: Path, entry: str, problems: list[Problem]) -> Iterator[Source]:
+    def _look(
+        self, folder: Path, entry: str, linked: bool, is_file: bool, problems: list[Problem]
+    ) -> Iterator[Source]:
         """Yield the plugin that one entry of a folder is, if it is one."""
         path = folder / entry
         package = not entry.endswith(".py")
         file = path / _INIT if package else path
         try:
-            linked = os.path.islink(path)  # noqa: PTH114
-            if not os.path.isfile(file):  # noqa: PTH113
+            if not is_file and not os.path.isfile(file):  # noqa: PTH113
                 if linked and not os.path.exists(path):  # noqa: PTH110
                     raise _broken(path)
                 return
-            for one in (path, file, path / _TOML) if package else (path,):
-                if os.path.islink(one):  # noqa: PTH114
-                    self._check_link(one, folder)
+            inside = (file, path / _TOML) if package else ()
+            for one in (*((path,) if linked else ()), *filter(os.path.islink, inside)):
+                self._check_link(one, folder)
             yield self._source(path, package)
         except VekoError as error:
             problems.append(Problem(_guess(path.stem), path, error))

@@ -18,13 +18,23 @@ from types import ModuleType
 
 import msgspec
 
-from veko import Context, LoadError, Manifest, ManifestError, NotFoundError, Plugin, as_plugin
+from veko import (
+    Context,
+    LoadError,
+    Manifest,
+    ManifestError,
+    NotFoundError,
+    Plugin,
+    VekoError,
+    as_plugin,
+)
 
 from ._bytecode import MAX_SOURCE, SourceCache
+from ._import_errors import explain
 from ._importer import Importer, ModuleGeneration
 from ._sources import Source
 
-__all__ = ["Loaded", "Loader", "Source", "plugin_of"]
+__all__ = ["Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Manifest))
 
@@ -88,13 +98,16 @@ class Loader(Plugin):
                 plugin=source.name,
                 remedy="Give it a path or an entry point.",
             )
-        generation = self.importer.load(source.name, source.path)
+        package = source.kind == "package"
+        generation = self.importer.load(source.name, source.path, is_package=package)
         try:
             module = generation.module
             plugin = plugin_of(module, generation.root, source.path, source.fields)
-        except BaseException:
+        except BaseException as error:  # finding it runs `__init__` of its class
             self.dispose(generation)
-            raise
+            if isinstance(error, VekoError | KeyboardInterrupt):
+                raise
+            raise explain(error, source.name, source.path, generation.root) from error
         return Loaded(plugin, generation, source)
 
     def dispose(self, loaded: Loaded | ModuleGeneration | None) -> None:

@@ -390,6 +390,16 @@ async def test_m_two_plugins_in_one_file(tmp_path: Path) -> None:
     assert generations() == set()
 
 
+@pytest.mark.parametrize("raised", ["SystemExit(2)", "ValueError('no')"])
+async def test_a_class_that_cannot_be_made_is_a_failure(tmp_path: Path, raised: str) -> None:
+    text = f"{CLASS}    def __init__(self):\n        raise {raised}\n"
+    path = write(tmp_path / "shop.py", text)
+    with pytest.raises(LoadError) as caught:
+        await load(Loader(), path)
+    assert (caught.value.path, caught.value.line) == (path, 11)
+    assert generations() == set()
+
+
 async def test_m1_without_name_or_load(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"name is missing.*load\(\) is missing"):
         await load(Loader(), write(tmp_path / "shop.py", "version = '1'"))

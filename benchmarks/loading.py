@@ -1,0 +1,172 @@
+"""Does loading many plugins cost little more than reading, unmarshalling and executing their code?
+
+The limit is a loop that does just that to the same code objects. Beside it: finding and importing
+with a filled bytecode cache, the same with the manifests checked, and `importlib.import_module`
+with its `.pyc` files. Contenders take turns, and ratios are made within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import marshal
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from _harness import Timings, pin, quiet, table
+
+from veko_plugins.dependencies import plan
+from veko_plugins.discovery import Discovery
+from veko_plugins.loader import Loader, SourceCache
+
+PLUGIN = '''"""A small plugin."""
+
+import json
+from dataclasses import dataclass
+
+name = "p{0}"
+version = "1.0"
+description = "The plugin number {0}"
+dependencies = []
+default_config = {{"greeting": "hello"}}
+
+
+class Thing:
+    def __init__(self, value):
+        self.value = value
+
+    def shown(self):
+        return json.dumps([self.value, {0}])
+
+
+async def on_start(app):
+    return app
+
+
+def load(app, config, context):
+    context.hook("app:start", on_start)
+
+
+def unload():
+    pass
+'''
+
+Contender = Callable[[], float]
+"""Does it once with all plugins and returns the seconds that it took."""
+
+
+def floor(folder: Path, count: int) -> Contender:
+    """Read, unmarshal and execute, and nothing else."""
+    files = []
+    for number in range(count):
+        source = folder / f"p{number}.py"
+        file = folder / f"_floor_{number}"
+        file.write_bytes(marshal.dumps(compile(source.read_bytes(), str(source), "exec")))
+        files.append(str(file))
+
+    def run() -> float:
+        start = time.perf_counter()
+        kept = []
+        for file in files:
+            with open(file, "rb", buffering=0) as opened:  # noqa: PTH123
+                code = marshal.loads(opened.readall())
+            names = {"__name__": "plugin"}
+            exec(code, names)
+            kept.append(names)
+        return time.perf_counter() - start
+
+    return run
+
+
+def ours(folder: Path, *, whole: bool) -> Contender:
+    """Scan, plan and import; with `whole`, find the plugin and check its manifest, too."""
+
+    async def load() -> float:
+        start = time.perf_counter()
+        cache = SourceCache(folder / ".veko" / "cache")
+        loader = Loader(cache)
+        found = Discovery(folder, cache=cache, group=None).scan()
+        sources = {source.name: source for source in found.sources}
+        made = plan([source.outline for source in found.sources if source.outline is not None])
+        if whole:
+            loaded = [await loader.import_source(sources[name]) for name in made.order]
+            generations = [one.generation for one in loaded]
+        else:
+            generations = [
+                loader.importer.load(name, sources[name].path or folder, is_package=False)
+                for name in made.order
+            ]
+        took = time.perf_counter() - start
+        for generation in generations:
+            loader.dispose(generation)
+        return took
+
+    return lambda: asyncio.run(load())
+
+
+def import_module(folder: Path, count: int) -> Contender:
+    """Import as Python does, from `.pyc` files."""
+    names = [f"p{number}" for number in range(count)]
+
+    def run() -> float:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        start = time.perf_counter()
+        for name in names:
+            importlib.import_module(name)
+        took = time.perf_counter() - start
+        sys.path.remove(str(folder))
+        for name in names:
+            del sys.modules[name]
+        return took
+
+    return run
+
+
+def main(count: int, rounds: int) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for number in range(count):
+            file = folder / f"p{number}.py"
+            file.write_text(PLUGIN.format(number))
+            os.utime(file, (1e9, 1e9))
+        contenders = {
+            "floor": floor(folder, count),
+            "scan, plan, import": ours(folder, whole=False),
+            "the same and manifests": ours(folder, whole=True),
+            "importlib.import_module": import_module(folder, count),
+        }
+        for run in contenders.values():
+            run()
+        time.sleep(2.6)  # until the sources are old enough to be told from later edits
+        pinned = pin()
+        took: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, run in contenders.items():
+                with quiet():
+                    took[name].append(run() / count * 1e9)
+    timings = Timings(took)
+    rows = [
+        [
+            name,
+            f"{timings.median(name) / 1000:.0f} µs",
+            f"{timings.ratio(name, 'floor'):.2f}×",
+            f"{timings.ratio_of_fastest(name, 'floor'):.2f}×",
+        ]
+        for name in contenders
+    ]
+    print(f"{count} plugins, bytecode cached, {pinned}.\n")
+    print(table(["", "a plugin", "by the floor", "fastest by fastest"], rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a few seconds, and less exact")
+    quick = parser.parse_args().quick
+    main(300 if quick else 1000, 9 if quick else 25)
