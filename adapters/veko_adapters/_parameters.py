@@ -17,9 +17,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from veko.errors import RouteError
-from veko_plugins.http import Fault, Request, Route, parse_path
+from veko_plugins.http import Request, Route, parse_path
 
-__all__ = ["EMPTY", "Parameter", "convert", "faults", "is_many", "read"]
+__all__ = ["EMPTY", "Parameter", "is_many", "is_optional", "leaves", "read"]
 
 EMPTY: Final = inspect.Parameter.empty
 _REQUEST_NAMES: Final = frozenset(("request", "req"))
@@ -33,14 +33,14 @@ class Parameter(msgspec.Struct, frozen=True):
         place: Where its argument comes from.
         annotation: Its type, resolved; `Any` where it has none that matters.
         default: Its default, or `EMPTY`.
-        positional: Whether it can be given by position only.
+        by_position: Whether it is given by position: `lambda r, /: …`, or a sole parameter.
     """
 
     name: str
     place: Literal["request", "path", "query", "body"]
     annotation: Any = Any
     default: Any = EMPTY
-    positional: bool = False
+    by_position: bool = False
 
 
 def read(route: Route) -> tuple[Parameter, ...]:
@@ -80,7 +80,7 @@ def read(route: Route) -> tuple[Parameter, ...]:
                 typing.cast("Any", place),
                 annotation,
                 p.default,
-                p.kind is p.POSITIONAL_ONLY,
+                p.kind is p.POSITIONAL_ONLY or (sole and p.kind is not p.KEYWORD_ONLY),
             )
         )
     return tuple(found)
@@ -127,55 +127,22 @@ def is_many(annotation: Any) -> bool:
     return False
 
 
+def is_optional(annotation: Any) -> bool:
+    """Tell whether an annotation takes `None`."""
+    return type(None) in _options(annotation)
+
+
+def leaves(annotation: Any) -> list[Any]:
+    """Return the types and the metadata that an annotation is made of."""
+    inner = typing.get_args(annotation)
+    if not inner:
+        return [annotation]
+    return [leaf for part in inner for leaf in leaves(part)]
+
+
 def _options(annotation: Any) -> Sequence[Any]:
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
-
-
-def convert(value: Any, annotation: Any) -> Any:
-    """Convert an argument that came as text, or data of a body, to its type.
-
-    Raises:
-        msgspec.ValidationError: It is not of that type; the message says where.
-    """
-    if annotation is Any or (isinstance(annotation, type) and type(value) is annotation):
-        return value
-    return msgspec.convert(value, annotation, strict=False, str_keys=True)
-
-
-async def faults(parameters: Sequence[Parameter], request: Request) -> list[Fault]:
-    """List everything that is wrong with a request's arguments, each with its place."""
-    found: list[Fault] = []
-    for p in parameters:
-        if p.place == "request":
-            continue
-        value: Any
-        if p.place == "body":
-            body = await request.body()
-            try:
-                value = msgspec.json.decode(body) if body else EMPTY
-            except msgspec.DecodeError as error:
-                found.append(Fault(str(error), "body"))
-                continue
-        elif p.place == "path":
-            value = request.path_params[p.name]
-        elif p.name not in request.query:
-            value = EMPTY
-        else:
-            many = is_many(p.annotation)
-            value = request.query.getall(p.name) if many else request.query[p.name]
-        if value is EMPTY:
-            if p.default is EMPTY and type(None) not in _options(p.annotation):
-                name = "" if p.place == "body" else p.name
-                found.append(Fault("is missing", p.place, name))
-            continue
-        try:
-            convert(value, p.annotation)
-        except msgspec.ValidationError as error:
-            detail, _, where = str(error).partition(" - at `$")
-            name = where.rstrip("`").removeprefix(".") if p.place == "body" else p.name
-            found.append(Fault(detail, p.place, name))
-    return found

@@ -12,10 +12,11 @@ from litestar.routes import HTTPRoute
 from veko.errors import RouteError
 from veko_plugins.http import MAX_BODY, Endpoint, Route
 
+from .._binding import bind
 from .._parameters import read
 from .._serve import serve
 from ._endpoints import Bound, Direct, SharedRequest, Stack
-from ._plain import plain, synthesise
+from ._plain import synthesise, wants_litestar
 
 __all__ = ["LitestarAdapter", "Native"]
 
@@ -42,8 +43,8 @@ class LitestarAdapter:
                 sources.setdefault(id(own.source), own.router())
             else:
                 parameters = read(route)
-                if all(p.place == "request" for p in parameters):
-                    endpoint = Direct(plain(route.handler, parameters))
+                if not wants_litestar(parameters):
+                    endpoint = Direct(bind(route, parameters))
                 else:
                     path = f"/{index}"
                     endpoint = bound[path] = Bound(parameters)

@@ -25,8 +25,9 @@ from veko_plugins.http import (
     Scope,
 )
 
-from .._parameters import Parameter, faults
-from ._plain import respond, settle
+from .._binding import faults, settle
+from .._parameters import Parameter
+from ._plain import respond
 
 __all__ = ["Bound", "Direct", "SharedRequest", "Stack"]
 

@@ -1,9 +1,9 @@
-"""Plain functions as handlers: called as they are, or with a signature made for Litestar."""
+"""Plain functions as Litestar route handlers, and what handlers answer."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 from litestar import Request as LitestarRequest
@@ -17,32 +17,22 @@ from litestar.types import Scope as LitestarScope
 from veko.errors import RouteError
 from veko_plugins.http import REQUEST, Request, Response, Route, pulled
 
-from .._parameters import EMPTY, Parameter
+from .._binding import settle
+from .._parameters import EMPTY, Parameter, leaves
 
-__all__ = ["plain", "respond", "settle", "synthesise"]
+__all__ = ["respond", "synthesise", "wants_litestar"]
 
 
-def plain(
-    handler: Callable[..., Any], parameters: Sequence[Parameter]
-) -> Callable[[Request], Awaitable[Any]]:
-    """Return an async function of the request that calls a handler."""
-    by_position = [p for p in parameters if p.positional or len(parameters) == 1]
-    names = [p.name for p in parameters if p not in by_position]
-    asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004
+def wants_litestar(parameters: Sequence[Parameter]) -> bool:
+    """Tell whether a handler's annotations are Litestar's business rather than msgspec's."""
+    return any(
+        type(leaf).__module__.startswith("litestar.")
+        or getattr(leaf, "__module__", "").startswith("litestar.")
+        or hasattr(leaf, "model_validate")
+        for p in parameters
+        if p.place != "request"
+        for leaf in leaves(p.annotation)
     )
-    if asynchronous and len(by_position) == 1 and not names:
-        return handler
-
-    async def call(request: Request) -> Any:
-        args = [request] * len(by_position)
-        return await settle(handler(*args, **dict.fromkeys(names, request)))
-
-    return call
-
-
-async def settle(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
 
 
 async def respond(answer: Any, scope: Any, receive: Any) -> Response:
@@ -89,7 +79,7 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
                 value = await request.body()
             else:
                 value = arguments["data" if p.place == "body" else f"a{index}"]
-            if p.positional:
+            if p.by_position:
                 args.append(value)
             else:
                 named[p.name] = value
