@@ -180,6 +180,7 @@ def plan(
     manifests: Iterable[Describes],
     active: Mapping[str, str] | None = None,
     *,
+    failed: Mapping[str, str] | None = None,
     known: Iterable[str] = (),
 ) -> Plan:
     """Work out what may load, in which order, and what cannot.
@@ -187,6 +188,7 @@ def plan(
     Args:
         manifests: What is to be loaded.
         active: Version by name of the plugins that are there already.
+        failed: What has failed already (a syntax error, say), and how, for `Skipped.reason`.
         known: More names that exist, to suggest when one is missing.
 
     Returns:
@@ -205,22 +207,23 @@ def plan(
             )
     there = dict(active or {})
     there.update((name, node.version) for name, node in nodes.items())
+    reasons = {name: why for name, why in (failed or {}).items() if name not in there}
     needs: dict[str, tuple[str, ...]] = {}
     faults: dict[str, DependencyError] = {}
-    reasons: dict[str, str] = {}
     for name, node in nodes.items():
         wanted: list[str] = []
         problems: list[str] = []
         for text in node.dependencies:
             try:
                 requirement = Requirement.parse(text)
-                problem = _unmet(requirement, there, known)
+                lost = requirement.name in (failed or {}) and requirement.name not in there
+                problem = "" if lost else _unmet(requirement, there, known)
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if problem:
                 problems.append(problem)
-            elif requirement.name in nodes:
+            elif lost or requirement.name in nodes:
                 wanted.append(requirement.name)
         needs[name] = tuple(dict.fromkeys(wanted))
         if problems:
@@ -318,10 +321,11 @@ class Dependencies(Plugin):
         manifests: Iterable[Describes],
         active: Mapping[str, str] | None = None,
         *,
+        failed: Mapping[str, str] | None = None,
         known: Iterable[str] = (),
     ) -> Plan:
         """See `plan`."""
-        return plan(manifests, active, known=known)
+        return plan(manifests, active, failed=failed, known=known)
 
     def parse(self, requirement: str) -> Requirement:
         """Read a requirement string; see `Requirement.parse`."""

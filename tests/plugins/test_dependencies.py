@@ -120,6 +120,17 @@ def test_a2_a_failure_skips_all_that_needs_it_with_the_chain() -> None:
     assert str(made.skipped["c"]) == "needs 'b', which needs 'a', which failed: boom"
 
 
+def test_a2_what_failed_before_the_plan_skips_too() -> None:
+    nodes = [node("a", "bad>=2"), node("b", "a"), node("c", "db")]
+    made = plan(
+        nodes, {"db": "1.0"}, failed={"bad": "has a syntax error", "db": "failed to reload"}
+    )
+    assert str(made.skipped["a"]) == "needs 'bad', which has a syntax error"
+    assert str(made.skipped["b"]) == "needs 'a', which needs 'bad', which has a syntax error"
+    assert made.order == ("c",), "db is there, whatever became of its next generation"
+    assert not made.faults
+
+
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(ConflictError, match="two plugins are named 'a'"):
         plan([node("a"), node("a", version="2.0")])
