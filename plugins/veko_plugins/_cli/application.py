@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from veko import OptionError
 from veko_plugins.logs import Logging
@@ -17,7 +18,7 @@ from veko_plugins.logs import Logging
 __all__ = ["options_of"]
 
 
-def options_of(directory: Path | None, logs: Logging) -> dict[str, object]:
+def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
     """Return the manager's options for the application in a directory.
 
     Args:
@@ -33,7 +34,7 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, object]:
         raise OptionError(
             f"{directory} {what}", remedy="Give the folder of an application: veko serve DIR."
         )
-    options: dict[str, object] = {"root": root, "core": {"logging": logs}}
+    options: dict[str, Any] = {"root": root, "core": {"logging": logs}}
     if (root / "plugins").is_dir() or _says_where(root) or "VEKO_PLUGINS_DIR" in os.environ:
         return options
     if directory is None:

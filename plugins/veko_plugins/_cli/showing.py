@@ -73,6 +73,7 @@ def plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -
 
 def _rows(manager: PluginManager, core: bool) -> list[Row]:
     report = manager.report
+    listed = [*(manager.list_plugins(core=True) if core else ()), *manager.list_plugins()]
     rows = {
         info.name: Row(
             info.name,
@@ -82,7 +83,7 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
             info.description,
             str(report.failed[info.name]) if info.name in report.failed else None,
         )
-        for info in manager.list_plugins(core=core)
+        for info in listed
     }
     for name, error in report.failed.items():
         rows.setdefault(name, Row(name, None, "failed", None, "", str(error)))
@@ -161,7 +162,7 @@ def _with_application(
 
 
 def _show(
-    options: dict[str, object],
+    options: dict[str, Any],
     show: Callable[[PluginManager], Awaitable[None]],
     logs: Logging,
     *,
