@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, Final, Self
@@ -122,8 +123,8 @@ class Subscription(Handle):
     @property
     def label(self) -> str:
         """The handler's name, as messages and spans show it."""
-        function = self.handler
-        while hasattr(function, "func"):  # partials
+        function: Any = self.handler
+        while isinstance(function, functools.partial):
             function = function.func
         module = getattr(function, "__module__", None) or type(function).__module__
         return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"

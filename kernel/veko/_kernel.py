@@ -26,7 +26,7 @@ from ._context import Context, LogRecord
 from ._events import Event
 from ._handle import STAGING, Handle, Subscription
 from ._lifecycle import Generation, PluginRecord, State
-from ._plugin import Plugin, as_plugin, call_named
+from ._plugin import Plugin, as_plugin
 from ._registry import Draft, Entry, Kind, Registry
 from ._scope import Root, Task, call
 from .errors import (
@@ -193,7 +193,7 @@ class Kernel:
         return self.bus.pin()
 
     def get(self, name: str) -> PluginRecord | None:
-        """Return what is known of a plugin, loaded or not; `None` if it was never loaded."""
+        """Return what is known of a plugin: loaded, or why not; `None` if it is not here."""
         return self._records.get(name)
 
     def records(self) -> tuple[PluginRecord, ...]:
@@ -278,7 +278,8 @@ class Kernel:
             )
         if record is None:
             record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
-        return await self._run(self._load, record, made, config, cancel=True)
+        await self._run(self._load, record, made, config, cancel=True)
+        return record
 
     async def _load(self, record: PluginRecord, plugin: Plugin, given: Any) -> PluginRecord:
         async with record.lock:
@@ -328,13 +329,11 @@ class Kernel:
 
     async def _call(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function; what it registers meanwhile waits for the swap."""
-        function = generation.plugin.step(step)
-        if function is None:
+        plugin = generation.plugin
+        if plugin.step(step) is None:
             return
         token = STAGING.set(generation)
-        run = functools.partial(
-            call_named, function, self.app, generation.config, generation.context
-        )
+        run = functools.partial(plugin.call, step, self.app, generation.config, generation.context)
         try:
             await call(run, self.timeout, step, generation.name)
         except VekoError as error:
@@ -424,6 +423,7 @@ class Kernel:
             await self._take_down(generation, spare, deactivate=was_active)
             record.current = None
             record.move(State.UNLOADED)
+            self._records.pop(record.name)  # it would keep the plugin's module
             if was_active:
                 await self.bus.emit("plugin:deactivated", record.name, record)
             await self.bus.emit("plugin:unloaded", record.name, record)
@@ -550,7 +550,8 @@ class Kernel:
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        return await self._run(self._reload, record, made, config, self._leave(), cancel=True)
+        await self._run(self._reload, record, made, config, self._leave(), cancel=True)
+        return record
 
     async def _reload(
         self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]

@@ -7,6 +7,7 @@ function's signature costs a few microseconds, a manifest some thirty.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ import msgspec
 
 from .errors import ManifestError
 
-__all__ = ["Manifest", "Plugin", "as_plugin", "call_named", "requirement_name"]
+__all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 NAME_LENGTH: Final = 128
@@ -82,9 +83,29 @@ class Plugin:
     module: Any = None
     exports: Any = None
 
-    def step(self, name: str) -> Callable[..., object] | None:
+    def step(self, name: str) -> Callable[..., Any] | None:
         """Return the life-cycle function of that name, or `None` if there is none."""
-        return getattr(self, name, None)
+        function: Callable[..., Any] | None = getattr(self, name, None)
+        return function
+
+    def call(self, name: str, app: object, config: object, context: object) -> Any:
+        """Call the life-cycle function of that name with the arguments that it names.
+
+        `*args` gets all three in that order, `**kwargs` all three by name. If the function is
+        async the coroutine is returned; if there is none, `None`.
+        """
+        function = self.step(name)
+        if function is None:
+            return None
+        given = {"app": app, "config": config, "context": context}
+        kinds = {p.name: p.kind for p in inspect.signature(function).parameters.values()}
+        if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+            return function(*given.values())
+        if inspect.Parameter.VAR_KEYWORD in kinds.values():
+            return function(**given)
+        only = inspect.Parameter.POSITIONAL_ONLY
+        first = [given.pop(n) for n, k in kinds.items() if k is only and n in given]
+        return function(*first, **{key: given[key] for key in kinds if key in given})
 
     def __repr__(self) -> str:
         known: Manifest | None = getattr(self, "manifest", None)
@@ -118,7 +139,8 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     if isinstance(obj, type) and issubclass(obj, Plugin):
         obj = obj()
     if isinstance(obj, Plugin):
-        plugin, read = obj, lambda key: getattr(obj, key, None)
+        plugin: Plugin = obj
+        read: Callable[[str], Any] = functools.partial(_attribute, obj)
         exports: object = {n: getattr(obj, n) for n in dir(obj) if not n.startswith("_")}
     elif isinstance(obj, Mapping):
         mapping = cast(Mapping[str, Any], obj)
@@ -141,20 +163,24 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     return plugin
 
 
+def _attribute(plugin: Plugin, name: str) -> Any:
+    return getattr(plugin, name, None)
+
+
 def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -> Manifest:
     faults: list[str] = []
     found: dict[str, Any] = {}
-    for name, field in _FIELDS.items():
-        value = read(name)
+    for key, field in _FIELDS.items():
+        value = read(key)
         if value is None:
-            if name in ("name", "version"):
-                faults.append(f"{name} is missing")
+            if key in ("name", "version"):
+                faults.append(f"{key} is missing")
             continue
         try:
-            found[name] = msgspec.convert(value, field.type)
+            found[key] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
-            faults.append(f"{name}: {str(error)[:1].lower()}{str(error)[1:]}, got {value!r}")
-    name = found.get("name")
+            faults.append(f"{key}: {str(error)[:1].lower()}{str(error)[1:]}, got {value!r}")
+    name: str | None = found.get("name")
     if name is not None and (not NAME.fullmatch(name) or len(name) > NAME_LENGTH):
         shown = name if len(name) <= NAME_LENGTH else name[:40] + "…"
         faults.append(f"name: {shown!r} does not match {NAME.pattern} ({NAME_LENGTH} at most)")
@@ -180,7 +206,7 @@ def _function_faults(plugin: Plugin) -> Iterator[str]:
         if function is None:
             if name == "load":
                 yield "load() is missing"
-        elif not callable(function):
+        elif not callable(cast(object, function)):
             yield f"{name} is {function!r}, not a function"
         elif name in ("load", "unload", "activate", "deactivate"):
             required = inspect.Parameter.empty
@@ -189,24 +215,6 @@ def _function_faults(plugin: Plugin) -> Iterator[str]:
                     continue
                 if parameter.name not in _ARGUMENTS and parameter.default is required:
                     yield f"{name}() names {parameter.name!r}, it may name app, config, context"
-
-
-def call_named(
-    function: Callable[..., object], app: object, config: object, context: object
-) -> object:
-    """Call a life-cycle function with the arguments that it names.
-
-    `*args` gets all three in that order, `**kwargs` all three by name.
-    """
-    given = {"app": app, "config": config, "context": context}
-    parameters = inspect.signature(function).parameters.values()
-    kinds = {p.name: p.kind for p in parameters}
-    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
-        return function(*given.values())
-    if inspect.Parameter.VAR_KEYWORD in kinds.values():
-        return function(**given)
-    first = [given.pop(n) for n, k in kinds.items() if k is inspect.Parameter.POSITIONAL_ONLY]
-    return function(*first, **{name: given[name] for name in kinds if name in given})
 
 
 def requirement_name(requirement: str) -> str:

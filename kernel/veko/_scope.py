@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -36,9 +36,10 @@ class Root:
         self._context = contextvars.copy_context()
         self.closed = False
 
-    def start(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task with the context that the kernel was entered with."""
-        self._context.copy().run(self._group.start_soon, function, *args)
+        start: Callable[..., object] = self._group.start_soon
+        self._context.copy().run(start, function, *args)
 
     async def run(
         self, function: Callable[..., Awaitable[Any]], *args: Any, cancel: bool = False
@@ -157,7 +158,7 @@ class Task(Handle):
         self._end()
 
 
-async def _coroutine(function: Callable[[], Awaitable[Any]]) -> Any:
+async def _coroutine(function: Callable[[], Any]) -> Any:
     answer = function()
     return await answer if inspect.isawaitable(answer) else answer
 
@@ -268,7 +269,7 @@ class Scope:
         faults += [LoadTimeout(line, step="close") for line in late]
         while self._items:
             item = self._items.pop()
-            if isinstance(item, _Resource):
+            if not isinstance(item, Task):
                 try:
                     await item.close(seconds)
                 except Exception as error:

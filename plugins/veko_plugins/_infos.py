@@ -1,0 +1,145 @@
+"""What the manager tells of plugins: frozen snapshots, ready for JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from veko import Kernel, PluginRecord, State
+
+__all__ = ["LoadReport", "PluginInfo", "Stats", "info_of", "stats_of"]
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """A plugin as `list_plugins()` shows it.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        description: What it says of itself.
+        type: What kind it is: as it says, else found out from what it registered.
+        state: Where it stands in its life cycle.
+        loaded: Whether its `load()` has run.
+        active: Whether it is switched on.
+        loaded_at: When it was last loaded, in UTC.
+        load_duration: Seconds that took.
+        error_count: How often its code failed.
+        dependencies: What it needs.
+        source: The file or folder it came from.
+    """
+
+    name: str
+    version: str
+    description: str
+    type: str
+    state: State
+    loaded: bool
+    active: bool
+    loaded_at: datetime | None
+    load_duration: float
+    error_count: int
+    dependencies: tuple[str, ...]
+    source: Path | None
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Counts of the application's plugins.
+
+    Attributes:
+        total: Plugins that are known, failed ones included.
+        active: Those that are switched on.
+        loaded: Those whose `load()` has run.
+        loading: Those that load now.
+        hooks: Events and patterns that they subscribe to.
+        hook_callbacks: Their subscriptions.
+        middleware: Their middleware.
+        routes: Their routes.
+        commands: Their commands.
+        errors: How often their code failed.
+        uptime: Seconds since the start.
+    """
+
+    total: int
+    active: int
+    loaded: int
+    loading: int
+    hooks: int
+    hook_callbacks: int
+    middleware: int
+    routes: int
+    commands: int
+    errors: int
+    uptime: float
+
+
+class LoadReport(msgspec.Struct):
+    """What loading everything came to.
+
+    Attributes:
+        loaded: Names, in the order in which they were loaded.
+        failed: Why, by name (by path, where a second plugin has the name).
+        skipped: Because of whom, by name.
+    """
+
+    loaded: list[str] = []
+    failed: dict[str, Exception] = {}
+    skipped: dict[str, str] = {}
+
+    def why(self, name: str) -> str:
+        """Say why a plugin is not there."""
+        return str(self.failed.get(name) or self.skipped.get(name) or "it was not found")
+
+
+def info_of(record: PluginRecord) -> PluginInfo:
+    """Describe a plugin."""
+    return PluginInfo(
+        name=record.name,
+        version=record.version,
+        description=record.manifest.description,
+        type=record.manifest.type or _type(record),
+        state=record.state,
+        loaded=record.loaded,
+        active=record.active,
+        loaded_at=record.loaded_at,
+        load_duration=record.load_duration,
+        error_count=record.error_count,
+        dependencies=record.manifest.dependencies,
+        source=record.source,
+    )
+
+
+def _type(record: PluginRecord) -> str:
+    """Tell from what a plugin registered what kind it is."""
+    entries = record.current.entries if record.current is not None else []
+    kinds = {entry.kind for entry in entries}
+    if "websocket" in kinds:
+        return "websocket"
+    if "route" in kinds:
+        paths = [str(getattr(entry.value, "path", "")) for entry in entries]
+        return "api" if any(path.startswith("/api") for path in paths) else "router"
+    if "middleware" in kinds:
+        return "middleware"
+    return "cli" if "command" in kinds else "generic"
+
+
+def stats_of(kernel: Kernel, uptime: float) -> Stats:
+    """Count what the application's plugins are and have."""
+    records = [record for record in kernel.records() if not record.core]
+    live = [entry for r in records if r.active and r.current for entry in r.current.entries]
+    kinds = [entry.kind for entry in live]
+    hooks = [entry.key for entry in live if entry.kind in ("hook", "pattern")]
+    return Stats(
+        total=len(records),
+        active=sum(record.active for record in records),
+        loaded=sum(record.loaded for record in records),
+        loading=sum(record.state is State.LOADING for record in records),
+        hooks=len(set(hooks)),
+        hook_callbacks=len(hooks),
+        middleware=kinds.count("middleware"),
+        routes=kinds.count("route"),
+        commands=kinds.count("command"),
+        errors=sum(record.error_count for record in records),
+        uptime=uptime,
+    )

@@ -1,0 +1,255 @@
+"""How the manager loads plugins: resolve, import, order, retry, and dispose what is over.
+
+Each generation is imported anew, so a retry and a reload begin with a clean module. What was
+imported for a generation that is no more is disposed as soon as the kernel says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from veko import Manifest, Plugin, PluginRecord, as_plugin
+from veko.errors import DependencyError, LoadError, ManifestError
+
+from ._infos import LoadReport
+from ._sources import Source
+
+if TYPE_CHECKING:
+    from .dependencies import Plan
+    from .loader import Loaded
+    from .manager import Form, PluginManager
+
+__all__ = ["Loading"]
+
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 5.0
+"""Seconds before the first retry, and the most between two; each wait is twice the one before."""
+
+
+class Loading:
+    """The loading of one run of the manager."""
+
+    def __init__(self, manager: PluginManager) -> None:
+        self._manager = manager
+        self._origins: dict[str, Form | Source] = {}
+        self._running: dict[str, Loaded] = {}
+        self._dispose: Callable[[Loaded | None], None] = _nothing
+
+    def ready(self) -> None:
+        """Begin: the core plugins are there. Imports of generations that end are disposed."""
+        self._dispose = self._manager.use("loader").dispose
+        for event in ("plugin:loaded", "plugin:unloaded"):
+            self._manager.bus.on(event, self._dispose_ended, priority=float("-inf"))
+
+    async def load(self, plugin: Form, config: Mapping[str, Any] | None) -> PluginRecord:
+        """Load one plugin; see `PluginManager.load_plugin`."""
+        origin: Form | Source = plugin
+        if isinstance(plugin, str | Path):
+            origin = await self._manager.use("discovery").resolve(plugin)
+        return await self._load(origin, config, None)
+
+    async def load_all(self) -> LoadReport:
+        """Load all that is found; see `PluginManager.load_all_plugins`."""
+        manager, report = self._manager, LoadReport()
+        found = manager.use("discovery").scan()
+        for problem in found.problems:
+            taken = problem.name in report.failed or any(
+                problem.name == s.name for s in found.sources
+            )
+            await self._failed(report, str(problem.path) if taken else problem.name, problem.error)
+        sources: dict[str, tuple[Source, Loaded | None]] = {}
+        manifests: list[Any] = []
+        for source in found.sources:
+            described: Any = source.outline
+            ahead: Loaded | None = None
+            if described is None:  # only running it tells what it is
+                try:
+                    ahead = await self._import(source)
+                except Exception as error:
+                    await self._failed(report, source.name, error)
+                    continue
+                described = ahead.plugin.manifest
+            known = manager.kernel.get(described.name)
+            if known is not None and known.loaded and not known.core:
+                self._dispose(ahead)
+            elif described.name in sources:
+                self._dispose(ahead)
+                await self._failed(report, str(source.path), _twice(described.name, source))
+            else:
+                sources[described.name] = source, ahead
+                manifests.append(described)
+        active = {r.name: r.version for r in manager.kernel.records() if r.active}
+        plan: Plan = manager.use("dependencies").plan(manifests, active)
+        for name, fault in plan.faults.items():
+            self._dispose(sources[name][1])
+            await self._failed(report, name, _placed(fault, sources[name][0]))
+        async with anyio.create_task_group() as group:
+            self._start_ready(group, plan, sources, report)
+        for name, skipped in plan.skipped.items():
+            report.skipped[name] = str(skipped)
+            self._dispose(sources[name][1])
+        return report
+
+    def _start_ready(
+        self,
+        group: anyio.abc.TaskGroup,
+        plan: Plan,
+        sources: Mapping[str, tuple[Source, Loaded | None]],
+        report: LoadReport,
+    ) -> None:
+        async def one(name: str) -> None:
+            source, ahead = sources[name]
+            try:
+                await self._load(source, None, ahead)
+            except Exception as error:
+                report.failed[name] = error
+                plan.failed(name)
+            else:
+                report.loaded.append(name)
+                plan.done(name)
+            self._start_ready(group, plan, sources, report)
+
+        for name in plan.ready():
+            group.start_soon(one, name)
+
+    async def _load(
+        self, origin: Form | Source, config: Mapping[str, Any] | None, ahead: Loaded | None
+    ) -> PluginRecord:
+        manager = self._manager
+        retries, wait = manager.options.max_retries, FIRST_WAIT
+        while True:
+            loaded, ahead = ahead, None
+            if loaded is None and isinstance(origin, Source):
+                try:
+                    loaded = await self._import(origin)
+                except Exception as error:
+                    await manager.bus.report(error, owner=origin.name, handler="import")
+                    raise
+            plugin = _made(origin) if loaded is None else loaded.plugin
+            name = plugin.manifest.name
+            try:
+                self._check(plugin.manifest, plugin.source)
+                given = manager.use("config").section(name, config)
+                record = await manager.kernel.load(plugin, given)
+            except LoadError as error:
+                self._dispose(loaded)
+                if error.step not in ("load", "activate") or not retries:
+                    raise
+            except BaseException:
+                self._dispose(loaded)
+                raise
+            else:
+                self._keep(name, origin, loaded)
+                return record
+            retries -= 1
+            await anyio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
+        """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
+        manager = self._manager
+        origin = self._origins[name]
+        loaded: Loaded | None = None
+        try:
+            if isinstance(origin, Source):
+                loaded = await self._import(origin)
+            plugin = _made(origin) if loaded is None else loaded.plugin
+            if plugin.manifest.name != name:
+                raise ManifestError(
+                    f"it calls itself {plugin.manifest.name!r} now",
+                    plugin=name,
+                    path=plugin.source,
+                    remedy="Unload it and load it under its new name.",
+                )
+            self._check(plugin.manifest, plugin.source)
+        except Exception as error:
+            self._dispose(loaded)
+            await manager.bus.report(error, owner=manager.kernel.get(name), handler="reload")
+            raise
+        try:
+            record = await manager.kernel.reload(plugin, config)
+        except BaseException:
+            self._dispose(loaded)
+            raise
+        self._keep(name, origin, loaded)
+        return record
+
+    def _keep(self, name: str, origin: Form | Source, loaded: Loaded | None) -> None:
+        self._origins[name] = origin
+        if loaded is not None:
+            self._running[name] = loaded
+            self._dispose_ended()  # it may have unloaded itself meanwhile
+
+    def _check(self, manifest: Manifest, source: Path | None) -> None:
+        """Check what a plugin needs that is not the kernel's business: versions.
+
+        Raises:
+            DependencyError: An engine or a plugin that it needs is of another version.
+        """
+        manager = self._manager
+        if not manager.options.enable_validation:
+            return
+        service = manager.use("dependencies")
+        faults = list(service.engine_faults(manifest.engines))
+        active = {r.name: r.version for r in manager.kernel.records() if r.active}
+        unmet = service.plan([manifest], active).faults.get(manifest.name)
+        if unmet is not None:
+            unmet.path = source
+            raise unmet
+        if faults:
+            raise DependencyError(
+                "; ".join(faults),
+                plugin=manifest.name,
+                path=source,
+                remedy="Install what it wants, or widen its `engines`.",
+            )
+
+    async def _import(self, source: Source) -> Loaded:
+        loaded: Loaded = await self._manager.use("loader").import_source(source)
+        return loaded
+
+    async def _failed(self, report: LoadReport, name: str, error: Exception) -> None:
+        report.failed[name] = error
+        await self._manager.bus.report(error, owner=name, handler="load")
+
+    def _dispose_ended(self) -> None:
+        for name, loaded in tuple(self._running.items()):
+            record = self._manager.kernel.get(name)
+            if record is None or record.plugin is not loaded.plugin:
+                del self._running[name]
+                self._dispose(loaded)
+
+    def dispose_all(self) -> None:
+        """Dispose whatever is left; the manager stops."""
+        while self._running:
+            self._dispose(self._running.popitem()[1])
+        self._origins.clear()
+
+
+def _nothing(loaded: Loaded | None) -> None:
+    """Nothing was imported yet."""
+
+
+def _made(origin: Form | Source) -> Plugin:
+    if isinstance(origin, Plugin) and hasattr(origin, "manifest"):
+        return origin
+    return as_plugin(origin)
+
+
+def _twice(name: str, source: Source) -> ManifestError:
+    return ManifestError(
+        f"a plugin {name!r} was found already",
+        plugin=name,
+        path=source.path,
+        remedy="Rename one of the two.",
+    )
+
+
+def _placed(error: DependencyError, source: Source) -> DependencyError:
+    error.path = error.path or source.path
+    return error

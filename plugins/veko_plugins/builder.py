@@ -1,0 +1,105 @@
+"""Plugins made in code: the builder, and a plugin of one function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from veko import Context, Plugin, as_plugin
+
+__all__ = ["PluginBuilder", "simple_plugin"]
+
+
+class PluginBuilder:
+    """Builds a plugin step by step; each method returns the builder."""
+
+    def __init__(self) -> None:
+        self._manifest: dict[str, Any] = {"version": "1.0.0"}
+        self._verbs: list[Callable[[Any], object]] = []
+        self._load: Callable[..., Any] | None = None
+
+    def name(self, name: str) -> Self:
+        """Set the plugin's name."""
+        self._manifest["name"] = name
+        return self
+
+    def version(self, version: str) -> Self:
+        """Set its version; `1.0.0` if left out."""
+        self._manifest["version"] = version
+        return self
+
+    def description(self, description: str) -> Self:
+        """Set its description."""
+        self._manifest["description"] = description
+        return self
+
+    def author(self, author: str) -> Self:
+        """Set its author."""
+        self._manifest["author"] = author
+        return self
+
+    def depends(self, *dependencies: str | Iterable[str]) -> Self:
+        """Add plugins that it needs: names, or a list of them."""
+        needs = self._manifest.setdefault("dependencies", [])
+        for one in dependencies:
+            needs += [one] if isinstance(one, str) else one
+        return self
+
+    def config(self, config: dict[str, Any]) -> Self:
+        """Set its default configuration."""
+        self._manifest["default_config"] = config
+        return self
+
+    def route(self, method: str, path: str, *handlers: Callable[..., Any]) -> Self:
+        """Add a route: middlewares, then the handler."""
+        self._verbs.append(lambda context: context.add_route(method, path, *handlers))
+        return self
+
+    def middleware(self, fn: Callable[..., Any], priority: float = 10) -> Self:
+        """Add a middleware."""
+        self._verbs.append(lambda context: context.add_middleware(fn, priority))
+        return self
+
+    def hook(self, event: str, fn: Callable[..., Any], priority: float = 10) -> Self:
+        """Add a hook."""
+        self._verbs.append(lambda context: context.hook(event, fn, priority))
+        return self
+
+    def command(self, name: str, fn: Callable[..., Any], description: str = "") -> Self:
+        """Add a command."""
+        self._verbs.append(lambda context: context.add_command(name, fn, description))
+        return self
+
+    def load(self, fn: Callable[..., Any]) -> Self:
+        """Set what else happens at loading, after what the other methods added."""
+        self._load = fn
+        return self
+
+    def build(self) -> Plugin:
+        """Return the plugin.
+
+        Raises:
+            ManifestError: Something is missing or wrong; all faults are listed.
+        """
+        verbs, given = tuple(self._verbs), self._load
+        inner = None if given is None else as_plugin({**self._manifest, "load": given})
+
+        async def load(app: Any, config: Any, context: Context) -> None:
+            for verb in verbs:
+                verb(context)
+            if inner is not None:
+                answer = inner.call("load", app, config, context)
+                if inspect.isawaitable(answer):
+                    await answer
+
+        return as_plugin({**self._manifest, "load": load})
+
+
+def simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugin:
+    """Make a plugin of a function.
+
+    Raises:
+        ManifestError: Something is wrong with the manifest.
+    """
+    return as_plugin({"version": "1.0.0", **manifest, "name": name, "load": load})

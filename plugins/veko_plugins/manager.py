@@ -1,0 +1,407 @@
+"""The plugin manager: the kernel with the core plugins on it, under the names of the original.
+
+It composes; what it does is done by the core plugins, each of which can be replaced or left out
+by name. It runs on asyncio (and uvloop). The kernel lives in a task of the manager's own, so that
+`start()` and `stop()` may be called from different tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from blinker import Signal
+
+from veko import Bus, Event, Kernel, Plugin, PluginRecord, State, Subscription, as_plugin
+from veko.errors import LoadError, NotFoundError, StateError, VekoError
+
+from ._asgi import ManagerASGI
+from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
+from ._loading import Loading
+from .builder import PluginBuilder, simple_plugin
+from .commands import Commands
+from .config import Config
+from .dependencies import Dependencies
+from .discovery import Discovery
+from .http import Routes
+from .loader import Loader
+from .logs import Logging
+from .options import Options
+from .signals import Observer, Signals
+from .storage import Storage
+
+__all__ = ["PluginManager"]
+
+APP_EVENTS: Final = (
+    Event("app:init", doc="All plugins are loaded, before `app:start`. The application."),
+    Event("app:start", doc="The application starts. The application."),
+    Event("app:stop", doc="The application stops; the plugins are still there. The application."),
+    Event("app:restart", doc="The application is about to stop and start. The application."),
+)
+_STORED: Final = Path(".veko")
+
+Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
+
+
+class PluginManager:
+    """Finds, loads and runs plugins: `async with PluginManager(app) as manager`.
+
+    Args:
+        app: Whatever the plugins extend; they get it as `app`.
+        root: The application's directory: `veko.toml`, `plugins/` and `.veko/` lie there. The
+            working directory if left out.
+        options: See `Options`; arguments outweigh the environment, that outweighs `veko.toml`.
+
+    Attributes:
+        options: All options, with what the environment and files say.
+        kernel: The kernel; a new one each start.
+        report: What `start()` loaded, or the last `load_all_plugins()`.
+
+    Raises:
+        OptionError: An option is unknown or ill-typed.
+    """
+
+    def __init__(self, app: Any = None, *, root: str | Path | None = None, **options: Any) -> None:
+        self.app = app
+        self.options = Options.read(root, options)
+        self.asgi = ManagerASGI(self)
+        self.report = LoadReport()
+        self._state = "created"
+        self._signals = self.options.core.get("signals") or Signals()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._began = 0.0
+        self.kernel = self._kernel()
+        self._loading = Loading(self)
+
+    # -- the manager's own life
+
+    async def start(self) -> None:
+        """Start the core plugins, load what is found (`auto_load`), fire `app:init`, `app:start`.
+
+        Raises:
+            LoadError: A plugin listed in `required` did not load; nothing is left running.
+            StateError: It runs already.
+        """
+        if self._state not in ("created", "stopped"):
+            raise StateError(f"the manager is {self._state}", remedy="Stop it first.")
+        self._state = "starting"
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(started), name="veko")
+        try:
+            await started
+        except BaseException:
+            await self.stop()
+            raise
+        self._state = "running"
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        """Hold the kernel from start to stop, in one task."""
+        self._stopping.clear()
+        self._began = time.monotonic()
+        self.kernel = self._kernel()
+        self._loading = Loading(self)
+        try:
+            async with self.kernel:
+                try:
+                    await self._boot()
+                except BaseException as error:
+                    if started.done():
+                        raise
+                    started.set_exception(error)
+                else:
+                    started.set_result(None)
+                    await self._stopping.wait()
+                    await self.kernel.bus.emit("app:stop", self.app)
+        finally:
+            self._loading.dispose_all()
+            self._state = "stopped"
+            if not started.done():
+                started.cancel()
+
+    async def _boot(self) -> None:
+        for plugin in self._core():
+            await self.kernel.load(plugin, self.options.plugins.get(plugin.name))
+        self._loading.ready()
+        if self.options.auto_load:
+            await self.load_all_plugins()
+        missing = [name for name in self.options.required if self.get_plugin(name) is None]
+        if missing:
+            why = "; ".join(f"{name}: {self.report.why(name)}" for name in missing)
+            raise LoadError(
+                f"required plugins did not load: {why}",
+                step="start",
+                remedy="Mend them, or take them out of `required`.",
+            )
+        await self.kernel.bus.emit("app:init", self.app)
+        await self.kernel.bus.emit("app:start", self.app)
+
+    async def stop(self) -> None:
+        """Fire `app:stop` and unload everything, the last to come first; twice is fine."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._state = "stopping"
+        self._stopping.set()
+        await asyncio.shield(task) if not task.done() else task.result()
+
+    async def restart(self) -> None:
+        """Fire `app:restart`, stop, and start again."""
+        await self.kernel.bus.emit("app:restart", self.app)
+        await self.stop()
+        await self.start()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _kernel(self) -> Kernel:
+        options = self.options
+        kernel = Kernel(
+            self.app,
+            timeout=options.timeout,
+            drain_timeout=options.drain_timeout,
+            enable_hooks=options.enable_hooks,
+        )
+        for event in APP_EVENTS:
+            kernel.bus.declare(event)
+        return kernel
+
+    def _core(self) -> Iterable[Plugin]:
+        """The core plugins, in the order in which they come up."""
+        options = self.options
+        stored = options.directory / _STORED
+        loader = Loader(
+            stored / "cache",
+            max_source=options.max_source_size,
+            allow_symlinks=options.allow_symlinks,
+        )
+        made: dict[str, Callable[[], Plugin]] = {
+            "logging": Logging,
+            "signals": lambda: self._signals,
+            "dependencies": Dependencies,
+            "config": lambda: Config(options.plugins, validate=options.enable_validation),
+            "loader": lambda: loader,
+            "discovery": lambda: Discovery(
+                options.plugins_dir,
+                cache=loader.importer.cache,
+                allow_symlinks=options.allow_symlinks,
+                missing_ok="plugins_dir" not in options.origins,
+                directory=options.directory,
+            ),
+            "storage": lambda: Storage(options.storage or stored / "storage.db"),
+            "commands": Commands,
+        }
+        if options.adapter is not None:
+            made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
+        for name, make in made.items():
+            if name not in options.core:
+                yield as_plugin(make())
+            elif options.core[name] is not None:
+                yield as_plugin(options.core[name])
+        for name, plugin in options.core.items():
+            if name not in made and plugin is not None:
+                yield as_plugin(plugin)
+
+    # -- plugins
+
+    async def load_plugin(
+        self, plugin: Form, config: Mapping[str, Any] | None = None
+    ) -> PluginRecord:
+        """Load a plugin.
+
+        Args:
+            plugin: Its name, its path, or the plugin in any form.
+            config: Its configuration, over its section in the settings.
+
+        Returns:
+            The plugin: `.name`, `.version`, `.module`, `.exports`, `.config`, `.state`, `.active`.
+
+        Raises:
+            NotFoundError: There is no such plugin.
+            VekoError: It cannot be loaded; see `Kernel.load`. A `load()` that raised or hung was
+                tried `max_retries` times more, each time with a fresh generation.
+        """
+        return await self._loading.load(plugin, config)
+
+    async def load_all_plugins(self) -> LoadReport:
+        """Load everything that is found, each as soon as what it needs is there.
+
+        Returns:
+            What was loaded, what failed and why, what was skipped because of that.
+        """
+        self.report = await self._loading.load_all()
+        return self.report
+
+    async def unload_plugin(self, name: str, *, cascade: bool = False) -> None:
+        """Unload a plugin; nothing that it registered is left.
+
+        Args:
+            name: The plugin's name.
+            cascade: Unload the plugins that need it first, instead of refusing.
+
+        Raises:
+            NotFoundError: It is not loaded.
+            DependencyError: Active plugins need it.
+        """
+        self._application(name)
+        await self.kernel.unload(name, cascade=cascade)
+
+    async def reload_plugin(
+        self, name: str, config: Mapping[str, Any] | None = None
+    ) -> PluginRecord:
+        """Replace a plugin by what its source is now; the old one stays if that fails.
+
+        Args:
+            name: The plugin's name.
+            config: Merged over the configuration that it has.
+
+        Raises:
+            NotFoundError: It is not loaded.
+            VekoError: The new version cannot be loaded; the old one never stopped.
+        """
+        self._application(name)
+        return await self._loading.reload(name, config)
+
+    async def toggle_plugin(
+        self, name: str, active: bool | None = None, *, cascade: bool = False
+    ) -> bool:
+        """Switch a plugin on or off, or over if `active` is left out.
+
+        Returns:
+            Whether it is on now.
+
+        Raises:
+            NotFoundError: It is not loaded.
+            DependencyError: Active plugins need it, or what it needs is off.
+        """
+        return await self.kernel.toggle(name, active, cascade=cascade)
+
+    def get_plugin(self, name: str) -> PluginRecord | None:
+        """Return a loaded plugin of the application, or `None`."""
+        record = self.kernel.get(name)
+        return record if record is not None and record.loaded and not record.core else None
+
+    def list_plugins(self, core: bool = False) -> list[PluginInfo]:
+        """Return what is known of the loaded plugins, in order of arrival.
+
+        Args:
+            core: List the core plugins instead.
+        """
+        records = (r for r in self.kernel.records() if r.loaded and r.core is core)
+        return [info_of(record) for record in records]
+
+    def get_stats(self) -> Stats:
+        """Return counts of the application's plugins and of what they registered."""
+        uptime = time.monotonic() - self._began if self._state == "running" else 0.0
+        return stats_of(self.kernel, uptime)
+
+    def error_count(self, name: str) -> int:
+        """Return how often a plugin's code failed since it was loaded; 0 if it is not here."""
+        record = self.kernel.get(name)
+        return record.error_count if record is not None else 0
+
+    def _application(self, name: str) -> PluginRecord:
+        record = self.get_plugin(name)
+        if record is None:
+            known = ", ".join(info.name for info in self.list_plugins()) or "none"
+            raise NotFoundError(
+                f"no plugin {name!r} is loaded", plugin=name, remedy=f"Loaded: {known}."
+            )
+        return record
+
+    # -- events, services, commands
+
+    @property
+    def state(self) -> str:
+        """`created`, `starting`, `running`, `stopping` or `stopped`."""
+        return self._state
+
+    @property
+    def bus(self) -> Bus:
+        """The event bus."""
+        return self.kernel.bus
+
+    def on(self, event: str, fn: Callable[..., object]) -> Observer:
+        """Observe an event; observers change nothing, and stay over a restart.
+
+        Args:
+            event: The event's name, or a pattern.
+            fn: `def` or `async def`; gets the event's arguments, cut to what it accepts.
+
+        Returns:
+            The observer; `cancel()` ends it, as `off` does.
+        """
+        observer: Observer = self._signals.on(event, fn)
+        return observer
+
+    def off(self, event: str, fn: Callable[..., object]) -> None:
+        """Stop observing; nothing happens if it did not observe."""
+        self._signals.off(event, fn)
+
+    @property
+    def signals(self) -> Mapping[str, Signal]:
+        """The blinker signal of each event: `manager.signals["plugin:loaded"]`."""
+        signals: Mapping[str, Signal] = self._signals
+        return signals
+
+    @property
+    def hooks(self) -> dict[str, tuple[Subscription, ...]]:
+        """The subscriptions by event or pattern, in their order."""
+        registry = self.kernel.registry
+        return {
+            str(key): tuple(entry.value for entry in registry.all(kind, key))
+            for kind in ("hook", "pattern")
+            for key in registry.keys(kind)
+        }
+
+    def events(self) -> list[Event]:
+        """Return the declared events, by name."""
+        return sorted(self.kernel.bus.events, key=lambda event: event.name)
+
+    def use(self, name: str) -> Any:
+        """Return a service.
+
+        Raises:
+            ServiceError: It is not there; the message says why.
+        """
+        return self.kernel.use(name)
+
+    async def run_command(self, name: str, *args: object, **kwargs: object) -> object:
+        """Run a plugin's command and return what it returns.
+
+        Raises:
+            NotFoundError: There is no such command.
+        """
+        return await self.use("commands").run(name, *args, **kwargs)
+
+    # -- making plugins
+
+    @staticmethod
+    def create_plugin_builder() -> PluginBuilder:
+        """Return a builder: `.name(…).version(…).route(…).hook(…).build()`."""
+        return PluginBuilder()
+
+    @staticmethod
+    def create_simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugin:
+        """Make a plugin of a function.
+
+        Args:
+            name: The plugin's name.
+            load: Its `load`.
+            manifest: Other manifest fields; `version` is `1.0.0` if left out.
+        """
+        return simple_plugin(name, load, **manifest)
