@@ -31,16 +31,14 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
     root = (directory or Path()).resolve()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise OptionError(
-            f"{directory} {what}", remedy="Give the folder of an application: veko serve DIR."
-        )
+        raise OptionError(f"{directory} {what}", remedy="DIR is the folder of an application.")
     options: dict[str, Any] = {"root": root, "core": {"logging": logs}}
     if (root / "plugins").is_dir() or _says_where(root) or "VEKO_PLUGINS_DIR" in os.environ:
         return options
     if directory is None:
         raise OptionError(
             "there is no application in this folder (no plugins/)",
-            remedy="Go to one, or name its folder: veko serve DIR.",
+            remedy="Go to one, or name its folder (DIR).",
         )
     return options | {"plugins_dir": root}
 
