@@ -25,9 +25,8 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: $(VENV)/.run
-	@echo
-	@sed -n 's/^# try: //p' examples/shortener/README.md 2>/dev/null || true
-	@echo
+	@echo "Serving examples/shortener on http://127.0.0.1:8000; Ctrl-C ends it. From another terminal:"
+	@sed -n '1,/^```/d; /^```/q; s/^/    /p' examples/shortener/README.md
 	@exec $(BIN)/veko serve examples/shortener $(ARGS)
 
 test: $(VENV)/.test
