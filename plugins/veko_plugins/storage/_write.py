@@ -59,6 +59,9 @@ class Write:
 
     def __await__(self) -> Generator[object, None, None]:
         if not self.done:
+            # As a rule it is committed in a turn of the loop; a future would cost twice that.
+            yield None
+        if not self.done:
             # A future each: cancelling one who waits must not cancel the others.
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
