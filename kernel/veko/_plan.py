@@ -67,16 +67,14 @@ class Step:
             answer = await self.call(*given)
         else:
             answer = await limited(self.call(*given), self.limit)
-        return answer if answer is None else self.check(answer, None)
+        return None if answer is None or self.is_handle(answer) else answer
 
-    def check(self, answer: Any, value: Any) -> Any:
-        """Return an answer if it is sound, `value` if it does not count.
+    def is_handle(self, answer: Any) -> bool:
+        """Tell whether a plain def returned a handle, which counts as `None`.
 
         Raises:
-            HookError: It is of a type that the event does not take, or a coroutine.
-            Stop: It is of the type that ends the chain.
+            HookError: It returned a coroutine, which nobody will await.
         """
-        event = self.plan.declared
         if not self.is_async:
             if isinstance(answer, Coroutine):
                 answer.close()
@@ -85,8 +83,19 @@ class Step:
                     event=self.plan.event,
                     remedy="Write it as async def: what a def returns is never awaited.",
                 )
-            if isinstance(answer, _handles()):
-                return value
+            return isinstance(answer, _handles())
+        return False
+
+    def check(self, answer: Any, value: Any) -> Any:
+        """Return what an answer that is not `None` makes of the value of an emission.
+
+        Raises:
+            HookError: It is of a type that the event does not take, or a coroutine.
+            Stop: It is of the type that ends the chain.
+        """
+        if self.is_handle(answer):
+            return value
+        event = self.plan.declared
         if event is not None:
             if event.stops is not None and isinstance(answer, event.stops):
                 raise Stop(answer)
@@ -172,12 +181,11 @@ class Plan:
             self._calls += 1
             if self._calls == HOT and len(self.steps) <= LONG:
                 self._compile()
-            takes = self.declared is None or self.declared.returns
             for step in self.steps:
                 try:
                     answer = await step.run(value, *args)
-                    if answer is not None and takes:
-                        value = answer
+                    if answer is not None:
+                        value = step.check(answer, value)
                 except BaseException as error:
                     if await self.failed(step, error, strict):
                         return error.value  # type: ignore[attr-defined]

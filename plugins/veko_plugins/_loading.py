@@ -84,7 +84,8 @@ class Loading:
                 sources[described.name] = source, ahead
                 manifests.append(described)
         active = {r.name: r.version for r in manager.kernel.records() if r.active}
-        plan: Plan = manager.use("dependencies").plan(manifests, active)
+        failed = dict.fromkeys(report.failed, "failed to load")
+        plan: Plan = manager.use("dependencies").plan(manifests, active, failed=failed)
         for name, fault in plan.faults.items():
             self._dispose(sources[name][1])
             await self._failed(report, name, _placed(fault, sources[name][0]))
@@ -93,6 +94,7 @@ class Loading:
         for name, skipped in plan.skipped.items():
             report.skipped[name] = str(skipped)
             self._dispose(sources[name][1])
+        manager.use("discovery").forget()
         return report
 
     def _start_ready(
@@ -157,6 +159,8 @@ class Loading:
         loaded: Loaded | None = None
         try:
             if isinstance(origin, Source):
+                if origin.path is not None:  # what plugin.toml says may have changed too
+                    origin = manager.use("discovery").find(origin.path)
                 loaded = await self._import(origin)
             plugin = _made(origin) if loaded is None else loaded.plugin
             if plugin.manifest.name != name:

@@ -14,11 +14,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
-import msgspec
-from blinker import Signal
-
-from veko import Bus, Event, Kernel, Plugin, PluginRecord, State, Subscription, as_plugin
-from veko.errors import LoadError, NotFoundError, StateError, VekoError
+from veko import Bus, Event, Kernel, Plugin, PluginRecord, Subscription, as_plugin
+from veko.errors import LoadError, NotFoundError, StateError
 
 from ._asgi import ManagerASGI
 from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
@@ -72,7 +69,7 @@ class PluginManager:
         self.asgi = ManagerASGI(self)
         self.report = LoadReport()
         self._state = "created"
-        self._signals = self.options.core.get("signals") or Signals()
+        self._signals: Signals = self.options.core.get("signals") or Signals()
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._began = 0.0
@@ -345,18 +342,16 @@ class PluginManager:
         Returns:
             The observer; `cancel()` ends it, as `off` does.
         """
-        observer: Observer = self._signals.on(event, fn)
-        return observer
+        return self._signals.on(event, fn)
 
     def off(self, event: str, fn: Callable[..., object]) -> None:
         """Stop observing; nothing happens if it did not observe."""
         self._signals.off(event, fn)
 
     @property
-    def signals(self) -> Mapping[str, Signal]:
+    def signals(self) -> Signals:
         """The blinker signal of each event: `manager.signals["plugin:loaded"]`."""
-        signals: Mapping[str, Signal] = self._signals
-        return signals
+        return self._signals
 
     @property
     def hooks(self) -> dict[str, tuple[Subscription, ...]]:
