@@ -47,7 +47,7 @@ class LitestarAdapter:
                     endpoint = Direct(bind(route, parameters))
                 else:
                     path = f"/{index}"
-                    endpoint = bound[path] = Bound(parameters)
+                    endpoint = bound[path] = Bound()
                     handlers.append(synthesise(route, path, parameters))
             endpoints.append(endpoint)
         if bound:

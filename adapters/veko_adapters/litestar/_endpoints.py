@@ -6,7 +6,7 @@ say Litestar's errors in our words.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, cast
 
 from litestar import Litestar
@@ -25,8 +25,7 @@ from veko_plugins.http import (
     Scope,
 )
 
-from .._binding import faults, settle
-from .._parameters import Parameter
+from .._binding import settle
 from ._plain import respond
 
 __all__ = ["Bound", "Direct", "SharedRequest", "Stack"]
@@ -122,12 +121,12 @@ class Stack:
             response = await settle(found(request, error))
             await response.to_asgi_response(app=None, request=request)(scope, receive, send)
         elif isinstance(error, HTTPException):
-            raise await self._translate(error, scope[REQUEST]) from error
+            raise self._translate(error) from error
         else:
             raise error
 
-    async def _translate(self, error: HTTPException, request: Request) -> HTTPError:
-        del request
+    @staticmethod
+    def _translate(error: HTTPException) -> HTTPError:
         extra = error.extra if isinstance(error.extra, list) else ()
         told = [
             Fault(
@@ -144,15 +143,5 @@ class Stack:
 class Bound(Stack):
     """The endpoint of a plain handler whose arguments Litestar converts."""
 
-    __slots__ = ("_parameters",)
+    __slots__ = ()
     inline = True
-
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._parameters = parameters
-
-    async def _translate(self, error: HTTPException, request: Request) -> HTTPError:
-        if error.status_code == 400:
-            found = await faults(self._parameters, request)
-            if found:
-                return HTTPError(400, "the request does not fit", errors=found)
-        return await super()._translate(error, request)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 from litestar import Request as LitestarRequest
 from litestar.exceptions import LitestarException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter, QueryParameter, RequestBody
+from litestar.params import KwargDefinition, PathParameter, QueryParameter, RequestBody
 from litestar.response import Response as LitestarResponse
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
@@ -56,6 +56,9 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
     for index, p in enumerate(parameters):
         if p.place == "request" or _is_raw(p):
             continue
+        if _is_marked(p.annotation):
+            signature.append(_keyword(p.name, p.annotation, p.default))
+            continue
         if p.place == "body":
             body: Any = RequestBody
             signature.append(_keyword("data", body[p.annotation], p.default))
@@ -66,6 +69,11 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
         signature.append(_keyword(f"a{index}", annotation, p.default))
         if p.place == "path":
             in_path += f"/{{{p.name}:str}}"
+
+    names = {
+        index: p.name if p.place == "body" or _is_marked(p.annotation) else f"a{index}"
+        for index, p in enumerate(parameters)
+    }
 
     async def call(scope: Any, **arguments: Any) -> Any:
         request: Request = scope[REQUEST]
@@ -78,7 +86,7 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
             elif _is_raw(p):
                 value = await request.body()
             else:
-                value = arguments["data" if p.place == "body" else f"a{index}"]
+                value = arguments[names[index]]
             if p.by_position:
                 args.append(value)
             else:
@@ -98,6 +106,13 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
         raise RouteError(
             f"the handler of {route.method} {route.path} is refused: {error}", plugin=route.plugin
         ) from error
+
+
+def _is_marked(annotation: Any) -> bool:
+    """Tell whether Litestar is told where the argument comes from."""
+    return any(
+        isinstance(leaf, KwargDefinition) for leaf in getattr(annotation, "__metadata__", ())
+    )
 
 
 def _is_raw(parameter: Parameter) -> bool:

@@ -120,6 +120,9 @@ class Pipe:
                     self._chunks = asyncio.Queue()
                     response.stream = self._pull(self._chunks)
                 self._ready.set_result(response)
+                if not more:
+                    # What it does after its response is for after that was sent.
+                    await self._wanted.wait()
             if self._chunks is not None:
                 # No chunk is made before the one before it was asked for.
                 await self._wanted.wait()
@@ -153,6 +156,7 @@ class Pipe:
         """
         if abort or (self._chunks is not None and not self._taken):
             self._task.cancel()
+        self._wanted.set()
         await asyncio.wait([self._task])
         if self._ready.done() and not self._ready.cancelled():
             self._ready.exception()
