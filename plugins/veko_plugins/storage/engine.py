@@ -228,7 +228,8 @@ class Engine:
     ) -> None:
         if not self._batches:
             return  # given up by close()
-        if isinstance(error, sqlite3.Error) and is_busy(error) and self._loop.time() < deadline:
+        busy = isinstance(error, sqlite3.Error) and is_busy(error)
+        if busy and self._loop.time() < deadline:
             longer = min(delay * 2, 0.05)
             self._retry = self._loop.call_later(delay, self._attempt, deadline, longer)
             return
@@ -238,11 +239,12 @@ class Engine:
             for write in batch:
                 write.settle()
             self._checkpoints.wrote(pages)
-        elif len(batch) > 1:
+        elif len(batch) > 1 and not busy:
             # One namespace's fault is not the others': each by itself.
             self._batches.extendleft([write] for write in reversed(batch))
         else:
-            self._fail(batch[0], self._explain(error))
+            for write in batch:
+                self._fail(write, self._explain(error))
         if self._batches or self._pending:
             self._loop.call_soon(self._step)
         else:
@@ -264,7 +266,10 @@ class Engine:
         text = str(error)
         if text != self._last_told:
             self._last_told = text
-            self._tell(error)
+            if threading.get_ident() == self._thread_id:
+                self._tell(error)
+            else:  # the last reference was dropped elsewhere
+                _log(error)
 
     def _unwritten(self) -> list[Write]:
         return [*(write for batch in self._batches for write in batch), *self._pending.values()]

@@ -6,6 +6,7 @@ others watch and stand around what is written; see `queries` for what that costs
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,20 +81,13 @@ class Storage(Plugin):
     @asynccontextmanager
     async def _opened(self, context: Context) -> AsyncIterator[Engine]:
         bus = context.kernel.bus
-        seen, wanted = -1, False
-
-        def is_wanted() -> bool:
-            nonlocal seen, wanted
-            registry = bus.pinned()
-            if registry.version != seen:
-                seen, wanted = registry.version, next(registry.hooks(QUERY.name), None) is not None
-            return wanted
 
         def tell(error: Exception) -> None:
             context.log("error", f"a write was lost: {error}")
 
         async with Engine(self.path, durability=self.durability, tell=tell) as engine:
-            queries = Queries(engine, bus.emitter(QUERY.name), is_wanted)
+            heard = functools.partial(bus.heard, QUERY.name)
+            queries = Queries(engine, bus.emitter(QUERY.name), heard)
             await bus.emit(CONNECT.name, engine)
             try:
                 yield engine

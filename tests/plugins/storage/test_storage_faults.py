@@ -285,14 +285,20 @@ async def _wait(handle: Any) -> None:
 @pytest.mark.parametrize("durability", ["process", "power"])
 async def test_file_locked_for_long_raises(tmp_path: Path, durability: Any) -> None:
     path = tmp_path / "s.db"
-    async with Engine(path, durability=durability, busy_timeout=0.05) as engine:
+    async with (
+        asyncio.timeout(5),
+        Engine(path, durability=durability, busy_timeout=0.5) as engine,
+    ):
         storage = engine.namespace("a")
         await storage.set("key", 1)
         shell = sqlite3.connect(path, isolation_level=None)
         shell.execute("BEGIN IMMEDIATE")
-        handle = storage.update({"key": 2, "new": 1})
+        handles = [engine.namespace(f"{n}").set("key", 2) for n in range(30)]
         with pytest.raises(StorageError, match="locked"):
-            await handle
+            await storage.update({"key": 2, "new": 1})
+        for handle in handles:  # none of them waited for the others
+            with pytest.raises(StorageError, match="locked"):
+                await handle
         assert dict(storage.items()) == {"key": 1}
         shell.execute("ROLLBACK")
         shell.close()
