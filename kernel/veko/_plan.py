@@ -301,7 +301,10 @@ def _make(
             lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
         if not is_async_step or checked:
             accepted = f"r if type(r) is type{i} else check{i}(r, value)"
-            lines += ["    if r is not None:", f"     {'value = ' if takes else ''}{accepted}"]
+            lines += [
+                "    if r is not None and r is not value:",
+                f"     {'value = ' if takes else ''}{accepted}",
+            ]
         elif takes:
             lines.append("    if r is not None: value = r")
         lines += [
