@@ -268,7 +268,10 @@ class Engine:
             self._last_told = text
             if threading.get_ident() == self._thread_id:
                 self._tell(error)
-            else:  # the last reference was dropped elsewhere
+                return
+            try:  # the thread that writes dropped the last reference
+                self._loop.call_soon_threadsafe(self._tell, error)
+            except RuntimeError:
                 _log(error)
 
     def _unwritten(self) -> list[Write]:
