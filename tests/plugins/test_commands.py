@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from veko import ConflictError, HookError, Kernel, NotFoundError, Plugin, VekoError
 from veko_plugins.commands import Commands, UsageError
+from veko_plugins.manager import PluginManager
 
 
 class Color(enum.Enum):
@@ -472,6 +473,18 @@ async def test_nothing_of_an_unloaded_command_is_kept(kernel: Kernel, commands: 
     await kernel.load(Tool({}))
     gc.collect()
     assert kept() is None
+
+
+@pytest.mark.anyio
+async def test_the_manager_runs_commands(tmp_path: Path) -> None:
+    async with PluginManager(root=tmp_path, adapter=None) as manager:
+        await manager.load_plugin(Tool({"add": lambda a, b=1: a + b}))
+        assert await manager.run_command("add", 1, b=2) == 3
+        assert manager.get_stats().commands == 1
+        assert manager.list_plugins()[0].type == "cli"
+        await manager.toggle_plugin("tool", False)
+        with pytest.raises(NotFoundError):
+            await manager.run_command("add", 1)
 
 
 def test_without_click_commands_run_and_a_command_line_says_what_is_missing() -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from veko import Kernel, Plugin, Stop, VekoError
+from veko_plugins.manager import PluginManager
 from veko_plugins.signals import Signals
 
 
@@ -260,3 +262,20 @@ async def test_switched_off_it_hears_nothing(kernel: Kernel, signals: Signals) -
     await kernel.toggle("signals", True)
     await kernel.bus.emit("tick", 2)
     assert heard == [2]
+
+
+@pytest.mark.anyio
+async def test_the_manager_observes_before_it_starts_and_over_a_restart(tmp_path: Path) -> None:
+    heard: list[object] = []
+    manager = PluginManager(root=tmp_path, adapter=None, auto_load=False)
+    manager.on("plugin:loaded", lambda name: heard.append(name))
+    manager.on("app:start", lambda: heard.append("start"))
+    async with manager:
+        await manager.load_plugin(Hello)
+        assert heard[-2:] == ["start", "hello"]
+        heard.clear()
+        await manager.restart()
+        assert heard.count("start") == 1
+        await manager.load_plugin(Hello)
+        assert heard.count("hello") == 1
+        assert manager.signals["plugin:loaded"].receivers
