@@ -1,6 +1,7 @@
 """The core plugin: a namespace for each plugin, and events around what they write."""
 
 import asyncio
+import random
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,55 @@ async def test_writes_reach_the_disk_in_their_order_whatever_hooks_take(path: Pa
         assert storage.get("key") == 3
     async with Kernel() as kernel:
         assert (await _loaded(kernel, path)).get("key") == 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_memory_and_disk_agree_whatever_hooks_do(path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    model: dict[str, object] = {}
+    async with Kernel() as kernel:
+        storage = await _loaded(kernel, path)
+
+        async def meddle(query: Query) -> Query | None:
+            for _ in range(dice.randrange(4)):
+                await asyncio.sleep(0)
+            match dice.randrange(5):
+                case 0:
+                    await query
+                case 1:
+                    raise RuntimeError("no")
+                case 2 if query.operation in {"set", "update"}:
+                    return query.replace(query.entries)
+                case 3:
+                    storage.set("hook", dice.random())
+            return None
+
+        subscriptions = [kernel.bus.on("database:query", meddle) for _ in range(2)]
+        handles = []
+        for number in range(200):
+            key = f"k{dice.randrange(6)}"
+            match dice.randrange(8):
+                case 0:
+                    handles.append(storage.clear())
+                    model.clear()
+                case 1 | 2:
+                    handles.append(storage.delete(key))
+                    model.pop(key, None)
+                case _:
+                    handles.append(storage.set(key, [number]))
+                    model[key] = [number]
+            if not dice.randrange(5):
+                await asyncio.sleep(0)
+            if not dice.randrange(40):
+                await handles[-1]
+            if number == 150:
+                subscriptions.pop().cancel()
+        for handle in handles:
+            await handle
+        live = dict(storage.items())
+        assert {key: value for key, value in live.items() if key != "hook"} == model
+    async with Kernel() as kernel:
+        assert dict((await _loaded(kernel, path)).items()) == live
 
 
 async def test_closing_runs_what_hooks_still_hold(
