@@ -1,0 +1,29 @@
+"""Lists and deletes links: GET /admin/links, DELETE /admin/links/{code}.
+
+Nothing here is about who may do so: that is the plugin `guard`'s, for all of /admin/.
+"""
+
+from typing import Any
+
+from veko_plugins import Context
+from veko_plugins.http import HTTPError
+
+name = "admin"
+version = "1.0.0"
+description = "Lists and deletes links"
+dependencies = ["links"]
+
+
+def load(context: Context) -> None:
+    links = context.use("links")
+
+    def every() -> list[Any]:
+        return sorted(links.all(), key=lambda link: link.created)
+
+    async def delete(code: str) -> None:
+        if not await links.delete(code):
+            raise HTTPError(404, "there is no such link")
+        context.log("info", f"deleted {code}")
+
+    context.add_route("GET", "/admin/links", every)
+    context.add_route("DELETE", "/admin/links/{code}", delete)

@@ -1,0 +1,59 @@
+"""Counts how often each link is followed; GET /stats and GET /stats/{code} tell.
+
+A plugin as a module. It knows of the plugin `links` what that one offers (a service, an event),
+and `links` does not know that anybody counts.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from veko_plugins import Context, Request, Response
+from veko_plugins.http import HTTPError
+
+name = "clicks"
+version = "1.0.0"
+description = "Counts how often links are followed"
+dependencies = ["links"]
+
+
+class Clicks(msgspec.Struct):
+    clicks: int = 0
+    last: datetime | None = None
+
+
+def load(context: Context) -> None:
+    links = context.use("links")
+    storage = context.storage
+
+    def clicks_of(code: str) -> Clicks:
+        return msgspec.convert(storage.get(code, {}), Clicks)
+
+    @context.hook("request:end")
+    def count(request: Request, response: Response) -> None:
+        route = request.route
+        if route is None or route.plugin != "links" or response.status != 302:
+            return
+        if request.method != "GET":
+            return  # a HEAD is a preview, nobody went there
+        code = request.path_params["code"]
+        now = Clicks(clicks_of(code).clicks + 1, datetime.now(UTC))
+        # Not awaited: it is written with this turn of the loop, and losing a click in a crash
+        # costs less than making every visitor wait for the disk.
+        storage.set(code, msgspec.structs.asdict(now))
+
+    @context.hook("plugin:links:deleted")
+    async def forget(link: Any) -> None:
+        await storage.delete(link.code)
+
+    def everything() -> dict[str, Clicks]:
+        return {link.code: clicks_of(link.code) for link in links.all()}
+
+    def one(code: str) -> Clicks:
+        if code not in links:
+            raise HTTPError(404, "there is no such link")
+        return clicks_of(code)
+
+    context.add_route("GET", "/stats", everything)
+    context.add_route("GET", "/stats/{code}", one)
