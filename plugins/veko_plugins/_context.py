@@ -7,7 +7,7 @@ there too, untyped.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import veko
 from veko import Handle
@@ -43,3 +43,7 @@ class Context(veko.Context):
     add_route: Callable[..., Handle]
     add_middleware: AddMiddleware
     add_command: AddCommand
+
+    def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
+        """See `veko.Context.attach`; the factory may ask for what core plugins attach."""
+        return super().attach(name, cast("Any", factory))
