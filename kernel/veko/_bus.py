@@ -24,7 +24,7 @@ from ._events import Event, Origin, is_pattern
 from ._handle import Handle, Subscription
 from ._limits import cancelled_from_outside
 from ._plan import Emission, Plan, Plans, Step, Token
-from ._registry import EVENT, HOOK, WRAP, WRAP_EMISSION, Draft, Entry, Registry
+from ._registry import EVENT, HOOK, PATTERN, WRAP, WRAP_EMISSION, Draft, Entry, Registry
 from .errors import HookTimeout
 
 __all__ = ["Bus", "Pin", "emissions_of_caller", "hook_entry"]
@@ -450,7 +450,7 @@ def hook_entry(subscription: Subscription, place: tuple[int, int]) -> Entry:
     Raises:
         VekoError: The event's name is not sound.
     """
-    kind = "pattern" if is_pattern(subscription.event) else HOOK
+    kind = PATTERN if is_pattern(subscription.event) else HOOK
     return Entry(
         kind, subscription.event, subscription, subscription.owner, subscription.priority, place
     )

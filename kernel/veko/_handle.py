@@ -41,6 +41,15 @@ class Handle:
         if undo is not None:
             undo()
 
+    def wait_for(self, transaction: object) -> None:
+        """Let those who await it wait until a transaction is decided."""
+        self._transaction = transaction
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not decided yet."""
+        return self._transaction is not None
+
     def settle(self, error: BaseException | None = None) -> None:
         """Say that the registration is live, or why it was refused. For kinds and kernel."""
         self._transaction = None

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,31 +19,29 @@ import anyio
 from anyio.abc import TaskStatus
 
 from ._bus import Bus, Pin, emissions_of_caller, hook_entry
+from ._config import merge
 from ._context import Context, LogRecord
 from ._events import Event
-from ._handle import STAGING, Handle, Subscription
+from ._handle import STAGING, Subscription
 from ._lifecycle import Generation, PluginRecord, State
+from ._operations import Operations
 from ._plugin import Plugin, as_plugin
+from ._posts import Posts
 from ._registry import Draft, Entry, Kind, Registry
-from ._scope import Root, Task, call
+from ._scope import Root, Task
+from ._transactions import Transactions
 from .errors import (
     ConflictError,
     DependencyError,
-    LoadError,
-    LoadTimeout,
     NotFoundError,
-    RefusedError,
     ServiceError,
     StateError,
     TransactionError,
-    VekoError,
 )
 
 __all__ = ["Kernel"]
 
 _log: Final = logging.getLogger("veko")
-ATTEMPTS: Final = 16
-BACKLOG: Final = 10_000
 
 _STEP = "Before the step; raising refuses it. The plugin's name and the plugin."
 _DONE = "After the fact. The plugin's name and the plugin."
@@ -112,9 +107,9 @@ class Kernel:
         self.bus.moved = self._moved
         self.root: Root
         self._records: dict[str, PluginRecord] = {}
-        self._posts: deque[tuple[Any, ...]] = deque()
-        self._posted = anyio.Event()
-        self._dropped = 0
+        self.transactions = Transactions(self)
+        self._operations = Operations(self, self.transactions)
+        self._posts = Posts(self.bus)
         self._change = anyio.Event()
         self._closing = anyio.Event()
         self._stack = AsyncExitStack()
@@ -131,7 +126,7 @@ class Kernel:
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 self.root = Root(group)
-                self.root.start(self._pump)
+                self.root.start(self._posts.run)
                 task_status.started()
                 await self._closing.wait()
                 group.cancel_scope.cancel()
@@ -149,7 +144,7 @@ class Kernel:
                         await self.unload(record.name, force=True)
                     except Exception as failure:
                         _log.exception("unloading %s failed", record.name, exc_info=failure)
-            await self._flush()
+            await self._posts.flush()
         self.root.closed = True
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)
@@ -159,27 +154,7 @@ class Kernel:
 
         Past 10,000 that wait, the oldest are dropped, and the log says how many.
         """
-        if not self.bus.heard(event):
-            return
-        if len(self._posts) >= BACKLOG:
-            self._posts.popleft()
-            self._dropped += 1
-        self._posts.append((event, *args))
-        self._posted.set()
-
-    async def _pump(self) -> None:
-        while True:
-            await self._posted.wait()
-            self._posted = anyio.Event()
-            await self._flush()
-
-    async def _flush(self) -> None:
-        while self._posts:
-            event, *args = self._posts.popleft()
-            await self.bus.emit(event, *args)
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                _log.warning("%d posted events were dropped: too many at once", dropped)
+        self._posts.add(event, *args)
 
     # -- looking
 
@@ -278,117 +253,8 @@ class Kernel:
             )
         if record is None:
             record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
-        await self._run(self._load, record, made, config, cancel=True)
+        await self._run(self._operations.load, record, made, config, cancel=True)
         return record
-
-    async def _load(self, record: PluginRecord, plugin: Plugin, given: Any) -> PluginRecord:
-        async with record.lock:
-            begin = time.perf_counter()
-            if record.state is State.DISCOVERED:
-                record.move(State.RESOLVED)
-            record.plugin, record.error, record.failed_step = plugin, None, None
-            record.move(State.LOADING)
-            generation: Generation | None = None
-            try:
-                self._require(record)
-                await self._ask("plugin:load", record)
-                generation = await self._make(record, plugin, given)
-                await self._ask("plugin:activate", record)
-                await self._call(generation, "activate")
-                await self._commit(generation, add=generation.entries)
-            except BaseException as error:
-                with anyio.CancelScope(shield=True):
-                    await self._undo(record, generation, error)
-                raise
-            record.current = generation
-            record.move(State.ACTIVE)
-            self._go_live(generation, begin)
-            await self.bus.emit("plugin:loaded", record.name, record)
-            await self.bus.emit("plugin:activated", record.name, record)
-            return record
-
-    async def _make(self, record: PluginRecord, plugin: Plugin, given: Any) -> Generation:
-        """Make a generation and run its `load()`; if that fails, nothing of it is left."""
-        record.generations += 1
-        generation = Generation(self, record, plugin, record.generations)
-        try:
-            generation.given = dict(given or {})
-            merged = merge(plugin.manifest.default_config, generation.given)
-            generation.config = await self.bus.emit(
-                "config:validate", merged, generation, strict=True
-            )
-            generation.context = Context(generation)
-            await self.bus.emit("context:create", generation.context)
-            await self._call(generation, "load")
-            generation.loaded = True
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self._discard(generation, error)
-            raise
-        return generation
-
-    async def _call(self, generation: Generation, step: str) -> None:
-        """Call a life-cycle function; what it registers meanwhile waits for the swap."""
-        plugin = generation.plugin
-        if plugin.step(step) is None:
-            return
-        token = STAGING.set(generation)
-        run = functools.partial(plugin.call, step, self.app, generation.config, generation.context)
-        try:
-            await call(run, self.timeout, step, generation.name)
-        except VekoError as error:
-            if isinstance(error, LoadTimeout):
-                await self.bus.emit("plugin:timeout", generation.name, error)
-            raise
-        except BaseException as error:
-            if self.bus.passes(error):
-                raise
-            raise LoadError(
-                f"{step}() raised {type(error).__name__}: {error}",
-                step=step,
-                plugin=generation.name,
-                path=generation.plugin.source,
-                line=_line(error, generation.plugin.source),
-                remedy="Nothing that it registered is left; mend it and load it again.",
-            ) from error
-        finally:
-            STAGING.reset(token)
-
-    def _go_live(self, generation: Generation, begin: float | None = None) -> None:
-        if begin is not None:
-            generation.record.loaded_at = datetime.now(UTC)
-            generation.record.load_duration = time.perf_counter() - begin
-        generation.open, generation.live = False, True
-        generation.scope.start_tasks()
-        generation.settle()
-
-    async def _discard(self, generation: Generation, error: BaseException) -> None:
-        """Close a generation that never went live."""
-        generation.open, generation.closed = False, True
-        generation.settle(error if isinstance(error, Exception) else StateError("cancelled"))
-        for fault in await generation.scope.close(self.timeout):
-            _log.error("closing %s failed", generation.name, exc_info=fault)
-
-    async def _undo(
-        self, record: PluginRecord, generation: Generation | None, error: BaseException
-    ) -> None:
-        """Take back a load that failed, and say so."""
-        if generation is not None and not generation.closed:
-            if generation.loaded:
-                await self._quietly(generation, "unload")
-            await self._discard(generation, error)
-        step = getattr(error, "step", "load")
-        record.fail(step, error)
-        if not self.bus.passes(error):
-            await self.bus.report(error, owner=record, handler=f"{record.name}.{step}")
-            await self.bus.emit("error:critical", error, record.name)
-
-    async def _quietly(self, generation: Generation, step: str) -> None:
-        """Call a life-cycle function whose failure stops nobody; it is reported."""
-        try:
-            await self._call(generation, step)
-        except Exception as error:
-            await self.bus.report(error, owner=generation, handler=f"{generation.name}.{step}")
 
     async def unload(self, name: str, *, cascade: bool = False, force: bool = False) -> None:
         """Unload a plugin: its registrations go, its calls end, its tasks and resources close.
@@ -407,66 +273,7 @@ class Kernel:
         if not force:
             unload = functools.partial(self.unload, cascade=True)
             await self._with_dependents(record, cascade, "unload", unload)
-        await self._run(self._unload, record, force, self._leave())
-
-    async def _unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
-        async with record.lock:
-            generation = record.current
-            if generation is None:
-                return
-            if not force:
-                await self._ask("plugin:unload", record)
-                if record.active:
-                    await self._ask("plugin:deactivate", record)
-            was_active = record.active
-            record.move(State.UNLOADING)
-            await self._take_down(generation, spare, deactivate=was_active)
-            record.current = None
-            record.move(State.UNLOADED)
-            self._records.pop(record.name)  # it would keep the plugin's module
-            if was_active:
-                await self.bus.emit("plugin:deactivated", record.name, record)
-            await self.bus.emit("plugin:unloaded", record.name, record)
-
-    async def _take_down(
-        self, generation: Generation, spare: frozenset[int], *, deactivate: bool = True
-    ) -> None:
-        """Take a generation out of the registry and end it."""
-        before = await self._commit(generation, remove=generation.entries)
-        generation.live = False
-        await self._retire(generation, before, spare, deactivate=deactivate)
-
-    async def _retire(
-        self,
-        generation: Generation,
-        before: Registry,
-        spare: frozenset[int],
-        *,
-        deactivate: bool,
-    ) -> None:
-        """End a generation that has left the registry. What fails is reported, it ends anyway."""
-        await self._drain(generation, before, spare)
-        for line in await generation.scope.stop_tasks(self.timeout):
-            await self.failed(generation, line, LoadTimeout(line, step="close"))
-        if deactivate:
-            await self._quietly(generation, "deactivate")
-        await self._quietly(generation, "unload")
-        generation.closed = True
-        generation.settle(StateError("the plugin was unloaded", plugin=generation.name))
-        for fault in await generation.scope.close(self.timeout):
-            await self.bus.report(fault, owner=generation, handler=f"{generation.name}.close")
-        generation.entries.clear()
-        generation.handles.clear()
-
-    async def _drain(self, generation: Generation, before: Registry, spare: frozenset[int]) -> None:
-        with anyio.move_on_after(self.drain_timeout) as scope:
-            await self.bus.drained(before, generation, spare)
-        if scope.cancelled_caught:
-            _log.warning(
-                "calls into %s still run after %g s; it is taken down without them",
-                generation.name,
-                self.drain_timeout,
-            )
+        await self._run(self._operations.unload, record, force, self._leave())
 
     async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
         """Switch a plugin off or on.
@@ -492,45 +299,12 @@ class Kernel:
         if wanted == record.active:
             return wanted
         if wanted:
-            await self._run(self._switch_on, record)
+            await self._run(self._operations.switch_on, record)
         else:
             off = functools.partial(self.toggle, active=False, cascade=True)
             await self._with_dependents(record, cascade, "switch off", off)
-            await self._run(self._switch_off, record, self._leave())
+            await self._run(self._operations.switch_off, record, self._leave())
         return wanted
-
-    async def _switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
-        async with record.lock:
-            generation = record.current
-            if generation is None or not record.active:
-                return
-            await self._ask("plugin:deactivate", record)
-            before = await self._commit(generation, remove=generation.entries)
-            generation.live = False
-            record.move(State.INACTIVE)
-            await self._drain(generation, before, spare)
-            for line in await generation.scope.stop_tasks(self.timeout):
-                await self.failed(generation, line, LoadTimeout(line, step="deactivate"))
-            await self._quietly(generation, "deactivate")
-            await self.bus.emit("plugin:deactivated", record.name, record)
-
-    async def _switch_on(self, record: PluginRecord) -> None:
-        async with record.lock:
-            generation = record.current
-            if generation is None or record.active:
-                return
-            self._require(record)
-            await self._ask("plugin:activate", record)
-            await self._call(generation, "activate")
-            try:
-                await self._commit(generation, add=generation.entries)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    await self._quietly(generation, "deactivate")
-                raise
-            record.move(State.ACTIVE)
-            self._go_live(generation)
-            await self.bus.emit("plugin:activated", record.name, record)
 
     async def reload(
         self, plugin: Plugin | type[Plugin] | Mapping[str, Any], config: Any = None
@@ -550,47 +324,8 @@ class Kernel:
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        await self._run(self._reload, record, made, config, self._leave(), cancel=True)
+        await self._run(self._operations.reload, record, made, config, self._leave(), cancel=True)
         return record
-
-    async def _reload(
-        self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]
-    ) -> PluginRecord:
-        async with record.lock:
-            old = record.current
-            if old is None:
-                raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
-            begin = time.perf_counter()
-            new: Generation | None = None
-            try:
-                await self._ask("plugin:reload", record)
-                new = await self._make(record, plugin, merge(old.given, dict(given or {})))
-                if record.active:
-                    await self._call(new, "activate")
-                    hand_over = functools.partial(_hand_over, old, new)
-                    before = await self._commit(
-                        new, add=new.entries, remove=old.entries, swapping=hand_over
-                    )
-                else:
-                    _hand_over(old, new)
-                    before = self.bus.registry
-            except BaseException as error:
-                with anyio.CancelScope(shield=True):
-                    if new is not None:
-                        await self._quietly(new, "unload")
-                        await self._discard(new, error)
-                    if not self.bus.passes(error):
-                        await self.bus.report(error, owner=record, handler=f"{record.name}.reload")
-                raise
-            record.current, record.plugin = new, plugin
-            old.live = False
-            new.open = False
-            if record.active:
-                self._go_live(new, begin)
-            with anyio.CancelScope(shield=True):
-                await self._retire(old, before, spare, deactivate=record.active)
-            await self.bus.emit("plugin:loaded", record.name, record)
-            return record
 
     async def update_config(self, name: str, changes: Mapping[str, Any]) -> Any:
         """Merge changes into a plugin's configuration, and fire `config:change`.
@@ -651,18 +386,6 @@ class Kernel:
             pin = Pin.held_here(self.bus)
         return emissions_of_caller()
 
-    def _require(self, record: PluginRecord) -> None:
-        for name in record.needs():
-            needed = self._records.get(name)
-            if needed is None or not needed.active:
-                raise DependencyError(
-                    f"it needs the plugin {name!r}, which is "
-                    f"{needed.state if needed else 'not there'}",
-                    plugin=record.name,
-                    path=record.source,
-                    remedy=f"Load {name} first, or take it out of `dependencies`.",
-                )
-
     def dependents(self, name: str) -> list[PluginRecord]:
         """Return the active plugins that need this one, the last to arrive first."""
         return [r for r in reversed(self.records()) if r.active and name in r.needs()]
@@ -682,54 +405,14 @@ class Kernel:
             if dependent.active:
                 await act(dependent.name)
 
-    async def _ask(self, event: str, record: PluginRecord) -> None:
-        try:
-            await self.bus.emit(event, record.name, record, strict=True)
-        except Exception as error:
-            raise RefusedError(
-                f"a hook refused it: {type(error).__name__}: {error}",
-                plugin=record.name,
-                event=event,
-                remedy="What the hook raised is the cause.",
-            ) from error
-
-    async def _commit(
-        self,
-        generation: Generation | None,
-        *,
-        add: Iterable[Entry] = (),
-        remove: Iterable[Entry] = (),
-        swapping: Callable[[], None] | None = None,
-    ) -> Registry:
-        """Make, accept and publish the next registry; returns the one before.
-
-        If the registry moved while it was being accepted, it is made and accepted anew.
-        """
-        for _ in range(ATTEMPTS):
-            draft = Draft(self.bus.registry, self.bus)
-            for entry in tuple(remove):
-                draft.remove(entry)
-            for entry in tuple(add):
-                draft.add(entry)
-            token = STAGING.set(generation)
-            try:
-                await draft.accept()
-            finally:
-                STAGING.reset(token)
-            if draft.before is self.bus.registry:
-                if swapping is not None:
-                    swapping()
-                self.bus.publish(draft)
-                return draft.before
-        raise TransactionError(
-            "the registry kept moving while this was being accepted",
-            plugin=generation.name if generation else None,
-            remedy="Something subscribes or unsubscribes at every moment; find it.",
-        )
+    def forget(self, record: PluginRecord) -> None:
+        """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""
+        self._records.pop(record.name, None)
 
     def _moved(self, draft: Draft) -> None:
         change, self._change = self._change, anyio.Event()
         change.set()
+        self.transactions.moved(draft)
 
     def stage_hook(
         self,
@@ -745,52 +428,6 @@ class Kernel:
         if self.enable_hooks or generation.plugin.core:
             generation.stage(kind, event, subscription, priority)
         return subscription
-
-    def add_one(self, generation: Generation, entry: Entry, handle: Handle) -> None:
-        """Add one entry of a plugin that is live: at once if nobody has to be asked."""
-        draft = Draft(self.bus.registry, self.bus)
-        try:
-            draft.add(entry)
-        except ConflictError as error:
-            self._refuse(generation, entry, handle, error)
-            return
-        generation.entries.append(entry)
-        if not draft.needs_accepting:
-            self.bus.publish(draft)
-            handle.settle()
-            return
-        handle._transaction = generation
-        self.root.start(self._add_later, generation, entry, handle)
-
-    async def _add_later(self, generation: Generation, entry: Entry, handle: Handle) -> None:
-        try:
-            if entry in generation.entries:
-                await self._commit(generation, add=[entry])
-        except Exception as error:
-            generation.entries.remove(entry)
-            self._refuse(generation, entry, handle, error)
-        else:
-            handle.settle()
-
-    def _refuse(
-        self, generation: Generation, entry: Entry, handle: Handle, error: Exception
-    ) -> None:
-        generation.handles.pop(entry, None)
-        handle.settle(error)
-        self.root.start(
-            functools.partial(
-                self.bus.report, error, owner=generation, handler=f"{entry.kind} {entry.key}"
-            )
-        )
-
-    def remove_one(self, entry: Entry) -> None:
-        """Take one entry away: at once if nobody has to be asked."""
-        draft = Draft(self.bus.registry, self.bus)
-        draft.remove(entry)
-        if draft.needs_accepting:
-            self.root.start(functools.partial(self._commit, None, remove=[entry]))
-        else:
-            self.bus.publish(draft)
 
     def spawn(self, generation: Generation, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
         """Give a plugin a task; it starts when the plugin is live."""
@@ -821,36 +458,6 @@ class Kernel:
         record = self._records.get(plugin) if plugin is not None else None
         owner = record.current if record is not None and record.current else plugin
         await self.bus.report(error, owner=owner, subject=origin)
-
-
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two configurations deep; neither is changed nor shared."""
-    merged: dict[str, Any] = {}
-    for key in (*under, *(key for key in over if key not in under)):
-        value = over.get(key, under.get(key))
-        below = under.get(key)
-        if isinstance(value, Mapping):
-            value = merge(below if isinstance(below, Mapping) else {}, value)
-        elif isinstance(value, list):
-            value = list(value)
-        merged[key] = value
-    return merged
-
-
-def _hand_over(old: Generation, new: Generation) -> None:
-    export, take = old.plugin.step("export_state"), new.plugin.step("import_state")
-    if export is not None and take is not None:
-        take(export(), old.version)
-
-
-def _line(error: BaseException, source: Any) -> int | None:
-    """The last line of a plugin's own file in a traceback."""
-    line, trace = None, error.__traceback__
-    while trace is not None and source is not None:
-        if trace.tb_frame.f_code.co_filename.startswith(str(source)):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
 
 
 def _forget_variables(error: BaseException | None, seen: set[int]) -> None:

@@ -64,6 +64,9 @@ class Generation:
         uses: Names of the plugins whose services it has used.
         open: Whether `load()` still runs: what is registered then waits for its end.
         live: Whether its entries are in the registry.
+        closed: Whether it is over: nothing more can be registered.
+        loaded: Whether its `load()` has returned.
+        activated: Whether its `activate()` has returned and its `deactivate()` has not run.
     """
 
     def __init__(self, kernel: Kernel, record: PluginRecord, plugin: Plugin, number: int) -> None:
@@ -82,6 +85,7 @@ class Generation:
         self.live = False
         self.closed = False
         self.loaded = False
+        self.activated = False
         self._places = 0
 
     @property
@@ -126,10 +130,10 @@ class Generation:
         handle._undo = lambda: self.withdraw(entry)
         self.handles[entry] = handle
         if self.open or not self.live:
-            handle._transaction = self
+            handle.wait_for(self)
             self.entries.append(entry)
         else:
-            self.kernel.add_one(self, entry, handle)
+            self.kernel.transactions.add(self, entry, handle)
         return handle
 
     def withdraw(self, entry: Entry) -> None:
@@ -138,12 +142,12 @@ class Generation:
         if entry in self.entries:
             self.entries.remove(entry)
             if self.live:
-                self.kernel.remove_one(entry)
+                self.kernel.transactions.remove(entry)
 
     def settle(self, error: BaseException | None = None) -> None:
         """Tell the handles that wait how it ended."""
         for handle in (*self.handles.values(), *self.scope.tasks):
-            if handle._transaction is not None:
+            if handle.pending:
                 handle.settle(error)
 
     def staged(self, kind: str, key: Hashable) -> Entry | None:

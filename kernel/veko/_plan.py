@@ -341,7 +341,7 @@ class Plans(dict[str, Plan | None]):
         self.bus.aim(plan)
         return found
 
-    def without(self, names: set[str] | None, registry: Registry) -> Plans:
+    def without(self, names: frozenset[str] | None, registry: Registry) -> Plans:
         """Return the plans of the next registry: these without those of some names or patterns."""
         plans = Plans(self.bus, registry)
         if names is not None:

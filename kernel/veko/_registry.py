@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
 
-HOOK, EVENT, KIND, WRAP, WRAP_EMISSION = "hook", "event", "kind", "intercept", "intercept_emission"
+HOOK, PATTERN, EVENT, KIND = "hook", "pattern", "event", "kind"
+WRAP, WRAP_EMISSION = "intercept", "intercept_emission"
 
 _Order = tuple[float, int, int]
 
@@ -139,7 +140,7 @@ class Registry:
         """Give the hook entries that an event has, patterns included, in order."""
         table = self._tables.get(HOOK, {})
         found = list(table.get(event, ()))
-        for entry in (e for same in self._tables.get("pattern", {}).values() for e in same):
+        for entry in (e for same in self._tables.get(PATTERN, {}).values() for e in same):
             if matches(entry.key, event):
                 found.append(entry)
         found.sort(key=_by_order)
@@ -153,10 +154,13 @@ class Draft:
         before: The registry that it starts from.
         added: Entries that it adds, of all kinds, in order of arrival.
         removed: Entries that it takes away.
+        accepted: Whether everybody who has a say was asked.
     """
 
-    def __init__(self, before: Registry, bus: Bus) -> None:
+    def __init__(self, before: Registry, bus: Bus, changed: frozenset[str] = frozenset()) -> None:
         self.before = before
+        self.accepted = False
+        self._changed = changed
         self.added: list[Entry] = []
         self.removed: list[Entry] = []
         self._bus = bus
@@ -237,12 +241,13 @@ class Draft:
 
     def hooks_changed(self, *events: str) -> bool:
         """Tell whether the subscribers of one of these events change in this draft."""
-        names = self._changed_hooks()
+        names = self.changed_hooks()
         return any(event in names or any(matches(n, event) for n in names) for event in events)
 
-    def _changed_hooks(self) -> set[str]:
+    def changed_hooks(self) -> frozenset[str]:
+        """Return the events and patterns whose subscribers change."""
         changed = (*self.added, *self.removed)
-        return {str(e.key) for e in changed if e.kind in (HOOK, "pattern")}
+        return self._changed | {str(e.key) for e in changed if e.kind in (HOOK, PATTERN)}
 
     async def emit(self, event: str, value: Any = None, *args: Any) -> Any:
         """Emit strictly, with the hooks as they will be: what a hook raises refuses the draft."""
@@ -259,6 +264,7 @@ class Draft:
             kind: Kind = entry.value
             if kind.accept and (kind.name in touched or self.hooks_changed(*kind.retest)):
                 await kind.accept(self)
+        self.accepted = True
 
     @property
     def needs_accepting(self) -> bool:
@@ -274,7 +280,7 @@ class Draft:
         if not self._sealed:
             changed = (*self.added, *self.removed)
             wrapped = any(e.kind in (WRAP, WRAP_EMISSION) for e in changed)
-            names = self._changed_hooks() | {str(e.key) for e in changed if e.kind == EVENT}
+            names = self.changed_hooks() | {str(e.key) for e in changed if e.kind == EVENT}
             plans = self.before.plans
             self._next.plans = plans.without(None if wrapped else names, self._next)
             self._sealed = True

@@ -1,0 +1,144 @@
+"""Transactions: how what plugins register becomes live, all of it or nothing.
+
+A transaction makes the next registry, lets every kind that it touches accept it, and publishes
+it in a step that does not wait. If the registry moved meanwhile (somebody subscribed), it is made
+and accepted anew, so that what was accepted is what goes live. There is no lock to wait for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Final
+
+from ._handle import STAGING, Handle
+from ._registry import Draft, Entry, Registry
+from .errors import ConflictError, TransactionError
+
+if TYPE_CHECKING:
+    from ._kernel import Kernel
+    from ._lifecycle import Generation
+
+__all__ = ["Transactions"]
+
+ATTEMPTS: Final = 16
+
+
+class Transactions:
+    """The transactions of a kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._bus = kernel.bus
+
+    async def commit(
+        self,
+        generation: Generation | None,
+        *,
+        add: Collection[Entry] = (),
+        remove: Collection[Entry] = (),
+        swapping: Callable[[], None] | None = None,
+        changed: frozenset[str] = frozenset(),
+    ) -> Registry:
+        """Make, accept and publish the next registry.
+
+        Args:
+            generation: On whose behalf.
+            add: Entries to add.
+            remove: Entries to take away, before others are added.
+            swapping: Called right before the swap; what it raises refuses everything.
+            changed: Events whose subscribers have changed without anybody being asked.
+
+        Returns:
+            The registry before.
+
+        Raises:
+            ConflictError: A name is taken.
+            TransactionError: The registry never stood still.
+            Exception: What an `accept`, a hook or `swapping` raised; nothing has happened then.
+        """
+        for _ in range(ATTEMPTS):
+            draft = Draft(self._bus.registry, self._bus, changed)
+            for entry in tuple(remove):
+                draft.remove(entry)
+            for entry in tuple(add):
+                draft.add(entry)
+            token = STAGING.set(generation)
+            try:
+                await draft.accept()
+            finally:
+                STAGING.reset(token)
+            if draft.before is self._bus.registry:
+                if swapping is not None:
+                    swapping()
+                self._bus.publish(draft)
+                return draft.before
+        raise TransactionError(
+            "the registry kept moving while this was being accepted",
+            plugin=generation.name if generation else None,
+            remedy="Something subscribes or unsubscribes at every moment; find it.",
+        )
+
+    def add(self, generation: Generation, entry: Entry, handle: Handle) -> None:
+        """Add one entry of a plugin that is live: at once if nobody has to be asked."""
+        draft = Draft(self._bus.registry, self._bus)
+        try:
+            draft.add(entry)
+        except ConflictError as error:
+            self._refuse(generation, entry, handle, error)
+            return
+        generation.entries.append(entry)
+        if draft.needs_accepting:
+            handle.wait_for(generation)
+            self._kernel.root.start(self._add_later, generation, entry, handle)
+        else:
+            self._bus.publish(draft)
+            handle.settle()
+
+    async def _add_later(self, generation: Generation, entry: Entry, handle: Handle) -> None:
+        try:
+            if entry in generation.entries and generation.live:
+                await self.commit(generation, add=[entry])
+        except Exception as error:
+            if entry in generation.entries:
+                generation.entries.remove(entry)
+            self._refuse(generation, entry, handle, error)
+        else:
+            handle.settle()
+
+    def _refuse(
+        self, generation: Generation, entry: Entry, handle: Handle, error: Exception
+    ) -> None:
+        generation.handles.pop(entry, None)
+        handle.settle(error)
+        what = f"{entry.kind} {entry.key}"
+        report = functools.partial(self._bus.report, error, owner=generation, handler=what)
+        self._kernel.root.start(report)
+
+    def remove(self, entry: Entry) -> None:
+        """Take one entry away: at once if nobody has to be asked."""
+        draft = Draft(self._bus.registry, self._bus)
+        draft.remove(entry)
+        if draft.needs_accepting:
+            self._kernel.root.start(functools.partial(self._remove_later, entry))
+        else:
+            self._bus.publish(draft)
+
+    async def _remove_later(self, entry: Entry) -> None:
+        try:
+            await self.commit(None, remove=[entry])
+        except Exception as error:
+            await self._bus.report(error, owner=entry.owner, handler=f"{entry.kind} {entry.key}")
+
+    def moved(self, draft: Draft) -> None:
+        """Ask those who have a say in a change that the host made at once, on the bus itself."""
+        if not draft.accepted and draft.needs_accepting:
+            root = getattr(self._kernel, "root", None)
+            if root is not None and not root.closed:
+                root.start(functools.partial(self._retest, draft.changed_hooks()))
+
+    async def _retest(self, events: frozenset[str]) -> None:
+        try:
+            await self.commit(None, changed=events)
+        except Exception as error:
+            await self._bus.report(error, handler=f"hooks on {', '.join(sorted(events))}")
