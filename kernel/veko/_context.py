@@ -71,7 +71,7 @@ class Context:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-        self._attached: dict[str, tuple[Entry, Any]] = {}
+        self._attached: dict[str, tuple[int, Entry, Any]] = {}
         self.name: str = generation.name
         self.kernel: Kernel = generation.kernel
         self.app: Any = generation.kernel.app
@@ -282,16 +282,19 @@ class Context:
         self.kernel.post("log", record)
 
     def __getattr__(self, name: str) -> Any:
+        version = self.kernel.bus.registry.version
+        known = self._attached.get(name)
+        if known is not None and known[0] == version:
+            return known[2]
         entry = None if name.startswith("_") else self.kernel.find("attach", name, self._generation)
         if entry is None:
             raise AttributeError(
                 f"a context has no {name!r}: no plugin attaches it. Load the one that does first "
                 f"(name it in `dependencies`)"
             )
-        known = self._attached.get(name)
-        if known is None or known[0] is not entry:
-            known = self._attached[name] = (entry, entry.value(self))
-        return known[1]
+        value = known[2] if known is not None and known[1] is entry else entry.value(self)
+        self._attached[name] = (version, entry, value)
+        return value
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 on_asyncio: Final = asyncio._get_running_loop
-"""Returns the running asyncio loop or `None`; 20 ns, cheaper than asking who the backend is."""
+"""Returns the running asyncio loop or `None`: 20 ns, 200 on Python 3.11, which asks the system."""
 
 
 class Expired(Exception):

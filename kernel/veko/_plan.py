@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
 import weakref
 from collections.abc import Callable, Coroutine
@@ -226,9 +227,25 @@ class Plan:
         events = self.declared
         checked = events is not None and (events.returns or events.stops is not None)
         takes = events is None or events.returns
-        steps = tuple((s.is_async, s.arity, s.limit is not None) for s in self.steps)
-        make = _make(steps, takes, checked)
-        self._run = make(self, self._loop, on_asyncio, resume_limited, _MISSING, *self.steps)
+        steps = tuple(
+            (s.is_async, s.arity, s.limit is not None, s.seen is not type(None)) for s in self.steps
+        )
+        names: dict[str, Any] = {
+            "plan": self,
+            "loop": self._loop,
+            "failed": self.failed,
+            "modules": sys.modules,
+            "on_asyncio": on_asyncio,
+            "resume_limited": resume_limited,
+            "MISSING": _MISSING,
+        }
+        for i, step in enumerate(self.steps):
+            names |= {f"s{i}": step, f"h{i}": step.call, f"check{i}": step.check}
+            names[f"type{i}"] = step.seen
+        # A code object of its own, since the interpreter specialises code for one set of
+        # functions; and globals instead of cells, which are copied at every call.
+        code, given = _code(steps, takes, checked)
+        self._run = types.FunctionType(code.replace(), names, "emission", (None, *given))
         if not self._wrapped:
             self.call = self._run
             self.bus.aim(self)
@@ -257,28 +274,20 @@ def _wrap(wrappers: list[Any], event: str, subscription: Subscription) -> Callab
 
 
 @functools.lru_cache(maxsize=1024)
-def _make(
-    steps: tuple[tuple[bool, int | None, bool], ...], takes: bool, checked: bool
-) -> Callable[..., Emission]:
-    """Generate the function of a shape; called with the handlers it gives the emission."""
-    most = max((arity or 1 for _, arity, _ in steps), default=1)
+def _code(
+    steps: tuple[tuple[bool, int | None, bool, bool], ...], takes: bool, checked: bool
+) -> tuple[types.CodeType, tuple[object, ...]]:
+    """Generate the code of a shape, whose globals are the handlers, and its defaults."""
+    most = max((arity or 1 for _, arity, _, _ in steps), default=1)
     extra = [f"a{i}" for i in range(1, most)]
     names = ["value", *extra]
-    lines = [
-        "def make(plan, loop, on_asyncio, resume_limited, MISSING, "
-        + ", ".join(f"s{i}" for i in range(len(steps)))
-        + "):",
-        *(f" h{i} = s{i}.call" for i in range(len(steps))),
-        *(f" check{i}, type{i} = s{i}.check, s{i}.seen" for i in range(len(steps))),
-        " failed = plan.failed",
-        f" async def emission(value=None, {''.join(f'{a}=MISSING, ' for a in extra)}*rest):",
-    ]
+    lines = [f"async def emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
     if extra:  # too few arguments for some handler: let the loop say whose fault that is
         given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
         lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
-    if any(limit for _, _, limit in steps):
+    if any(limit for _, _, limit, _ in steps):
         lines += [
-            "  if on_asyncio() is None:",
+            "  if 'trio' in modules and on_asyncio() is None:",
             f"   return await loop({', '.join(names)}, *rest)",
         ]
     lines += [
@@ -287,7 +296,7 @@ def _make(
         f"   return await loop({', '.join(names)}, *rest)",
         "  try:",
     ]
-    for i, (is_async_step, arity, limit) in enumerate(steps):
+    for i, (is_async_step, arity, limit, answers) in enumerate(steps):
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
         lines.append("   try:")
         if limit:
@@ -300,22 +309,22 @@ def _make(
         else:
             lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
         if not is_async_step or checked:
-            accepted = f"r if type(r) is type{i} else check{i}(r, value)"
-            lines += [
-                "    if r is not None and r is not value:",
-                f"     {'value = ' if takes else ''}{accepted}",
-            ]
+            # What it has been seen to do is asked first: to answer, with that type, or not.
+            take = "value = " if takes else ""
+            if answers:
+                lines.append(f"    if r.__class__ is type{i}: {take}r")
+            rare = f"{'elif' if answers else 'if'} r is not None and r is not value"
+            lines.append(f"    {rare}: {take}check{i}(r, value)")
         elif takes:
             lines.append("    if r is not None: value = r")
         lines += [
             "   except BaseException as error:",
             f"    if await failed(s{i}, error): return error.value",
         ]
-    lines += ["   return value", "  finally:", "   del token", " return emission"]
+    lines += ["   return value", "  finally:", "   del token"]
     scope: dict[str, Any] = {}
     exec(compile("\n".join(lines), "<veko plan>", "exec"), scope)
-    made: Callable[..., Emission] = scope["make"]
-    return made
+    return scope["emission"].__code__, (_MISSING,) * len(extra)
 
 
 class Plans(dict[str, Plan | None]):

@@ -178,12 +178,15 @@ class Draft:
         """Add an entry.
 
         Raises:
-            ConflictError: The kind is unique and the key is taken.
+            ConflictError: The kind is unique and the key is taken, or an event of that name is
+                declared otherwise.
         """
         table = self._table(entry.kind)
         same = table.get(entry.key, ())
         kind = self._next.get(KIND, entry.kind)
-        if same and (entry.kind == KIND or (kind is not None and kind.value.unique)):
+        unique = entry.kind == KIND or (kind is not None and kind.value.unique)
+        otherwise = entry.kind == EVENT and any(e.value != entry.value for e in same)
+        if same and (unique or otherwise):
             holder = getattr(same[0].owner, "name", same[0].owner) or "the host"
             raise ConflictError(
                 f"{entry.kind} {entry.key!r} is taken by {holder}",

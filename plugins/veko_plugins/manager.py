@@ -8,6 +8,7 @@ by name. It runs on asyncio (and uvloop). The kernel lives in a task of the mana
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -92,8 +93,11 @@ class PluginManager:
         self._task = asyncio.create_task(self._run(started), name="veko")
         try:
             await started
-        except BaseException:
-            await self.stop()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                self._task.cancel()  # or it would go on loading
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.stop()
             raise
         self._state = "running"
 
