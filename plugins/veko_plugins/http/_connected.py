@@ -12,11 +12,18 @@ from contextlib import asynccontextmanager
 
 from .messages import Receive, Request
 
-__all__ = ["ClientGone", "while_connected"]
+__all__ = ["ClientGone", "is_gone", "while_connected"]
 
 
-class ClientGone(Exception):
+class ClientGone(OSError):
     """The client went away before it had the whole response."""
+
+
+def is_gone(error: BaseException) -> bool:
+    """Tell whether nothing failed but that the client went away."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_gone(part) for part in error.exceptions)
+    return isinstance(error, ClientGone)
 
 
 @asynccontextmanager

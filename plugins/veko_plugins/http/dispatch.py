@@ -18,7 +18,7 @@ import msgspec
 
 from veko import Event
 
-from ._connected import ClientGone
+from ._connected import is_gone
 from .exchange import Exchange, Target, failed
 from .messages import REQUEST, ROUTE, Receive, Request, Scope, path_of
 from .middleware import EXCHANGE, CallNext
@@ -192,8 +192,7 @@ class Dispatcher:
                         await self._handle(exchange, target, around)
                 elif around is not None:
                     exchange.unmatched = answer_unmatched(method, found.allowed)
-                    response = await around(request)
-                    await response(scope, receive, send)
+                    await exchange.send(await around(request))
                 else:
                     await answer_unmatched(method, found.allowed)(scope, receive, send)
                     return
@@ -205,6 +204,10 @@ class Dispatcher:
                 await self._failed(exchange, error)
             finally:
                 await self._close(exchange, abort=abort)
+                # A request in its own scope is a circle, which only the collector could open.
+                del scope[REQUEST], scope[EXCHANGE]
+                if exchange.request is not request:
+                    _let_go(exchange.request)
             if target is not None:
                 await self._signals.request_end(exchange.request, exchange.response)
 
@@ -234,21 +237,33 @@ class Dispatcher:
         if exchange.begun:
             # It is too late for another answer. Raising lets the server cut the connection, so
             # that the client does not take half a response for a whole one.
-            if not isinstance(error, (ClientGone, OSError)):
+            gone = is_gone(error)
+            if not gone:
                 await self._fault(exchange, error)
             await self._signals.response_error(response, request)
-            await self._signals.request_end(request, response)
-            if not isinstance(error, (ClientGone, OSError)):
+            if not gone:
+                if exchange.target is not None:
+                    await self._signals.request_end(request, response)
                 raise error
             return
+        answer: object = error
         if not (isinstance(error, HTTPError) and error.status < 500):
             answer = await self._signals.request_error(error, request)
             await self._fault(exchange, error)
-            if isinstance(answer, Response):
-                await exchange.finish(answer)
-                return
-            error = answer
-        await exchange.finish(problem(error, dev_mode=self.dev_mode))
+        if not isinstance(answer, Response):
+            told = answer if isinstance(answer, BaseException) else error
+            answer = problem(told, dev_mode=self.dev_mode)
+        try:
+            await exchange.finish(answer)
+        except Exception as failure:
+            if not exchange.under_way():
+                raise
+            await self._failed(exchange, failure)
+
+
+def _let_go(request: Request) -> None:
+    for key in (REQUEST, EXCHANGE):
+        request.scope.pop(key, None)
 
 
 def _adopt(exchange: Exchange, request: Request) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from veko.errors import RouteError
 
-from ._connected import while_connected
+from ._connected import ClientGone, while_connected
 from .messages import Message, Receive, Request, Route, Scope
 from .middleware import EXCHANGE, Pipe
 from .port import ASGI, ASGISend, Endpoint
@@ -137,6 +137,10 @@ class Exchange:
         self._send = send
         self._release = release
 
+    def under_way(self) -> bool:
+        """Whether it is too late for another response."""
+        return self.begun
+
     def deliver(self, response: Response) -> None:
         """Take a whole response from an endpoint; it goes out when the endpoint has ended."""
         self.response = response
@@ -157,7 +161,16 @@ class Exchange:
                 return
             await self._begin(response)
         if not self._dropped and not (kind == _BODY and self.request.method == "HEAD"):
+            await self._out(message)
+
+    async def _out(self, message: Message) -> None:
+        """Send to the server, which says with an `OSError` that nobody is there any more."""
+        try:
             await self._send(message)
+        except ClientGone:
+            raise
+        except OSError as error:
+            raise ClientGone(str(error)) from error
 
     async def _begin(self, response: Response) -> None:
         """Let a stream go out that the endpoint pushes."""
@@ -168,9 +181,9 @@ class Exchange:
             return
         self.response, self.begun = response, True
         self._release()
-        await self._send(response.start())
+        await self._out(response.start())
         if self.request.method == "HEAD":
-            await self._send({"type": _BODY, "body": b""})
+            await self._out({"type": _BODY, "body": b""})
 
     async def run(self) -> None:
         """Let the endpoint answer, with nothing in between."""
@@ -218,21 +231,25 @@ class Exchange:
         await self._deliver(answer)
 
     async def _deliver(self, response: Response) -> None:
+        await self.send(response)
+        await self._signals.response_end(response, self.request)
+
+    async def send(self, response: Response) -> None:
+        """Send a response as it is."""
         self.response, self.begun = response, True
         if response.stream is None:
-            await response(self.request.scope, self._receive, self._send)
+            await response(self.request.scope, self._receive, self._out)
         else:
             # It may last for hours: nobody shall wait for it.
             self._release()
             try:
                 async with while_connected(self.request, self._receive):
-                    await response(self.request.scope, self._receive, self._send)
+                    await response(self.request.scope, self._receive, self._out)
             finally:
                 close = getattr(response.stream, "aclose", None)
                 if close is not None:
                     await close()
         self.sent = True
-        await self._signals.response_end(response, self.request)
 
     async def close(self, *, abort: bool) -> None:
         """End what the endpoint left running."""
