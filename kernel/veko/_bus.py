@@ -22,7 +22,6 @@ import anyio
 
 from ._events import Event, Origin, is_pattern
 from ._handle import Handle, Subscription
-from ._limits import cancelled_from_outside
 from ._plan import Emission, Plan, Plans, Step, Token
 from ._registry import EVENT, HOOK, PATTERN, WRAP, WRAP_EMISSION, Draft, Entry, Registry
 from .errors import HookTimeout
@@ -324,13 +323,6 @@ class Bus:
             del token
 
     # -- failing
-
-    @staticmethod
-    def passes(error: BaseException) -> bool:
-        """Tell whether what a handler raised must not be stopped."""
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
-            return True
-        return isinstance(error, KeyboardInterrupt) or cancelled_from_outside(error)
 
     async def report(
         self,

@@ -216,7 +216,8 @@ class Context:
 
         It runs in a task of its own, so it may be left from anywhere, in any order.
         """
-        value: _T = await self._generation.scope.enter(manager)
+        failed = functools.partial(self.kernel.failed, self._generation, manager)
+        value: _T = await self._generation.scope.enter(manager, failed)
         return value
 
     def emit(self, event: str, *args: Any) -> Awaitable[Any]:

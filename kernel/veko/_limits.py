@@ -20,9 +20,9 @@ import anyio
 
 __all__ = [
     "Expired",
-    "cancelled_from_outside",
     "driven",
     "limited",
+    "must_pass",
     "on_asyncio",
     "resume_limited",
 ]
@@ -124,13 +124,16 @@ async def limited(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
     raise AssertionError("unreachable: a scope that was left without a result was cancelled")
 
 
-def cancelled_from_outside(error: BaseException) -> bool:
-    """Tell whether an exception is the cancellation of the task that is running.
+def must_pass(error: BaseException) -> bool:
+    """Tell whether what a plugin's code raised must not be stopped.
 
-    A handler that merely awaited somebody's cancelled task raises the same type on asyncio.
+    That is `KeyboardInterrupt`, and the cancellation of the task that is running; code that
+    merely awaited somebody's cancelled task raises the same type on asyncio, and has failed.
     """
     if isinstance(error, BaseExceptionGroup):
-        return any(cancelled_from_outside(inner) for inner in error.exceptions)
+        return any(must_pass(inner) for inner in error.exceptions)
+    if isinstance(error, KeyboardInterrupt):
+        return True
     if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
     if on_asyncio() is None:

@@ -19,6 +19,7 @@ from ._config import merge
 from ._context import Context
 from ._handle import STAGING
 from ._lifecycle import Generation, PluginRecord, State
+from ._limits import must_pass
 from ._plugin import Plugin
 from ._registry import Registry
 from ._scope import call
@@ -111,7 +112,7 @@ class Operations:
                 await self.bus.emit("plugin:timeout", generation.name, error)
             raise
         except BaseException as error:
-            if self.bus.passes(error):
+            if must_pass(error):
                 raise
             raise LoadError(
                 f"{step}() raised {type(error).__name__}: {error}",
@@ -149,7 +150,7 @@ class Operations:
         self._place(error, record)
         step = getattr(error, "step", "load")
         record.fail(step, error)
-        if not self.bus.passes(error):
+        if not must_pass(error):
             await self.bus.report(error, owner=record, handler=f"{record.name}.{step}")
             await self.bus.emit("error:critical", error, record.name)
 
@@ -302,7 +303,7 @@ class Operations:
                         await self._end(new)
                         await self._discard(new, error)
                     self._place(error, record)
-                    if not self.bus.passes(error):
+                    if not must_pass(error):
                         await self.bus.report(error, owner=record, handler=f"{record.name}.reload")
                 raise
             record.current, record.plugin = new, plugin

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from ._events import Event, Stop, matches
-from ._limits import limited, on_asyncio, resume_limited
+from ._limits import limited, must_pass, on_asyncio, resume_limited
 from ._registry import EVENT, HOOK, WRAP, WRAP_EMISSION, Registry
 from .errors import HookError
 
@@ -206,7 +206,7 @@ class Plan:
         # Closing the emission raises GeneratorExit in the plan's own frame, a handler's own
         # comes from a frame below.
         closing = isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
-        if (closing and step.is_async) or self.bus.passes(error):
+        if (closing and step.is_async) or must_pass(error):
             raise error
         if trace is not None and trace.tb_next is not None:
             error.__traceback__ = trace.tb_next

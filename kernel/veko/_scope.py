@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ._handle import Handle
-from ._limits import driven
+from ._limits import driven, must_pass
 from .errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
@@ -65,7 +65,9 @@ class Root:
             try:
                 with scope:
                     answer.append(await function(*args))
-            except Exception as error:
+            except BaseException as error:
+                if must_pass(error):
+                    raise
                 failure.append(error)
             finally:
                 done.set()
@@ -107,7 +109,7 @@ async def call(function: Callable[[], Any], seconds: float, step: str, plugin: s
 class Task(Handle):
     """A task of a plugin: `cancel()` ends it. It starts when the plugin goes live."""
 
-    __slots__ = ("_function", "_root", "_scope", "ended", "report")
+    __slots__ = ("_function", "_report", "_root", "_scope", "ended")
 
     def __init__(
         self,
@@ -120,7 +122,7 @@ class Task(Handle):
         self._root = root
         self._function = function
         self._scope: anyio.CancelScope | None = None
-        self.report = report
+        self._report = report
         self.ended: anyio.Event | None = None
 
     @property
@@ -139,13 +141,13 @@ class Task(Handle):
         try:
             with scope:
                 await driven(_coroutine(self._function), GRACE)
+            if not scope.cancelled_caught:
                 self._undo = None
-        except Exception as error:
+        except BaseException as error:
+            if must_pass(error):
+                raise
             self._undo = None
-            await self.report(error)
-        except (SystemExit, GeneratorExit) as error:
-            self._undo = None
-            await self.report(error)
+            await self._report(error)
         finally:
             ended.set()
 
@@ -166,27 +168,34 @@ async def _coroutine(function: Callable[[], Any]) -> Any:
 class _Resource:
     """An async context manager, held open by a task of its own."""
 
-    def __init__(self, manager: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(
+        self, manager: AbstractAsyncContextManager[Any], report: Callable[[BaseException], Any]
+    ) -> None:
         self._manager = manager
-        self._ready, self.ended, self._close = anyio.Event(), anyio.Event(), anyio.Event()
-        self.scope = anyio.CancelScope()
-        self.value: Any = None
-        self.error: BaseException | None = None
+        self._report = report
+        self._ready, self._close, self.ended = anyio.Event(), anyio.Event(), anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._entered = False
+        self._value: Any = None
+        self._error: BaseException | None = None
 
     async def run(self) -> None:
         try:
-            with self.scope:
+            with self._scope:
                 await driven(self._hold(), GRACE)
-        except Exception as error:
-            self.error = error
-        except (SystemExit, GeneratorExit) as error:
-            self.error = StateError(f"{self._manager!r} raised {type(error).__name__}")
+        except BaseException as error:
+            if must_pass(error):
+                raise
+            self._error = error
+            if self._entered and not self._close.is_set():  # it broke while the plugin runs
+                await self._report(error)
         finally:
             self._ready.set()
             self.ended.set()
 
     async def _hold(self) -> None:
-        async with self._manager as self.value:
+        async with self._manager as self._value:
+            self._entered = True
             self._ready.set()
             await self._close.wait()
 
@@ -194,20 +203,25 @@ class _Resource:
         try:
             await self._ready.wait()
         except BaseException:
-            self.scope.cancel()
+            self._scope.cancel()
             raise
-        if self.error is not None:
-            raise self.error
-        return self.value
+        if self._error is not None:
+            raise self._error
+        if not self._entered:
+            raise StateError(f"{self._manager!r} was cancelled while it was entered")
+        return self._value
 
     async def close(self, seconds: float) -> None:
-        self.scope.deadline = anyio.current_time() + seconds
+        if self.ended.is_set():
+            return
+        self._scope.deadline = anyio.current_time() + seconds
+        cut = self._scope.cancel_called
         self._close.set()
         await self.ended.wait()
-        if self.scope.cancelled_caught:
+        if self._scope.cancelled_caught and not cut:
             raise LoadTimeout(f"{self._manager!r} did not close within {seconds:g} s", step="close")
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            raise self._error
 
 
 class Scope:
@@ -222,19 +236,26 @@ class Scope:
         self._items = [i for i in self._items if not (isinstance(i, Task) and i.finished)]
         self._items.append(task)
 
-    async def enter(self, manager: AbstractAsyncContextManager[Any]) -> Any:
+    async def enter(
+        self, manager: AbstractAsyncContextManager[Any], report: Callable[[BaseException], Any]
+    ) -> Any:
         """Enter an async context manager in a task of its own and return what it gives.
+
+        Args:
+            manager: The context manager.
+            report: Called if it fails by itself later on.
 
         Raises:
             Exception: What entering it raised.
         """
-        resource = _Resource(manager)
+        resource = _Resource(manager, report)
         self._items.append(resource)
         self._root.start(resource.run)
         try:
             return await resource.opened()
         except BaseException:
-            self._items.remove(resource)
+            if resource.ended.is_set():  # else closing waits for its end
+                self._items.remove(resource)
             raise
 
     @property
@@ -272,7 +293,9 @@ class Scope:
             if not isinstance(item, Task):
                 try:
                     await item.close(seconds)
-                except Exception as error:
+                except BaseException as error:
+                    if must_pass(error):
+                        raise
                     faults.append(error)
         return faults
 
@@ -291,5 +314,7 @@ async def repeat(seconds: float, function: Callable[[], Any], failed: Any) -> No
             answer = function()
             if inspect.isawaitable(answer):
                 await answer
-        except Exception as error:
+        except BaseException as error:
+            if must_pass(error):
+                raise
             await failed(error)
