@@ -1,0 +1,263 @@
+"""Time limits: one that is reached ends its handler only, whatever stands around or inside."""
+
+import asyncio
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from veko import Bus, HookTimeout, Kernel, TimeLimitError
+
+pytestmark = pytest.mark.anyio
+SHORT = 0.02
+
+
+@pytest.fixture(params=["loop", "compiled"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the chain as a loop, or as generated code from the second emission on."""
+    if request.param == "compiled":
+        # A thousand emissions of a handler that hangs would take too long.
+        monkeypatch.setattr("veko._plan.HOT", 1)
+    return str(request.param)
+
+
+async def emitted(bus: Bus, event: str, value: Any = None) -> Any:
+    """Emit twice: the second time on generated code, where the form says so."""
+    await bus.emit(event, value)
+    return await bus.emit(event, value)
+
+
+async def test_a_limit_ends_its_handler_only(form: str, faults: Any) -> None:
+    bus = Bus()
+    seen = faults(bus)
+    cancelled: list[bool] = []
+
+    async def hangs(value: Any) -> None:
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            cancelled.append(True)
+            raise
+
+    bus.on("x", hangs, timeout=SHORT, owner="slow")
+    bus.on("x", lambda value: value + 1)
+    assert await emitted(bus, "x", 1) == 2
+    assert cancelled == [True, True]
+    for error, origin in seen:
+        assert isinstance(error, HookTimeout)
+        assert isinstance(error, TimeLimitError)
+        assert "hangs" in str(error)
+        assert "0.02" in str(error)
+        assert (error.plugin, error.event) == ("slow", "x")
+        assert (origin.plugin, origin.event) == ("slow", "x")
+    assert len(seen) == 2
+
+
+async def test_a_limit_reached_is_told_to_plugin_timeout_too() -> None:
+    bus = Bus()
+    seen: list[tuple[str, Any, Any]] = []
+    for event in ("plugin:timeout", "plugin:error"):
+        bus.on(event, lambda name, error, event=event: seen.append((event, name, type(error))))
+    bus.on("x", anyio.sleep_forever, timeout=SHORT, owner="slow")
+    await bus.emit("x")
+    assert seen == [("plugin:timeout", "slow", HookTimeout), ("plugin:error", "slow", HookTimeout)]
+
+
+async def test_strict_raises_the_time_out() -> None:
+    bus = Bus()
+    bus.on("x", anyio.sleep_forever, timeout=SHORT)
+    with pytest.raises(HookTimeout):
+        await bus.emit("x", strict=True)
+    await anyio.lowlevel.checkpoint()
+
+
+async def test_first_and_gather_leave_the_slow_out(faults: Any) -> None:
+    bus = Bus()
+    seen = faults(bus)
+    bus.on("x", anyio.sleep_forever, timeout=SHORT)
+    bus.on("x", lambda: "fast")
+    assert await bus.first("x") == "fast"
+    assert await bus.gather("x") == ["fast"]
+    assert len(seen) == 2
+
+
+async def test_handlers_within_their_limit(form: str) -> None:
+    bus = Bus()
+
+    async def never_suspends(value: int) -> int:
+        return value + 1
+
+    async def suspends(value: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0)
+        return value * 2
+
+    async def fails(value: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        raise ValueError
+
+    bus.on("x", never_suspends, timeout=5)
+    bus.on("x", suspends, timeout=5)
+    bus.on("x", fails, timeout=5)
+    assert await emitted(bus, "x", 1) == 4
+
+
+async def test_a_handlers_own_time_out_is_no_time_limit(form: str, faults: Any) -> None:
+    bus = Bus()
+    seen = faults(bus)
+
+    async def inner(value: Any) -> str:
+        with anyio.move_on_after(SHORT):
+            await anyio.sleep_forever()
+        return "moved on"
+
+    async def raises(value: Any) -> None:
+        with anyio.fail_after(SHORT):
+            await anyio.sleep_forever()
+
+    bus.on("x", inner, timeout=5)
+    bus.on("x", raises, timeout=5)
+    assert await emitted(bus, "x") == "moved on"
+    assert [type(error) for error, _ in seen] == [TimeoutError, TimeoutError]
+
+
+async def test_asyncio_timeouts_nest(form: str, faults: Any, on_asyncio: None) -> None:
+    bus = Bus()
+    seen = faults(bus)
+
+    async def inner_first(value: Any) -> str:
+        try:
+            async with asyncio.timeout(SHORT):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            return "inner"
+        return "none"
+
+    async def outer_first(value: Any) -> None:
+        async with asyncio.timeout(60):
+            await asyncio.sleep(60)
+
+    bus.on("x", inner_first, timeout=5)
+    bus.on("x", outer_first, timeout=SHORT)
+    async with asyncio.timeout(5):
+        assert await emitted(bus, "x") == "inner"
+    assert [type(error) for error, _ in seen] == [HookTimeout, HookTimeout]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_scope_around_the_emission_wins(form: str, faults: Any) -> None:
+    bus = Bus()
+    seen = faults(bus)
+
+    async def hangs(value: Any) -> None:
+        with anyio.CancelScope():
+            await anyio.sleep_forever()
+
+    bus.on("x", hangs, timeout=5)
+    if form == "compiled":
+        with anyio.move_on_after(SHORT):
+            await bus.emit("x")
+    with anyio.move_on_after(SHORT) as scope:
+        await bus.emit("x")
+    assert scope.cancelled_caught
+    assert seen == []
+    await anyio.sleep(0)  # the scopes are sound
+
+
+async def test_limits_inside_limits(form: str) -> None:
+    bus = Bus()
+
+    async def inner(value: Any) -> None:
+        await anyio.sleep_forever()
+
+    async def outer(value: Any) -> str:
+        await bus.emit("inner")
+        return "went on"
+
+    bus.on("inner", inner, timeout=SHORT)
+    bus.on("x", outer, timeout=5)
+    assert await emitted(bus, "x") == "went on"
+
+
+async def test_an_outer_limit_passes_through_an_inner_chain(faults: Any) -> None:
+    bus = Bus()
+    seen = faults(bus)
+    late: list[object] = []
+
+    async def outer(value: Any) -> None:
+        await bus.emit("inner")
+        late.append("outer went on")
+
+    bus.on("inner", anyio.sleep_forever, timeout=5)
+    bus.on("inner", late.append)
+    bus.on("x", outer, timeout=SHORT)
+    bus.on("x", lambda value: "next")
+    assert await bus.emit("x") == "next"
+    assert late == []
+    assert [type(error) for error, _ in seen] == [HookTimeout]
+
+
+async def test_task_groups_inside_a_limited_handler(form: str) -> None:
+    bus = Bus()
+
+    async def handler(value: Any) -> int:
+        done: list[int] = []
+
+        async def work(number: int) -> None:
+            await anyio.sleep(0)
+            done.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(work, number)
+        return len(done)
+
+    async def hangs(value: Any) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+
+    bus.on("x", handler, timeout=5)
+    bus.on("x", hangs, timeout=SHORT)
+    assert await emitted(bus, "x") == 3
+
+
+async def test_a_handler_that_ends_in_spite_of_its_cancellation_has_answered() -> None:
+    bus = Bus()
+
+    async def stubborn(value: Any) -> str:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():  # a bad habit, and a common one
+            return "finished"
+
+    bus.on("x", stubborn, timeout=SHORT)
+    assert await bus.emit("x") == "finished"
+    await anyio.sleep(0)
+
+
+async def test_a_sync_handler_has_no_limit() -> None:
+    bus = Bus()
+    bus.on("x", lambda value: value + 1, timeout=0.000001)
+    assert await bus.emit("x", 1) == 2
+
+
+async def test_plugins_hooks_have_the_kernels_limit() -> None:
+    async with Kernel(hook_timeout=SHORT) as kernel:
+
+        def load(context: Any) -> None:
+            assert context.hook("x", anyio.sleep_forever).timeout == SHORT
+            assert context.hook("y", anyio.sleep, timeout=None).timeout is None
+            assert context.hook("z", anyio.sleep, timeout=3).timeout == 3
+
+        record = await kernel.load({"name": "slow", "version": "1", "load": load})
+        await kernel.bus.emit("x")
+        assert record.error_count == 1
+    async with Kernel() as kernel:
+        record = await kernel.load(
+            {"name": "p", "version": "1", "load": lambda context: context.hook("x", print)}
+        )
+        [entry] = kernel.registry.hooks("x")
+        assert entry.value.timeout == 5.0
