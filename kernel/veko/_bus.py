@@ -14,14 +14,15 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextvars import ContextVar
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 import anyio
 
+from ._codegen import FILENAME
 from ._events import Event, Origin, is_pattern
 from ._handle import Handle, Subscription
+from ._pins import Pin, PinnedPlans
 from ._plan import Emission, Plan, Plans, Step, Token
 from ._registry import EVENT, HOOK, PATTERN, WRAP, WRAP_EMISSION, Draft, Entry, Registry
 from .errors import HookTimeout
@@ -29,7 +30,6 @@ from .errors import HookTimeout
 __all__ = ["Bus", "Pin", "emissions_of_caller", "hook_entry"]
 
 _log: Final = logging.getLogger("veko")
-_PIN: Final[ContextVar[Pin | None]] = ContextVar("veko_pin", default=None)
 
 ERROR_HANDLE = Event(
     "error:handle",
@@ -47,62 +47,6 @@ PLUGIN_TIMEOUT = Event(
     payload=str | None,
     doc="A plugin's handler or step reached its time limit: its name and the error.",
 )
-
-
-class Pin:
-    """Keeps one registry for everything that is awaited inside: `with bus.pin() as registry`."""
-
-    __slots__ = ("_outer", "bus", "held", "registry")
-
-    def __init__(self, bus: Bus) -> None:
-        self.bus = bus
-        self.held = False
-        self.registry = bus.registry
-        self._outer: Pin | None = None
-
-    def __enter__(self) -> Registry:
-        self._outer = _PIN.get()
-        self.registry = self.bus.pinned()
-        self.registry.pins += 1
-        self.held = True
-        _PIN.set(self)
-        return self.registry
-
-    def release(self) -> None:
-        """Let go of the registry before the end; twice is fine."""
-        if self.held:
-            self.held = False
-            self.registry.pins -= 1
-            if not self.registry.pins:
-                self.bus.settle()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-        _PIN.set(self._outer)
-
-    @classmethod
-    def held_here(cls, bus: Bus) -> Pin | None:
-        """Return the innermost pin of a bus that is held in this context."""
-        pin = _PIN.get()
-        while pin is not None and not (pin.held and pin.bus is bus):
-            pin = pin._outer
-        return pin
-
-
-class _PinnedPlans(dict[str, Plan | None]):
-    """Stands in for the plans while somebody holds an older registry: asks the context."""
-
-    def __init__(self, bus: Bus) -> None:
-        super().__init__()
-        self._bus = bus
-
-    def __missing__(self, event: str) -> Plan | None:
-        return self._bus.pinned().plans[event]
 
 
 async def _nothing(value: Any = None, *args: Any) -> Any:
@@ -123,7 +67,7 @@ class Bus:
         self.registry = registry
         self.moved: Callable[[Draft], None] | None = None
         self._plans: dict[str, Plan | None] = registry.plans
-        self._pinned_plans = _PinnedPlans(self)
+        self._pinned_plans = PinnedPlans(self)
         self._older: deque[Registry] = deque()
         self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
         self._waiting: set[anyio.Event] = set()
@@ -454,7 +398,7 @@ def emissions_of_caller() -> frozenset[int]:
     tokens: set[int] = set()
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == "<veko plan>" or code in _EMITTING:
+        if code.co_filename == FILENAME or code in _EMITTING:
             tokens.add(id(frame.f_locals.get("token")))
         frame = frame.f_back
     return frozenset(tokens)

@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 
 import anyio
 
+from ._callables import is_async, required_arguments
 from ._limits import Expired
-from ._plan import is_async, required_arguments
 from .errors import HookError, HookTimeout, TransactionError, VekoError
 
 __all__ = ["STAGING", "Handle", "Subscription"]

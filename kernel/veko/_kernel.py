@@ -18,13 +18,13 @@ from typing import Any, Final, Self
 import anyio
 from anyio.abc import TaskStatus
 
-from ._bus import Bus, Pin, emissions_of_caller, hook_entry
+from ._bus import Bus, emissions_of_caller, hook_entry
+from ._catalogue import EVENTS
 from ._config import merge
-from ._context import Context, LogRecord
-from ._events import Event
 from ._handle import STAGING, Subscription
 from ._lifecycle import Generation, PluginRecord, State
 from ._operations import Operations
+from ._pins import Pin
 from ._plugin import Plugin, as_plugin
 from ._posts import Posts
 from ._registry import Draft, Entry, Kind, Registry
@@ -42,34 +42,6 @@ from .errors import (
 __all__ = ["Kernel"]
 
 _log: Final = logging.getLogger("veko")
-
-_STEP = "Before the step; raising refuses it. The plugin's name and the plugin."
-_DONE = "After the fact. The plugin's name and the plugin."
-EVENTS: Final = (
-    Event("plugin:load", payload=str, doc=f"A plugin is loaded. {_STEP}"),
-    Event("plugin:unload", payload=str, doc=f"A plugin is unloaded. {_STEP}"),
-    Event("plugin:activate", payload=str, doc=f"A plugin is switched on. {_STEP}"),
-    Event("plugin:deactivate", payload=str, doc=f"A plugin is switched off. {_STEP}"),
-    Event("plugin:reload", payload=str, doc=f"A plugin gets a new generation. {_STEP}"),
-    Event("plugin:loaded", payload=str, doc=_DONE),
-    Event("plugin:unloaded", payload=str, doc=_DONE),
-    Event("plugin:activated", payload=str, doc=_DONE),
-    Event("plugin:deactivated", payload=str, doc=_DONE),
-    Event("context:create", payload=Context, doc="A plugin's context was made. The context."),
-    Event(
-        "config:validate",
-        returns=True,
-        doc="Before a configuration is taken; what is returned is. The configuration and the "
-        "plugin.",
-    ),
-    Event("config:change", doc="A configuration has changed. The configuration and the plugin."),
-    Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
-    Event(
-        "error:critical",
-        payload=BaseException,
-        doc="An error that stops a plugin or the system. The error and the plugin's name.",
-    ),
-)
 
 
 class Kernel:

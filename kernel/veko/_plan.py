@@ -14,13 +14,14 @@ weak reference to the token the signal that the last one has ended.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import types
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from ._callables import is_async
+from ._codegen import MISSING, code_of
 from ._events import Event, Stop, matches
 from ._limits import limited, must_pass, on_asyncio, resume_limited
 from ._registry import EVENT, HOOK, WRAP, WRAP_EMISSION, Registry
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     from ._bus import Bus
     from ._handle import Subscription
 
-__all__ = ["Plan", "Plans", "is_async", "required_arguments"]
+__all__ = ["Emission", "Plan", "Plans", "Step", "Token"]
 
 HOT: Final = 1000
 LONG: Final = 64
 DYNAMIC: Final = 4096
-_MISSING: Final[Any] = object()
 Emission = Callable[..., Coroutine[Any, Any, Any]]
 
 
@@ -237,14 +237,12 @@ class Plan:
             "modules": sys.modules,
             "on_asyncio": on_asyncio,
             "resume_limited": resume_limited,
-            "MISSING": _MISSING,
+            "MISSING": MISSING,
         }
         for i, step in enumerate(self.steps):
             names |= {f"s{i}": step, f"h{i}": step.call, f"check{i}": step.check}
             names[f"type{i}"] = step.seen
-        # A code object of its own, since the interpreter specialises code for one set of
-        # functions; and globals instead of cells, which are copied at every call.
-        code, given = _code(steps, takes, checked)
+        code, given = code_of(steps, takes, checked)
         self._run = types.FunctionType(code.replace(), names, "emission", (None, *given))
         if not self._wrapped:
             self.call = self._run
@@ -271,60 +269,6 @@ def _wrap(wrappers: list[Any], event: str, subscription: Subscription) -> Callab
     for wrap in reversed(wrappers):
         call = wrap(event, subscription, call)
     return call
-
-
-@functools.lru_cache(maxsize=1024)
-def _code(
-    steps: tuple[tuple[bool, int | None, bool, bool], ...], takes: bool, checked: bool
-) -> tuple[types.CodeType, tuple[object, ...]]:
-    """Generate the code of a shape, whose globals are the handlers, and its defaults."""
-    most = max((arity or 1 for _, arity, _, _ in steps), default=1)
-    extra = [f"a{i}" for i in range(1, most)]
-    names = ["value", *extra]
-    lines = [f"async def emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
-    if extra:  # too few arguments for some handler: let the loop say whose fault that is
-        given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
-        lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
-    if any(limit for _, _, limit, _ in steps):
-        lines += [
-            "  if 'trio' in modules and on_asyncio() is None:",
-            f"   return await loop({', '.join(names)}, *rest)",
-        ]
-    lines += [
-        "  token = plan.token",
-        "  if token is None:",
-        f"   return await loop({', '.join(names)}, *rest)",
-        "  try:",
-    ]
-    for i, (is_async_step, arity, limit, answers) in enumerate(steps):
-        given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
-        lines.append("   try:")
-        if limit:
-            lines += [
-                f"    c = h{i}({given})",
-                "    try: y = c.send(None)",
-                "    except StopIteration as end: r = end.value",
-                f"    else: r = await resume_limited(c, y, s{i}.limit)",
-            ]
-        else:
-            lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
-        if not is_async_step or checked:
-            # What it has been seen to do is asked first: to answer, with that type, or not.
-            take = "value = " if takes else ""
-            if answers:
-                lines.append(f"    if r.__class__ is type{i}: {take}r")
-            rare = f"{'elif' if answers else 'if'} r is not None and r is not value"
-            lines.append(f"    {rare}: {take}check{i}(r, value)")
-        elif takes:
-            lines.append("    if r is not None: value = r")
-        lines += [
-            "   except BaseException as error:",
-            f"    if await failed(s{i}, error): return error.value",
-        ]
-    lines += ["   return value", "  finally:", "   del token"]
-    scope: dict[str, Any] = {}
-    exec(compile("\n".join(lines), "<veko plan>", "exec"), scope)
-    return scope["emission"].__code__, (_MISSING,) * len(extra)
 
 
 class Plans(dict[str, Plan | None]):
@@ -359,42 +303,3 @@ class Plans(dict[str, Plan | None]):
                 if event not in names and not any(matches(p, event) for p in patterns):
                     plans[event] = plan
         return plans
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether calling a handler gives a coroutine."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted
-    )
-
-
-def required_arguments(function: Callable[..., Any]) -> int | None:
-    """Return how many positional parameters have no default; `None` if it takes `*args`.
-
-    Raises:
-        TypeError: A keyword-only parameter has no default, so it can never be called.
-    """
-    inner = function.__func__ if isinstance(function, types.MethodType) else function
-    if isinstance(inner, types.FunctionType) and not hasattr(inner, "__wrapped__"):
-        code = inner.__code__
-        if not code.co_kwonlyargcount:  # the usual case, forty times cheaper than a Signature
-            if code.co_flags & inspect.CO_VARARGS:
-                return None
-            bound = 1 if inner is not function else 0
-            return max(0, code.co_argcount - bound - len(inner.__defaults__ or ()))
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some builtins have none
-        return None
-    count = 0
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return None
-        if parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            raise TypeError(f"{parameter.name} is keyword-only and has no default")
-        count += 1
-    return count

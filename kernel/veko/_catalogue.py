@@ -1,0 +1,38 @@
+"""The events that the kernel itself fires (those of failing are declared by the bus)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._context import Context, LogRecord
+from ._events import Event
+
+__all__ = ["EVENTS"]
+
+_STEP = "Before the step; raising refuses it. The plugin's name and the plugin."
+_DONE = "After the fact. The plugin's name and the plugin."
+EVENTS: Final = (
+    Event("plugin:load", payload=str, doc=f"A plugin is loaded. {_STEP}"),
+    Event("plugin:unload", payload=str, doc=f"A plugin is unloaded. {_STEP}"),
+    Event("plugin:activate", payload=str, doc=f"A plugin is switched on. {_STEP}"),
+    Event("plugin:deactivate", payload=str, doc=f"A plugin is switched off. {_STEP}"),
+    Event("plugin:reload", payload=str, doc=f"A plugin gets a new generation. {_STEP}"),
+    Event("plugin:loaded", payload=str, doc=_DONE),
+    Event("plugin:unloaded", payload=str, doc=_DONE),
+    Event("plugin:activated", payload=str, doc=_DONE),
+    Event("plugin:deactivated", payload=str, doc=_DONE),
+    Event("context:create", payload=Context, doc="A plugin's context was made. The context."),
+    Event(
+        "config:validate",
+        returns=True,
+        doc="Before a configuration is taken; what is returned is. The configuration and the "
+        "plugin.",
+    ),
+    Event("config:change", doc="A configuration has changed. The configuration and the plugin."),
+    Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
+    Event(
+        "error:critical",
+        payload=BaseException,
+        doc="An error that stops a plugin or the system. The error and the plugin's name.",
+    ),
+)

@@ -1,0 +1,77 @@
+"""Pins: one registry for everything that is awaited inside, a request or a piece of work.
+
+A pin costs two settings of a context variable. Emissions look at it only while somebody holds a
+registry that is not the newest: the bus then lets `PinnedPlans` stand in for its plans.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from ._plan import Plan
+from ._registry import Registry
+
+if TYPE_CHECKING:
+    from ._bus import Bus
+
+__all__ = ["Pin", "PinnedPlans"]
+
+_PIN: Final[ContextVar[Pin | None]] = ContextVar("veko_pin", default=None)
+
+
+class Pin:
+    """Keeps one registry for everything that is awaited inside: `with bus.pin() as registry`."""
+
+    __slots__ = ("_outer", "bus", "held", "registry")
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.held = False
+        self.registry = bus.registry
+        self._outer: Pin | None = None
+
+    def __enter__(self) -> Registry:
+        self._outer = _PIN.get()
+        self.registry = self.bus.pinned()
+        self.registry.pins += 1
+        self.held = True
+        _PIN.set(self)
+        return self.registry
+
+    def release(self) -> None:
+        """Let go of the registry before the end; twice is fine."""
+        if self.held:
+            self.held = False
+            self.registry.pins -= 1
+            if not self.registry.pins:
+                self.bus.settle()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+        _PIN.set(self._outer)
+
+    @classmethod
+    def held_here(cls, bus: Bus) -> Pin | None:
+        """Return the innermost pin of a bus that is held in this context."""
+        pin = _PIN.get()
+        while pin is not None and not (pin.held and pin.bus is bus):
+            pin = pin._outer
+        return pin
+
+
+class PinnedPlans(dict[str, Plan | None]):
+    """Stands in for the plans while somebody holds an older registry: asks the context."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__()
+        self._bus = bus
+
+    def __missing__(self, event: str) -> Plan | None:
+        return self._bus.pinned().plans[event]
