@@ -138,6 +138,13 @@ async def test_handlers_without_annotations(site: Any, handler: Any) -> None:
         assert (await client.get("/x/3")).text == "ok"
 
 
+async def test_the_handler_may_be_given_by_name(site: Any) -> None:
+    async with site.plugin(
+        lambda context: context.add_route("get", "/x", handler=lambda request: "x")
+    ):
+        assert (await site.client.get("/x")).text == "x"
+
+
 async def test_names_that_frameworks_keep_for_themselves_are_free(site: Any) -> None:
     async def handler(query: str, state: int, headers: str, body: str, scope: str) -> Any:
         return [query, state, headers, body, scope]

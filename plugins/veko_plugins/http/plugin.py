@@ -310,9 +310,16 @@ async def _accept_middleware(draft: Draft) -> None:
 
 
 def _add_route(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_route(method, path, *middlewares, handler)`."""
+    """Make `context.add_route(method, path, *middlewares, handler)`; `handler=` is fine too."""
 
-    def add_route(method: str, path: str, *handlers: Callable[..., Any]) -> Handle:
+    def add_route(
+        method: str,
+        path: str,
+        *handlers: Callable[..., Any],
+        handler: Callable[..., Any] | None = None,
+    ) -> Handle:
+        if handler is not None:
+            handlers = (*handlers, handler)
         where = f"{method} {path}"
         if str(method).upper() not in _METHODS:
             raise RouteError(
@@ -328,10 +335,10 @@ def _add_route(context: Context) -> Callable[..., Handle]:
                 raise RouteError(
                     f"{fn!r} of the route {where} cannot be called", plugin=context.name
                 )
-        *middlewares, handler = handlers
+        *middlewares, last = handlers
         for fn in middlewares:
             _check_middleware(fn, context.name)
-        route = Route(method.upper(), path, handler, tuple(middlewares), context.name)
+        route = Route(method.upper(), path, last, tuple(middlewares), context.name)
         return context.stage("route", (route.method, path), route)
 
     return add_route

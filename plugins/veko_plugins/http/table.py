@@ -31,10 +31,10 @@ _FLOAT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}(?:\.[0-9]{{1,{_DIGITS}}})?", re.AS
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _SEGMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}", re.ASCII)
 
-TYPED: Final[dict[str, tuple[re.Pattern[str], Callable[[str], object]]]] = {
-    "int": (_INT, int),
-    "uuid": (_UUID, UUID),
-    "float": (_FLOAT, float),
+TYPED: Final[dict[str, tuple[Callable[[str], object], Callable[[str], object]]]] = {
+    "int": (_INT.fullmatch, int),
+    "uuid": (_UUID.fullmatch, UUID),
+    "float": (_FLOAT.fullmatch, float),
 }
 """The typed converters in the order in which they are tried."""
 
@@ -236,15 +236,45 @@ class Table(Generic[T]):
             method: The method in capitals.
             path: The decoded path.
         """
+        parts = path.split("/")
+        if parts[0]:
+            return Found(None, {})
+        end = len(parts) if parts[-1] else len(parts) - 1
         allowed: set[str] = set()
-        for leaves, values in _candidates(self._root, path):
-            leaf = leaves.get(method)
-            if leaf is None and method == "HEAD":
-                leaf = leaves.get("GET")
-            if leaf is not None:
-                names = leaf.names
-                return Found(leaf.value, dict(zip(names, values, strict=True)) if names else {})
-            allowed.update(leaves)
+        # Where else to look if this place leads nowhere, the more precise last.
+        others: list[tuple[_Node[T], int, tuple[object, ...], bool]] = []
+        values: tuple[object, ...] = ()
+        node, index, whole = self._root, 1, False
+        while True:
+            leaves: dict[str, _Leaf[T]] | None = None
+            if whole:
+                leaves, values = node.rest, (*values, "/".join(parts[index:]))
+            elif index >= end:
+                leaves = node.leaves
+            else:
+                part = parts[index]
+                if node.rest:
+                    others.append((node, index, values, True))
+                index += 1
+                child = node.static.get(part)
+                if child is None and part and not node.typed:
+                    child, values = node.word, (*values, part)
+                elif part:
+                    _push(others, node, part, index, values)
+                if child is not None:
+                    node = child
+                    continue
+            if leaves:
+                leaf = leaves.get(method)
+                if leaf is None and method == "HEAD":
+                    leaf = leaves.get("GET")
+                if leaf is not None:
+                    names = leaf.names
+                    return Found(leaf.value, dict(zip(names, values, strict=True)) if names else {})
+                allowed.update(leaves)
+            if not others:
+                break
+            node, index, values, whole = others.pop()
         if not allowed:
             return Found(None, {})
         if "GET" in allowed:
@@ -266,43 +296,20 @@ class Table(Generic[T]):
         return self.size
 
 
-def _candidates(
-    root: _Node[T], path: str
-) -> Iterator[tuple[dict[str, _Leaf[T]], tuple[object, ...]]]:
-    """Give the shapes that fit a path, the more precise one first."""
-    if path == "/" or not path:
-        if root.leaves:
-            yield root.leaves, ()
-        return
-    parts = path.split("/")
-    end = len(parts) - 1 if not parts[-1] else len(parts)
-    # Places to look at, the next one last: a static child before a typed one before ...
-    pending: list[tuple[_Node[T], int, tuple[object, ...], bool]] = [(root, 1, (), False)]
-    while pending:
-        node, index, values, whole = pending.pop()
-        if whole:
-            yield node.rest, (*values, "/".join(parts[index:]))
-            continue
-        if index == end:
-            if node.leaves:
-                yield node.leaves, values
-            continue
-        part = parts[index]
-        index += 1
-        if node.rest:
-            pending.append((node, index - 1, values, True))
-        if not part:
-            continue
-        if node.word is not None:
-            pending.append((node.word, index, (*values, part), False))
-        if node.typed:
-            for name in reversed(node.typed):
-                pattern, convert = TYPED[name]
-                if pattern.fullmatch(part):
-                    pending.append((node.typed[name], index, (*values, convert(part)), False))
-        child = node.static.get(part)
-        if child is not None:
-            pending.append((child, index, values, False))
+def _push(
+    others: list[tuple[_Node[T], int, tuple[object, ...], bool]],
+    node: _Node[T],
+    part: str,
+    index: int,
+    values: tuple[object, ...],
+) -> None:
+    """Note the parameters that a segment fits, besides the static segment that it may be."""
+    if node.word is not None:
+        others.append((node.word, index, (*values, part), False))
+    for name in reversed(node.typed):
+        fits, convert = TYPED[name]
+        if fits(part):
+            others.append((node.typed[name], index, (*values, convert(part)), False))
 
 
 def _leaves(node: _Node[T] | None, segments: tuple[Segment, ...]) -> dict[str, _Leaf[T]]:
