@@ -246,6 +246,7 @@ class Bus:
         if plan is None:
             return []
         token = plan.token
+        reporting = anyio.get_current_task().id in self._reporting
         answers: dict[int, Any] = {}
 
         async def ask(place: int, step: Step) -> None:
@@ -259,11 +260,23 @@ class Bus:
             async with anyio.create_task_group() as group:
                 for place, step in enumerate(plan.steps):
                     if step.is_async:
-                        group.start_soon(ask, place, step)
+                        own = functools.partial(ask, place, step)
+                        group.start_soon(self._ask, own, token, reporting)
                     else:
                         await ask(place, step)
             return [answers[place] for place in sorted(answers)]
         finally:
+            del token
+
+    async def _ask(self, ask: Callable[[], Any], token: Token | None, reporting: bool) -> None:
+        """Ask in a task of its own, which is part of the emission and of what that is part of."""
+        task = anyio.get_current_task().id
+        if reporting:
+            self._reporting.add(task)
+        try:
+            await ask()
+        finally:
+            self._reporting.discard(task)
             del token
 
     # -- failing
@@ -404,4 +417,4 @@ def emissions_of_caller() -> frozenset[int]:
     return frozenset(tokens)
 
 
-_EMITTING: Final = {Plan._loop.__code__, Bus.first.__code__, Bus.gather.__code__}
+_EMITTING: Final = {function.__code__ for function in (Plan._loop, Bus.first, Bus.gather, Bus._ask)}

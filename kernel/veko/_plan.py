@@ -185,7 +185,7 @@ class Plan:
             for step in self.steps:
                 try:
                     answer = await step.run(value, *args)
-                    if answer is not None:
+                    if answer is not None and answer is not value:
                         value = step.check(answer, value)
                 except BaseException as error:
                     if await self.failed(step, error, strict):

@@ -8,6 +8,7 @@ Making the next one copies the tables that change, some microseconds a thousand 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -193,7 +194,8 @@ class Draft:
                 plugin=getattr(entry.owner, "name", None),
                 remedy="Rename it here or there, or unload the other one.",
             )
-        table[entry.key] = tuple(sorted((*same, entry), key=_by_order)) if same else (entry,)
+        place = bisect.bisect_right(same, entry.order, key=_by_order)
+        table[entry.key] = (*same[:place], entry, *same[place:])
         self.added.append(entry)
         self._sealed = False
 
@@ -201,11 +203,11 @@ class Draft:
         """Take an entry away; one that is not there is no error."""
         table = self._table(entry.kind)
         same = table.get(entry.key, ())
-        rest = tuple(other for other in same if not _is(other, entry))
-        if len(rest) == len(same):
+        place = bisect.bisect_left(same, entry.order, key=_by_order)
+        if place == len(same) or not _is(same[place], entry):
             return
-        if rest:
-            table[entry.key] = rest
+        if len(same) > 1:
+            table[entry.key] = (*same[:place], *same[place + 1 :])
         else:
             del table[entry.key]
         if entry in self.added:

@@ -187,7 +187,7 @@ class Loading:
         self._origins[name] = origin
         if loaded is not None:
             self._running[name] = loaded
-            self._dispose_ended()  # it may have unloaded itself meanwhile
+            self._dispose_ended(name)  # it may have unloaded itself meanwhile
 
     def _check(self, manifest: Manifest, source: Path | None) -> None:
         """Check what a plugin needs that is not the kernel's business: versions.
@@ -197,6 +197,8 @@ class Loading:
         """
         manager = self._manager
         if not manager.options.enable_validation:
+            return
+        if not manifest.engines and not manifest.dependencies:
             return
         service = manager.use("dependencies")
         faults = list(service.engine_faults(manifest.engines))
@@ -221,12 +223,11 @@ class Loading:
         report.failed[name] = error
         await self._manager.bus.report(error, owner=name, handler="load")
 
-    def _dispose_ended(self) -> None:
-        for name, loaded in tuple(self._running.items()):
-            record = self._manager.kernel.get(name)
-            if record is None or record.plugin is not loaded.plugin:
-                del self._running[name]
-                self._dispose(loaded)
+    def _dispose_ended(self, name: str) -> None:
+        loaded, record = self._running.get(name), self._manager.kernel.get(name)
+        if loaded is not None and (record is None or record.plugin is not loaded.plugin):
+            del self._running[name]
+            self._dispose(loaded)
 
     def dispose_all(self) -> None:
         """Dispose whatever is left; the manager stops."""
