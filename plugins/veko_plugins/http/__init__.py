@@ -1,6 +1,6 @@
 """HTTP: the routing table, middleware, requests and responses, and the port for adapters."""
 
-from .dispatch import Dispatcher
+from .dispatch import Dispatcher, lifespan
 from .exchange import pulled
 from .forms import Fields, Upload
 from .headers import Headers
@@ -40,6 +40,7 @@ __all__ = [
     "Taken",
     "Upload",
     "find_adapter",
+    "lifespan",
     "parse_path",
     "pulled",
 ]
