@@ -12,7 +12,7 @@ from veko import Bus, ConflictError, Event, HookError, Stop, VekoError
 pytestmark = pytest.mark.anyio
 
 
-class Callable_:
+class Shouter:
     async def __call__(self, value: Any) -> Any:
         await anyio.lowlevel.checkpoint()
         return f"{value}!"
@@ -89,8 +89,8 @@ async def test_methods_partials_and_callable_objects_are_handlers() -> None:
     bus = Bus()
     bus.on("x", host.method)
     bus.on("x", Host.of_class)
-    bus.on("x", Callable_())
-    bus.on("x", functools.partial(Callable_()))
+    bus.on("x", Shouter())
+    bus.on("x", functools.partial(Shouter()))
     assert await bus.emit("x", 1) == "Host 1!!"
     assert host.seen == [1]
     bus.on("y", str.upper)

@@ -90,7 +90,7 @@ async def test_handlers_within_their_limit(form: str) -> None:
 
     async def suspends(value: int) -> int:
         await anyio.lowlevel.checkpoint()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return value * 2
 
     async def fails(value: int) -> int:
@@ -164,7 +164,7 @@ async def test_a_scope_around_the_emission_wins(form: str, faults: Any) -> None:
         await bus.emit("x")
     assert scope.cancelled_caught
     assert seen == []
-    await anyio.sleep(0)  # the scopes are sound
+    await anyio.lowlevel.checkpoint()  # the scopes are sound
 
 
 async def test_limits_inside_limits(form: str) -> None:
@@ -207,7 +207,7 @@ async def test_task_groups_inside_a_limited_handler(form: str) -> None:
         done: list[int] = []
 
         async def work(number: int) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             done.append(number)
 
         async with anyio.create_task_group() as group:
@@ -235,7 +235,7 @@ async def test_a_handler_that_ends_in_spite_of_its_cancellation_has_answered() -
 
     bus.on("x", stubborn, timeout=SHORT)
     assert await bus.emit("x") == "finished"
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
 
 
 async def test_a_sync_handler_has_no_limit() -> None:

@@ -1,0 +1,204 @@
+"""Pins: what is awaited inside sees one registry, whatever changes meanwhile."""
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from veko import Bus, Kernel, Registry
+
+pytestmark = pytest.mark.anyio
+
+
+def plugin(name: str, load: Any, **more: Any) -> dict[str, Any]:
+    return {"name": name, "version": "1.0.0", "load": load, **more}
+
+
+async def test_inside_a_pin_nothing_changes() -> None:
+    bus = Bus()
+    old = bus.on("x", lambda value: f"{value} old")
+    emit = bus.emitter("x")
+    with bus.pin() as registry:
+        assert isinstance(registry, Registry)
+        old.cancel()
+        bus.on("x", lambda value: f"{value} new")
+        bus.on("y", lambda value: "new")
+        assert await bus.emit("x", "a") == await emit("a") == "a old"
+        assert await bus.first("x", "a") == "a old"
+        assert await bus.gather("x", "a") == ["a old"]
+        assert await bus.emit("y", "nobody yet") == "nobody yet"
+        assert not bus.heard("y")
+    assert await bus.emit("x", "a") == await emit("a") == "a new"
+    assert await bus.emit("y", 1) == "new"
+
+
+async def test_a_pin_is_its_own_tasks_business() -> None:
+    bus = Bus()
+    old = bus.on("x", lambda value: "old")
+    changed, looked = anyio.Event(), anyio.Event()
+    seen: dict[str, str] = {}
+
+    async def pinned() -> None:
+        with bus.pin():
+            await changed.wait()
+            seen["pinned"] = await bus.emit("x")
+            await looked.wait()
+        seen["released"] = await bus.emit("x")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(pinned)
+        await anyio.wait_all_tasks_blocked()
+        old.cancel()
+        bus.on("x", lambda value: "new")
+        seen["free"] = await bus.emit("x")
+        changed.set()
+        await anyio.wait_all_tasks_blocked()
+        looked.set()
+    assert seen == {"pinned": "old", "free": "new", "released": "new"}
+
+
+async def test_tasks_of_a_pin_inherit_it_until_it_ends() -> None:
+    bus = Bus()
+    old = bus.on("x", lambda value: "old")
+    go, ended = anyio.Event(), anyio.Event()
+    seen: list[str] = []
+
+    async def child() -> None:
+        seen.append(await bus.emit("x"))
+        go.set()
+        await ended.wait()
+        seen.append(await bus.emit("x"))
+
+    async with anyio.create_task_group() as group:
+        with bus.pin():
+            old.cancel()
+            bus.on("x", lambda value: "new")
+            group.start_soon(child)
+            await go.wait()
+        ended.set()
+    assert seen == ["old", "new"]
+
+
+async def test_pins_nest_and_the_inner_one_keeps_the_outer_registry() -> None:
+    bus = Bus()
+    with bus.pin() as outer:
+        bus.on("x", lambda value: "new")
+        with bus.pin() as inner:
+            assert inner is outer
+        assert bus.pinned() is outer
+    assert bus.pinned() is bus.registry is not outer
+
+
+async def test_a_pin_may_be_released_early_and_twice() -> None:
+    bus = Bus()
+    pin = bus.pin()
+    with pin as registry:
+        bus.on("x", lambda value: "new")
+        assert bus.pinned() is registry
+        pin.release()
+        pin.release()
+        assert await bus.emit("x") == "new"
+    assert await bus.emit("x") == "new"
+
+
+async def test_pins_of_two_buses_do_not_touch() -> None:
+    one, other = Bus(), Bus()
+    with one.pin(), other.pin():
+        one.on("x", lambda value: "one")
+        other.on("x", lambda value: "other")
+        assert not one.heard("x")
+        assert not other.heard("x")
+    with one.pin():
+        with other.pin():
+            one.on("y", lambda value: "one")
+        assert not one.heard("y")
+        assert await other.emit("x") == "other"
+
+
+async def test_many_registries_pinned_at_once() -> None:
+    bus = Bus()
+    held: list[Any] = []
+    subscription = bus.on("x", lambda value: -1)
+    seen: list[int] = []
+
+    async def request(number: int, begun: anyio.Event, end: anyio.Event) -> None:
+        with bus.pin():
+            begun.set()
+            await end.wait()
+            seen.append(await bus.emit("x"))
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            subscription.cancel()
+            subscription = bus.on("x", lambda value, number=number: number)
+            begun, end = anyio.Event(), anyio.Event()
+            held.append(end)
+            group.start_soon(request, number, begun, end)
+            await begun.wait()
+        for number in (2, 0, 4, 1, 3):
+            held[number].set()
+            await anyio.wait_all_tasks_blocked()
+    assert seen == [2, 0, 4, 1, 3]
+    assert await bus.emit("x") == 4
+
+
+async def test_a_pinned_request_uses_services_of_its_own_generation(kernel: Kernel) -> None:
+    await kernel.load(plugin("s", lambda context: context.provide("s", "old")))
+    done = anyio.Event()
+    seen: list[Any] = []
+
+    async def request() -> None:
+        with kernel.pin() as registry:
+            started.set()
+            await swapped.wait()
+            seen.append(kernel.use("s"))
+            seen.append(kernel.registry is registry)
+        seen.append(kernel.use("s"))
+        done.set()
+
+    started, swapped = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await started.wait()
+
+        async def reload() -> None:
+            await kernel.reload(plugin("s", lambda context: context.provide("s", "new")))
+
+        group.start_soon(reload)
+        await anyio.wait_all_tasks_blocked()
+        assert kernel.use("s") == "new"
+        swapped.set()
+    assert seen == ["old", True, "new"]
+
+
+async def test_draining_waits_for_older_pins_and_not_for_released_ones(kernel: Kernel) -> None:
+    ended: list[str] = []
+    await kernel.load(plugin("p", lambda: None, unload=lambda: ended.append("unload")))
+    pinned, release, end = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def stream() -> None:
+        pin = kernel.pin()
+        with pin:
+            pinned.set()
+            await release.wait()
+            pin.release()
+            await end.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(stream)
+        await pinned.wait()
+        group.start_soon(kernel.unload, "p")
+        await anyio.wait_all_tasks_blocked()
+        assert ended == []
+        release.set()
+        await anyio.wait_all_tasks_blocked()
+        assert ended == ["unload"]
+        end.set()
+
+
+async def test_a_pinned_caller_does_not_wait_for_itself(kernel: Kernel) -> None:
+    await kernel.load(plugin("p", lambda: None))
+    with anyio.fail_after(2), kernel.pin():
+        await kernel.unload("p")
+    assert kernel.get("p") is None
