@@ -348,14 +348,18 @@ class Bus:
             kept = (self._older[0] if self._older else self.registry).plans
             for event, plan in old.plans.items():
                 if plan is not None and kept.get(event) is not plan:
-                    reference = plan.retire(self._progress)
-                    if reference is not None:
-                        self._leases.append((plan, reference))
+                    self.retire(plan)
         self._plans = self._pinned_plans if self._older else self.registry.plans
         for event, emitter in self._emitters.items():
             plan = self._plans.get(event)
             _set(emitter, self.emit, event) if plan is None else _set(emitter, plan.call)
         self._progress()
+
+    def retire(self, plan: Plan) -> None:
+        """Let no emission begin on a plan any more, and keep an eye on those that run."""
+        reference = plan.retire(self._progress)
+        if reference is not None:
+            self._leases.append((plan, reference))
 
     def _progress(self, _: object = None) -> None:
         for event in self._waiting:

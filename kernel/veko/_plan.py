@@ -288,7 +288,9 @@ class Plans(dict[str, Plan | None]):
     def __missing__(self, event: str) -> Plan | None:
         if len(self) >= DYNAMIC:
             for name in [n for n in self if not self.registry.all(HOOK, n)]:
-                del self[name]
+                old = self.pop(name)
+                if old is not None:
+                    self.bus.retire(old)
         plan = Plan(self.bus, event, self.registry)
         found = self[event] = plan if plan.steps else None
         self.bus.aim(plan)
