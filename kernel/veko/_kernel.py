@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -216,15 +216,18 @@ class Kernel:
         assert isinstance(made, Plugin)
         name = made.manifest.name
         record = self._records.get(name)
-        if record is not None and (record.loaded or record.state is State.LOADING):
+        if record is None:
+            record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
+            record.move(State.RESOLVED)
+        elif record.loaded or record.state not in (State.FAILED, State.UNLOADED):
             raise ConflictError(
                 f"a plugin {name!r} is {record.state} already",
                 plugin=name,
                 path=made.source,
                 remedy=f"It came from {record.source or 'an object'}: rename one, or reload it.",
             )
-        if record is None:
-            record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
+        record.plugin, record.error, record.failed_step = made, None, None
+        record.move(State.LOADING)  # here and now: a second load of this name is refused
         await self._run(self._operations.load, record, made, config, cancel=True)
         return record
 
@@ -243,8 +246,7 @@ class Kernel:
         """
         record = self._loaded(name)
         if not force:
-            unload = functools.partial(self.unload, cascade=True)
-            await self._with_dependents(record, cascade, "unload", unload)
+            await self._with_dependents(record, cascade, "unload", self._operations.unload, False)
         await self._run(self._operations.unload, record, force, self._leave())
 
     async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
@@ -273,8 +275,7 @@ class Kernel:
         if wanted:
             await self._run(self._operations.switch_on, record)
         else:
-            off = functools.partial(self.toggle, active=False, cascade=True)
-            await self._with_dependents(record, cascade, "switch off", off)
+            await self._with_dependents(record, cascade, "switch off", self._operations.switch_off)
             await self._run(self._operations.switch_off, record, self._leave())
         return wanted
 
@@ -346,7 +347,7 @@ class Kernel:
         """
         try:
             return await self.root.run(operation, *args, cancel=cancel)
-        except BaseException as error:
+        except Exception as error:  # a cancellation's frames may still run
             _forget_variables(error, set())
             raise
 
@@ -363,7 +364,7 @@ class Kernel:
         return [r for r in reversed(self.records()) if r.active and name in r.needs()]
 
     async def _with_dependents(
-        self, record: PluginRecord, cascade: bool, verb: str, act: Callable[[str], Any]
+        self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any], *args: Any
     ) -> None:
         dependents = self.dependents(record.name)
         if dependents and not cascade:
@@ -373,9 +374,22 @@ class Kernel:
                 plugin=record.name,
                 remedy=f"Do it to {names} first, or give cascade=True.",
             )
-        for dependent in dependents:
+        for dependent in self._from_the_top(record, [record]):
             if dependent.active:
-                await act(dependent.name)
+                await self._run(act, dependent, *args, self._leave())
+
+    def _from_the_top(
+        self, record: PluginRecord, seen: list[PluginRecord]
+    ) -> Iterator[PluginRecord]:
+        """Give the active plugins that need this one, those that nobody needs first.
+
+        Plugins may use each other's services in a circle: each comes once.
+        """
+        for dependent in self.dependents(record.name):
+            if dependent not in seen:
+                seen.append(dependent)
+                yield from self._from_the_top(dependent, seen)
+                yield dependent
 
     def forget(self, record: PluginRecord) -> None:
         """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""
@@ -384,6 +398,8 @@ class Kernel:
     def _moved(self, draft: Draft) -> None:
         change, self._change = self._change, anyio.Event()
         change.set()
+        for post in draft.posts:
+            self._posts.add(*post)
         self.transactions.moved(draft)
 
     def stage_hook(

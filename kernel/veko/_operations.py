@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -49,9 +51,9 @@ class Operations:
         self.bus = kernel.bus
         self.transactions = transactions
 
-    async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> PluginRecord:
+    async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with record.lock:
+        async with self._alone(record) as told:
             begin = time.perf_counter()
             if record.state is State.DISCOVERED:
                 record.move(State.RESOLVED)
@@ -68,13 +70,32 @@ class Operations:
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self._undo(record, generation, error)
+                if not must_pass(error):
+                    told.append(error)
                 raise
             record.current = generation
             record.move(State.ACTIVE)
             self._go_live(generation, begin)
-            await self.bus.emit("plugin:loaded", record.name, record)
-            await self.bus.emit("plugin:activated", record.name, record)
-            return record
+            told.extend(("plugin:loaded", "plugin:activated"))
+
+    @asynccontextmanager
+    async def _alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
+        """Hold a plugin's lock; what is appended, events and errors, is told when it is free.
+
+        Who hears of it may then act on the plugin.
+        """
+        told: list[str | BaseException] = []
+        try:
+            async with record.lock:
+                yield told
+        finally:
+            for one in told:
+                if isinstance(one, str):
+                    await self.bus.emit(one, record.name, record)
+                else:
+                    await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
+                    if record.state is State.FAILED:
+                        await self.bus.emit("error:critical", one, record.name)
 
     async def _make(self, record: PluginRecord, plugin: Plugin, given: Any) -> Generation:
         """Make a generation and run its `load()`; if that fails, nothing of it is left."""
@@ -143,16 +164,12 @@ class Operations:
     async def _undo(
         self, record: PluginRecord, generation: Generation | None, error: BaseException
     ) -> None:
-        """Take back a load that failed, and say so."""
+        """Take back a load that failed."""
         if generation is not None and not generation.closed:
             await self._end(generation)
             await self._discard(generation, error)
         self._place(error, record)
-        step = getattr(error, "step", "load")
-        record.fail(step, error)
-        if not must_pass(error):
-            await self.bus.report(error, owner=record, handler=f"{record.name}.{step}")
-            await self.bus.emit("error:critical", error, record.name)
+        record.fail(_step(error), error)
 
     @staticmethod
     def _place(error: BaseException, record: PluginRecord) -> None:
@@ -186,7 +203,7 @@ class Operations:
 
     async def unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
         """Unload a plugin; see `Kernel.unload`."""
-        async with record.lock:
+        async with self._alone(record) as told:
             generation = record.current
             if generation is None:
                 return
@@ -210,8 +227,8 @@ class Operations:
             record.move(State.UNLOADED)
             self.kernel.forget(record)  # it would keep the plugin's module
             if was_active:
-                await self.bus.emit("plugin:deactivated", record.name, record)
-            await self.bus.emit("plugin:unloaded", record.name, record)
+                told.append("plugin:deactivated")
+            told.append("plugin:unloaded")
 
     async def _retire(
         self, generation: Generation, before: Registry, spare: frozenset[int]
@@ -243,7 +260,7 @@ class Operations:
 
     async def switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
-        async with record.lock:
+        async with self._alone(record) as told:
             generation = record.current
             if generation is None or not record.active:
                 return
@@ -253,11 +270,11 @@ class Operations:
             record.move(State.INACTIVE)
             await self._quiesce(generation, before, spare)
             await self._deactivate(generation)
-            await self.bus.emit("plugin:deactivated", record.name, record)
+            told.append("plugin:deactivated")
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
-        async with record.lock:
+        async with self._alone(record) as told:
             generation = record.current
             if generation is None or record.active:
                 return
@@ -273,13 +290,13 @@ class Operations:
                 raise
             record.move(State.ACTIVE)
             self._go_live(generation)
-            await self.bus.emit("plugin:activated", record.name, record)
+            told.append("plugin:activated")
 
     async def reload(
         self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]
-    ) -> PluginRecord:
+    ) -> None:
         """Replace a generation; see `Kernel.reload`."""
-        async with record.lock:
+        async with self._alone(record) as told:
             old = record.current
             if old is None:
                 raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
@@ -302,9 +319,9 @@ class Operations:
                     if new is not None:
                         await self._end(new)
                         await self._discard(new, error)
-                    self._place(error, record)
-                    if not must_pass(error):
-                        await self.bus.report(error, owner=record, handler=f"{record.name}.reload")
+                self._place(error, record)
+                if not must_pass(error):
+                    told.append(error)
                 raise
             record.current, record.plugin = new, plugin
             old.live = False
@@ -313,8 +330,7 @@ class Operations:
                 self._go_live(new, begin)
             with anyio.CancelScope(shield=True):
                 await self._retire(old, before, spare)
-            await self.bus.emit("plugin:loaded", record.name, record)
-            return record
+            told.append("plugin:loaded")
 
     def _require(self, record: PluginRecord) -> None:
         for name in record.needs():
@@ -344,6 +360,10 @@ def _hand_over(old: Generation, new: Generation) -> None:
     export, take = old.plugin.step("export_state"), new.plugin.step("import_state")
     if export is not None and take is not None:
         take(export(), old.version)
+
+
+def _step(error: BaseException) -> str:
+    return getattr(error, "step", "load")
 
 
 def _line(error: BaseException, source: Path | None) -> int | None:

@@ -45,7 +45,7 @@ class Pin:
         if self.held:
             self.held = False
             self.registry.pins -= 1
-            if not self.registry.pins:
+            if not self.registry.pins and self.registry is not self.bus.registry:
                 self.bus.settle()
 
     def __exit__(

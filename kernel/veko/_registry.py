@@ -161,6 +161,7 @@ class Draft:
     def __init__(self, before: Registry, bus: Bus, changed: frozenset[str] = frozenset()) -> None:
         self.before = before
         self.accepted = False
+        self.posts: list[tuple[Any, ...]] = []
         self._changed = changed
         self.added: list[Entry] = []
         self.removed: list[Entry] = []
@@ -257,6 +258,10 @@ class Draft:
     async def emit(self, event: str, value: Any = None, *args: Any) -> Any:
         """Emit strictly, with the hooks as they will be: what a hook raises refuses the draft."""
         return await self._bus.emit_with(self.seal(), event, value, *args)
+
+    def post(self, event: str, *args: Any) -> None:
+        """Emit an event soon after this draft has gone live; never if it does not."""
+        self.posts.append((event, *args))
 
     async def accept(self) -> None:
         """Let every kind that this draft touches say whether it is sound.

@@ -280,16 +280,9 @@ def _tell(draft: Draft, dropped: Sequence[Target], made: Sequence[Target]) -> No
         route = target.route
         after = now.get((route.method, route.path))
         if after is None:
-            _post(draft, ROUTE_DELETE.name, route)
+            draft.post(ROUTE_DELETE.name, route)
         elif after != route:
-            _post(draft, ROUTE_UPDATE.name, after)
-
-
-def _post(draft: Draft, event: str, *args: object) -> None:
-    """Emit an event once the draft has gone live."""
-    post = getattr(draft, "post", None)
-    if post is not None:
-        post(event, *args)
+            draft.post(ROUTE_UPDATE.name, after)
 
 
 async def _accept_middleware(draft: Draft) -> None:
@@ -306,7 +299,7 @@ async def _accept_middleware(draft: Draft) -> None:
     draft.set_view(_MADE, made)
     for key, (_, fn) in before.items():
         if key not in made:
-            _post(draft, MIDDLEWARE_REMOVE.name, fn)
+            draft.post(MIDDLEWARE_REMOVE.name, fn)
 
 
 def _add_route(context: Context) -> Callable[..., Handle]:
