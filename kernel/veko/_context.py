@@ -237,9 +237,9 @@ class Context:
         return await self.kernel.when(name, by=self._generation)
 
     def get_plugin(self, name: str) -> PluginRecord | None:
-        """Return a loaded plugin, or `None`."""
+        """Return a loaded plugin of the application, or `None`."""
         record = self.kernel.get(name)
-        return record if record is not None and record.loaded else None
+        return record if record is not None and record.loaded and not record.core else None
 
     def list_plugins(self) -> list[PluginRecord]:
         """Return the loaded plugins of the application, in order of arrival."""
