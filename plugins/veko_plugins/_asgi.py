@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .http import ASGISend, Receive, Scope
-from .http.dispatch import lifespan
+from veko.errors import ServiceError
+
+from .http import ASGI, ASGISend, HTTPError, Receive, Scope
+from .http.dispatch import lifespan, problem
 
 if TYPE_CHECKING:
     from .manager import PluginManager
@@ -17,7 +19,7 @@ class ManagerASGI:
     """`manager.asgi`: give it to any ASGI server, or mount it into an application.
 
     A server that speaks the lifespan protocol starts and stops the manager, unless somebody has
-    started it before.
+    started it before. While the manager does not run, requests are answered with 503.
     """
 
     def __init__(self, manager: PluginManager) -> None:
@@ -32,8 +34,21 @@ class ManagerASGI:
             else:
                 await lifespan(receive, send, _nothing, _nothing)
         else:
-            await manager.use("http").asgi(scope, receive, send)
+            try:
+                app: ASGI = manager.use("http").asgi
+            except ServiceError:
+                app = _unavailable
+            await app(scope, receive, send)
 
 
 async def _nothing() -> None:
     """Somebody else starts and stops the manager."""
+
+
+async def _unavailable(scope: Scope, receive: Receive, send: ASGISend) -> None:
+    """There are no routes: the manager does not run, or was told to do without HTTP."""
+    if scope["type"] == "http":
+        await problem(HTTPError(503))(scope, receive, send)
+    else:
+        await receive()
+        await send({"type": "websocket.close", "code": 1013})
