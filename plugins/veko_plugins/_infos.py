@@ -48,7 +48,7 @@ class Stats(msgspec.Struct, frozen=True):
     """Counts of the application's plugins.
 
     Attributes:
-        total: Plugins that are known, failed ones included.
+        total: Plugins that are loaded, or load now.
         active: Those that are switched on.
         loaded: Those whose `load()` has run.
         loading: Those that load now.
@@ -131,7 +131,7 @@ def stats_of(kernel: Kernel, uptime: float) -> Stats:
     kinds = [entry.kind for entry in live]
     hooks = [entry.key for entry in live if entry.kind in ("hook", "pattern")]
     return Stats(
-        total=len(records),
+        total=sum(record.loaded or record.state is State.LOADING for record in records),
         active=sum(record.active for record in records),
         loaded=sum(record.loaded for record in records),
         loading=sum(record.state is State.LOADING for record in records),
