@@ -155,7 +155,9 @@ class Loading:
     async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
         manager = self._manager
-        origin = self._origins[name]
+        record = manager.kernel.get(name)
+        assert record is not None
+        origin = self._origins.get(name, record.plugin)  # the kernel may have been given it
         loaded: Loaded | None = None
         try:
             if isinstance(origin, Source):
@@ -185,9 +187,12 @@ class Loading:
 
     def _keep(self, name: str, origin: Form | Source, loaded: Loaded | None) -> None:
         self._origins[name] = origin
+        before = self._running.pop(name, None)
+        if before is not loaded:
+            self._dispose(before)
         if loaded is not None:
             self._running[name] = loaded
-            self._dispose_ended(name)  # it may have unloaded itself meanwhile
+        self._dispose_ended(name)  # it may have unloaded itself meanwhile
 
     def _check(self, manifest: Manifest, source: Path | None) -> None:
         """Check what a plugin needs that is not the kernel's business: versions.
@@ -228,6 +233,8 @@ class Loading:
         if loaded is not None and (record is None or record.plugin is not loaded.plugin):
             del self._running[name]
             self._dispose(loaded)
+        if record is None:
+            self._origins.pop(name, None)  # a plugin given as an object would not die
 
     def dispose_all(self) -> None:
         """Dispose whatever is left; the manager stops."""
