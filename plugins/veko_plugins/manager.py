@@ -75,6 +75,7 @@ class PluginManager:
         self._stopping = asyncio.Event()
         self._began = 0.0
         self.kernel = self._kernel()
+        self._used = False
         self._loading = Loading(self)
 
     # -- the manager's own life
@@ -105,16 +106,22 @@ class PluginManager:
         """Hold the kernel from start to stop, in one task."""
         self._stopping.clear()
         self._began = time.monotonic()
-        self.kernel = self._kernel()
-        self._loading = Loading(self)
+        if self._used:  # the first start takes the one that may have been subscribed to
+            self.kernel = self._kernel()
+            self._loading = Loading(self)
+        self._used = True
         try:
             async with self.kernel:
                 try:
                     await self._boot()
                 except BaseException as error:
+                    self._state = "stopping"
                     if started.done():
                         raise
-                    started.set_exception(error)
+                    stopped = isinstance(error, asyncio.CancelledError)
+                    started.set_exception(
+                        StateError("it was stopped while it started") if stopped else error
+                    )
                 else:
                     started.set_result(None)
                     await self._stopping.wait()
@@ -127,7 +134,7 @@ class PluginManager:
 
     async def _boot(self) -> None:
         for plugin in self._core():
-            await self.kernel.load(plugin, self.options.plugins.get(plugin.name))
+            await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
         self._loading.ready()
         if self.options.auto_load:
             await self.load_all_plugins()
@@ -144,12 +151,19 @@ class PluginManager:
 
     async def stop(self) -> None:
         """Fire `app:stop` and unload everything, the last to come first; twice is fine."""
-        task, self._task = self._task, None
+        task = self._task
         if task is None:
             return
-        self._state = "stopping"
+        if self._state == "starting":
+            task.cancel()
+        elif self._state == "running":
+            self._state = "stopping"
         self._stopping.set()
-        await asyncio.shield(task) if not task.done() else task.result()
+        await asyncio.wait([task])
+        if self._task is task:
+            self._task = None
+            if not task.cancelled():
+                task.result()
 
     async def restart(self) -> None:
         """Fire `app:restart`, stop, and start again."""
@@ -212,10 +226,10 @@ class PluginManager:
             if name not in options.core:
                 yield as_plugin(make())
             elif options.core[name] is not None:
-                yield as_plugin(options.core[name])
+                yield _core(options.core[name])
         for name, plugin in options.core.items():
             if name not in made and plugin is not None:
-                yield as_plugin(plugin)
+                yield _core(plugin)
 
     # -- plugins
 
@@ -404,3 +418,10 @@ class PluginManager:
             manifest: Other manifest fields; `version` is `1.0.0` if left out.
         """
         return simple_plugin(name, load, **manifest)
+
+
+def _core(form: Form) -> Plugin:
+    """Take what somebody gave for a core plugin as one, in whatever form it is."""
+    plugin = as_plugin(form)
+    vars(plugin)["core"] = True
+    return plugin
