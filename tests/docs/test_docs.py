@@ -1,0 +1,62 @@
+"""Every code block of the docs runs, every link leads somewhere, what is generated is fresh."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import veko
+from veko_plugins import Context, PluginManager
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("docs_pages", Path(__file__).with_name("pages.py"))
+assert _spec is not None
+assert _spec.loader is not None
+pages = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = pages
+_spec.loader.exec_module(pages)
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=_name)
+def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("curl") is None and "$ curl" in page.read_text("utf-8"):
+        pytest.skip("there is no curl on this machine")
+    monkeypatch.chdir(tmp_path)
+    pages.Runner(page, tmp_path).run()
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{_name(page)} links to {target}"
+
+
+def test_what_is_generated_is_fresh() -> None:
+    ran = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "described"),
+    [("manager.md", [PluginManager]), ("context.md", [Context, veko.Context])],
+)
+def test_reference_names_everything_public(page: str, described: list[type]) -> None:
+    text = (ROOT / "docs" / "reference" / page).read_text("utf-8")
+    for one in described:
+        for name in (*vars(one), *getattr(one, "__annotations__", ())):
+            named = re.search(rf"`[^`\n]*\b{name}\b", text)
+            assert name.startswith("_") or named, f"{page} does not name {name}"
