@@ -228,7 +228,11 @@ class Kernel:
             )
         record.plugin, record.error, record.failed_step = made, None, None
         record.move(State.LOADING)  # here and now: a second load of this name is refused
-        await self._run(self._operations.load, record, made, config, cancel=True)
+        try:
+            await self._run(self._operations.load, record, made, config, cancel=True)
+        finally:
+            if record.state is State.LOADING:  # it was cancelled before it began
+                record.fail("load", StateError("cancelled", plugin=name))
         return record
 
     async def unload(self, name: str, *, cascade: bool = False, force: bool = False) -> None:

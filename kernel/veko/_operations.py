@@ -55,10 +55,6 @@ class Operations:
         """Load a plugin; see `Kernel.load`."""
         async with self._alone(record) as told:
             begin = time.perf_counter()
-            if record.state is State.DISCOVERED:
-                record.move(State.RESOLVED)
-            record.plugin, record.error, record.failed_step = plugin, None, None
-            record.move(State.LOADING)
             generation: Generation | None = None
             try:
                 self._require(record)
