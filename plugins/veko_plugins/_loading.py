@@ -135,7 +135,7 @@ class Loading:
             plugin = _made(origin) if loaded is None else loaded.plugin
             name = plugin.manifest.name
             try:
-                self._check(plugin.manifest, plugin.source)
+                await self._checked(plugin)
                 given = manager.use("config").section(name, config)
                 record = await manager.kernel.load(plugin, given)
             except LoadError as error:
@@ -193,6 +193,13 @@ class Loading:
         if loaded is not None:
             self._running[name] = loaded
         self._dispose_ended(name)  # it may have unloaded itself meanwhile
+
+    async def _checked(self, plugin: Plugin) -> None:
+        try:
+            self._check(plugin.manifest, plugin.source)
+        except DependencyError as error:
+            await self._manager.bus.report(error, owner=plugin.manifest.name, handler="load")
+            raise
 
     def _check(self, manifest: Manifest, source: Path | None) -> None:
         """Check what a plugin needs that is not the kernel's business: versions.
