@@ -147,7 +147,9 @@ async def test_A0_asgi_is_mounted_into_an_application(home: Any) -> None:
             await manager.asgi(scope, receive, send)
 
         handler = ASGIRouteHandler("/plugins", is_mount=True, copy_scope=True)(mounted)
-        transport = httpx.ASGITransport(Litestar([handler], openapi_config=None))
+        transport = httpx.ASGITransport(
+            Litestar([handler], openapi_config=None, logging_config=None)
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             assert (await client.get("/plugins/here")).text == "here"
 
