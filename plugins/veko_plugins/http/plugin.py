@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
-from veko.errors import ConflictError, RouteError
+from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
@@ -205,8 +205,8 @@ class Routes(Plugin):
 
     async def _hooked(self, draft: Draft, raw: list[Route]) -> list[Route]:
         """Let the hooks have their say on routes that were registered together."""
-        heard = await draft.emit(ROUTE_LOAD.name, list(raw))
         plugin = raw[0].plugin
+        heard = await _asked(draft, ROUTE_LOAD.name, list(raw), "its routes", plugin)
         routes: list[Route] = []
         for route in heard:
             if not isinstance(route, Route):
@@ -215,7 +215,8 @@ class Routes(Plugin):
                     plugin=plugin,
                     event=ROUTE_LOAD.name,
                 )
-            made = await draft.emit(ROUTE_CREATE.name, route)
+            what = f"the route {route.method} {route.path}"
+            made = await _asked(draft, ROUTE_CREATE.name, route, what, plugin)
             # Whoever changes a route, it stays whose it was.
             routes.append(made if made.plugin == plugin else _replace(made, plugin=plugin))
         return routes
@@ -238,6 +239,21 @@ class Routes(Plugin):
 
 
 _replace = msgspec.structs.replace
+
+
+async def _asked(draft: Draft, event: str, value: Any, what: str, plugin: str | None) -> Any:
+    """Let the hooks have their say; one that raises refuses the whole draft."""
+    try:
+        return await draft.emit(event, value)
+    except VekoError:
+        raise
+    except Exception as error:
+        raise RefusedError(
+            f"a hook refused {what}: {type(error).__name__}: {error}",
+            plugin=plugin,
+            event=event,
+            remedy="What the hook raised is the cause.",
+        ) from error
 
 
 def _around(route: Route) -> Any:
@@ -290,7 +306,12 @@ async def _accept_middleware(draft: Draft) -> None:
     made: dict[int, tuple[Entry, Middleware]] = {}
     for entry in draft.entries("middleware"):
         known = before.get(id(entry))
-        fn = known[1] if known else await draft.emit(MIDDLEWARE_ADD.name, entry.value)
+        if known:
+            fn = known[1]
+        else:
+            plugin = entry.owner.name if entry.owner else None
+            what = f"the middleware {entry.key}"
+            fn = await _asked(draft, MIDDLEWARE_ADD.name, entry.value, what, plugin)
         if not callable(fn):
             raise RouteError(f"a hook on middleware:add returned {fn!r}", event="middleware:add")
         made[id(entry)] = entry, fn
