@@ -19,7 +19,7 @@ from ._events import Event
 from ._handle import Handle, Subscription
 from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, Entry, Kind
 from ._scope import Task, repeat
-from .errors import VekoError
+from .errors import TransactionError, VekoError
 
 if TYPE_CHECKING:
     from ._kernel import Kernel
@@ -215,7 +215,13 @@ class Context:
         """Enter an async context manager; it is left when the plugin unloads or fails to load.
 
         It runs in a task of its own, so it may be left from anywhere, in any order.
+
+        Raises:
+            TransactionError: The plugin was unloaded.
+            Exception: What entering it raised.
         """
+        if self._generation.closed:
+            raise TransactionError("the plugin was unloaded", plugin=self.name)
         failed = functools.partial(self.kernel.failed, self._generation, manager)
         value: _T = await self._generation.scope.enter(manager, failed)
         return value

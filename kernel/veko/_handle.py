@@ -40,6 +40,8 @@ class Handle:
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
+        if self._transaction is not None:
+            self.settle(TransactionError("it was cancelled before it was live"))
 
     def wait_for(self, transaction: object) -> None:
         """Let those who await it wait until a transaction is decided."""

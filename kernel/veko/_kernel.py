@@ -117,7 +117,7 @@ class Kernel:
                     except Exception as failure:
                         _log.exception("unloading %s failed", record.name, exc_info=failure)
             await self._posts.flush()
-        self.root.closed = True
+        self.root.close()
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)
 
@@ -212,6 +212,7 @@ class Kernel:
             LoadError: `load()` or `activate()` raised, or did not end in time (`LoadTimeout`).
             RefusedError: A hook refused it.
         """
+        self.check_open()
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         name = made.manifest.name
@@ -229,7 +230,11 @@ class Kernel:
         record.plugin, record.error, record.failed_step = made, None, None
         record.move(State.LOADING)  # here and now: a second load of this name is refused
         try:
-            await self._run(self._operations.load, record, made, config, cancel=True)
+            self._leave()
+            await self._operations.load(record, made, config)
+        except BaseException as error:
+            _forget_variables(error, set())
+            raise
         finally:
             if record.state is State.LOADING:  # it was cancelled before it began
                 record.fail("load", StateError("cancelled", plugin=name))
@@ -325,6 +330,16 @@ class Kernel:
 
     # -- parts of the above
 
+    def check_open(self) -> None:
+        """Raise unless the kernel runs.
+
+        Raises:
+            StateError: It is not entered yet, or left already.
+        """
+        if not hasattr(self, "root") or self.root.closed:
+            what = "closed" if hasattr(self, "root") else "not open yet"
+            raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")
+
     def _loaded(self, name: str) -> PluginRecord:
         record = self._records.get(name)
         if record is None or not record.loaded:
@@ -349,6 +364,7 @@ class Kernel:
         An error is kept (by the record, by whoever caught it), and through its frames it would
         keep the generation that failed.
         """
+        self.check_open()
         try:
             return await self.root.run(operation, *args, cancel=cancel)
         except Exception as error:  # a cancellation's frames may still run

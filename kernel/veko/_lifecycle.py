@@ -67,6 +67,8 @@ class Generation:
         closed: Whether it is over: nothing more can be registered.
         loaded: Whether its `load()` has returned.
         activated: Whether its `activate()` has returned and its `deactivate()` has not run.
+        passing: What `activate()` registered: taken away when the plugin is switched off, since
+            it is registered again when that is switched on.
     """
 
     def __init__(self, kernel: Kernel, record: PluginRecord, plugin: Plugin, number: int) -> None:
@@ -86,6 +88,7 @@ class Generation:
         self.closed = False
         self.loaded = False
         self.activated = False
+        self.passing: list[Handle] = []
         self._places = 0
 
     @property
@@ -144,9 +147,14 @@ class Generation:
             if self.live:
                 self.kernel.transactions.remove(entry)
 
+    @property
+    def held(self) -> tuple[Handle, ...]:
+        """The handles of all that is registered now."""
+        return *self.handles.values(), *self.scope.tasks
+
     def settle(self, error: BaseException | None = None) -> None:
         """Tell the handles that wait how it ended."""
-        for handle in (*self.handles.values(), *self.scope.tasks):
+        for handle in self.held:
             if handle.pending:
                 handle.settle(error)
 
@@ -187,7 +195,7 @@ class PluginRecord:
         self.error_count = 0
         self.last_error: str | None = None
         self.generations = 0
-        self.lock = anyio.Lock()
+        self.lock = anyio.Lock(fast_acquire=True)
 
     @property
     def version(self) -> str:

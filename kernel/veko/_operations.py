@@ -24,7 +24,6 @@ from ._lifecycle import Generation, PluginRecord, State
 from ._limits import must_pass
 from ._plugin import Plugin
 from ._registry import Registry
-from ._scope import call
 from ._transactions import Transactions
 from .errors import (
     DependencyError,
@@ -123,7 +122,7 @@ class Operations:
             plugin.call, step, self.kernel.app, generation.config, generation.context
         )
         try:
-            await call(run, self.kernel.timeout, step, generation.name)
+            await self.kernel.root.call(run, self.kernel.timeout, step, generation.name)
         except VekoError as error:
             if isinstance(error, LoadTimeout):
                 await self.bus.emit("plugin:timeout", generation.name, error)
@@ -175,8 +174,14 @@ class Operations:
             error.path = error.path or record.source
 
     async def _activate(self, generation: Generation) -> None:
-        await self._call(generation, "activate")
-        generation.activated = True
+        before = set(generation.held)
+        try:
+            await self._call(generation, "activate")
+            generation.activated = True
+        finally:
+            generation.passing = [h for h in generation.held if h not in before]
+            if not generation.activated:
+                self._let_go(generation)
 
     async def _end(self, generation: Generation) -> None:
         """Run `deactivate()` and `unload()`, as far as their counterparts have run."""
@@ -189,6 +194,13 @@ class Operations:
         if generation.activated:
             generation.activated = False
             await self._quietly(generation, "deactivate")
+            self._let_go(generation)
+
+    @staticmethod
+    def _let_go(generation: Generation) -> None:
+        """Take away what `activate()` registered."""
+        while generation.passing:
+            generation.passing.pop().cancel()
 
     async def _quietly(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function whose failure stops nobody; it is reported."""

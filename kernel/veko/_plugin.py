@@ -8,7 +8,6 @@ function's signature costs a few microseconds, a manifest some thirty.
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
+from ._callables import parameters
 from .errors import ManifestError
 
 __all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
@@ -98,14 +98,13 @@ class Plugin:
         if function is None:
             return None
         given = {"app": app, "config": config, "context": context}
-        kinds = {p.name: p.kind for p in inspect.signature(function).parameters.values()}
-        if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+        takes = parameters(function)
+        if takes.rest:
             return function(*given.values())
-        if inspect.Parameter.VAR_KEYWORD in kinds.values():
+        if takes.others:
             return function(**given)
-        only = inspect.Parameter.POSITIONAL_ONLY
-        first = [given.pop(n) for n, k in kinds.items() if k is only and n in given]
-        return function(*first, **{key: given[key] for key in kinds if key in given})
+        first = [given[key] for key in takes.positional if key in given]
+        return function(*first, **{key: given[key] for key in takes.named if key in given})
 
     def __repr__(self) -> str:
         known: Manifest | None = getattr(self, "manifest", None)
@@ -209,12 +208,9 @@ def _function_faults(plugin: Plugin) -> Iterator[str]:
         elif not callable(cast(object, function)):
             yield f"{name} is {function!r}, not a function"
         elif name in ("load", "unload", "activate", "deactivate"):
-            required = inspect.Parameter.empty
-            for parameter in inspect.signature(function).parameters.values():
-                if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                    continue
-                if parameter.name not in _ARGUMENTS and parameter.default is required:
-                    yield f"{name}() names {parameter.name!r}, it may name app, config, context"
+            for parameter in parameters(function).required:
+                if parameter not in _ARGUMENTS:
+                    yield f"{name}() names {parameter!r}, it may name app, config, context"
 
 
 def requirement_name(requirement: str) -> str:

@@ -34,7 +34,41 @@ class Root:
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._context = contextvars.copy_context()
+        self._calls: set[anyio.CancelScope] = set()
         self.closed = False
+
+    def close(self) -> None:
+        """Let nothing begin any more, and cancel the calls that run in somebody's own task."""
+        self.closed = True
+        for scope in self._calls:
+            scope.cancel()
+
+    async def call(
+        self, function: Callable[[], Any], seconds: float, step: str, plugin: str
+    ) -> Any:
+        """Call a plugin's function, `def` or `async def`, within a time limit.
+
+        Raises:
+            LoadTimeout: It did not end in time.
+            StateError: The kernel is closed meanwhile.
+        """
+        answer = function()
+        if not inspect.iscoroutine(answer):
+            return answer
+        with anyio.move_on_after(seconds) as scope:
+            self._calls.add(scope)
+            try:
+                return await driven(answer, GRACE)
+            finally:
+                self._calls.discard(scope)
+        if self.closed:
+            raise StateError(f"the kernel closed before {step}() ended", plugin=plugin)
+        raise LoadTimeout(
+            f"{step}() did not end within {seconds:g} s",
+            step=step,
+            plugin=plugin,
+            remedy="Let it leave long work to context.spawn(), or give a higher timeout.",
+        )
 
     def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task with the context that the kernel was entered with."""
@@ -52,10 +86,8 @@ class Root:
             cancel: Whether it is cancelled with its caller; otherwise it goes on to its end.
 
         Raises:
-            StateError: The kernel closes meanwhile.
+            StateError: The kernel is closed meanwhile.
         """
-        if self.closed:
-            raise StateError("the kernel is closed", remedy="Use it inside `async with Kernel()`.")
         done = anyio.Event()
         scope = anyio.CancelScope()
         answer: list[Any] = []
@@ -86,24 +118,6 @@ class Root:
         if not answer:
             raise StateError("the kernel closed before this was done")
         return answer[0]
-
-
-async def call(function: Callable[[], Any], seconds: float, step: str, plugin: str) -> Any:
-    """Call a plugin's function, `def` or `async def`, within a time limit.
-
-    Raises:
-        LoadTimeout: It did not end in time.
-    """
-    with anyio.move_on_after(seconds) as scope:
-        answer = function()
-        return await driven(answer, GRACE) if inspect.iscoroutine(answer) else answer
-    assert scope.cancelled_caught
-    raise LoadTimeout(
-        f"{step}() did not end within {seconds:g} s",
-        step=step,
-        plugin=plugin,
-        remedy="Let it leave long work to context.spawn(), or give a higher timeout.",
-    )
 
 
 class Task(Handle):

@@ -35,7 +35,7 @@ class Transactions:
         self,
         generation: Generation | None,
         *,
-        add: Collection[Entry] = (),
+        add: Collection[Entry] | Callable[[], Collection[Entry]] = (),
         remove: Collection[Entry] = (),
         swapping: Callable[[], None] | None = None,
         changed: frozenset[str] = frozenset(),
@@ -44,7 +44,7 @@ class Transactions:
 
         Args:
             generation: On whose behalf.
-            add: Entries to add.
+            add: Entries to add, or what gives those that are still wanted.
             remove: Entries to take away, before others are added.
             swapping: Called right before the swap; what it raises refuses everything.
             changed: Events whose subscribers have changed without anybody being asked.
@@ -61,13 +61,14 @@ class Transactions:
             draft = Draft(self._bus.registry, self._bus, changed)
             for entry in tuple(remove):
                 draft.remove(entry)
-            for entry in tuple(add):
+            for entry in tuple(add() if callable(add) else add):
                 draft.add(entry)
             token = STAGING.set(generation)
             try:
                 await draft.accept()
             finally:
                 STAGING.reset(token)
+            self._kernel.check_open()  # a load in somebody's task may outlast it
             if draft.before is self._bus.registry:
                 if swapping is not None:
                     swapping()
@@ -96,15 +97,18 @@ class Transactions:
             handle.settle()
 
     async def _add_later(self, generation: Generation, entry: Entry, handle: Handle) -> None:
+        def wanted() -> list[Entry]:
+            return [entry] if generation.live and entry in generation.entries else []
+
         try:
-            if entry in generation.entries and generation.live:
-                await self.commit(generation, add=[entry])
+            await self.commit(generation, add=wanted)
         except Exception as error:
             if entry in generation.entries:
                 generation.entries.remove(entry)
             self._refuse(generation, entry, handle, error)
         else:
-            handle.settle()
+            if wanted():
+                handle.settle()
 
     def _refuse(
         self, generation: Generation, entry: Entry, handle: Handle, error: Exception
