@@ -285,6 +285,8 @@ class Scope:
     async def stop_tasks(self, seconds: float) -> list[str]:
         """Cancel the tasks and wait for their ends; returns a line for each that did not end."""
         tasks = self.tasks
+        if not tasks:
+            return []
         for task in reversed(tasks):
             task.stop()
         with anyio.move_on_after(seconds + GRACE):
