@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, Final, Self
@@ -13,10 +14,19 @@ from ._callables import is_async, required_arguments
 from ._limits import Expired
 from .errors import HookError, HookTimeout, TransactionError, VekoError
 
-__all__ = ["STAGING", "Handle", "Subscription"]
+__all__ = ["STAGING", "Handle", "Subscription", "staging"]
 
-STAGING: Final[ContextVar[object]] = ContextVar("veko_staging", default=None)
-"""The transaction whose `load()` or acceptance is running here."""
+STAGING: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("veko_staging", default=None)
+"""The transaction whose `load()` or acceptance is running here.
+
+Weakly: a timer or task that is made meanwhile keeps a copy of the context for as long as it lives.
+"""
+
+
+def staging() -> Any:
+    """Return the transaction whose `load()` or acceptance is running here, or `None`."""
+    reference = STAGING.get()
+    return None if reference is None else reference()
 
 
 class Handle:
@@ -63,7 +73,7 @@ class Handle:
 
     async def _wait(self) -> Self:
         if self._transaction is not None:
-            if STAGING.get() is self._transaction:
+            if staging() is self._transaction:
                 raise TransactionError(
                     "awaiting this inside load() would wait for itself",
                     remedy="It goes live when load() has returned: do not await it there.",

@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 from ._bus import Bus, emissions_of_caller, hook_entry
 from ._catalogue import EVENTS
 from ._config import merge
-from ._handle import STAGING, Subscription
+from ._handle import Subscription, staging
 from ._lifecycle import Generation, PluginRecord, State
 from ._operations import Operations
 from ._pins import Pin
@@ -180,7 +180,7 @@ class Kernel:
                 remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it "
                 "in `dependencies`, or wait for it with `when`.",
             )
-        if by is not None and entry.owner not in (None, by):
+        if by is not None and entry.owner is not None and entry.owner.name != by.name:
             by.uses.add(entry.owner.name)
         return entry.value
 
@@ -349,8 +349,7 @@ class Kernel:
                 plugin=name,
                 remedy=f"Loaded: {', '.join(sorted(known)) or 'none'}.",
             )
-        staging = STAGING.get()
-        if isinstance(staging, Generation) and staging.record is record:
+        if getattr(staging(), "record", None) is record:
             raise StateError(
                 "a plugin cannot do this to itself inside its own life-cycle function",
                 plugin=name,
@@ -418,6 +417,10 @@ class Kernel:
     def _moved(self, draft: Draft) -> None:
         change, self._change = self._change, anyio.Event()
         change.set()
+        gone = [entry.key for entry in draft.removed if entry.kind == "attach"]
+        for record in self._records.values() if gone else ():
+            if record.current is not None:
+                record.current.context.forget(gone)
         for post in draft.posts:
             self._posts.add(*post)
         self.transactions.moved(draft)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -117,7 +118,7 @@ class Operations:
         plugin = generation.plugin
         if plugin.step(step) is None:
             return
-        token = STAGING.set(generation)
+        token = STAGING.set(weakref.ref(generation))
         run = functools.partial(
             plugin.call, step, self.kernel.app, generation.config, generation.context
         )

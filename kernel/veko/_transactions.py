@@ -8,6 +8,7 @@ and accepted anew, so that what was accepted is what goes live. There is no lock
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +64,7 @@ class Transactions:
                 draft.remove(entry)
             for entry in tuple(add() if callable(add) else add):
                 draft.add(entry)
-            token = STAGING.set(generation)
+            token = STAGING.set(None if generation is None else weakref.ref(generation))
             try:
                 await draft.accept()
             finally:
@@ -132,6 +133,8 @@ class Transactions:
         try:
             await self.commit(None, remove=[entry])
         except Exception as error:
+            if not entry.owner.closed:
+                entry.owner.entries.append(entry)  # it is live still, and goes with its owner
             await self._bus.report(error, owner=entry.owner, handler=f"{entry.kind} {entry.key}")
 
     def moved(self, draft: Draft) -> None:
