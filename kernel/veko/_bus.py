@@ -362,6 +362,7 @@ class Bus:
             self._leases.append((plan, reference))
 
     def _progress(self, _: object = None) -> None:
+        self._leases = [lease for lease in self._leases if lease[1]() is not None]
         for event in self._waiting:
             event.set()
 
@@ -382,7 +383,6 @@ class Bus:
                 self._waiting.discard(event)
 
     def _busy(self, registry: Registry, owner: object, spare: frozenset[int]) -> bool:
-        self._leases = [lease for lease in self._leases if lease[1]() is not None]
         return any(old.version <= registry.version for old in self._older) or any(
             id(reference()) not in spare
             for plan, reference in self._leases

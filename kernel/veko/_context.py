@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -71,7 +71,7 @@ class Context:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-        self._attached: dict[str, tuple[int, Entry, Any]] = {}
+        self._attached: dict[Hashable, tuple[int, Entry, Any]] = {}
         self.name: str = generation.name
         self.kernel: Kernel = generation.kernel
         self.app: Any = generation.kernel.app
@@ -302,6 +302,11 @@ class Context:
         value = known[2] if known is not None and known[1] is entry else entry.value(self)
         self._attached[name] = (version, entry, value)
         return value
+
+    def forget(self, names: Iterable[Hashable]) -> None:
+        """Let go of what plugins had attached that are gone."""
+        for name in names:
+            self._attached.pop(name, None)
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"

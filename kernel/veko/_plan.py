@@ -103,7 +103,7 @@ class Step:
             if not event.returns:
                 self.seen = type(answer)
                 return value
-            if not isinstance(answer, _runtime_type(event.payload)):
+            if not isinstance(answer, self.plan.payload):
                 raise HookError(
                     f"{self.subscription.label} returned {type(answer).__name__} where the event "
                     f"carries {getattr(event.payload, '__name__', event.payload)}",
@@ -121,7 +121,6 @@ def _handles() -> type:
     return Handle
 
 
-@functools.lru_cache(maxsize=512)
 def _runtime_type(payload: Any) -> Any:
     """The part of an annotation that `isinstance` understands; `object` if there is none."""
     origin = getattr(payload, "__origin__", payload)
@@ -148,6 +147,7 @@ class Plan:
         "call",
         "declared",
         "event",
+        "payload",
         "steps",
         "strict",
         "token",
@@ -158,6 +158,7 @@ class Plan:
         self.bus = bus
         self.event = event
         self.declared: Event | None = None if declared is None else declared.value
+        self.payload = object if self.declared is None else _runtime_type(self.declared.payload)
         self.token: Token | None = Token()
         self._calls = 0
         wrappers = [entry.value for entry in registry.entries(WRAP)]
