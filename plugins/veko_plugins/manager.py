@@ -32,6 +32,8 @@ from .logs import Logging
 from .options import Options
 from .signals import Observer, Signals
 from .storage import Storage
+from .watch import EVENTS as FILE_EVENTS
+from .watch import Watch
 
 __all__ = ["PluginManager"]
 
@@ -52,7 +54,8 @@ class PluginManager:
     Args:
         app: Whatever the plugins extend; they get it as `app`.
         root: The application's directory: `veko.toml`, `plugins/` and `.veko/` lie there. The
-            working directory if left out.
+            folder that holds `plugins_dir` if that is an absolute path to a `plugins/`, that
+            path itself if it has another name, else the working directory, if left out.
         options: See `Options`; arguments outweigh the environment, that outweighs `veko.toml`.
 
     Attributes:
@@ -66,7 +69,7 @@ class PluginManager:
 
     def __init__(self, app: Any = None, *, root: str | Path | None = None, **options: Any) -> None:
         self.app = app
-        self.options = Options.read(root, options)
+        self.options = Options.read(root or _root_of(options.get("plugins_dir")), options)
         self.asgi = ManagerASGI(self)
         self.report = LoadReport()
         self._state = "created"
@@ -77,6 +80,7 @@ class PluginManager:
         self.kernel = self._kernel()
         self._used = False
         self._loading = Loading(self)
+        self._unwatched: list[str] = []
 
     # -- the manager's own life
 
@@ -191,7 +195,7 @@ class PluginManager:
             drain_timeout=options.drain_timeout,
             enable_hooks=options.enable_hooks,
         )
-        for event in APP_EVENTS:
+        for event in (*APP_EVENTS, *FILE_EVENTS):  # known to plugins even where nothing is watched
             kernel.bus.declare(event)
         return kernel
 
@@ -222,6 +226,9 @@ class PluginManager:
         }
         if options.adapter is not None:
             made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
+        if options.watch_mode:
+            ignore = (*options.watch_ignore, *self._unwatched)
+            made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)
         for name, make in made.items():
             if name not in options.core:
                 yield as_plugin(make())
@@ -371,6 +378,19 @@ class PluginManager:
         """The blinker signal of each event: `manager.signals["plugin:loaded"]`."""
         return self._signals
 
+    def unwatch(self, *patterns: str) -> None:
+        """Fire no `file:*` events any more for some files; kept over a restart.
+
+        Args:
+            patterns: As `watch_ignore` has them: `"*.log"`, `"data/*"`; see `Watch.unwatch`.
+
+        Raises:
+            ServiceError: Nothing is watched: it does not run, or not with `watch_mode`.
+            OptionError: A pattern is none.
+        """
+        self.use("watch").unwatch(*patterns)
+        self._unwatched.extend(patterns)
+
     @property
     def hooks(self) -> dict[str, tuple[Subscription, ...]]:
         """The subscriptions by event or pattern, in their order."""
@@ -425,3 +445,13 @@ def _core(form: Form) -> Plugin:
     plugin = as_plugin(form)
     vars(plugin)["core"] = True
     return plugin
+
+
+def _root_of(plugins_dir: object) -> Path | None:
+    """Tell the application's directory from the (first) plugins folder that was given."""
+    if isinstance(plugins_dir, list | tuple) and plugins_dir:
+        plugins_dir = plugins_dir[0]
+    if not isinstance(plugins_dir, str | Path) or not Path(plugins_dir).is_absolute():
+        return None
+    folder = Path(plugins_dir)
+    return folder.parent if folder.name == "plugins" else folder
