@@ -6,23 +6,21 @@ Promise: a secret's value is in no message.
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from veko import ConfigError
 
+from ._secrets import fields_of, secret_names, stripped
 from ._versions import did_you_mean
 
-__all__ = ["convert_config", "schema_faults"]
+__all__ = ["check_schema", "convert_config", "schema_faults"]
 
-_REMEDY = "Give a msgspec.Struct, a dataclass, or a JSON Schema as a mapping."
+_REMEDY = "Give a msgspec.Struct, a dataclass, a pydantic model, or a JSON Schema as a mapping."
 
 
 def convert_config(config: object, type_: Any, plugin: str | None) -> tuple[object, list[str]]:
@@ -36,17 +34,15 @@ def convert_config(config: object, type_: Any, plugin: str | None) -> tuple[obje
     """
     if isinstance(type_, type) and isinstance(config, type_):
         return config, []
+    if hasattr(type_, "__pydantic_validator__"):
+        return _by_pydantic(config, type_)
     try:
         return msgspec.convert(config, type_, dec_hook=_decode), []
     except msgspec.ValidationError as error:
         faults = list(_faults(config, type_, (), False))
         return None, faults or [_words(error)]
     except (TypeError, NotImplementedError) as error:
-        raise ConfigError(
-            f"config_schema is {type_!r}, which nothing can be converted to: {error}",
-            plugin=plugin,
-            remedy=_REMEDY,
-        ) from error
+        raise _no_type(type_, error, plugin) from error
 
 
 def _decode(type_: type, value: object) -> object:
@@ -63,7 +59,7 @@ def _faults(value: object, type_: Any, path: tuple[object, ...], secret: bool) -
     try:
         msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        inner, marked = _stripped(type_, value)
+        inner, marked = stripped(type_, value)
         secret = secret or marked
         deeper = list(_deeper(value, inner, path, secret))
         yield from deeper or [_told(path, _words(error), value, secret)]
@@ -72,7 +68,7 @@ def _faults(value: object, type_: Any, path: tuple[object, ...], secret: bool) -
 def _deeper(value: object, type_: Any, path: tuple[object, ...], secret: bool) -> Iterator[str]:
     origin, arguments = get_origin(type_) or type_, get_args(type_)
     if isinstance(value, Mapping):
-        if fields := _fields(origin):
+        if fields := fields_of(origin):
             yield from _field_faults(value, origin, fields, path, secret)
         elif isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
             for key, item in value.items():
@@ -107,45 +103,6 @@ def _field_faults(
             yield f"{_dotted((*path, key))} is unknown" + (f" ({near})" if near else "")
 
 
-def _fields(type_: Any) -> dict[str, tuple[Any, bool]]:
-    """Return type and whether it is required, by name, of a struct or dataclass."""
-    if not isinstance(type_, type):
-        return {}
-    if issubclass(type_, msgspec.Struct):
-        return {f.encode_name: (f.type, f.required) for f in msgspec.structs.fields(type_)}
-    if dataclasses.is_dataclass(type_):
-        hints = typing.get_type_hints(type_, include_extras=True)
-        missing = dataclasses.MISSING
-        return {
-            f.name: (hints[f.name], f.default is missing and f.default_factory is missing)
-            for f in dataclasses.fields(type_)
-            if f.init
-        }
-    return {}
-
-
-def _stripped(type_: Any, value: object) -> tuple[Any, bool]:
-    """Return the type without `Annotated` and `| None`, and whether it is marked as secret."""
-    secret = False
-    while True:
-        if get_origin(type_) is Annotated:
-            type_, *metadata = get_args(type_)
-            secret = secret or any(_marked(one) for one in metadata)
-        elif get_origin(type_) in (Union, types.UnionType) and value is not None:
-            arms = [arm for arm in get_args(type_) if arm is not type(None)]
-            if len(arms) != 1:
-                return type_, secret or any(_stripped(arm, value)[1] for arm in arms)
-            type_ = arms[0]
-        else:
-            return type_, secret
-
-
-def _marked(metadata: object) -> bool:
-    if not isinstance(metadata, msgspec.Meta):
-        return False
-    return bool((metadata.extra or {}).get("secret")) or _is_secret(metadata.extra_json_schema)
-
-
 def _words(error: Exception) -> str:
     text = str(error).partition(" - at `$")[0]
     return text[:1].lower() + text[1:]
@@ -169,6 +126,44 @@ def schema_faults(config: object, schema: Any, plugin: str | None) -> list[str]:
     Raises:
         ConfigError: The schema is none, refers to another document, or jsonschema-rs is missing.
     """
+    validator = _compiled(schema, plugin)
+    secrets = secret_names(schema)
+    try:
+        return [
+            _told(path, error.message, error.instance, _leads_to(path, secrets))
+            for error in validator.iter_errors(config)
+            for path in (tuple(error.instance_path),)
+        ]
+    except (ValueError, TypeError) as error:
+        return [f"the whole: it holds what JSON does not know: {error}"]
+
+
+def check_schema(schema: Any, plugin: str | None) -> None:
+    """Check that a `config_schema` is one, before there is a configuration.
+
+    Raises:
+        ConfigError: It is neither a JSON Schema nor a type that can be converted to.
+    """
+    if schema is None:
+        return
+    if isinstance(schema, Mapping | bool):
+        _compiled(schema, plugin)
+        return
+    if not hasattr(schema, "__pydantic_validator__"):
+        try:
+            msgspec.json.Decoder(schema, dec_hook=_decode)
+        except (TypeError, RuntimeError, NameError) as error:
+            raise _no_type(schema, error, plugin) from error
+        if isinstance(schema, type) and not fields_of(schema) and not _is_known(schema):
+            raise _no_type(schema, "it has no fields", plugin)
+
+
+def _is_known(type_: type) -> bool:
+    """Tell whether msgspec itself knows a type, so that a configuration can be of it."""
+    return not isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.CustomType)
+
+
+def _compiled(schema: Any, plugin: str | None) -> Any:
     try:
         import jsonschema_rs
     except ImportError as error:
@@ -178,7 +173,7 @@ def schema_faults(config: object, schema: Any, plugin: str | None) -> list[str]:
             remedy="Run `pip install veko[manager]`, or give a msgspec.Struct.",
         ) from error
     try:
-        validator = jsonschema_rs.validator_for(schema, mask="it", offline=True)
+        return jsonschema_rs.validator_for(schema, mask="it", offline=True)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         where = _dotted(getattr(error, "instance_path", ()))
         words = getattr(error, "message", None) or str(error)
@@ -187,47 +182,37 @@ def schema_faults(config: object, schema: Any, plugin: str | None) -> list[str]:
             plugin=plugin,
             remedy="Mend the schema.",
         ) from error
-    secrets = _secret_names(schema, schema)
+
+
+def _no_type(type_: object, why: object, plugin: str | None) -> ConfigError:
+    return ConfigError(
+        f"config_schema is {type_!r}, which nothing can be converted to: {why}",
+        plugin=plugin,
+        remedy=_REMEDY,
+    )
+
+
+def _by_pydantic(config: object, type_: Any) -> tuple[object, list[str]]:
+    """Convert by pydantic, whose types say by themselves what they accept."""
+    import pydantic
+
     try:
-        return [
-            _told(path, error.message, error.instance, not secrets.isdisjoint(path))
-            for error in validator.iter_errors(config)
-            for path in (tuple(error.instance_path),)
-        ]
-    except (ValueError, TypeError) as error:
-        return [f"the whole: it holds what JSON does not know: {error}"]
+        return pydantic.TypeAdapter(type_).validate_python(config), []
+    except pydantic.ValidationError as error:
+        secrets = secret_names(type_)
+        faults: list[str] = []
+        for one in error.errors(include_url=False, include_context=False):
+            path, kind, words = one["loc"], one["type"], one["msg"]
+            hidden = _leads_to(path, secrets)
+            if kind == "missing":
+                faults.append(f"{_dotted(path)} is missing")
+            elif hidden and kind in {"value_error", "assertion_error"}:
+                faults.append(f"{_dotted(path)}: its validator refused it")
+            else:
+                words = words[:1].lower() + words[1:]
+                faults.append(_told(path, words, one["input"], hidden))
+        return None, faults
 
 
-def _secret_names(schema: object, root: Any) -> set[object]:
-    """Return the names of all properties that are secret anywhere in a schema."""
-    found: set[object] = set()
-    if isinstance(schema, Mapping):
-        properties = schema.get("properties")
-        if isinstance(properties, Mapping):
-            found.update(
-                name for name, part in properties.items() if _is_secret(part, root, depth=8)
-            )
-        for part in schema.values():
-            found |= _secret_names(part, root)
-    elif isinstance(schema, list | tuple):
-        for part in schema:
-            found |= _secret_names(part, root)
-    return found
-
-
-def _is_secret(schema: object, root: Any = None, depth: int = 0) -> bool:
-    if not isinstance(schema, Mapping):
-        return False
-    if schema.get("writeOnly") is True or schema.get("format") == "password":
-        return True
-    if depth == 0:
-        return False
-    parts = [part for key in ("anyOf", "oneOf", "allOf") for part in schema.get(key) or ()]
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        target = root
-        for step in reference[2:].split("/"):
-            key = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(key) if isinstance(target, Mapping) else None
-        parts.append(target)
-    return any(_is_secret(part, root, depth - 1) for part in parts)
+def _leads_to(path: Sequence[object], secrets: AbstractSet[str | None]) -> bool:
+    return None in secrets or not secrets.isdisjoint(path)
