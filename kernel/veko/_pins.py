@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Pin", "PinnedPlans"]
 
 _PIN: Final[ContextVar[Pin | None]] = ContextVar("veko_pin", default=None)
+_LET_GO: Final = Registry(-1, {}, {})
 
 
 class Pin:
@@ -44,8 +45,10 @@ class Pin:
         """Let go of the registry before the end; twice is fine."""
         if self.held:
             self.held = False
-            self.registry.pins -= 1
-            if not self.registry.pins and self.registry is not self.bus.registry:
+            # A timer that was made meanwhile keeps the context, and with it this pin.
+            registry, self.registry = self.registry, _LET_GO
+            registry.pins -= 1
+            if not registry.pins and registry is not self.bus.registry:
                 self.bus.settle()
 
     def __exit__(
