@@ -160,7 +160,12 @@ class Dispatcher:
         """Answer a request, or speak another of ASGI's protocols."""
         kind = scope["type"]
         if kind == "http":
-            await self._http(scope, receive, send)
+            try:
+                await self._http(scope, receive, send)
+            finally:
+                # A server keeps the scope for as long as the client keeps its connection, and a
+                # route would keep its plugin.
+                scope.pop(ROUTE, None)
         elif kind == "lifespan":
             await lifespan(receive, send, self.startup, self.shutdown)
         elif kind == "websocket":
