@@ -120,11 +120,12 @@ class Discovery(Plugin):
             VekoError: It was found and cannot be a plugin.
         """
         if self._context is not None:
-            answer = await self._context.kernel.bus.first(RESOLVE.name, wanted)
-            if isinstance(answer, Source):
-                return answer
-            if answer is not None:
-                return as_plugin(answer)
+            for answer in await self._context.kernel.bus.gather(RESOLVE.name, wanted):
+                if isinstance(answer, Source):
+                    return answer
+                # A hook on `plugin:*` that returns what it was given has not answered.
+                if answer is not None and answer is not wanted:
+                    return as_plugin(answer)
         return self.find(wanted)
 
     def find(self, wanted: str | Path) -> Source:
