@@ -18,15 +18,10 @@ import msgspec
 
 from veko import Event
 from veko_plugins import Options, PluginManager
+from veko_plugins._advice import NOT_YET
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate.py from the declarations: change those. -->"
-
-# Accepted and checked, and read by nothing that is there yet.
-NOT_YET = frozenset((
-    "support_typescript", "watch_mode", "enable_metrics", "allow_hot_reload", "enable_sandbox",
-    "enable_api", "watch_ignore", "error_threshold", "warn_threshold", "strict_peers", "probation",
-))  # fmt: skip
 
 
 async def declared() -> list[Event]:

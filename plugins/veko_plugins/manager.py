@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Final, Self
 from veko import Bus, Event, Kernel, Plugin, PluginRecord, Subscription, as_plugin
 from veko.errors import LoadError, NotFoundError, StateError
 
+from ._advice import in_vain, refuse_unsafe
 from ._asgi import ManagerASGI
 from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ._loading import Loading
@@ -44,6 +46,7 @@ APP_EVENTS: Final = (
     Event("app:restart", doc="The application is about to stop and start. The application."),
 )
 _STORED: Final = Path(".veko")
+_log: Final = logging.getLogger("veko.manager")
 
 Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 
@@ -70,6 +73,7 @@ class PluginManager:
     def __init__(self, app: Any = None, *, root: str | Path | None = None, **options: Any) -> None:
         self.app = app
         self.options = Options.read(root or _root_of(options.get("plugins_dir")), options)
+        refuse_unsafe(self.options)
         self.asgi = ManagerASGI(self)
         self.report = LoadReport()
         self._state = "created"
@@ -142,6 +146,8 @@ class PluginManager:
         self._loading.ready()
         if self.options.auto_load:
             await self.load_all_plugins()
+            for line in in_vain(self.options, self._names()):
+                _log.warning("%s", line)
         missing = [name for name in self.options.required if self.get_plugin(name) is None]
         if missing:
             why = "; ".join(f"{name}: {self.report.why(name)}" for name in missing)
@@ -152,6 +158,11 @@ class PluginManager:
             )
         await self.kernel.bus.emit("app:init", self.app)
         await self.kernel.bus.emit("app:start", self.app)
+
+    def _names(self) -> set[str]:
+        """Return the names of all plugins that were found, those that failed included."""
+        known = {record.name for record in self.kernel.records()}
+        return {*known, *self.report.failed, *self.report.skipped}
 
     async def stop(self) -> None:
         """Fire `app:stop` and unload everything, the last to come first; twice is fine."""

@@ -1,0 +1,59 @@
+"""What the settings ask for in vain, said at the start instead of never.
+
+A misspelt section and an option that nothing reads look like settings that do not work. One that
+promises protection and gives none is worse than a refusal: that one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from veko import OptionError
+
+from ._versions import did_you_mean
+from .options import Options
+
+__all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
+
+NOT_YET: Final = frozenset((
+    "support_typescript", "enable_metrics", "enable_sandbox", "enable_api", "error_threshold",
+    "warn_threshold", "strict_peers", "probation",
+))  # fmt: skip
+"""Options that are known and checked, and read by nothing yet."""
+
+
+def refuse_unsafe(options: Options) -> None:
+    """Refuse to run untrusted code as if it were confined.
+
+    Raises:
+        OptionError: `enable_sandbox` is asked for.
+    """
+    if options.enable_sandbox:
+        raise OptionError(
+            "enable_sandbox: plugins cannot be confined in this version",
+            remedy="Leave it out, and run only plugins that you trust.",
+        )
+
+
+def in_vain(options: Options, known: Iterable[str]) -> Iterator[str]:
+    """Say which settings have no effect.
+
+    Args:
+        options: The options.
+        known: The names of all plugins that were found, loaded or not.
+    """
+    defaults = Options()
+    for field in msgspec.structs.fields(Options):
+        name = field.name
+        if name in NOT_YET and name in options.origins:
+            value = getattr(options, name)
+            if value != getattr(defaults, name):
+                yield f"{name} ({options.origins[name]}) has no effect in this version"
+    names = set(known)
+    for section in options.plugins:
+        if section not in names:
+            near = did_you_mean(section, names)
+            yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
