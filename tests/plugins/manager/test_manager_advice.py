@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from veko import OptionError
 import veko_plugins
+from veko import OptionError
 from veko_plugins import PluginManager
 from veko_plugins._advice import NOT_YET
 
