@@ -173,7 +173,7 @@ async def test_a_hook_refuses_a_step(kernel: Kernel) -> None:
 async def test_a_step_that_raises(kernel: Kernel, step: str, kind: Any, faults: Any) -> None:
     told: list[Any] = []
     kernel.bus.on("plugin:error", lambda name, error: told.append((name, error)))
-    kernel.bus.on("error:critical", lambda error, name: told.append((name, error)))
+    kernel.bus.on("error:critical", lambda error, origin: told.append((origin.plugin, error)))
 
     async def broken(context: Any) -> None:
         context.hook("x", print)
