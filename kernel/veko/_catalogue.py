@@ -28,11 +28,15 @@ EVENTS: Final = (
         doc="Before a configuration is taken; what is returned is. The configuration and the "
         "plugin.",
     ),
-    Event("config:change", doc="A configuration has changed. The configuration and the plugin."),
+    Event(
+        "config:change",
+        doc="A configuration was changed, by `update_config` or by a reload that gave another. The "
+        "configuration and the plugin.",
+    ),
     Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
     Event(
         "error:critical",
         payload=BaseException,
-        doc="An error that stops a plugin or the system. The error and the plugin's name.",
+        doc="An error that stops a plugin or the system. The error and its `Origin`.",
     ),
 )

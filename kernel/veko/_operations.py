@@ -20,6 +20,7 @@ import anyio
 
 from ._config import merge
 from ._context import Context
+from ._events import Origin
 from ._handle import STAGING
 from ._lifecycle import Generation, PluginRecord, State
 from ._limits import must_pass
@@ -91,7 +92,8 @@ class Operations:
                 else:
                     await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
                     if record.state is State.FAILED:
-                        await self.bus.emit("error:critical", one, record.name)
+                        origin = Origin(record.name, handler=f"{record.name}.{_step(one)}")
+                        await self.bus.emit("error:critical", one, origin)
 
     async def _make(self, record: PluginRecord, plugin: Plugin, given: Any) -> Generation:
         """Make a generation and run its `load()`; if that fails, nothing of it is left."""
@@ -340,6 +342,8 @@ class Operations:
             with anyio.CancelScope(shield=True):
                 await self._retire(old, before, spare)
             told.append("plugin:loaded")
+        if new.given != old.given:
+            await self.bus.emit("config:change", new.config, record)
 
     def _require(self, record: PluginRecord) -> None:
         for name in record.needs():

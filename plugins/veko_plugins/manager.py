@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
-from veko import Bus, Event, Kernel, Plugin, PluginRecord, Subscription, as_plugin
-from veko.errors import LoadError, NotFoundError, StateError
+from veko import Bus, Event, Kernel, Origin, Plugin, PluginRecord, Subscription, as_plugin
+from veko.errors import LoadError, NotFoundError, ServiceError, StateError
 
 from ._advice import in_vain, refuse_unsafe
 from ._asgi import ManagerASGI
@@ -151,11 +151,13 @@ class PluginManager:
         missing = [name for name in self.options.required if self.get_plugin(name) is None]
         if missing:
             why = "; ".join(f"{name}: {self.report.why(name)}" for name in missing)
-            raise LoadError(
+            error = LoadError(
                 f"required plugins did not load: {why}",
                 step="start",
                 remedy="Mend them, or take them out of `required`.",
             )
+            await self.kernel.bus.emit("error:critical", error, Origin(handler="start"))
+            raise error
         await self.kernel.bus.emit("app:init", self.app)
         await self.kernel.bus.emit("app:start", self.app)
 
@@ -396,10 +398,16 @@ class PluginManager:
             patterns: As `watch_ignore` has them: `"*.log"`, `"data/*"`; see `Watch.unwatch`.
 
         Raises:
-            ServiceError: Nothing is watched: it does not run, or not with `watch_mode`.
+            StateError: Nothing is watched: it does not run, or not with `watch_mode`.
             OptionError: A pattern is none.
         """
-        self.use("watch").unwatch(*patterns)
+        try:
+            watch = self.use("watch")
+        except ServiceError as error:
+            raise StateError(
+                "no files are watched", remedy="Start the manager with watch_mode=True."
+            ) from error
+        watch.unwatch(*patterns)
         self._unwatched.extend(patterns)
 
     @property
