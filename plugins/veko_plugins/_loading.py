@@ -7,7 +7,8 @@ imported for a generation that is no more is disposed as soon as the kernel says
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,7 +47,29 @@ class Loading:
         for event in ("plugin:loaded", "plugin:unloaded"):
             self._manager.bus.on(event, self._dispose_ended, priority=float("-inf"))
 
-    async def load(self, plugin: Form, config: Mapping[str, Any] | None) -> PluginRecord:
+    def origin(self, name: str) -> Form | Source | None:
+        """Return what a loaded plugin was loaded from; `None` if the kernel was given it."""
+        return self._origins.get(name)
+
+    async def find(self, name: str) -> Form | Source:
+        """Return what a plugin of that name is loaded from.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        found: Form | Source = await self._manager.use("discovery").resolve(name)
+        return found
+
+    @asynccontextmanager
+    async def look(self, origin: Form | Source) -> AsyncIterator[Plugin]:
+        """Give a plugin as it would be loaded; its module goes again."""
+        loaded = await self._import(origin) if isinstance(origin, Source) else None
+        try:
+            yield _made(origin) if loaded is None else loaded.plugin
+        finally:
+            self._dispose(loaded)
+
+    async def load(self, plugin: Form | Source, config: Mapping[str, Any] | None) -> PluginRecord:
         """Load one plugin; see `PluginManager.load_plugin`."""
         origin: Form | Source = plugin
         if isinstance(plugin, str | Path):

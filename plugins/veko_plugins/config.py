@@ -20,6 +20,7 @@ from typing import Any
 from veko import ConfigError, Context, Plugin
 
 from ._config_faults import convert_config, schema_faults
+from ._saved import Exactly
 from .options import merged
 
 __all__ = ["Config"]
@@ -54,8 +55,10 @@ class Config(Plugin):
 
         Args:
             name: The plugin.
-            given: What outweighs its section.
+            given: What outweighs its section, or takes its place if it is `Exactly`.
         """
+        if isinstance(given, Exactly):
+            return dict(given)
         return merged(self._sections.get(name, {}), given or {})
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:

@@ -23,6 +23,7 @@ from ._advice import in_vain, refuse_unsafe
 from ._asgi import ManagerASGI
 from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ._loading import Loading
+from .backup import Backup, RestoreReport
 from .builder import PluginBuilder, simple_plugin
 from .commands import Commands
 from .config import Config
@@ -33,6 +34,7 @@ from .loader import Loader
 from .logs import Logging
 from .options import Options
 from .signals import Observer, Signals
+from .state import State, StateReport
 from .storage import Storage
 from .watch import EVENTS as FILE_EVENTS
 from .watch import Watch
@@ -236,6 +238,8 @@ class PluginManager:
             ),
             "storage": lambda: Storage(options.storage or stored / "storage.db"),
             "commands": Commands,
+            "state": lambda: State(stored / "state.jsonl", self._loading),
+            "backup": lambda: Backup(stored / "backups", self._loading),
         }
         if options.adapter is not None:
             made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
@@ -357,6 +361,60 @@ class PluginManager:
                 f"no plugin {name!r} is loaded", plugin=name, remedy=f"Loaded: {known}."
             )
         return record
+
+    # -- states and backups
+
+    async def save_state(self) -> Path:
+        """Write down which plugins are on, with what configuration, in `.veko/state.jsonl`.
+
+        Secrets are left out. The file is written whole or not at all, whatever kills the process.
+
+        Raises:
+            BackupError: It cannot be written; the state saved before stays.
+        """
+        path: Path = await self.use("state").save()
+        return path
+
+    async def restore_state(self) -> StateReport:
+        """Switch, load and configure the plugins as `save_state` wrote them down.
+
+        Returns:
+            What was done, which plugins are no more, and which could not be made so.
+
+        Raises:
+            BackupError: No state was saved, or its file is damaged; nothing has changed.
+        """
+        report: StateReport = await self.use("state").restore()
+        return report
+
+    async def backup_plugins(self, path: str | Path | None = None) -> Path:
+        """Write plugins, states, configurations and the storage into one file.
+
+        Args:
+            path: Where; `.veko/backups/<UTC time>.jsonl` if left out. Nothing is overwritten.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            BackupError: It cannot be written there; nothing is left of it.
+            StorageError: The storage cannot be read.
+        """
+        written: Path = await self.use("backup").save(path)
+        return written
+
+    async def restore_plugins(self, path: str | Path) -> RestoreReport:
+        """Give plugins the configuration, the state and the storage that a backup has.
+
+        The application's plugins stop for it and start anew. All of it is done, or nothing.
+
+        Raises:
+            BackupError: The file is not a sound backup, or of plugins that are not here or would
+                refuse it; nothing has changed, no plugin has stopped.
+            VekoError: A step failed; all is as it was before.
+        """
+        report: RestoreReport = await self.use("backup").restore(path)
+        return report
 
     # -- events, services, commands
 

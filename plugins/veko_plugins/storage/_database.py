@@ -18,6 +18,7 @@ from veko.errors import StorageError
 
 from ._codec import Packed
 from ._lock import FileLock
+from ._transfer import Snapshot, exchange
 
 __all__ = ["MEMORY", "Changes", "Database", "Overlay", "is_busy"]
 
@@ -250,6 +251,27 @@ class Database:
         """The names that have entries, sorted."""
         rows = self._reader.execute("SELECT DISTINCT namespace FROM entry ORDER BY namespace")
         return [name for (name,) in rows]
+
+    def snapshot(self) -> Snapshot:
+        """What is committed now, to be read in a thread while writing goes on."""
+        return Snapshot(self._writer.serialize() if self.path is None else self.path)
+
+    def exchange(self, staged: Path) -> int:
+        """Put what is staged in the place of what is there; see `_transfer.exchange`.
+
+        Raises:
+            sqlite3.Error: Nothing has changed.
+        """
+        if self.path is None:
+            return exchange(self._writer, staged)
+        if self._identify() != self._identity:
+            raise sqlite3.OperationalError("the file was removed or replaced while it was in use")
+        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        try:
+            self._tune(connection)
+            return exchange(connection, staged)
+        finally:
+            connection.close()
 
     def checkpoint(self, mode: str = "PASSIVE") -> int:
         """Copy the log into the database; in a thread, as it waits for the disk.

@@ -71,6 +71,13 @@ class Write:
                 self._alarm.tell = None
             raise self.error
 
+    async def settled(self) -> None:
+        """Wait until it is over, however it ended; who wrote it is still told of a failure."""
+        if not self.done:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
     def settle(
         self,
         error: StorageError | None = None,

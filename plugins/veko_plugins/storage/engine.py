@@ -87,6 +87,7 @@ class Engine:
         self._last_told: str | None = None
         self._thread_id = 0
         self._accepting = False
+        self._held = False
 
     def __repr__(self) -> str:
         return f"<Engine {self.path or MEMORY} ({'open' if self._database else 'closed'})>"
@@ -136,7 +137,50 @@ class Engine:
         """The names that have entries on disk, sorted."""
         return self._guarded(lambda database: database.namespaces())
 
-    # For the namespaces of this package.
+    # For the rest of this package.
+
+    async def flush(self) -> None:
+        """Wait until all that was written so far is on disk, or has failed."""
+        for write in self._unwritten():
+            await write.settled()
+
+    async def threaded(
+        self, work: Callable[[Database], _Answer], *, alone: bool = False
+    ) -> _Answer:
+        """Do something behind what the thread does, to its end; in memory, here and now.
+
+        Args:
+            work: Gets the database; a connection of its own is its own business.
+            alone: Let writes wait meanwhile, and have everything read anew afterwards.
+        """
+        while alone and not self._idle:
+            await self.flush()
+            await asyncio.sleep(0)
+        database = self._database
+        if database is None:
+            raise self._closed()
+        self._held = self._held or alone
+        try:
+            if self.path is None:
+                return work(database)
+            running = self._loop.run_in_executor(self._thread, work, database)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])
+                raise
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+        finally:
+            if alone:
+                self._resume()
+
+    def _resume(self) -> None:
+        self._held = False
+        for namespace in self._namespaces.values():
+            namespace.forget()
+        if not self._idle:
+            self._loop.call_soon(self._step)
 
     def read(self, namespace: str) -> dict[str, object]:
         """What a namespace holds, encoded: from disk, and what is on its way there."""
@@ -197,7 +241,7 @@ class Engine:
                 return
             self._batches.append(list(self._pending.values()))
             self._pending = {}
-        if not self._checkpoints.must_rest():
+        if not self._held and not self._checkpoints.must_rest():
             self._attempt(self._loop.time() + self._busy_timeout, 0.001)
 
     def _attempt(self, deadline: float, delay: float) -> None:
@@ -244,7 +288,7 @@ class Engine:
             self._batches.extendleft([write] for write in reversed(batch))
         else:
             for write in batch:
-                self._fail(write, self._explain(error))
+                self._fail(write, self.explain(error))
         if self._batches or self._pending:
             self._loop.call_soon(self._step)
         else:
@@ -277,7 +321,8 @@ class Engine:
     def _unwritten(self) -> list[Write]:
         return [*(write for batch in self._batches for write in batch), *self._pending.values()]
 
-    def _explain(self, error: BaseException) -> StorageError:
+    def explain(self, error: BaseException) -> StorageError:
+        """What to tell of an error of SQLite's."""
         what = str(error) if isinstance(error, sqlite3.Error) else repr(error)
         told = self._database.error(what) if self._database else StorageError(what, path=self.path)
         # Its frames hold the write, which would then not be dropped, and not be told of.
@@ -290,7 +335,7 @@ class Engine:
         try:
             return read(self._database)
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise self.explain(error) from error
 
     def _closed(self) -> StorageError:
         return StorageError(

@@ -18,6 +18,7 @@ from veko.errors import OptionError
 
 from .engine import Durability, Engine
 from .queries import Queries, Query
+from .transfers import Transfers
 
 __all__ = ["Storage", "parse_url"]
 
@@ -77,6 +78,7 @@ class Storage(Plugin):
         engine = await context.enter(self._opened(context))
         context.attach("storage", lambda holder: engine.namespace(holder.name))
         context.provide("storage", engine)
+        context.provide("transfer", Transfers(engine))
 
     @asynccontextmanager
     async def _opened(self, context: Context) -> AsyncIterator[Engine]:

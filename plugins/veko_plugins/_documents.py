@@ -1,0 +1,307 @@
+"""Files that are there whole or not at all: a header, one JSON value a line, a checksum.
+
+The first line says what it is and of which version, the last how many lines there are and the
+SHA-256 of all before it. Such a file reads with any tool, streams in bounded memory, and a part of
+it is never taken for the whole.
+
+Cost: two fsyncs a file; reading goes over it twice, once for the checksum.
+Promise: it is written to a temporary file beside its place, synced, and then put there in one step,
+the folder synced after it; `kill -9` or a power cut leaves the old one or the new one. Nothing is
+read from a file before the whole of it was found sound. The checksum tells damage, not forgery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Final, NoReturn
+
+import msgspec
+
+from veko import VekoError
+
+__all__ = ["BackupError", "Header", "read_document", "write_document"]
+
+_CHUNK: Final = 1 << 20
+_HEAD: Final = 1 << 16
+_TAIL: Final = 512
+# A longer line cannot be a value of the storage: 64 MiB, every byte of which was escaped.
+_LINE: Final = 1 << 29
+_COUNTER: Final = itertools.count(1)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class BackupError(VekoError):
+    """A backup or a saved state cannot be written, or is not one that can be restored.
+
+    Nothing was changed: neither what runs nor what was there before. The message names the file.
+    """
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of a document.
+
+    Attributes:
+        format: What it is: `veko-backup`, `veko-state`.
+        version: Of the format, from 1.
+        made_at: When, in UTC, as ISO 8601.
+        veko: The Veko that wrote it.
+    """
+
+    format: str
+    version: int
+    made_at: str
+    veko: str
+
+
+class _End(msgspec.Struct, frozen=True):
+    lines: int
+    sha256: str
+
+
+class _Footer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    end: _End
+
+
+def write_document(
+    path: Path,
+    header: Header,
+    values: Iterable[object],
+    *,
+    replace: bool,
+    pause: Callable[[int], object] | None = None,
+) -> None:
+    """Write a document, whole or not at all.
+
+    Args:
+        path: Where; folders on the way are made.
+        header: What it is.
+        values: What msgspec turns into JSON, a line each.
+        replace: Whether it takes the place of what is there, or refuses to.
+        pause: Called with the number of lines after every 256 of them.
+
+    Raises:
+        BackupError: It cannot be written there; nothing is left of it, and what was there stays.
+    """
+    if path.is_dir():
+        raise BackupError("it is a folder", path=path, remedy="Name a file in it.")
+    if not replace and os.path.lexists(path):
+        _taken(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_COUNTER)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb", _CHUNK) as file:
+                _write(file, header, values, pause)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                _place(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def _write(
+    file: IO[bytes],
+    header: Header,
+    values: Iterable[object],
+    pause: Callable[[int], object] | None,
+) -> None:
+    digest, number = hashlib.sha256(), 1
+    line = _encode(header) + b"\n"
+    digest.update(line)
+    file.write(line)
+    for value in values:
+        line = _encode(value) + b"\n"
+        digest.update(line)
+        file.write(line)
+        number += 1
+        if pause is not None and not number & 255:
+            pause(number)
+    file.write(_encode(_Footer(_End(number, digest.hexdigest()))) + b"\n")
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless somebody has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        _taken(path)
+    except OSError:  # no hard links here (FAT, some network file systems)
+        if os.path.lexists(path):
+            _taken(path)
+        temporary.replace(path)
+
+
+def _taken(path: Path) -> NoReturn:
+    raise BackupError("it is there already", path=path, remedy="Name another file, or remove it.")
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # file systems that cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of processes that were killed while they wrote."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.\d+\.tmp")
+    for entry in os.listdir(path.parent):  # noqa: PTH208
+        found = pattern.fullmatch(entry)
+        if found is not None and int(found[1]) != os.getpid() and not _runs(int(found[1])):
+            with contextlib.suppress(OSError):
+                path.with_name(entry).unlink()
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there, asking would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _unwritable(error: OSError, path: Path) -> BackupError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = "Free space on the disk, or name a file on another; what was there is unharmed."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "Make the folder writable for this user, or name a file in another."
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        remedy = "A part of the path is a file, not a folder: name another."
+    else:
+        remedy = "Name another file."
+    return BackupError(f"it cannot be written: {error.strerror or error}", path=path, remedy=remedy)
+
+
+def read_document(
+    path: Path, format: str, version: int, *, pause: Callable[[int], object] | None = None
+) -> Iterator[bytes]:
+    """Read a document, once the whole of it was found sound.
+
+    Args:
+        path: Where it is.
+        format: What it must be.
+        version: The newest version that is understood.
+        pause: Called with the number of lines after every 256 of them.
+
+    Yields:
+        The lines, JSON each, the header first.
+
+    Raises:
+        BackupError: It cannot be read, is something else, newer, cut off, or was altered.
+    """
+    try:
+        # Not blocking: a pipe that nobody writes to would hold us up for good.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb", _CHUNK) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BackupError("it is not a file", path=path, remedy="Name a backup file.")
+            head = _check_head(file, path, format, version)
+            end = _check_whole(file, path)
+            file.seek(0)
+            left = end
+            number = 0
+            while left > 0:
+                line = file.readline(min(left, _LINE))
+                left -= len(line)
+                number += 1
+                if pause is not None and not number & 255:
+                    pause(number)
+                yield line
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            remedy = "Look for it where it was written; backups lie in .veko/backups/ by default."
+        elif isinstance(error, IsADirectoryError):
+            remedy = "Name a file in it."
+        else:
+            remedy = "Make it readable for this user."
+        what = f"it cannot be read: {error.strerror or error}"
+        raise BackupError(what, path=path, remedy=remedy) from error
+    del head
+
+
+def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> Header:
+    kind = format.removeprefix("veko-")
+    try:
+        header = msgspec.json.decode(file.readline(_HEAD), type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        header = None
+    if header is None or header.format != format or header.version < 1:
+        known = header.format if header is not None and header.format[:5] == "veko-" else None
+        raise BackupError(
+            f"it is no {kind} of Veko" + (f" but a {known.removeprefix('veko-')}" if known else ""),
+            path=path,
+            remedy=f"Name a file that Veko wrote as a {kind}.",
+        )
+    if header.version > version:
+        raise BackupError(
+            f"it is of format {header.version} (written by Veko {header.veko}), "
+            f"this Veko reads up to {version}",
+            path=path,
+            remedy="Use the newer Veko that wrote it.",
+        )
+    return header
+
+
+def _check_whole(file: IO[bytes], path: Path) -> int:
+    """Check the length and the checksum; returns where the last line begins."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - _TAIL)
+    file.seek(start)
+    tail = file.read(size - start)
+    cut = tail[:-1].rfind(b"\n") + 1
+    try:
+        if not tail.endswith(b"\n") or not cut:
+            raise ValueError
+        footer = msgspec.json.decode(tail[cut:], type=_Footer).end
+    except ValueError:  # DecodeError is one
+        raise BackupError(
+            "it is cut off: its last line is missing",
+            path=path,
+            remedy="Copy it again, or take an older one.",
+        ) from None
+    end, lines, digest = start + cut, 0, hashlib.sha256()
+    file.seek(0)
+    left = end
+    while left > 0:
+        block = file.read(min(left, _CHUNK))
+        if not block:
+            break
+        left -= len(block)
+        lines += block.count(b"\n")
+        digest.update(block)
+        time.sleep(0)
+    if (lines, digest.hexdigest()) != (footer.lines, footer.sha256):
+        raise BackupError(
+            "it was altered since it was written: its checksum does not fit",
+            path=path,
+            remedy="Copy it again, or take an older one.",
+        )
+    return end

@@ -1,0 +1,141 @@
+"""What is in a backup: a line each plugin, then a line each namespace and each of its entries.
+
+    {"format": "veko-backup", "version": 1, "made_at": "2026-01-02T03:04:05+00:00", "veko": "2.0.0"}
+    {"plugin": {"name": "notes", "version": "1.0.0", "active": true, "config": {...}, ...}}
+    {"namespace": "notes"}
+    ["note:0", {"text": "buy tea", "at": {"$datetime": "2026-01-02T03:04:05+00:00"}}]
+    {"end": {"lines": 4, "sha256": "..."}}
+
+An entry that cannot be read as a value (damaged, or nested past all measure) is kept as its bytes
+in the storage: `["key", {"$stored": "..."}]`.
+
+Cost: about 6 us an entry to write, 9 us to read, in a thread, a line at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from veko import StorageError
+
+from .._documents import BackupError, Header, read_document, write_document
+from .._json_values import from_json, to_json
+from .._saved import SavedPlugin, header, plugins_of
+
+__all__ = ["Progress", "Snapshot", "Staged", "read_backup", "write_backup"]
+
+FORMAT: Final = "veko-backup"
+VERSION: Final = 1
+_STORED: Final = "$stored"
+# The loop gets the interpreter at least this often, in seconds, and keeps it for as long.
+_SLICE: Final = 0.002
+
+Progress = Callable[[int], object]
+
+
+class Snapshot(Protocol):
+    """A storage as it was at one moment."""
+
+    def rows(self) -> Iterable[tuple[str, str, bytes]]: ...
+    def value(self, encoded: bytes, /) -> object: ...
+
+
+class Staged(Protocol):
+    """What is to come into a storage."""
+
+    def name(self, namespaces: Iterable[str], /) -> None: ...
+    def add(self, namespace: str, key: str, value: object, /) -> None: ...
+    def add_encoded(self, namespace: str, key: str, encoded: bytes, /) -> None: ...
+    def finish(self) -> None: ...
+
+
+def write_backup(
+    path: Path, plugins: Iterable[SavedPlugin], snapshot: Snapshot | None, progress: Progress
+) -> None:
+    """Write a backup; in a thread.
+
+    Raises:
+        BackupError: It cannot be written there.
+    """
+    write_document(
+        path, header(FORMAT, VERSION), _lines(plugins, snapshot), replace=False,
+        pause=_Pause(progress),
+    )  # fmt: skip
+
+
+def _lines(plugins: Iterable[SavedPlugin], snapshot: Snapshot | None) -> Iterator[object]:
+    for plugin in plugins:
+        yield {"plugin": plugin}
+    last: str | None = None
+    for namespace, key, encoded in snapshot.rows() if snapshot is not None else ():
+        if namespace != last:
+            yield {"namespace": namespace}
+            last = namespace
+        try:
+            value = to_json(snapshot.value(encoded))  # type: ignore[union-attr]
+        except (StorageError, RecursionError, TypeError):
+            value = {_STORED: base64.b64encode(encoded).decode("ascii")}
+        yield [key, value]
+
+
+def read_backup(
+    path: Path, staged: Staged, progress: Progress
+) -> tuple[Header, dict[str, SavedPlugin]]:
+    """Check a backup, and stage what it has for the storage; in a thread.
+
+    Raises:
+        BackupError: It is not a sound backup.
+    """
+    lines = read_document(path, FORMAT, VERSION, pause=_Pause(progress))
+    plugins: list[object] = []
+    namespace: str | None = None
+    number = 1
+    try:
+        head = msgspec.json.decode(next(lines), type=Header)
+        for number, line in enumerate(lines, 2):  # noqa: B007
+            match msgspec.json.decode(line):
+                case [str(key), value] if namespace is not None:
+                    _stage(staged, namespace, key, value)
+                case {"plugin": plugin}:
+                    plugins.append(plugin)
+                case {"namespace": str(namespace)}:
+                    staged.name([namespace])
+                case _:
+                    raise ValueError("it is none of the lines that a backup has")
+        saved = plugins_of(plugins)
+        staged.name(saved)
+        staged.finish()
+    except (ValueError, StorageError, RecursionError) as error:
+        raise BackupError(
+            f"it is not what backup_plugins() writes: line {number}: {error}",
+            path=path,
+            remedy="Take another one.",
+        ) from error
+    return head, saved
+
+
+def _stage(staged: Staged, namespace: str, key: str, value: Any) -> None:
+    if isinstance(value, dict) and len(value) == 1 and _STORED in value:
+        staged.add_encoded(namespace, key, base64.b64decode(value[_STORED], validate=True))
+    else:
+        staged.add(namespace, key, from_json(value))
+
+
+class _Pause:
+    """Lets the loop have the interpreter, and tells how far it is (which may raise, to end it)."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._next = time.perf_counter() + _SLICE
+
+    def __call__(self, lines: int) -> None:
+        if time.perf_counter() >= self._next:
+            self._progress(lines)
+            time.sleep(_SLICE / 4)
+            self._next = time.perf_counter() + _SLICE

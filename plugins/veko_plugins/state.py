@@ -1,0 +1,220 @@
+"""The core plugin `state`: which plugins were on, with what configuration, over a restart.
+
+It lies in a file, `.veko/state.jsonl`, not in the storage: it must be there before the storage is
+asked, speaks of this host even if the storage is shared by many, and restoring a backup of the
+storage must not change it unseen.
+
+Cost: two fsyncs a save, in a thread; some 10 us a plugin.
+Promise: `kill -9` or a power cut at any moment leaves the old state or the new one, whole. Secrets
+are not in it: at restore they are what they are in the configuration of now.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from veko import Context, NotFoundError, Plugin, PluginRecord, VekoError
+
+from ._documents import BackupError, Header, read_document, write_document
+from ._saved import (
+    Exactly,
+    Host,
+    SavedPlugin,
+    capture,
+    dotted,
+    given_of,
+    header,
+    plugins_of,
+    standing,
+    whole,
+)
+
+__all__ = ["State", "StateReport"]
+
+FORMAT: Final = "veko-state"
+VERSION: Final = 1
+
+
+class StateReport(msgspec.Struct, kw_only=True):
+    """What restoring the state came to.
+
+    Attributes:
+        saved_at: When it was saved, in UTC, as ISO 8601.
+        loaded: Plugins that were not there and are now.
+        switched_on: Plugins that were off.
+        switched_off: Plugins that were on.
+        configured: Plugins that got another configuration, and with it a new generation.
+        unchanged: Plugins that stood so already.
+        missing: Plugins that are no more, and why.
+        failed: Plugins that could not be made so, and why; they stay as they were.
+        others: Plugins that are here and were not when it was saved; they stay as they are.
+        secrets_missing: Secrets that are nowhere to be found now, by plugin.
+    """
+
+    saved_at: str = ""
+    loaded: list[str] = []
+    switched_on: list[str] = []
+    switched_off: list[str] = []
+    configured: list[str] = []
+    unchanged: list[str] = []
+    missing: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    others: list[str] = []
+    secrets_missing: dict[str, list[str]] = {}
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[plugins.state]` in `veko.toml`.
+
+    Attributes:
+        restore: Restore at each start what was saved, if anything was.
+        save: Save at each stop.
+    """
+
+    restore: Annotated[bool, msgspec.Meta(description="Restore at each start.")] = False
+    save: Annotated[bool, msgspec.Meta(description="Save at each stop.")] = False
+
+
+class State(Plugin):
+    """The service `state`.
+
+    Args:
+        path: The file.
+        host: What loads plugins.
+    """
+
+    name = "state"
+    version = "2.0.0"
+    description = "Which plugins are on, with what configuration, over a restart."
+    config_schema = Settings
+    core = True
+
+    def __init__(self, path: Path, host: Host) -> None:
+        self.path = path
+        self._host = host
+        self._context: Context
+        self._lock = anyio.Lock()
+
+    def load(self, context: Context) -> None:
+        """Provide the service; save and restore by itself if the settings say so."""
+        self._context = context
+        context.provide("state", self)
+        settings = msgspec.convert(context.config, Settings)
+        if settings.restore:
+            context.hook("app:init", self._at_start, priority=1_000, timeout=None)
+        if settings.save:
+            context.hook("app:stop", self._at_stop, priority=-1_000, timeout=None)
+
+    async def _at_start(self) -> None:
+        if self.path.exists():
+            report = await self.restore()
+            for name, why in {**report.missing, **report.failed}.items():
+                self._context.log("warning", f"the state of {name} was not restored: {why}")
+
+    async def _at_stop(self) -> None:
+        await self.save()
+
+    async def save(self) -> Path:
+        """Write down how the plugins stand; see `PluginManager.save_state`."""
+        async with self._lock:
+            plugins = capture(standing(self._context))
+            write = functools.partial(
+                write_document, self.path, header(FORMAT, VERSION), plugins, replace=True
+            )
+            await anyio.to_thread.run_sync(write)
+        return self.path
+
+    async def restore(self) -> StateReport:
+        """Make plugins stand as it was written down; see `PluginManager.restore_state`."""
+        async with self._lock:
+            head, saved = await anyio.to_thread.run_sync(_read, self.path)
+            report = StateReport(saved_at=head.made_at)
+            report.others += [
+                record.name for record in standing(self._context) if record.name not in saved
+            ]
+            for plugin in saved.values():
+                await self._guarded(report, plugin, self._bring)
+            for plugin in saved.values():
+                if plugin.active:
+                    await self._guarded(report, plugin, self._switch)
+            for plugin in reversed(saved.values()):
+                if not plugin.active:
+                    await self._guarded(report, plugin, self._switch)
+            told = {*report.loaded, *report.switched_on, *report.switched_off}
+            told |= {*report.configured, *report.missing, *report.failed}
+            report.unchanged += [name for name in saved if name not in told]
+            return report
+
+    async def _guarded(self, report: StateReport, saved: SavedPlugin, step: Any) -> None:
+        if saved.name in report.missing or saved.name in report.failed:
+            return
+        try:
+            await step(report, saved)
+        except (VekoError, ValueError) as error:
+            report.failed[saved.name] = str(error)
+
+    async def _bring(self, report: StateReport, saved: SavedPlugin) -> None:
+        """Have a plugin loaded with the configuration that it had."""
+        record = self._record(saved.name)
+        if record is None:
+            try:
+                origin = await self._host.find(saved.name)
+            except NotFoundError as error:
+                was = "" if saved.source is None else f" It came from {saved.source}."
+                report.missing[saved.name] = f"{error}{was}"
+                return
+            current = self._context.use("config").section(saved.name)
+        else:
+            current = given_of(record)
+        given, missing = whole(saved, current)
+        if missing:
+            report.secrets_missing[saved.name] = dotted(missing)
+        if record is None:
+            await self._host.load(origin, Exactly(given))
+            report.loaded.append(saved.name)
+        elif given != current:
+            await self._configure(record, given)
+            report.configured.append(saved.name)
+
+    async def _configure(self, record: PluginRecord, given: dict[str, Any]) -> None:
+        """Reload a plugin with this configuration and nothing else; it stays if that fails."""
+        generation = record.current
+        assert generation is not None
+        before, generation.given = generation.given, {}  # it would be put under the new one
+        try:
+            await self._host.reload(record.name, given)
+        except BaseException:
+            generation.given = before
+            raise
+
+    async def _switch(self, report: StateReport, saved: SavedPlugin) -> None:
+        record = self._record(saved.name)
+        if record is None or record.active == saved.active:
+            return
+        await self._context.kernel.toggle(saved.name, saved.active)
+        (report.switched_on if saved.active else report.switched_off).append(saved.name)
+
+    def _record(self, name: str) -> PluginRecord | None:
+        record = self._context.kernel.get(name)
+        return record if record is not None and record.loaded and not record.core else None
+
+
+def _read(path: Path) -> tuple[Header, dict[str, SavedPlugin]]:
+    if not path.exists():
+        raise BackupError("no state was saved", path=path, remedy="Save one with save_state().")
+    first, *rest = read_document(path, FORMAT, VERSION)
+    try:
+        saved = plugins_of(map(msgspec.json.decode, rest))
+        return msgspec.json.decode(first, type=Header), saved
+    except ValueError as error:
+        raise BackupError(
+            f"it is not what save_state() writes: {error}",
+            path=path,
+            remedy="Remove it, and save the state again.",
+        ) from error
