@@ -289,7 +289,7 @@ class Context:
         self.kernel.post("log", record)
 
     def __getattr__(self, name: str) -> Any:
-        version = self.kernel.bus.registry.version
+        version = self.kernel.registry.version  # the pinned one, in a pin
         known = self._attached.get(name)
         if known is not None and known[0] == version:
             return known[2]

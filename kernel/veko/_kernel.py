@@ -232,7 +232,7 @@ class Kernel:
         try:
             self._leave()
             await self._operations.load(record, made, config)
-        except BaseException as error:
+        except Exception as error:  # a cancellation's frames may still run
             _forget_variables(error, set())
             raise
         finally:
@@ -319,11 +319,16 @@ class Kernel:
             NotFoundError: The plugin is not loaded.
             ConfigError: It was refused; the old one stays.
         """
-        generation = self._loaded(name).current
-        assert generation is not None
-        given = merge(generation.given, changes)
-        merged = merge(generation.manifest.default_config, given)
-        config = await self.bus.emit("config:validate", merged, generation, strict=True)
+        while True:
+            record = self._loaded(name)
+            generation = record.current
+            assert generation is not None
+            before = generation.given
+            given = merge(before, changes)
+            merged = merge(generation.manifest.default_config, given)
+            config = await self.bus.emit("config:validate", merged, generation, strict=True)
+            if generation.given is before and record.current is generation:
+                break  # else another change came first: merge into that
         generation.given, generation.config = given, config
         await self.bus.emit("config:change", config, generation.record)
         return config

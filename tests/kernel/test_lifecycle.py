@@ -712,10 +712,13 @@ async def test_shutting_down_asks_neither_hooks_nor_dependents() -> None:
     assert steps == ["unload"]
 
 
-async def test_a_closed_kernel_says_so() -> None:
-    async with Kernel() as kernel:
-        pass
+async def test_a_kernel_that_is_not_open_says_so() -> None:
+    kernel = Kernel()
     with pytest.raises(StateError, match="not open"):
+        await kernel.load(plugin("p"))
+    async with kernel:
+        pass
+    with pytest.raises(StateError, match="closed"):
         await kernel.load(plugin("p"))
 
 

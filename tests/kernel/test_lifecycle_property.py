@@ -143,7 +143,7 @@ def make(name: str, version: int, how: str) -> dict[str, Any]:
 
 
 async def run(program: list[tuple[Any, ...]]) -> None:
-    async with Kernel(timeout=0.004, drain_timeout=5) as kernel:
+    async with Kernel(drain_timeout=5) as kernel:
         await kernel.load(
             {"name": "holder", "version": "1", "load": lambda context: context.provide("taken", 0)}
         )
@@ -161,6 +161,7 @@ async def run(program: list[tuple[Any, ...]]) -> None:
 async def step(kernel: Kernel, model: Model, version: int, command: tuple[Any, ...]) -> None:
     outcome: list[bool] = []
     seen: list[Any] = []
+    kernel.timeout = 0.003 if "hang" in command else 10.0
 
     async def act() -> None:
         try:
