@@ -1,0 +1,326 @@
+"""The catalogue beside section H of the parity table: what is declared, and with what it is fired.
+
+`SECTION_H` is that section, written out. Each of its events is declared with this payload, may be
+answered or not, and has a test that causes it; one run that causes them all checks what they
+are fired with.
+"""
+
+import ast
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from veko import Context, LogRecord, Origin, PluginRecord
+from veko.errors import LoadError, NotFoundError, VekoError
+from veko_plugins import PluginManager, Request, Response, Route
+from veko_plugins.http import find_adapter
+from veko_plugins.storage.engine import Engine
+from veko_plugins.storage.queries import Query
+
+pytestmark = pytest.mark.anyio
+TESTS = Path(__file__).parents[1]
+NAME = str | None
+
+
+class Row(NamedTuple):
+    """An event: its payload, whether handlers answer it, the other arguments, a test's name."""
+
+    payload: Any
+    returns: bool
+    rest: tuple[Any, ...]
+    test: str
+
+
+_APP = "test_H_app_events_come_after_the_plugins"
+_AROUND = "test_H_request_and_response_events_in_order"
+_STEPS = "test_H_plugin_events_before_each_step_and_after"
+_STORED = "test_H_database_events"
+SECTION_H = {
+    "app:init": Row(object, False, (), _APP),
+    "app:start": Row(object, False, (), _APP),
+    "app:stop": Row(object, False, (), _APP),
+    "app:restart": Row(object, False, (), _APP),
+    "route:load": Row(list, True, (), "test_H_route_load_changes_the_list_of_routes"),
+    "route:create": Row(Route, True, (), "test_H_route_create_guards_changes_and_refuses"),
+    "route:update": Row(Route, False, (), "test_H_route_update_and_route_delete"),
+    "route:delete": Row(Route, False, (), "test_H_route_update_and_route_delete"),
+    "request:start": Row(
+        Request, True, (), "test_H_request_start_may_change_the_request_or_answer"
+    ),
+    "request:end": Row(Request, False, (Response,), _AROUND),
+    "request:error": Row(
+        BaseException, True, (Request,), "test_H_request_error_may_change_the_error_or_answer"
+    ),
+    "response:start": Row(
+        Response, True, (Request,), "test_H_response_start_may_change_the_response"
+    ),
+    "response:end": Row(Response, False, (Request,), _AROUND),
+    "response:error": Row(Response, False, (Request,), "test_H_response_error_when_sending_fails"),
+    "middleware:add": Row(object, True, (), "test_H_middleware_add_and_remove"),
+    "middleware:remove": Row(object, False, (), "test_H_middleware_add_and_remove"),
+    "error:handle": Row(
+        BaseException, True, (Origin,), "test_H_error_handle_gets_every_error_and_its_origin"
+    ),
+    "error:critical": Row(
+        BaseException, False, (Origin,), "test_H_error_critical_when_a_plugin_is_stopped"
+    ),
+    "file:add": Row(Path, False, (NAME,), "test_H_file_add"),
+    "file:change": Row(Path, False, (NAME,), "test_H_file_change"),
+    "file:delete": Row(Path, False, (NAME,), "test_H_file_delete"),
+    "plugin:load": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:unload": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:activate": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:deactivate": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:reload": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:error": Row(NAME, False, (BaseException,), "test_H_plugin_error_and_plugin_timeout"),
+    "plugin:timeout": Row(NAME, False, (BaseException,), "test_H_plugin_error_and_plugin_timeout"),
+    # A plugin that is about to load or reload is not what its record says yet, but its generation.
+    "config:validate": Row(object, True, (object,), "test_H_config_validate_and_config_change"),
+    "config:change": Row(
+        object, False, (PluginRecord,), "test_H_config_validate_and_config_change"
+    ),
+    "database:connect": Row(Engine, False, (), _STORED),
+    "database:query": Row(Query, True, (), _STORED),
+    "database:disconnect": Row(Engine, False, (), _STORED),
+    "plugin:loaded": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:unloaded": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:activated": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:deactivated": Row(str, False, (PluginRecord,), _STEPS),
+    "log": Row(LogRecord, False, (), "test_H_log_is_an_event"),
+    # Not in the section, in the design:
+    "context:create": Row(Context, False, (), "test_H_context_create_attaches_by_hand"),
+    "plugin:resolve": Row(object, True, (), "test_H_plugin_resolve_answers_for_a_name"),
+}
+LATER = {
+    "websocket:connect", "websocket:message", "websocket:disconnect", "cache:get", "cache:set",
+    "cache:delete", "cache:clear", "auth:login", "auth:logout", "auth:register", "dev:hotreload",
+    "dev:debug", "dev:profile",
+}  # fmt: skip
+"""Of the plugins that other issues bring: whoever declares one gives it a row above."""
+
+
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a manager and its core plugins declare, without anything in the settings."""
+
+    async def declarations() -> dict[str, Any]:
+        async with managed(tmp_path_factory.mktemp("app"), auto_load=False) as manager:
+            return {event.name: event for event in manager.events()}
+
+    return asyncio.run(declarations())
+
+
+def managed(root: Path, app: object = None, **options: Any) -> PluginManager:
+    options = {"storage": "sqlite:///:memory:", "max_retries": 0, **options}
+    return PluginManager(app, root=root, **options)
+
+
+def made(name: str, load: Any = lambda: None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "version": "1.0.0", "load": load, **more}
+
+
+@pytest.mark.parametrize("name", SECTION_H)
+def test_H_is_declared(declared: dict[str, Any], name: str) -> None:
+    event = declared[name]
+    assert event.payload == SECTION_H[name].payload
+    assert event.returns is SECTION_H[name].returns
+    assert len(event.doc) > len("When, and with what.")
+    assert event.doc.endswith(".")
+
+
+def test_H_nothing_else_is_declared(declared: dict[str, Any]) -> None:
+    assert set(declared) == set(SECTION_H), "what is new wants a row; see LATER too"
+    assert not LATER & set(SECTION_H)
+
+
+def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
+    stops = {name: event.stops for name, event in declared.items() if event.stops is not None}
+    assert stops == {"request:start": Response, "request:error": Response}
+
+
+def test_H_each_event_has_a_test_that_causes_it() -> None:
+    found = {
+        node.name
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    missing = {name: row.test for name, row in SECTION_H.items() if row.test not in found}
+    assert not missing
+
+
+def test_H_each_event_has_a_line_in_the_docs() -> None:
+    page = (TESTS.parent / "docs" / "reference" / "events.md").read_text("utf-8")
+    assert {name for name in SECTION_H if f"| `{name}` |" not in page} == set()
+
+
+async def test_H_context_create_attaches_by_hand(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def greet(context: Any) -> None:
+        assert isinstance(context, Context)
+        context.greeting = f"hello, {context.name}"
+
+    def load(context: Any) -> None:
+        seen.append(context.greeting)
+
+    async with managed(tmp_path, auto_load=False) as manager:
+        await manager.load_plugin(
+            made("greeter", lambda context: context.hook("context:create", greet))
+        )
+        await manager.load_plugin(made("guest", load))
+        await manager.unload_plugin("greeter")
+        with pytest.raises(VekoError, match="greeting"):
+            await manager.load_plugin(made("late", load))
+    assert seen == ["hello, guest"]
+
+
+async def test_H_plugin_resolve_answers_for_a_name(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def answer(wanted: Any) -> Any:
+        asked.append(wanted)
+        return made("found") if wanted == "elsewhere" else None
+
+    async with managed(tmp_path, auto_load=False) as manager:
+        await manager.load_plugin(
+            made("resolver", lambda context: context.hook("plugin:resolve", answer))
+        )
+        assert (await manager.load_plugin("elsewhere")).name == "found"
+        with pytest.raises(NotFoundError):
+            await manager.load_plugin(Path("nowhere.py"))
+    assert asked == ["elsewhere", Path("nowhere.py")]
+
+
+async def test_H_error_critical_when_the_system_cannot_start(tmp_path: Path) -> None:
+    told: list[Any] = []
+    manager = managed(tmp_path, required=("missing",))
+    manager.on("error:critical", lambda error, origin: told.append((error, origin)))
+    with pytest.raises(LoadError, match="missing") as caught:
+        await manager.start()
+    assert told == [(caught.value, Origin(handler="start"))]
+
+
+async def test_H_config_change_when_a_reload_gives_another(tmp_path: Path) -> None:
+    told: list[Any] = []
+    async with managed(tmp_path, auto_load=False) as manager:
+        manager.on("config:change", lambda config, plugin: told.append((config, plugin.name)))
+        await manager.load_plugin(made("guest", default_config={"size": 1}))
+        await manager.reload_plugin("guest")
+        assert told == []
+        await manager.reload_plugin("guest", {"size": 2})
+        assert told == [({"size": 2}, "guest")]
+
+
+async def test_H_each_event_is_fired_with_the_arguments_of_its_row(tmp_path: Path) -> None:
+    heard: dict[str, list[tuple[Any, ...]]] = {}
+    app = object()
+    (tmp_path / "plugins").mkdir()
+    manager = managed(tmp_path, app, watch_mode=True, timeout=0.2)
+    bell = asyncio.Event()
+
+    def listener(event: str) -> Callable[..., None]:
+        def listen(*args: Any) -> None:
+            heard.setdefault(event, []).append(args)
+            bell.set()
+
+        return listen
+
+    async def until(event: str) -> None:
+        async with asyncio.timeout(10):
+            while event not in heard:
+                bell.clear()
+                await bell.wait()
+
+    for event in SECTION_H:
+        manager.on(event, listener(event))
+    async with manager:
+        await cause_all(manager, tmp_path, until)
+        await manager.restart()
+    assert set(SECTION_H) - set(heard) == set()
+    for event, calls in heard.items():
+        row = SECTION_H[event]
+        for args in calls:
+            assert len(args) == 1 + len(row.rest), (event, args)
+            for given, kind in zip(args, (row.payload, *row.rest), strict=True):
+                assert isinstance(given, kind), (event, args)
+            if event.startswith("app:"):
+                assert args == (app,)
+    assert {args[1].name for args in heard["config:validate"]} >= {"guest", "storage"}
+
+
+async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], Any]) -> None:
+    contexts: list[Any] = []
+
+    def load(context: Any) -> None:
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"a"
+            raise OSError("dry")
+
+        async def through(request: Request, call_next: Any) -> Any:
+            return await call_next(request)
+
+        contexts.append(context)
+        context.add_route("GET", "/fine", lambda: "fine")
+        context.add_route("GET", "/broken", lambda: 1 / 0)
+        context.add_route("GET", "/dry", lambda: stream())
+        context.add_middleware(through)
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    await manager.load_plugin(made("guest", load), {"size": 1})
+    async with served(manager) as client:
+        assert (await client.get("/fine")).text == "fine"
+        assert (await client.get("/broken")).status_code == 500
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/dry")
+        await until("response:error")
+    await manager.toggle_plugin("guest", False)
+    await manager.toggle_plugin("guest", True)
+    await manager.reload_plugin("guest", {"size": 2})
+    await until("route:update")
+    contexts[-1].log("info", "here")
+    await contexts[-1].storage.set("key", "value")
+    await manager.unload_plugin("guest")
+    for event in ("route:delete", "middleware:remove", "log"):
+        await until(event)
+    with pytest.raises(LoadError):
+        await manager.load_plugin(made("slow", hangs))
+    with pytest.raises(NotFoundError):
+        await manager.load_plugin("unknown")
+    path = root / "plugins" / "note.txt"
+    path.write_text("1")
+    await until("file:add")
+    path.write_text("2")
+    await until("file:change")
+    path.unlink()
+    await until("file:delete")
+
+
+@asynccontextmanager
+async def served(manager: PluginManager) -> AsyncIterator[httpx.AsyncClient]:
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    server = asyncio.create_task(
+        find_adapter("litestar").serve(
+            manager.asgi,
+            "127.0.0.1",
+            0,
+            started=lambda host, port: listening.set_result(f"http://{host}:{port}"),
+            stop=stop,
+            drain_timeout=5.0,
+            lifespan=False,
+        )
+    )
+    try:
+        async with httpx.AsyncClient(base_url=await listening) as client:
+            yield client
+    finally:
+        stop.set()
+        await server
