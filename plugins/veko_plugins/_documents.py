@@ -92,7 +92,9 @@ def write_document(
         BackupError: It cannot be written there; nothing is left of it, and what was there stays.
     """
     if path.is_dir():
-        raise BackupError("it is a folder", path=path, remedy="Name a file in it.")
+        raise BackupError(
+            "the path is a folder, not a file", path=path, remedy="Name a file in it."
+        )
     if not replace and os.path.lexists(path):
         _taken(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_COUNTER)}.tmp")
@@ -150,7 +152,9 @@ def _place(temporary: Path, path: Path) -> None:
 
 
 def _taken(path: Path) -> NoReturn:
-    raise BackupError("it is there already", path=path, remedy="Name another file, or remove it.")
+    raise BackupError(
+        "the file is there already", path=path, remedy="Name another file, or remove it."
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -197,7 +201,9 @@ def _unwritable(error: OSError, path: Path) -> BackupError:
         remedy = "A part of the path is a file, not a folder: name another."
     else:
         remedy = "Name another file."
-    return BackupError(f"it cannot be written: {error.strerror or error}", path=path, remedy=remedy)
+    return BackupError(
+        f"the file cannot be written: {error.strerror or error}", path=path, remedy=remedy
+    )
 
 
 def read_document(
@@ -222,7 +228,7 @@ def read_document(
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb", _CHUNK) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BackupError("it is not a file", path=path, remedy="Name a backup file.")
+                raise BackupError("it is no regular file", path=path, remedy="Name a backup file.")
             head = _check_head(file, path, format, version)
             end = _check_whole(file, path)
             file.seek(0)
@@ -242,7 +248,7 @@ def read_document(
             remedy = "Name a file in it."
         else:
             remedy = "Make it readable for this user."
-        what = f"it cannot be read: {error.strerror or error}"
+        what = f"the file cannot be read: {error.strerror or error}"
         raise BackupError(what, path=path, remedy=remedy) from error
     del head
 

@@ -9,7 +9,7 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logs import LEVELS
 
-from . import invoke, serving, showing
+from . import invoke, keeping, serving, showing
 
 __all__ = ["veko"]
 
@@ -124,6 +124,31 @@ def events(directory: Path | None, as_json: bool) -> None:
     Those of Veko and those that the plugins of the application in DIR declare.
     """
     raise SystemExit(showing.events(directory, as_json=as_json, debug=_debugging()))
+
+
+@veko.command()
+@_directory
+@click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
+@_debug
+def backup(directory: Path | None, path: Path | None) -> None:
+    """Back the application in DIR up: plugins, states, configurations, storage, in one file.
+
+    PATH is that file, and is never written over; .veko/backups/<time>.jsonl if left out. Secrets
+    are not in it. The application must not be served meanwhile.
+    """
+    raise SystemExit(keeping.backup(directory, path, debug=_debugging()))
+
+
+@veko.command()
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@_directory
+@_debug
+def restore(path: Path, directory: Path | None) -> None:
+    """Restore the application in DIR from the backup PATH, all of it or nothing.
+
+    The file is checked first. The application must not be served meanwhile.
+    """
+    raise SystemExit(keeping.restore(path, directory, debug=_debugging()))
 
 
 @veko.command(
