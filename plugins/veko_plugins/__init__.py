@@ -3,17 +3,23 @@
 from ._context import Context
 from ._infos import LoadReport, PluginInfo, Stats
 from .builder import PluginBuilder
+from .health import BreakerError, PluginHealth
 from .http import Request, Response, Route
 from .manager import PluginManager
+from .metrics import CallMetrics, PluginMetrics
 from .options import Options
 
 __all__ = [
+    "BreakerError",
+    "CallMetrics",
     "Context",
     "LoadReport",
     "Options",
     "PluginBuilder",
+    "PluginHealth",
     "PluginInfo",
     "PluginManager",
+    "PluginMetrics",
     "Request",
     "Response",
     "Route",

@@ -29,9 +29,11 @@ from .commands import Commands
 from .config import Config
 from .dependencies import Dependencies
 from .discovery import Discovery
+from .health import Health, PluginHealth
 from .http import Routes
 from .loader import Loader
 from .logs import Logging
+from .metrics import Metrics
 from .options import Options
 from .signals import Observer, Signals
 from .state import State, StateReport
@@ -226,6 +228,9 @@ class PluginManager:
         made: dict[str, Callable[[], Plugin]] = {
             "logging": Logging,
             "signals": lambda: self._signals,
+            "health": lambda: Health(
+                warn_threshold=options.warn_threshold, error_threshold=options.error_threshold
+            ),
             "dependencies": Dependencies,
             "config": lambda: Config(options.plugins, validate=options.enable_validation),
             "loader": lambda: loader,
@@ -241,6 +246,8 @@ class PluginManager:
             "state": lambda: State(stored / "state.jsonl", self._loading),
             "backup": lambda: Backup(stored / "backups", self._loading),
         }
+        if options.enable_metrics:
+            made["metrics"] = Metrics
         if options.adapter is not None:
             made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
         if options.watch_mode:
@@ -327,7 +334,11 @@ class PluginManager:
             NotFoundError: It is not loaded.
             DependencyError: Active plugins need it, or what it needs is off.
         """
-        return await self.kernel.toggle(name, active, cascade=cascade)
+        is_on = await self.kernel.toggle(name, active, cascade=cascade)
+        health = self.kernel.registry.get("service", "health")
+        if health is not None:
+            health.value.release(name)  # also where the breaker had it off already
+        return is_on
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
@@ -347,6 +358,32 @@ class PluginManager:
         """Return counts of the application's plugins and of what they registered."""
         uptime = time.monotonic() - self._began if self._state == "running" else 0.0
         return stats_of(self.kernel, uptime)
+
+    def check_plugin_health(self, name: str) -> PluginHealth:
+        """Tell how a plugin fares, and why.
+
+        Raises:
+            NotFoundError: There is no plugin of that name.
+            ServiceError: The core plugin `health` is left out or switched off.
+        """
+        health: PluginHealth = self.use("health").check(name)
+        return health
+
+    @property
+    def metrics(self) -> Metrics:
+        """Calls and latency by plugin: `manager.metrics.get(name)`.
+
+        Raises:
+            ServiceError: Nothing is measured: `enable_metrics` is off, or the manager is.
+        """
+        entry = self.kernel.registry.get("service", "metrics")
+        if entry is None:
+            raise ServiceError(
+                "nothing is measured",
+                remedy="Set enable_metrics, and ask while the manager runs.",
+            )
+        metrics: Metrics = entry.value
+        return metrics
 
     def error_count(self, name: str) -> int:
         """Return how often a plugin's code failed since it was loaded; 0 if it is not here."""

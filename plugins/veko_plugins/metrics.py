@@ -1,0 +1,194 @@
+"""Metrics: how often each plugin's handlers are called, and how long they take.
+
+The idea: an interceptor puts a timing wrapper around every plugin's handler when a plan is made,
+and a histogram of our own counts per plugin and event. Nothing is computed until somebody asks.
+
+Cost: about 0.25 µs a call of a `def`, 0.35 µs of an `async def`, more than half of it the two
+looks at the clock; 1 KiB for each event that a plugin was called for. The host's own handlers are
+not wrapped and cost nothing, nor does anything when this plugin is not loaded or switched off.
+Memory is asked of tracemalloc, whose snapshot takes longer the more is traced.
+Promise: what a handler answers and raises, its time limit and the number of its arguments stay
+what they are; a quantile is at most 4.5% off what was measured (see `_histogram`); what is not
+known is `None`. Nothing here keeps a plugin's code alive.
+"""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import time
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from veko import Context, Plugin, PluginRecord, Subscription
+
+from ._histogram import Histogram, merged, quantile
+from ._timed import timed
+from ._uptime import uptime_of
+
+if TYPE_CHECKING:
+    from veko import Kernel
+
+__all__ = ["OTHER", "CallMetrics", "Metrics", "PluginMetrics"]
+
+MOST_EVENTS: Final = 1000
+OTHER: Final = "**"
+"""Under this name a plugin's events are counted together once it had `MOST_EVENTS`."""
+
+
+class CallMetrics(msgspec.Struct, frozen=True):
+    """Calls of a plugin's handlers of one event.
+
+    Attributes:
+        calls: How many have ended, those that failed or were cancelled included.
+        p50: The duration in seconds that half of them did not exceed; `None` without calls.
+        p95: The same for 95%.
+        p99: The same for 99%.
+    """
+
+    calls: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class PluginMetrics(msgspec.Struct, frozen=True):
+    """What is measured of a plugin.
+
+    Attributes:
+        uptime: Seconds since it was loaded or reloaded; 0 if it is not loaded.
+        memory: Bytes allocated by code in its own files and not freed yet, if tracemalloc traces
+            and the plugin came from files; otherwise `None`.
+        error_count: How often its code failed since it was loaded.
+        last_check: When this was found, in UTC.
+        health: `healthy`, `warning` or `critical`; `None` if there is no plugin `health`.
+        calls: How many calls of its handlers have ended.
+        p50: The duration in seconds that half of them did not exceed; `None` without calls.
+        p95: The same for 95%.
+        p99: The same for 99%.
+        events: The same by event, or by pattern where the handler is on one.
+    """
+
+    uptime: float
+    memory: int | None
+    error_count: int
+    last_check: datetime
+    health: str | None
+    calls: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    events: dict[str, CallMetrics]
+
+
+class Metrics(Plugin):
+    """The core plugin of metrics; the service `metrics` is this object.
+
+    Args:
+        clock: Gives nanoseconds that never go back.
+    """
+
+    name = "metrics"
+    version = "2.0.0"
+    description = "Calls and latency by plugin and event"
+    core = True
+
+    def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._clock = clock
+        self._kernel: Kernel | None = None
+        self._histograms: dict[str, dict[str, Histogram]] = {}
+
+    def load(self, context: Context) -> None:
+        """Wrap the handlers of all plugins."""
+        self._kernel = context.kernel
+        self._histograms = {}
+        context.provide("metrics", self)
+        context.intercept(self._wrap)
+        context.hook("plugin:unloaded", self._forget, priority=float("-inf"))
+
+    def activate(self, context: Context) -> None:
+        """Forget plugins that left while this was switched off."""
+        for name in [name for name in self._histograms if context.kernel.get(name) is None]:
+            del self._histograms[name]
+
+    def unload(self) -> None:
+        """Let go of the kernel."""
+        self._kernel = None
+
+    def get(self, name: str) -> PluginMetrics | None:
+        """Return what is measured of a plugin; `None` if there is none of that name."""
+        record = self._kernel.get(name) if self._kernel is not None else None
+        if record is None:
+            return None
+        counts = {event: h.counts for event, h in self._histograms.get(name, {}).items()}
+        whole = _calls(merged(list(counts.values())))
+        return PluginMetrics(
+            uptime=uptime_of(record),
+            memory=_memory(record),
+            error_count=record.error_count,
+            last_check=datetime.now(UTC),
+            health=self._health(name),
+            calls=whole.calls,
+            p50=whole.p50,
+            p95=whole.p95,
+            p99=whole.p99,
+            events={event: _calls(same) for event, same in counts.items()},
+        )
+
+    def histograms(self, name: str) -> dict[str, list[int]]:
+        """Return the counts of a plugin's calls by event, for export.
+
+        Count `i` is of durations in (2**((i-1)/8), 2**(i/8)] ns: the buckets of an OpenTelemetry
+        exponential histogram of scale 3, whose bucket `i-1` it is; count 0 is of all up to 1 ns.
+        """
+        return {event: list(h.counts) for event, h in self._histograms.get(name, {}).items()}
+
+    def _wrap(
+        self, event: str, subscription: Subscription, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        name = getattr(subscription.owner, "name", None)
+        if name is None or self._kernel is None or self._kernel.get(name) is None:
+            return call
+        # By what it subscribed to: a pattern may hear of names without end.
+        histogram = self._histogram(name, subscription.event)
+        # Another interceptor may have made an async def of it already.
+        is_async = (
+            subscription.is_async
+            if call is subscription.handler
+            else inspect.iscoroutinefunction(call)
+        )
+        return timed(call, subscription.arity, is_async, histogram, self._clock)
+
+    def _histogram(self, name: str, event: str) -> Histogram:
+        of_plugin = self._histograms.setdefault(name, {})
+        key = event if event in of_plugin or len(of_plugin) < MOST_EVENTS else OTHER
+        return of_plugin.setdefault(key, Histogram())
+
+    def _forget(self, name: str) -> None:
+        if self._kernel is None or self._kernel.get(name) is None:
+            self._histograms.pop(name, None)
+
+    def _health(self, name: str) -> str | None:
+        assert self._kernel is not None
+        entry = self._kernel.registry.get("service", "health")
+        return None if entry is None else str(entry.value.check(name).health)
+
+
+def _calls(counts: list[int]) -> CallMetrics:
+    total = sum(counts)
+    p50, p95, p99 = (quantile(counts, total, q) for q in (0.5, 0.95, 0.99))
+    return CallMetrics(total, p50, p95, p99)
+
+
+def _memory(record: PluginRecord) -> int | None:
+    """Ask tracemalloc what the plugin's own files have allocated."""
+    source = record.source
+    if source is None or not tracemalloc.is_tracing():
+        return None
+    own = glob.escape(str(source)) + ("/*" if source.is_dir() else "")
+    snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, own)])
+    return sum(trace.size for trace in snapshot.traces)
