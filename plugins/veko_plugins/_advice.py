@@ -20,7 +20,7 @@ __all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
 
 NOT_YET: Final = frozenset((
     "support_typescript", "enable_metrics", "enable_sandbox", "enable_api", "error_threshold",
-    "warn_threshold", "strict_peers", "probation",
+    "warn_threshold", "probation",
 ))  # fmt: skip
 """Options that are known and checked, and read by nothing yet."""
 

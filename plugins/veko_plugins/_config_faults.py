@@ -18,7 +18,7 @@ from veko import ConfigError
 from ._secrets import fields_of, secret_names, stripped
 from ._versions import did_you_mean
 
-__all__ = ["check_schema", "convert_config", "schema_faults"]
+__all__ = ["check_schema", "convert_config", "schema_faults", "type_faults"]
 
 _REMEDY = "Give a msgspec.Struct, a dataclass, a pydantic model, or a JSON Schema as a mapping."
 
@@ -39,7 +39,7 @@ def convert_config(config: object, type_: Any, plugin: str | None) -> tuple[obje
     try:
         return msgspec.convert(config, type_, dec_hook=_decode), []
     except msgspec.ValidationError as error:
-        faults = list(_faults(config, type_, (), False))
+        faults = list(type_faults(config, type_, ()))
         return None, faults or [_words(error)]
     except (TypeError, NotImplementedError) as error:
         raise _no_type(type_, error, plugin) from error
@@ -55,7 +55,10 @@ def _decode(type_: type, value: object) -> object:
     )
 
 
-def _faults(value: object, type_: Any, path: tuple[object, ...], secret: bool) -> Iterator[str]:
+def type_faults(
+    value: object, type_: Any, path: tuple[object, ...], secret: bool = False
+) -> Iterator[str]:
+    """Yield every fault of a value that is to be of a type, each with its path."""
     try:
         msgspec.convert(value, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -72,12 +75,12 @@ def _deeper(value: object, type_: Any, path: tuple[object, ...], secret: bool) -
             yield from _field_faults(value, origin, fields, path, secret)
         elif isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
             for key, item in value.items():
-                yield from _faults(item, arguments[1], (*path, key), secret)
+                yield from type_faults(item, arguments[1], (*path, key), secret)
     elif isinstance(value, list | tuple) and arguments and _is_sequence(origin):
         several = origin is tuple and arguments[-1] is not Ellipsis
         for number, item in enumerate(value):
             wanted = arguments[number] if several and number < len(arguments) else arguments[0]
-            yield from _faults(item, wanted, (*path, number), secret)
+            yield from type_faults(item, wanted, (*path, number), secret)
 
 
 def _is_sequence(origin: object) -> bool:
@@ -93,7 +96,7 @@ def _field_faults(
 ) -> Iterator[str]:
     for name, (field_type, required) in fields.items():
         if name in value:
-            yield from _faults(value[name], field_type, (*path, name), secret)
+            yield from type_faults(value[name], field_type, (*path, name), secret)
         elif required:
             yield f"{_dotted((*path, name))} is missing"
     config = getattr(type_, "__struct_config__", None)

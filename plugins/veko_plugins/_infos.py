@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from veko import Kernel, PluginRecord, State
 
 __all__ = ["LoadReport", "PluginInfo", "Stats", "info_of", "stats_of"]
+
+
+_FAMILIES: Final = ("auth", "cache", "database")
+_PARTS: Final = re.compile(r"[^a-z]+")
 
 
 class PluginInfo(msgspec.Struct, frozen=True):
@@ -111,9 +117,17 @@ def info_of(record: PluginRecord) -> PluginInfo:
 
 
 def _type(record: PluginRecord) -> str:
-    """Tell from what a plugin registered what kind it is."""
+    """Tell from what a plugin registered what kind it is.
+
+    A service says most of a plugin (an auth plugin has routes, too), then what is served, then
+    what it listens to if that is all of one family.
+    """
     entries = record.current.entries if record.current is not None else []
     kinds = {entry.kind for entry in entries}
+    services = {part for e in entries if e.kind == "service" for part in _PARTS.split(str(e.key))}
+    for family in _FAMILIES:
+        if family in services:
+            return family
     if "websocket" in kinds:
         return "websocket"
     if "route" in kinds:
@@ -121,7 +135,10 @@ def _type(record: PluginRecord) -> str:
         return "api" if any(path.startswith("/api") for path in paths) else "router"
     if "middleware" in kinds:
         return "middleware"
-    return "cli" if "command" in kinds else "generic"
+    if "command" in kinds:
+        return "cli"
+    heard = {str(e.key).partition(":")[0] for e in entries if e.kind in ("hook", "pattern")}
+    return next((family for family in _FAMILIES if heard == {family}), "generic")
 
 
 def stats_of(kernel: Kernel, uptime: float) -> Stats:

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from veko import Manifest, Plugin, PluginRecord, as_plugin
-from veko.errors import DependencyError, LoadError, ManifestError
+from veko import Plugin, PluginRecord
+from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
 from ._infos import LoadReport
+from ._manifests import sound_plugin
 from ._sources import Source
 
 if TYPE_CHECKING:
     from .dependencies import Plan
     from .loader import Loaded
     from .manager import Form, PluginManager
+    from .validation import Validation
 
 __all__ = ["Loading"]
 
@@ -110,8 +112,10 @@ class Loading:
         failed = dict.fromkeys(report.failed, "failed to load")
         plan: Plan = manager.use("dependencies").plan(manifests, active, failed=failed)
         for name, fault in plan.faults.items():
-            self._dispose(sources[name][1])
-            await self._failed(report, name, _placed(fault, sources[name][0]))
+            source, ahead = sources[name]
+            self._dispose(ahead)
+            fault.path = fault.path or source.path
+            await self._failed(report, name, self._complete(fault, source))
         async with anyio.create_task_group() as group:
             self._start_ready(group, plan, sources, report)
         for name, skipped in plan.skipped.items():
@@ -119,6 +123,13 @@ class Loading:
             self._dispose(sources[name][1])
         manager.use("discovery").forget()
         return report
+
+    def _complete(self, fault: DependencyError, source: Source) -> VekoError:
+        """Say what else is wrong with a plugin that cannot be put in order."""
+        validation = self._validation()
+        if validation is None or source.outline is None:
+            return fault
+        return validation.complete(fault, source.outline.fields)
 
     def _start_ready(
         self,
@@ -195,7 +206,7 @@ class Loading:
                     path=plugin.source,
                     remedy="Unload it and load it under its new name.",
                 )
-            self._check(plugin.manifest, plugin.source)
+            self._check(plugin)
         except Exception as error:
             self._dispose(loaded)
             await manager.bus.report(error, owner=manager.kernel.get(name), handler="reload")
@@ -219,36 +230,28 @@ class Loading:
 
     async def _checked(self, plugin: Plugin) -> None:
         try:
-            self._check(plugin.manifest, plugin.source)
-        except DependencyError as error:
+            self._check(plugin)
+        except VekoError as error:
             await self._manager.bus.report(error, owner=plugin.manifest.name, handler="load")
             raise
 
-    def _check(self, manifest: Manifest, source: Path | None) -> None:
-        """Check what a plugin needs that is not the kernel's business: versions.
+    def _check(self, plugin: Plugin) -> None:
+        """Check what is not the kernel's business: values, versions, what is installed.
 
         Raises:
-            DependencyError: An engine or a plugin that it needs is of another version.
+            VekoError: See `Validation.check`.
         """
+        validation = self._validation()
+        if validation is not None:
+            validation.check(plugin)
+
+    def _validation(self) -> Validation | None:
+        """The service `validation`, if it is wanted and was not left out."""
         manager = self._manager
         if not manager.options.enable_validation:
-            return
-        if not manifest.engines and not manifest.dependencies:
-            return
-        service = manager.use("dependencies")
-        faults = list(service.engine_faults(manifest.engines))
-        active = {r.name: r.version for r in manager.kernel.records() if r.active}
-        unmet = service.plan([manifest], active).faults.get(manifest.name)
-        if unmet is not None:
-            unmet.path = source
-            raise unmet
-        if faults:
-            raise DependencyError(
-                "; ".join(faults),
-                plugin=manifest.name,
-                path=source,
-                remedy="Install what it wants, or widen its `engines`.",
-            )
+            return None
+        entry = manager.kernel.registry.get("service", "validation")
+        return None if entry is None else entry.value
 
     async def _import(self, source: Source) -> Loaded:
         loaded: Loaded = await self._manager.use("loader").import_source(source)
@@ -280,7 +283,7 @@ def _nothing(loaded: Loaded | None) -> None:
 def _made(origin: Form | Source) -> Plugin:
     if isinstance(origin, Plugin) and hasattr(origin, "manifest"):
         return origin
-    return as_plugin(origin)
+    return sound_plugin(origin)
 
 
 def _twice(name: str, source: Source) -> ManifestError:
@@ -290,8 +293,3 @@ def _twice(name: str, source: Source) -> ManifestError:
         path=source.path,
         remedy="Rename one of the two.",
     )
-
-
-def _placed(error: DependencyError, source: Source) -> DependencyError:
-    error.path = error.path or source.path
-    return error

@@ -20,7 +20,7 @@ from veko import Manifest
 
 from ._sources import Outline
 
-__all__ = ["FIELDS", "make_outline", "outline_fields"]
+__all__ = ["FIELDS", "bound_names", "make_outline", "outline_fields"]
 
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
 # Binding one of these decides which form the plugin has, see `loader.plugin_of`.
@@ -97,7 +97,7 @@ def _take(statement: ast.stmt, fields: dict[str, object]) -> bool:
             return name not in FIELDS and name not in {"plugin", "__getattr__"}
         case _:
             return not any(
-                name in FIELDS or name in _FORMS or name == "*" for name in _bound(statement)
+                name in FIELDS or name in _FORMS or name == "*" for name in bound_names(statement)
             )
     if name in _FORMS:
         return False
@@ -112,7 +112,7 @@ def _take(statement: ast.stmt, fields: dict[str, object]) -> bool:
     return True
 
 
-def _bound(statement: ast.stmt) -> Iterator[str]:
+def bound_names(statement: ast.stmt) -> Iterator[str]:
     """Yield every name that a statement may bind or unbind; too many rather than too few."""
     for node in ast.walk(statement):
         match node:

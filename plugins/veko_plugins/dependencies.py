@@ -289,6 +289,10 @@ def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> li
     for engine, range_ in engines.items():
         if not valid_range(range_):
             faults.append(f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range")
+        elif engine == "node" and engine not in versions:
+            faults.append(
+                f"engines.node: {range_} is wanted, and there is no JavaScript runtime here"
+            )
         elif engine not in versions:
             near = did_you_mean(engine, versions)
             faults.append(f"engines.{engine}: there is no such engine. {near}".rstrip(" "))
@@ -300,6 +304,9 @@ def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> li
 class Dependencies(Plugin):
     """The service `dependencies`: plans, requirements and engines.
 
+    Whoever provides a service `engine:<name>` (`engine:node`, a JavaScript runtime) gives that
+    engine its version, as long as it is there.
+
     Args:
         engines: Version by engine, instead of those of Python and Veko as they run.
     """
@@ -310,11 +317,23 @@ class Dependencies(Plugin):
     core = True
 
     def __init__(self, engines: Mapping[str, str] | None = None) -> None:
-        self.engine_versions = dict(engines) if engines is not None else _engines()
+        self._engines = dict(engines) if engines is not None else _engines()
+        self._context: Context | None = None
 
     def load(self, context: Context) -> None:
         """Provide the service."""
+        self._context = context
         context.provide("dependencies", self)
+
+    @property
+    def engine_versions(self) -> dict[str, str]:
+        """The version of each engine that is here."""
+        versions = dict(self._engines)
+        for entry in self._context.kernel.registry.entries("service") if self._context else ():
+            prefix, _, engine = str(entry.key).partition(":")
+            if prefix == "engine" and engine:
+                versions[engine] = str(entry.value)
+        return versions
 
     def plan(
         self,

@@ -26,12 +26,12 @@ from veko import (
     NotFoundError,
     Plugin,
     VekoError,
-    as_plugin,
 )
 
 from ._bytecode import MAX_SOURCE, SourceCache
 from ._import_errors import explain
 from ._importer import Importer, ModuleGeneration
+from ._manifests import sound_plugin
 from ._sources import Source
 
 __all__ = ["Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
@@ -133,17 +133,17 @@ def plugin_of(
     """
     found = _chosen(module, root, path)
     if not fields:
-        return as_plugin(found, source=path, module=module)
+        return sound_plugin(found, source=path, module=module)
     if isinstance(found, type) and issubclass(found, Plugin):
         found = found()
     if isinstance(found, Plugin):
         for key, value in fields.items():
             if key in _FIELDS and getattr(found, key, None) is None:
                 setattr(found, key, value)
-        return as_plugin(found, source=path, module=module)
+        return sound_plugin(found, source=path, module=module)
     own = found if isinstance(found, Mapping) else vars(found)
     said = {key: value for key, value in own.items() if key[0] != "_" and value is not None}
-    return as_plugin({**fields, **said}, source=path, module=module)
+    return sound_plugin({**fields, **said}, source=path, module=module)
 
 
 def _chosen(module: object, root: str, path: Path | None) -> object:

@@ -38,6 +38,7 @@ from .options import Options
 from .signals import Observer, Signals
 from .state import State, StateReport
 from .storage import Storage
+from .validation import Validation, ValidationReport
 from .watch import EVENTS as FILE_EVENTS
 from .watch import Watch
 
@@ -233,6 +234,9 @@ class PluginManager:
             ),
             "dependencies": Dependencies,
             "config": lambda: Config(options.plugins, validate=options.enable_validation),
+            "validation": lambda: Validation(
+                strict_peers=options.strict_peers, max_source=options.max_source_size
+            ),
             "loader": lambda: loader,
             "discovery": lambda: Discovery(
                 options.plugins_dir,
@@ -339,6 +343,18 @@ class PluginManager:
         if health is not None:
             health.value.release(name)  # also where the breaker had it off already
         return is_on
+
+    async def validate_plugin(self, path: str | Path) -> ValidationReport:
+        """Say what would keep a plugin from being loaded here, and what is odd about it.
+
+        No code of it runs where its source tells enough: a manifest of literals and plain
+        functions. Where it does not, its module is imported and let go of; `load` never runs.
+
+        Args:
+            path: Its file or folder, or its name.
+        """
+        report: ValidationReport = await self.use("validation").validate(path)
+        return report
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""

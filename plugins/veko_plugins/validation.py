@@ -1,0 +1,286 @@
+"""What a plugin asks for, checked before anything of it runs: manifest, engines, needs, peers.
+
+The loading pipeline asks the service `validation` about each plugin; who wants to know
+beforehand asks for a report. What is odd but harmless is logged as a warning, once.
+
+Cost: some ten microseconds for a plugin that declares little; each peer costs a look into the
+metadata of its distribution.
+Promise: all faults at once, each with its path, value and what was expected. A report runs no
+code of the plugin where its source tells enough; where it does not, the module is imported and
+let go of again, and its `load` never runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from veko import (
+    ConfigError,
+    Context,
+    DependencyError,
+    LoadError,
+    Manifest,
+    Plugin,
+    PluginRecord,
+    VekoError,
+)
+
+from ._bytecode import MAX_SOURCE, read_source
+from ._import_errors import explain
+from ._manifests import Findings, UnsoundError, findings, peer_faults
+from ._secrets import masked
+from ._sources import Source
+from ._static import static_plugin
+from ._versions import did_you_mean
+from .options import merged
+
+__all__ = ["Validation", "ValidationReport"]
+
+_REMEDY: Final = "Install what it wants, or mend what it declares."
+
+
+class ValidationReport(msgspec.Struct, frozen=True):
+    """What `validate_plugin()` found.
+
+    Attributes:
+        path: The file or folder of the plugin, or what was asked for.
+        name: The plugin's name, if it could be told.
+        ok: Whether there are no errors.
+        errors: What keeps it from being loaded here.
+        warnings: What does not, or may be otherwise where it is loaded.
+    """
+
+    path: Path
+    name: str | None
+    ok: bool
+    errors: list[str]
+    warnings: list[str]
+
+
+class Validation(Plugin):
+    """The service `validation`.
+
+    Args:
+        strict_peers: Whether a missing or wrong peer is an error instead of a warning.
+        max_source: The largest source that is read for a report, in bytes.
+    """
+
+    name = "validation"
+    version = "2.0.0"
+    description = "Checks manifests, engines, requirements and peers."
+    core = True
+
+    def __init__(self, *, strict_peers: bool = False, max_source: int = MAX_SOURCE) -> None:
+        self._strict_peers = strict_peers
+        self._max_source = max_source
+        self._context: Context
+        self._started = False
+        self._told: dict[str, set[str]] = {}
+
+    def load(self, context: Context) -> None:
+        """Provide the service; look at declared hooks when the events are known."""
+        self._context = context
+        context.provide("validation", self)
+        context.hook("app:init", self._on_init)
+        context.hook("plugin:loaded", self._on_loaded)
+        context.hook("plugin:unloaded", self._on_unloaded)
+
+    # -- what the loading pipeline asks
+
+    def check(self, plugin: Plugin) -> None:
+        """Check a plugin that is about to be loaded; log what is merely odd.
+
+        Raises:
+            ManifestError: Values in its manifest are wrong; needs that are not met are listed too.
+            ConfigError: Nothing is wrong but `config_schema`.
+            DependencyError: What it needs is not here, or of another version.
+        """
+        manifest, path = plugin.manifest, plugin.source
+        found = findings(manifest, plugin=manifest.name)
+        unmet, needs = self._unmet(manifest), list(self._engine_faults(manifest))
+        peers = peer_faults(manifest.peer_dependencies)
+        if self._strict_peers:
+            needs += peers
+        else:
+            found.warnings += peers
+        for text in found.warnings:
+            self._warn(manifest.name, text)
+        needs = [*([unmet.message] if unmet else ()), *needs]
+        if found.schema is not None and len(found.errors) == 1 and not needs:
+            found.schema.path = path
+            raise found.schema
+        if found.errors:
+            raise UnsoundError([*found.errors, *needs], plugin=manifest.name, path=path)
+        if unmet is not None and len(needs) == 1:
+            unmet.path = path
+            raise unmet
+        if needs:
+            raise DependencyError("; ".join(needs), plugin=manifest.name, path=path, remedy=_REMEDY)
+
+    @staticmethod
+    def complete(fault: DependencyError, fields: Mapping[str, object]) -> VekoError:
+        """Return an error that says what else is wrong with a plugin that cannot be ordered.
+
+        Args:
+            fault: What the plan says.
+            fields: Manifest fields as the source spells them out.
+        """
+        others = [one for one in findings(fields).errors if not one.startswith("dependencies[")]
+        if not others:
+            return fault
+        return UnsoundError([*others, fault.message], plugin=fault.plugin, path=fault.path)
+
+    def masked(self, config: object, schema: object) -> Any:
+        """Return a configuration as plain data without its secrets; see `_secrets.masked`."""
+        return masked(config, schema)
+
+    def _unmet(
+        self, manifest: Manifest, more: Mapping[str, str] | None = None
+    ) -> DependencyError | None:
+        if not manifest.dependencies:
+            return None
+        kernel = self._context.kernel
+        active = {**(more or {}), **{r.name: r.version for r in kernel.records() if r.active}}
+        active.pop(manifest.name, None)
+        fault: DependencyError | None = (
+            kernel.use("dependencies").plan([manifest], active).faults.get(manifest.name)
+        )
+        return fault
+
+    def _engine_faults(self, manifest: Manifest) -> Iterable[str]:
+        if not manifest.engines:
+            return ()
+        faults: list[str] = self._context.kernel.use("dependencies").engine_faults(manifest.engines)
+        return faults
+
+    # -- declared hooks
+
+    def _on_init(self) -> None:
+        self._started = True
+        for record in self._context.kernel.records():
+            if record.loaded:
+                self._look_at_hooks(record)
+
+    def _on_loaded(self, name: str, record: PluginRecord) -> None:
+        if self._started:  # before that, a plugin yet to come may declare the event
+            self._look_at_hooks(record)
+
+    def _on_unloaded(self, name: str) -> None:
+        self._told.pop(name, None)
+
+    def _look_at_hooks(self, record: PluginRecord) -> None:
+        declared = record.manifest.hooks
+        if not declared:
+            return
+        for text in self._unknown_hooks(declared):
+            self._warn(record.name, text)
+        entries = record.current.entries if record.current is not None else ()
+        used = {str(entry.key) for entry in entries if entry.kind in ("hook", "pattern")}
+        for event in sorted(used - set(declared)):
+            near = did_you_mean(event, declared, count=1)
+            self._warn(
+                record.name, f"it hooks {event!r}, which its `hooks` do not list. {near}".rstrip()
+            )
+
+    def _unknown_hooks(self, declared: Iterable[str]) -> Iterator[str]:
+        known = {event.name for event in self._context.kernel.bus.events}
+        for number, event in enumerate(declared):
+            # Patterns stand for what may come; `plugin:<name>:<event>` is for plugins to invent.
+            of_plugin = event.startswith("plugin:") and event.count(":") > 1
+            if event not in known and "*" not in event and not of_plugin:
+                near = did_you_mean(event, known, count=1)
+                yield f"hooks[{number}]: no event {event!r} is declared. {near}".rstrip()
+
+    def _warn(self, name: str, text: str) -> None:
+        told = self._told.setdefault(name, set())
+        if text not in told:
+            told.add(text)
+            self._context.log("warning", f"{name}: {text}", about=name)
+
+    # -- reports
+
+    async def validate(self, wanted: str | Path) -> ValidationReport:
+        """Check a plugin that is not to be loaded; see `PluginManager.validate_plugin`."""
+        kernel = self._context.kernel
+        try:
+            source = await kernel.use("discovery").resolve(wanted)
+        except VekoError as error:
+            return _report(Path(wanted), error.plugin, _lines(error))
+        path = Path(getattr(source, "path", None) or getattr(source, "source", None) or wanted)
+        if isinstance(source, Plugin):
+            return self._report(path, source)
+        try:
+            plugin = self._static(source)
+            if plugin is not None:
+                return self._report(path, plugin)
+            loaded = await kernel.use("loader").import_source(source)
+        except VekoError as error:
+            return _report(path, error.plugin or _name(source), _lines(error))
+        try:
+            return self._report(path, loaded.plugin)
+        finally:
+            kernel.use("loader").dispose(loaded)
+
+    def _static(self, source: Source) -> Plugin | None:
+        file = source.file
+        if file is None or file.suffix != ".py" or source.path is None:
+            return None
+        try:
+            text, _ = read_source(str(file), self._max_source)
+            return static_plugin(text, file, source.fields)
+        except (LoadError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise explain(error, source.name, source.path, source.name) from error
+
+    def _report(self, path: Path, plugin: Plugin) -> ValidationReport:
+        kernel, manifest = self._context.kernel, plugin.manifest
+        found: Findings = findings(manifest, plugin=manifest.name)
+        found.errors += self._engine_faults(manifest)
+        peers = peer_faults(manifest.peer_dependencies)
+        (found.errors if self._strict_peers else found.warnings).extend(peers)
+        here = kernel.use("discovery").scan().sources
+        versions = {one.name: one.outline.version for one in here if one.outline is not None}
+        unmet = self._unmet(manifest, versions)
+        if unmet is not None:
+            found.warnings.append(unmet.message)
+        found.warnings += self._unknown_hooks(manifest.hooks)
+        record = kernel.get(manifest.name)
+        if record is not None and record.core:
+            found.errors.append(f"name: {manifest.name!r} is the name of a core plugin")
+        elif record is not None and record.source is not None and record.source != path:
+            found.warnings.append(
+                f"name: {manifest.name!r} is loaded already, from {record.source}"
+            )
+        found.errors += self._section_faults(manifest, found)
+        return _report(path, manifest.name, found.errors, found.warnings)
+
+    def _section_faults(self, manifest: Manifest, found: Findings) -> list[str]:
+        """Return what is wrong with the configuration that the application has for it."""
+        config = self._context.kernel.use("config")
+        section = config.section(manifest.name)
+        if not section or found.schema is not None:
+            return []
+        try:
+            given = merged(manifest.default_config, section)
+            config.check(given, manifest.config_schema, plugin=manifest.name)
+        except ConfigError as error:
+            return [error.message]
+        return []
+
+
+def _name(source: Source) -> str | None:
+    return source.outline.name if source.outline is not None else None
+
+
+def _lines(error: VekoError) -> list[str]:
+    return list(error.faults) if isinstance(error, UnsoundError) else [str(error)]
+
+
+def _report(
+    path: Path, name: str | None, errors: Iterable[str], warnings: Iterable[str] = ()
+) -> ValidationReport:
+    errors, warnings = list(dict.fromkeys(errors)), list(dict.fromkeys(warnings))
+    return ValidationReport(path, name, not errors, errors, warnings)
