@@ -291,13 +291,15 @@ class Operations:
                 return
             self._require(record)
             await self._ask("plugin:activate", record)
-            await self._activate(generation)
             try:
+                await self._activate(generation)
                 await self.transactions.commit(generation, add=generation.entries)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self._deactivate(generation)
                 self._place(error, record)
+                if not must_pass(error):
+                    told.append(error)
                 raise
             record.move(State.ACTIVE)
             self._go_live(generation)
