@@ -19,8 +19,7 @@ from .options import Options
 __all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
 
 NOT_YET: Final = frozenset((
-    "support_typescript", "enable_metrics", "enable_sandbox", "enable_api", "error_threshold",
-    "warn_threshold", "probation",
+    "support_typescript", "enable_sandbox", "enable_api", "probation",
 ))  # fmt: skip
 """Options that are known and checked, and read by nothing yet."""
 
