@@ -475,7 +475,7 @@ async def test_a_command_that_fails_is_attributed(folder: Path) -> None:
         assert manager.error_count("commanding") == 2
 
 
-async def test_dev_mode_tells_what_went_wrong(folder: Path) -> None:
+async def test_O4_dev_mode_tells_what_went_wrong(folder: Path) -> None:
     write(folder, "raising", RAISING)
     async with manager_of(folder, dev_mode=True) as manager, serving(manager) as client:
         answer = await client.get("/breaks")
