@@ -1,8 +1,8 @@
 """Lists and deletes links: GET /admin/links, DELETE /admin/links/{code}.
 
 Nothing here is about who may do so: that is the plugin `guard`'s, for all of /admin/. Whoever
-switches `guard` off opens it. Where that must not happen, name `guard` in `dependencies` below:
-then it cannot be switched off while this plugin is on.
+switches `guard` off opens it, as does the breaker if it fails too often. Where that must not
+happen, name `guard` in `dependencies` below: then this plugin is never on without it.
 """
 
 from typing import Any
