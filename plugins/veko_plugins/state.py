@@ -138,9 +138,8 @@ class State(Plugin):
             report.others += [
                 record.name for record in standing(self._context) if record.name not in saved
             ]
-            for plugin in saved.values():
+            for plugin in saved.values():  # what others need comes before them
                 await self._guarded(report, plugin, self._bring)
-            for plugin in saved.values():
                 if plugin.active:
                     await self._guarded(report, plugin, self._switch)
             for plugin in reversed(saved.values()):
