@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["merge"]
+from .errors import ConfigError, VekoError
+
+if TYPE_CHECKING:
+    from ._bus import Bus
+    from ._lifecycle import Generation
+
+__all__ = ["merge", "validated"]
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,3 +26,23 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             value = list(value)
         merged[key] = value
     return merged
+
+
+async def validated(bus: Bus, generation: Generation, given: Mapping[str, Any]) -> Any:
+    """Return the configuration that `config:validate` makes of what is given.
+
+    Raises:
+        ConfigError: A hook refused it.
+    """
+    merged = merge(generation.manifest.default_config, given)
+    try:
+        return await bus.emit("config:validate", merged, generation, strict=True)
+    except VekoError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"a hook refused its configuration: {type(error).__name__}: {error}",
+            plugin=generation.name,
+            event="config:validate",
+            remedy="What the hook raised is the cause.",
+        ) from error

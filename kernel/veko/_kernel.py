@@ -20,7 +20,7 @@ from anyio.abc import TaskStatus
 
 from ._bus import Bus, emissions_of_caller, hook_entry
 from ._catalogue import EVENTS
-from ._config import merge
+from ._config import merge, validated
 from ._handle import Subscription, staging
 from ._lifecycle import Generation, PluginRecord, State
 from ._operations import Operations
@@ -325,8 +325,7 @@ class Kernel:
             assert generation is not None
             before = generation.given
             given = merge(before, changes)
-            merged = merge(generation.manifest.default_config, given)
-            config = await self.bus.emit("config:validate", merged, generation, strict=True)
+            config = await validated(self.bus, generation, given)
             if generation.given is before and record.current is generation:
                 break  # else another change came first: merge into that
         generation.given, generation.config = given, config

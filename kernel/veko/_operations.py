@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._config import merge
+from ._config import merge, validated
 from ._context import Context
 from ._events import Origin
 from ._handle import STAGING
@@ -101,10 +101,7 @@ class Operations:
         generation = Generation(self.kernel, record, plugin, record.generations)
         try:
             generation.given = dict(given or {})
-            merged = merge(plugin.manifest.default_config, generation.given)
-            generation.config = await self.bus.emit(
-                "config:validate", merged, generation, strict=True
-            )
+            generation.config = await validated(self.bus, generation, generation.given)
             generation.context = Context(generation)
             await self.bus.emit("context:create", generation.context)
             await self._call(generation, "load")
