@@ -87,6 +87,8 @@ def test_links_are_made_followed_and_counted(served: Served) -> None:
     assert page.status_code == 200
     assert f"curl {client.base_url}" in page.text
 
+    assert client.post("/links", data={"url": TARGET}).status_code == 201  # a form will do
+
     code = shorten(client)
     for _ in range(2):
         response = client.get(f"/{code}")

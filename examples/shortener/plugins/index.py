@@ -10,7 +10,7 @@ _PAGE = """\
 A link shortener made of plugins: one file or folder each in examples/shortener/plugins.
 
 Make a link, follow it, and see that it was counted:
-  curl {url}links --json '{{"url": "https://example.com/"}}'
+  curl {url}links -d url=https://example.com/
   curl -i {url}CODE
   curl {url}stats
 

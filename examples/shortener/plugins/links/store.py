@@ -14,7 +14,7 @@ _LONGEST = 2048
 
 
 class NewLink(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /links; whatever does not fit it is answered with 400."""
+    """The body of POST /links, JSON or a form; what does not fit it is answered with 400."""
 
     url: str
 
