@@ -29,10 +29,11 @@ from packaging.version import InvalidVersion, Version
 from veko import ConfigError, Manifest, ManifestError, Plugin, as_plugin
 
 from ._config_faults import check_schema, type_faults
-from ._versions import Requirement, did_you_mean
+from ._versions import Requirement, did_you_mean, valid_range
 
 __all__ = [
-    "PERMISSIONS", "TYPES", "Findings", "UnsoundError", "findings", "peer_faults", "sound_plugin",
+    "PERMISSIONS", "TYPES", "Findings", "UnsoundError", "findings", "is_event", "peer_faults",
+    "requirement_fault", "sound_plugin",
 ]  # fmt: skip
 
 PERMISSIONS: Final = (
@@ -143,6 +144,8 @@ def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = 
 
 def _well_typed(key: str, value: object) -> bool:
     field = FIELDS.get(key)
+    if field is not None and field.type == tuple[str, ...] and isinstance(value, list | tuple):
+        return True  # those items that are strings can be looked at
     return field is not None and not any(type_faults(value, field.type, ()))
 
 
@@ -153,17 +156,20 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[str]:
             "version: expected one of PEP 440 or SemVer (1.2.0, 2.0.0rc1, 2.0.0-rc.1); "
             f"it is {_shown(version)}"
         )
-    for number, text in enumerate(_texts(fields, "dependencies")):
-        fault = _requirement_fault(text)
+    for number, text in _texts(fields, "dependencies"):
+        fault = requirement_fault(text)
         if fault:
             yield f"dependencies[{number}]: {fault}"
-    for number, text in enumerate(_texts(fields, "peer_dependencies")):
+    for number, text in _texts(fields, "peer_dependencies"):
         if isinstance(_peer(text), str):
             yield (
                 f"peer_dependencies[{number}]: expected a requirement of PEP 508 (redis>=5); "
                 f"it is {_shown(text)}"
             )
-    for number, text in enumerate(_texts(fields, "permissions")):
+    for engine, range_ in (fields.get("engines") or {}).items():
+        if not valid_range(range_):
+            yield f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range"
+    for number, text in _texts(fields, "permissions"):
         permission = ":".join(text.split(":")[:2])
         if permission not in PERMISSIONS or text.endswith(":"):
             near = did_you_mean(permission, PERMISSIONS, count=1)
@@ -171,8 +177,8 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[str]:
                 f"permissions[{number}]: expected one of {', '.join(PERMISSIONS)}, perhaps with a "
                 f"scope (read:files:./data); it is {_shown(text)}" + (f" ({near})" if near else "")
             )
-    for number, text in enumerate(_texts(fields, "hooks")):
-        if not all(part and ("*" not in part or part in ("*", "**")) for part in text.split(":")):
+    for number, text in _texts(fields, "hooks"):
+        if not is_event(text):
             yield (
                 f"hooks[{number}]: expected the name of an event or a pattern (app:start, "
                 f"plugin:*); it is {_shown(text)}"
@@ -188,8 +194,16 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[str]:
         yield "priority: expected a number; it is nan"
 
 
-def _texts(fields: Mapping[str, Any], key: str) -> Sequence[str]:
-    return fields.get(key) or ()
+def _texts(fields: Mapping[str, Any], key: str) -> Iterator[tuple[int, str]]:
+    """Yield the strings of a field that should hold strings, each with its place."""
+    for number, text in enumerate(fields.get(key) or ()):
+        if isinstance(text, str):
+            yield number, text
+
+
+def is_event(text: str) -> bool:
+    """Tell whether a text may be the name of an event, or a pattern of names."""
+    return all(part and ("*" not in part or part in ("*", "**")) for part in text.split(":"))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -205,7 +219,8 @@ def _is_version(text: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _requirement_fault(text: str) -> str:
+def requirement_fault(text: str) -> str:
+    """Return what is wrong with a requirement of a plugin; empty if nothing is."""
     try:
         Requirement.parse(text)
     except ValueError as error:

@@ -31,7 +31,14 @@ from veko import (
 
 from ._bytecode import MAX_SOURCE, read_source
 from ._import_errors import explain
-from ._manifests import Findings, UnsoundError, findings, peer_faults
+from ._manifests import (
+    Findings,
+    UnsoundError,
+    findings,
+    is_event,
+    peer_faults,
+    requirement_fault,
+)
 from ._secrets import masked
 from ._sources import Source
 from ._static import static_plugin
@@ -114,7 +121,8 @@ class Validation(Plugin):
             found.schema.path = path
             raise found.schema
         if found.errors:
-            raise UnsoundError([*found.errors, *needs], plugin=manifest.name, path=path)
+            faults = list(dict.fromkeys([*found.errors, *needs]))  # a range may be in both
+            raise UnsoundError(faults, plugin=manifest.name, path=path)
         if unmet is not None and len(needs) == 1:
             unmet.path = path
             raise unmet
@@ -141,8 +149,10 @@ class Validation(Plugin):
     def _unmet(
         self, manifest: Manifest, more: Mapping[str, str] | None = None
     ) -> DependencyError | None:
-        if not manifest.dependencies:
+        sound = tuple(one for one in manifest.dependencies if not requirement_fault(one))
+        if not sound:
             return None
+        manifest = msgspec.structs.replace(manifest, dependencies=sound)
         kernel = self._context.kernel
         active = {**(more or {}), **{r.name: r.version for r in kernel.records() if r.active}}
         active.pop(manifest.name, None)
@@ -191,7 +201,7 @@ class Validation(Plugin):
         for number, event in enumerate(declared):
             # Patterns stand for what may come; `plugin:<name>:<event>` is for plugins to invent.
             of_plugin = event.startswith("plugin:") and event.count(":") > 1
-            if event not in known and "*" not in event and not of_plugin:
+            if event not in known and "*" not in event and is_event(event) and not of_plugin:
                 near = did_you_mean(event, known, count=1)
                 yield f"hooks[{number}]: no event {event!r} is declared. {near}".rstrip()
 

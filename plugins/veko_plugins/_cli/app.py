@@ -9,7 +9,7 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logs import LEVELS
 
-from . import invoke, keeping, serving, showing
+from . import checking, invoke, keeping, serving, showing
 
 __all__ = ["veko"]
 
@@ -149,6 +149,26 @@ def restore(path: Path, directory: Path | None) -> None:
     The file is checked first. The application must not be served meanwhile.
     """
     raise SystemExit(keeping.restore(path, directory, debug=_debugging()))
+
+
+@veko.command()
+@click.argument("path", metavar="PATH")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.option("--strict", is_flag=True, help="Fail if there are warnings, too.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_debug
+def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> None:
+    """Check the plugin PATH, a file or a folder, without loading it.
+
+    Its manifest, configuration schema, engines, peers and declared hooks; in an application, its
+    name will do. Its module is imported only where the source does not tell enough. The exit code
+    is 0 if it is sound, 1 if not.
+    """
+    raise SystemExit(
+        checking.validate(path, directory, strict=strict, as_json=as_json, debug=_debugging())
+    )
 
 
 @veko.command(
