@@ -239,7 +239,7 @@ async def test_unloading_after_errors_leaves_no_trace(
     home: Any, serve: Any, collected: Collected
 ) -> None:
     errors: list[str] = []
-    async with home.manager() as manager, serve(manager) as client:
+    async with home.manager(error_threshold=1000) as manager, serve(manager) as client:
         manager.on("plugin:error", lambda name, error: errors.append(f"{name}: {error!r}"))
         before = World(manager)
         write(home, "guest", ERRORS)
