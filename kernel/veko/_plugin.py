@@ -65,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
+_COMPUTED: Final = (property, functools.cached_property)
 
 
 class Plugin:
@@ -140,7 +141,7 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     if isinstance(obj, Plugin):
         plugin: Plugin = obj
         read: Callable[[str], Any] = functools.partial(_attribute, obj)
-        exports: object = {n: getattr(obj, n) for n in dir(obj) if not n.startswith("_")}
+        exports: object = dict(_public(obj))
     elif isinstance(obj, Mapping):
         mapping = cast(Mapping[str, Any], obj)
         read, exports = mapping.get, mapping
@@ -160,6 +161,14 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     plugin.module = obj if module is None else module
     plugin.exports = exports if read("exports") is None else read("exports")
     return plugin
+
+
+def _public(plugin: Plugin) -> Iterator[tuple[str, Any]]:
+    """Give the public names; what is computed may need a `load()` that has not run yet."""
+    for name in dir(plugin):
+        computed = isinstance(getattr(type(plugin), name, None), _COMPUTED)
+        if not name.startswith("_") and not computed:
+            yield name, getattr(plugin, name)
 
 
 def _attribute(plugin: Plugin, name: str) -> Any:

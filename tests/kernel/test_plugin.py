@@ -160,3 +160,21 @@ async def test_a_bad_manifest_leaves_no_trace(kernel: Kernel) -> None:
     with pytest.raises(ManifestError):
         await kernel.load({"name": "p", "load": load})
     assert kernel.records() == ()
+
+
+def test_exports_leave_out_what_is_computed() -> None:
+    class Counting(Plugin):
+        name = "counting"
+        version = "1"
+        limit = 3
+
+        def load(self) -> None:
+            self.count = 0
+
+        @property
+        def left(self) -> int:
+            return self.limit - self.count
+
+    made = as_plugin(Counting)
+    assert made.exports["limit"] == 3
+    assert "left" not in made.exports
