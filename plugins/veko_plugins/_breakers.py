@@ -15,7 +15,7 @@ from typing import Final, Literal
 import anyio
 import anyio.lowlevel
 
-from veko import Context, Origin, PluginRecord, VekoError
+from veko import Context, DependencyError, Origin, PluginRecord, RefusedError, VekoError
 
 from ._window import Window
 
@@ -88,6 +88,7 @@ class Breakers:
         clock: Gives seconds that never go back.
 
     Attributes:
+        watches: What is known of the plugins that have failed, by name.
         dragged: Plugins that were switched off because they need one that was, by name.
     """
 
@@ -105,7 +106,8 @@ class Breakers:
         self._max_cool_down = max_cool_down
         self._trial = trial
         self._clock = clock
-        self._moving: set[str] = set()
+        self._moving: dict[str, bool] = {}
+        self.watches: dict[str, Watch] = {}
         self.dragged: dict[str, PluginRecord] = {}
 
     def open(self, watch: Watch, why: str) -> None:
@@ -116,7 +118,7 @@ class Breakers:
         watch.changed.set()
         if not watch.guarded:
             watch.guarded = True
-            self._context.spawn(self._guard, watch)
+            self._context.spawn(self._guard, watch.record.name)
 
     def close(self, watch: Watch) -> None:
         """Forget that a plugin failed, and leave it as it is."""
@@ -129,20 +131,26 @@ class Breakers:
         watch.cool_down, watch.until = self._cool_down, self._clock()
         watch.changed.set()
 
-    def switched(self, record: PluginRecord) -> bool:
+    def switched(self, name: str, on: bool) -> bool:
         """Note that a plugin was switched; true if it was not done here."""
-        by_hand = record.name not in self._moving
+        by_hand = self._moving.get(name) is not on
         if by_hand:
-            self.dragged.pop(record.name, None)
-        if record.active and self.dragged:
+            self.dragged.pop(name, None)
+        if on and self.dragged:
             self._context.spawn(self._bring_back)
         return by_hand
 
     def _longer(self, watch: Watch) -> float:
         return min(watch.cool_down * 2, self._max_cool_down)
 
-    async def _guard(self, watch: Watch) -> None:
-        """Go with a breaker until it is closed. Begun anew, it goes on where it was."""
+    async def _guard(self, name: str) -> None:
+        """Go with a breaker until it is closed. Begun anew, it goes on where it was.
+
+        It gets a name, because a task that has ended may be kept for a while, and what it got too.
+        """
+        watch = self.watches.get(name)
+        if watch is None:
+            return
         while watch.breaker != "closed":
             if watch.breaker == "open" and math.isinf(watch.until):
                 await self._switch_off(watch)
@@ -183,21 +191,30 @@ class Breakers:
         """Report it as that of the plugin, without counting it as an error of its code."""
         await self._kernel.bus.report(error, owner=record, handler=f"{record.name}.breaker")
 
+    async def _report_refusal(self, record: PluginRecord, error: Exception) -> None:
+        if isinstance(error, (DependencyError, RefusedError)):  # the kernel has told of others
+            await self._report(record, error)
+
     async def _toggle_off(self, watch: Watch) -> None:
         """Switch a plugin off, and those that need it."""
         record = watch.record
         needing = list(self._needing(record, []))
-        names = {record.name, *(one.name for one in needing)}
-        self._moving |= names
+        moving = dict.fromkeys([record.name, *(one.name for one in needing)], False)
+        self._moving |= moving
+        self.dragged |= {one.name: one for one in needing}
         try:
             await self._kernel.toggle(record.name, False, cascade=True)
         except Exception as error:
             if record.active:
                 watch.breaker = "stuck"
                 watch.why += f"; {error}"
+                self._context.spawn(self._bring_back)
         finally:
-            self._moving -= names
-            self.dragged |= {one.name: one for one in needing if one.loaded and not one.active}
+            for name in moving:
+                self._moving.pop(name, None)
+            for one in needing:
+                if one.active:
+                    self.dragged.pop(one.name, None)
             if watch.breaker != "closed":
                 watch.until = self._clock() + watch.cool_down
 
@@ -221,22 +238,23 @@ class Breakers:
                 watch.breaker, watch.why = "open", f"it could not be switched on again: {error}"
                 watch.cool_down = self._longer(watch)
                 watch.until = self._clock() + watch.cool_down
-                await self._report(record, error)
+                await self._report_refusal(record, error)
 
     async def _toggle_on(self, record: PluginRecord) -> None:
-        self._moving.add(record.name)
+        self._moving[record.name] = True
         try:
             await self._kernel.toggle(record.name, True)
         finally:
-            self._moving.discard(record.name)
+            self._moving.pop(record.name, None)
 
     async def _bring_back(self) -> None:
         """Switch on what was switched off with a plugin that it needs, if that is there again."""
         for one in sorted(self.dragged.values(), key=lambda one: one.rank):
             needs = [self._kernel.get(name) for name in one.needs()]
-            if one.name in self.dragged and all(need and need.active for need in needs):
+            there = all(need is not None and need.active for need in needs)
+            if there and one.name in self.dragged and not one.active:
                 del self.dragged[one.name]
                 try:
                     await self._toggle_on(one)
                 except Exception as error:
-                    await self._report(one, error)
+                    await self._report_refusal(one, error)

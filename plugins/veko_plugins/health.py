@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio.lowlevel
 import msgspec
 
-from veko import Context, NotFoundError, Origin, Plugin, PluginRecord, State
+from veko import Context, NotFoundError, Plugin, PluginRecord, State
 
 from ._breakers import TURNS, BreakerError, Breakers, Watch
 from ._uptime import uptime_of
@@ -98,12 +98,10 @@ class Health(Plugin):
         self._clock = clock
         self._kernel: Kernel
         self._breakers: Breakers
-        self._watches: dict[str, Watch] = {}
 
     def load(self, context: Context) -> None:
         """Listen to failures, and to who switches what."""
         self._kernel = context.kernel
-        self._watches = {}
         self._breakers = Breakers(
             context, self.cool_down, self.max_cool_down, self.trial, self._clock
         )
@@ -111,12 +109,12 @@ class Health(Plugin):
         context.hook("plugin:error", self._failed, priority=math.inf)
         context.hook("plugin:loaded", self._renewed, priority=math.inf)
         context.hook("plugin:unloaded", self._gone, priority=math.inf)
-        for event in ("plugin:activated", "plugin:deactivated"):
-            context.hook(event, self._switched, priority=math.inf)
+        context.hook("plugin:activated", self._switched_on, priority=math.inf)
+        context.hook("plugin:deactivated", self._switched_off, priority=math.inf)
 
     def activate(self, context: Context) -> None:
         """Catch up with what others did while this was switched off."""
-        for name, watch in list(self._watches.items()):
+        for name, watch in list(self._breakers.watches.items()):
             if context.kernel.get(name) is not watch.record:
                 self._gone(name, watch.record)
             elif watch.record.active is (watch.breaker == "open"):
@@ -156,7 +154,7 @@ class Health(Plugin):
     def release(self, name: str) -> None:
         """Leave a plugin as it is: somebody has switched it by hand."""
         self._breakers.dragged.pop(name, None)
-        watch = self._watches.get(name)
+        watch = self._breakers.watches.get(name)
         if watch is not None and watch.breaker != "closed":
             self._breakers.close(watch)
 
@@ -178,7 +176,7 @@ class Health(Plugin):
             yield f"it is on trial after {watch.why}: one more error switches it off"
         if recent > self.warn_threshold:
             yield self._too_many(record, recent)
-        if record.name in self._breakers.dragged:
+        if record.name in self._breakers.dragged and not record.active:
             yield "it is switched off with a plugin that it needs, and comes back with that"
 
     def _too_many(self, record: PluginRecord, recent: int) -> str:
@@ -212,11 +210,11 @@ class Health(Plugin):
 
     def _count(self, record: PluginRecord) -> Watch | None:
         """Take in what the kernel has counted meanwhile; open the breaker if it is too much."""
-        watch = self._watches.get(record.name)
+        watch = self._breakers.watches.get(record.name)
         if watch is None or watch.record is not record:
             if not record.error_count:
                 return None
-            watch = self._watches[record.name] = Watch(record, Window(self.window))
+            watch = self._breakers.watches[record.name] = Watch(record, Window(self.window))
         now = self._clock()
         if watch.update(now) and record.active and not record.core:
             recent = watch.window.count(now)
@@ -227,13 +225,17 @@ class Health(Plugin):
 
     # -- what others do to plugins
 
-    def _switched(self, name: str, record: PluginRecord) -> None:
-        if self._breakers.switched(record):
+    def _switched_on(self, name: str) -> None:
+        if self._breakers.switched(name, True):
+            self.release(name)
+
+    def _switched_off(self, name: str) -> None:
+        if self._breakers.switched(name, False):
             self.release(name)
 
     def _renewed(self, name: str, record: PluginRecord) -> None:
         """New code: what the old one did is forgotten, and an open breaker tries it at once."""
-        watch = self._watches.get(name)
+        watch = self._breakers.watches.get(name)
         if watch is None or watch.record is not record or watch.generation == record.generation:
             return
         watch.generation = record.generation
@@ -245,7 +247,7 @@ class Health(Plugin):
 
     def _gone(self, name: str, record: PluginRecord) -> None:
         self._breakers.dragged.pop(name, None)
-        watch = self._watches.get(name)
+        watch = self._breakers.watches.get(name)
         if watch is not None and watch.record is record:
-            del self._watches[name]
+            del self._breakers.watches[name]
             self._breakers.close(watch)
