@@ -27,7 +27,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from veko import Context, NotFoundError, Plugin, PluginRecord, ServiceError, VekoError
+from veko import Context, NotFoundError, Plugin, PluginRecord, ServiceError, State, VekoError
 
 from .._documents import BackupError
 from .._saved import Exactly, Host, Part, SavedPlugin, capture, dotted, given_of, standing, whole
@@ -78,6 +78,7 @@ class Backup(Plugin):
         self._lock = anyio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._concerned: set[str] = set()
 
     def load(self, context: Context) -> None:
         """Provide the service; what is under way ends before the plugins do."""
@@ -163,6 +164,7 @@ class Backup(Plugin):
                 if part.name in saved:
                     await self._try(part, path)
             tell(0)
+            self._concerned = {part.name for part in after}
             exchanged = False
             try:
                 await self._stop_all()
@@ -269,7 +271,11 @@ class Backup(Plugin):
                 force = functools.partial(kernel.unload, record.name, force=True)
                 await attempt(f"what ran before {record.name}", force)
             await attempt("the storage", functools.partial(self._transfer().exchange, staged))
-        here = {record.name: record for record in standing(self._context)}
+        here = {record.name for record in standing(self._context)}
+        for name in self._concerned - here:
+            failed = kernel.get(name)
+            if failed is not None and failed.state is State.FAILED:
+                kernel.forget(failed)  # it would have kept a place before the others
         for part in before:
             if part.name not in here:
                 load = functools.partial(self._host.load, part.origin, Exactly(part.given))

@@ -31,7 +31,7 @@ CREATE TABLE name (namespace TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _NAMED: Final = "namespace IN (SELECT namespace FROM staged.name)"
 _ADD: Final = "INSERT INTO entry VALUES (?, ?, ?)"
-_BATCH: Final = 1_000
+_BATCH: Final = 256
 
 
 class Snapshot:

@@ -57,7 +57,7 @@ class Transfers:
             if path is None:
                 path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "storage"
             try:
-                staged = Staged(temporary_of(path))
+                staged = await anyio.to_thread.run_sync(Staged, temporary_of(path))
             except (sqlite3.Error, OSError) as error:
                 raise self._engine.explain(error) from error
             try:
