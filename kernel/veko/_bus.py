@@ -155,6 +155,10 @@ class Bus:
         """Tell whether an event has handlers here."""
         return self._plans[event] is not None
 
+    def plan(self, event: str) -> Plan | None:
+        """Return the plan of an event here, or `None` if it has no handlers."""
+        return self._plans[event]
+
     # -- emitting
 
     def emit(
@@ -170,7 +174,8 @@ class Bus:
             strict: Raise what a handler raises instead of reporting it and going on.
 
         Returns:
-            The last value, or that of a `Stop`.
+            What to await for the last value, or that of a `Stop`. If the subscribers change
+            between the call and the `await`, those of the `await` count, unless there were none.
 
         Raises:
             Exception: With `strict`, what a handler raised.

@@ -21,8 +21,8 @@ from anyio.abc import TaskStatus
 from ._bus import Bus, emissions_of_caller, hook_entry
 from ._catalogue import EVENTS
 from ._config import merge, validated
-from ._handle import Subscription, staging
-from ._lifecycle import Generation, PluginRecord, State
+from ._handle import Subscription
+from ._lifecycle import Generation, Operation, PluginRecord, State
 from ._operations import Operations
 from ._pins import Pin
 from ._plugin import Plugin, as_plugin
@@ -319,17 +319,15 @@ class Kernel:
             NotFoundError: The plugin is not loaded.
             ConfigError: It was refused; the old one stays.
         """
-        while True:
-            record = self._loaded(name)
+        record = self._loaded(name)
+        async with self._operations.alone(record):
             generation = record.current
-            assert generation is not None
-            before = generation.given
-            given = merge(before, changes)
+            if generation is None:
+                raise StateError("it was unloaded meanwhile", plugin=name)
+            given = merge(generation.given, changes)
             config = await validated(self.bus, generation, given)
-            if generation.given is before and record.current is generation:
-                break  # else another change came first: merge into that
-        generation.given, generation.config = given, config
-        await self.bus.emit("config:change", config, generation.record)
+            generation.given, generation.config = given, config
+        await self.bus.emit("config:change", config, record)
         return config
 
     # -- parts of the above
@@ -353,11 +351,12 @@ class Kernel:
                 plugin=name,
                 remedy=f"Loaded: {', '.join(sorted(known)) or 'none'}.",
             )
-        if getattr(staging(), "record", None) is record:
+        if Operation.is_on(record):
             raise StateError(
-                "a plugin cannot do this to itself inside its own life-cycle function",
+                "an operation on it is under way here, and this would wait for its end",
                 plugin=name,
-                remedy="Do it from a hook or a task (context.spawn).",
+                remedy="Do it from a hook on what is told afterwards (`plugin:loaded`, …), or from "
+                "a task (context.spawn).",
             )
         return record
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,28 @@ if TYPE_CHECKING:
     from ._context import Context
     from ._kernel import Kernel
 
-__all__ = ["MOVES", "Generation", "PluginRecord", "State"]
+__all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "State"]
+
+
+class Operation:
+    """The mark of an operation that is under way in a context, and of those around it."""
+
+    __slots__ = ("outer", "record")
+
+    def __init__(self, record: PluginRecord) -> None:
+        self.record: PluginRecord | None = record
+        self.outer = OPERATION.get()
+
+    @classmethod
+    def is_on(cls, record: PluginRecord) -> bool:
+        """Tell whether one on this plugin is under way here: another would wait for it."""
+        operation = OPERATION.get()
+        while operation is not None and operation.record is not record:
+            operation = operation.outer
+        return operation is not None
+
+
+OPERATION: Final[ContextVar[Operation | None]] = ContextVar("veko_operation", default=None)
 
 
 class State(enum.StrEnum):

@@ -13,12 +13,13 @@ import asyncio
 import contextlib
 import time
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final
 
 import anyio
 
 __all__ = [
+    "GRACE",
     "Expired",
     "driven",
     "limited",
@@ -31,13 +32,24 @@ on_asyncio: Final = asyncio._get_running_loop
 """Returns the running asyncio loop or `None`: 20 ns, 200 on Python 3.11, which asks the system."""
 
 
+GRACE: Final = 1.0
+"""Seconds that code may go on swallowing cancellation before it is closed."""
+
+
 class Expired(Exception):
     """The limit was reached and the coroutine was cancelled."""
 
 
+class _Lingering(Exception):
+    """The limit was reached, and the coroutine has suspended once more."""
+
+
 @types.coroutine
 def resume(
-    coroutine: Coroutine[Any, Any, Any], yielded: Any, grace: float | None = None
+    coroutine: Coroutine[Any, Any, Any],
+    yielded: Any,
+    grace: float | None = None,
+    expired: Callable[[], bool] | None = None,
 ) -> Generator[Any, Any, Any]:
     """Go on with a coroutine that was started by hand and has yielded once.
 
@@ -46,8 +58,10 @@ def resume(
         yielded: What it yielded.
         grace: Seconds after its first cancellation from which the next one closes it, so that
             code which swallows cancellation ends all the same; `None` for never.
+        expired: Tells, after a cancellation, whether it was that of a limit; if the coroutine
+            then suspends once more, `_Lingering` is raised with what it yielded.
     """
-    cancelled = anyio.get_cancelled_exc_class() if grace is not None else ()
+    cancelled = anyio.get_cancelled_exc_class()
     cut: float | None = None
     while True:
         error: BaseException | None = None
@@ -61,10 +75,11 @@ def resume(
         except BaseException as thrown:
             error = thrown
         try:
-            if grace is not None and isinstance(error, cancelled):
+            cancelling = error is not None and isinstance(error, cancelled)
+            if error is not None and cancelling and grace is not None:
                 now = time.monotonic()
                 cut = now + grace if cut is None else cut
-                if now > cut:
+                if now >= cut:
                     with contextlib.suppress(RuntimeError):  # it swallows GeneratorExit as well
                         coroutine.close()
                     raise error
@@ -76,9 +91,11 @@ def resume(
             return stop.value
         finally:
             error = sent = None  # an exception held here would hold this frame: a cycle a call
+        if cancelling and expired is not None and expired():
+            raise _Lingering(yielded)
 
 
-async def driven(coroutine: Coroutine[Any, Any, Any], grace: float) -> Any:
+async def driven(coroutine: Coroutine[Any, Any, Any], grace: float = GRACE) -> Any:
     """Run a coroutine to its end; it cannot refuse to be cancelled for longer than `grace`."""
     try:
         yielded = coroutine.send(None)
@@ -90,6 +107,8 @@ async def driven(coroutine: Coroutine[Any, Any, Any], grace: float) -> Any:
 async def resume_limited(coroutine: Coroutine[Any, Any, Any], yielded: Any, seconds: float) -> Any:
     """Go on with a started coroutine, on asyncio, for so many seconds at most.
 
+    Once cancelled it has `GRACE` seconds to end; then it is closed.
+
     Raises:
         Expired: It took longer; it has been cancelled and has ended.
     """
@@ -98,9 +117,19 @@ async def resume_limited(coroutine: Coroutine[Any, Any, Any], yielded: Any, seco
     timer = asyncio.timeout(seconds)
     try:
         async with timer:
-            return await resume(coroutine, yielded)
+            return await resume(coroutine, yielded, None, timer.expired)
+    except _Lingering as lingering:
+        (yielded,) = lingering.args
     except TimeoutError as error:
         if timer.expired():
+            raise Expired from error
+        raise
+    timer = asyncio.timeout(GRACE)
+    try:
+        async with timer:
+            return await resume(coroutine, yielded, 0)
+    except (TimeoutError, asyncio.CancelledError) as error:
+        if timer.expired() or not must_pass(error):
             raise Expired from error
         raise
 
@@ -118,7 +147,7 @@ async def limited(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
             return stop.value
         return await resume_limited(coroutine, yielded, seconds)
     with anyio.move_on_after(seconds) as scope:
-        return await coroutine
+        return await driven(coroutine)
     if scope.cancelled_caught:
         raise Expired
     raise AssertionError("unreachable: a scope that was left without a result was cancelled")

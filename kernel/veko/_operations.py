@@ -22,7 +22,7 @@ from ._config import merge, validated
 from ._context import Context
 from ._events import Origin
 from ._handle import STAGING
-from ._lifecycle import Generation, PluginRecord, State
+from ._lifecycle import OPERATION, Generation, Operation, PluginRecord, State
 from ._limits import must_pass
 from ._plugin import Plugin
 from ._registry import Registry
@@ -54,7 +54,7 @@ class Operations:
 
     async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with self._alone(record) as told:
+        async with self.alone(record) as told:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
@@ -76,7 +76,7 @@ class Operations:
             told.extend(("plugin:loaded", "plugin:activated"))
 
     @asynccontextmanager
-    async def _alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
+    async def alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
         """Hold a plugin's lock; what is appended, events and errors, is told when it is free.
 
         Who hears of it may then act on the plugin.
@@ -84,7 +84,13 @@ class Operations:
         told: list[str | BaseException] = []
         try:
             async with record.lock:
-                yield told
+                operation = Operation(record)
+                token = OPERATION.set(operation)
+                try:
+                    yield told
+                finally:
+                    operation.record = None  # a timer made meanwhile may keep this context
+                    OPERATION.reset(token)
         finally:
             for one in told:
                 if isinstance(one, str):
@@ -211,7 +217,7 @@ class Operations:
 
     async def unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
         """Unload a plugin; see `Kernel.unload`."""
-        async with self._alone(record) as told:
+        async with self.alone(record) as told:
             generation = record.current
             if generation is None:
                 return
@@ -268,7 +274,7 @@ class Operations:
 
     async def switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
-        async with self._alone(record) as told:
+        async with self.alone(record) as told:
             generation = record.current
             if generation is None or not record.active:
                 return
@@ -282,7 +288,7 @@ class Operations:
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
-        async with self._alone(record) as told:
+        async with self.alone(record) as told:
             generation = record.current
             if generation is None or record.active:
                 return
@@ -306,7 +312,7 @@ class Operations:
         self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]
     ) -> None:
         """Replace a generation; see `Kernel.reload`."""
-        async with self._alone(record) as told:
+        async with self.alone(record) as told:
             old = record.current
             if old is None:
                 raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
@@ -370,8 +376,18 @@ class Operations:
 
 def _hand_over(old: Generation, new: Generation) -> None:
     export, take = old.plugin.step("export_state"), new.plugin.step("import_state")
-    if export is not None and take is not None:
+    if export is None or take is None:
+        return
+    try:
         take(export(), old.version)
+    except Exception as error:
+        raise LoadError(
+            f"the state of {old.version} could not be handed over: {type(error).__name__}: {error}",
+            step="import_state",
+            plugin=new.name,
+            path=new.plugin.source,
+            remedy="The old generation goes on; mend export_state() or import_state().",
+        ) from error
 
 
 def _step(error: BaseException) -> str:

@@ -177,8 +177,9 @@ class Plan:
 
     async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
         token = self.token
-        if token is None:  # made before the plan retired, begun after
-            return await self.bus.emit(self.event, value, *args, strict=strict)
+        if token is None:  # made before the plan retired, begun after; wrapped already
+            plan = self.bus.plan(self.event)
+            return value if plan is None else await plan._loop(value, *args, strict=strict)
         try:
             self._calls += 1
             if self._calls == HOT and len(self.steps) <= LONG:

@@ -13,19 +13,16 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from ._handle import Handle
-from ._limits import driven, must_pass
+from ._limits import GRACE, driven, must_pass
 from .errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
-
-GRACE: Final = 1.0
-"""Seconds that code may go on swallowing cancellation before it is closed."""
 
 
 class Root:
@@ -58,7 +55,7 @@ class Root:
         with anyio.move_on_after(seconds) as scope:
             self._calls.add(scope)
             try:
-                return await driven(answer, GRACE)
+                return await driven(answer)
             finally:
                 self._calls.discard(scope)
         if self.closed:
@@ -154,7 +151,7 @@ class Task(Handle):
     async def _run(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
         try:
             with scope:
-                await driven(_coroutine(self._function), GRACE)
+                await driven(_coroutine(self._function))
             if not scope.cancelled_caught:
                 self._undo = None
         except BaseException as error:
@@ -196,7 +193,7 @@ class _Resource:
     async def run(self) -> None:
         try:
             with self._scope:
-                await driven(self._hold(), GRACE)
+                await driven(self._hold())
         except BaseException as error:
             if must_pass(error):
                 raise

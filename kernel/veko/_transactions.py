@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ._handle import STAGING, Handle
 from ._registry import Draft, Entry, Registry
-from .errors import ConflictError, TransactionError
+from .errors import ConflictError, RefusedError, TransactionError, VekoError
 
 if TYPE_CHECKING:
     from ._kernel import Kernel
@@ -55,8 +55,9 @@ class Transactions:
 
         Raises:
             ConflictError: A name is taken.
+            RefusedError: A hook that was asked raised.
             TransactionError: The registry never stood still.
-            Exception: What an `accept`, a hook or `swapping` raised; nothing has happened then.
+            VekoError: What an `accept` or `swapping` raised; nothing has happened then.
         """
         for _ in range(ATTEMPTS):
             draft = Draft(self._bus.registry, self._bus, changed)
@@ -67,6 +68,14 @@ class Transactions:
             token = STAGING.set(None if generation is None else weakref.ref(generation))
             try:
                 await draft.accept()
+            except VekoError:
+                raise
+            except Exception as error:
+                raise RefusedError(
+                    f"what it registers was refused: {type(error).__name__}: {error}",
+                    plugin=generation.name if generation else None,
+                    remedy="What was raised is the cause.",
+                ) from error
             finally:
                 STAGING.reset(token)
             self._kernel.check_open()  # a load in somebody's task may outlast it

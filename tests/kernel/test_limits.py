@@ -1,6 +1,7 @@
 """Time limits: one that is reached ends its handler only, whatever stands around or inside."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import anyio
@@ -261,3 +262,44 @@ async def test_plugins_hooks_have_the_kernels_limit() -> None:
         )
         [entry] = kernel.registry.hooks("x")
         assert entry.value.timeout == 5.0
+
+
+async def test_a_handler_that_swallows_its_limit_is_closed_in_the_end() -> None:
+    bus = Bus()
+    errors: list[Any] = []
+    ended: list[str] = []
+    bus.on("plugin:error", lambda name, error: errors.append(error))
+
+    async def stubborn() -> None:
+        try:
+            while True:
+                with contextlib.suppress(anyio.get_cancelled_exc_class()):
+                    await anyio.sleep(30)
+        finally:
+            ended.append("ended")
+
+    bus.on("x", stubborn, timeout=0.02)
+    with anyio.fail_after(10):
+        assert await bus.emit("x", 1) == 1
+    assert ended == ["ended"]
+    assert [type(error) for error in errors] == [HookTimeout]
+
+
+async def test_a_handler_may_clean_up_after_its_limit() -> None:
+    bus = Bus()
+    errors: list[Any] = []
+    cleaned: list[str] = []
+    bus.on("plugin:error", lambda name, error: errors.append(error))
+
+    async def tidy() -> None:
+        try:
+            await anyio.sleep(30)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                cleaned.append("cleaned")
+
+    bus.on("x", tidy, timeout=0.02)
+    assert await bus.emit("x", 1) == 1
+    assert cleaned == ["cleaned"]
+    assert [type(error) for error in errors] == [HookTimeout]

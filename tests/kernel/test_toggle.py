@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Event, Kernel, LoadError, ServiceError, State
+from veko import Event, Kernel, LoadError, ServiceError, State, StateError
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +284,41 @@ async def test_toggling_often_leaves_nothing_behind(kernel: Kernel) -> None:
     assert record.active
     assert await kernel.bus.emit("x", 0) == 1
     assert len(kernel.registry.entries("service")) == 1
+
+
+@pytest.mark.parametrize("event", ["plugin:deactivate", "plugin:unload"])
+async def test_a_hook_that_would_wait_for_its_own_operation_is_told_so(event: str) -> None:
+    raised: list[Exception] = []
+
+    async def act(name: str) -> None:
+        try:
+            await kernel.toggle(name, False)
+        except StateError as error:
+            raised.append(error)
+
+    with anyio.fail_after(10):
+        async with Kernel() as kernel:
+            await kernel.load({"name": "p", "version": "1", "load": lambda: None})
+            kernel.bus.on(event, act)
+            await kernel.unload("p")
+    assert [error.plugin for error in raised] == ["p"]
+
+
+async def test_a_change_of_configuration_waits_for_a_reload() -> None:
+    began, go = anyio.Event(), anyio.Event()
+
+    async def load() -> None:
+        began.set()
+        await go.wait()
+
+    async with Kernel() as kernel, anyio.create_task_group() as group:
+        await kernel.load({"name": "p", "version": "1", "load": lambda: None})
+        group.start_soon(kernel.reload, {"name": "p", "version": "2", "load": load})
+        await began.wait()
+        group.start_soon(kernel.update_config, "p", {"a": 1})
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        with anyio.fail_after(10):
+            while (record := kernel.get("p")) is None or record.config != {"a": 1}:
+                await anyio.lowlevel.checkpoint()
+        assert record.version == "2"

@@ -208,7 +208,7 @@ async def test_acceptance_holds_a_load_up_and_may_refuse_it(kernel: Kernel) -> N
     async def ask() -> None:
         try:
             await kernel.load(plugin("p", load, unload=lambda: outcomes.append("unload")))
-        except ValueError as error:
+        except RefusedError as error:
             outcomes.append(error)
 
     async with anyio.create_task_group() as group:
@@ -299,7 +299,7 @@ async def test_hooks_have_their_say_in_acceptance_and_are_asked_anew(kernel: Ker
     def refuse(value: int) -> None:
         raise PermissionError("no items")
 
-    with pytest.raises(PermissionError):
+    with pytest.raises(RefusedError):
         await kernel.load(plugin("wall", lambda context: context.hook("item:create", refuse)))
     assert not kernel.bus.heard("item:create")
 
@@ -317,7 +317,7 @@ async def test_a_later_verb_waits_for_its_acceptance(kernel: Kernel) -> None:
     assert len(kernel.registry.entries("gated")) == 1
     gate.refuse = True
     other = context.stage("gated", "other", "value")
-    with anyio.fail_after(2), pytest.raises(ValueError, match="on purpose"):
+    with anyio.fail_after(2), pytest.raises(RefusedError, match="on purpose"):
         await other
     gate.refuse = False
     await kernel.unload("p")
@@ -366,7 +366,7 @@ async def test_a_removal_that_is_refused_does_not_hurt_the_host(
     gate.refuse = True
     handle.cancel()
     await anyio.wait_all_tasks_blocked()
-    assert [type(error) for error, _ in seen] == [ValueError]
+    assert [type(error) for error, _ in seen] == [RefusedError]
     gate.refuse = False
     await kernel.unload("p")
     assert kernel.registry.entries("gated") == ()
