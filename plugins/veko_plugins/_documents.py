@@ -17,6 +17,7 @@ import errno
 import hashlib
 import itertools
 import os
+import platform
 import re
 import stat
 import time
@@ -35,6 +36,7 @@ _HEAD: Final = 1 << 16
 _TAIL: Final = 512
 # A longer line cannot be a value of the storage: 64 MiB, every byte of which was escaped.
 _LINE: Final = 1 << 29
+_BINARY: Final = getattr(os, "O_BINARY", 0)
 _COUNTER: Final = itertools.count(1)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -97,12 +99,12 @@ def write_document(
         )
     if not replace and os.path.lexists(path):
         _taken(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_COUNTER)}.tmp")
+    temporary = path.with_name(f"{_prefix()}{os.getpid()}.{next(_COUNTER)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _sweep(path.parent)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
             with os.fdopen(descriptor, "wb", _CHUNK) as file:
                 _write(file, header, values, pause)
                 file.flush()
@@ -170,14 +172,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sweep(path: Path) -> None:
+def _prefix() -> str:
+    """How our temporary files begin: a process is known by its number on its own host only."""
+    return f".veko.{re.sub(r'[^A-Za-z0-9-]', '-', platform.node())[:64]}."
+
+
+def _sweep(folder: Path) -> None:
     """Remove temporary files of processes that were killed while they wrote."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.\d+\.tmp")
-    for entry in os.listdir(path.parent):  # noqa: PTH208
+    pattern = re.compile(re.escape(_prefix()) + r"(\d+)\.\d+\.tmp")
+    for entry in os.listdir(folder):  # noqa: PTH208
         found = pattern.fullmatch(entry)
         if found is not None and int(found[1]) != os.getpid() and not _runs(int(found[1])):
             with contextlib.suppress(OSError):
-                path.with_name(entry).unlink()
+                (folder / entry).unlink()
 
 
 def _runs(process: int) -> bool:
@@ -225,17 +232,19 @@ def read_document(
     """
     try:
         # Not blocking: a pipe that nobody writes to would hold us up for good.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
         with os.fdopen(descriptor, "rb", _CHUNK) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BackupError("it is no regular file", path=path, remedy="Name a backup file.")
-            head = _check_head(file, path, format, version)
+            _check_head(file, path, format, version)
             end = _check_whole(file, path)
             file.seek(0)
             left = end
             number = 0
             while left > 0:
                 line = file.readline(min(left, _LINE))
+                if not line:
+                    raise _cut_off(path)
                 left -= len(line)
                 number += 1
                 if pause is not None and not number & 255:
@@ -250,10 +259,9 @@ def read_document(
             remedy = "Make it readable for this user."
         what = f"the file cannot be read: {error.strerror or error}"
         raise BackupError(what, path=path, remedy=remedy) from error
-    del head
 
 
-def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> Header:
+def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> None:
     kind = format.removeprefix("veko-")
     try:
         header = msgspec.json.decode(file.readline(_HEAD), type=Header)
@@ -273,7 +281,6 @@ def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> Heade
             path=path,
             remedy="Use the newer Veko that wrote it.",
         )
-    return header
 
 
 def _check_whole(file: IO[bytes], path: Path) -> int:
@@ -288,11 +295,7 @@ def _check_whole(file: IO[bytes], path: Path) -> int:
             raise ValueError
         footer = msgspec.json.decode(tail[cut:], type=_Footer).end
     except ValueError:  # DecodeError is one
-        raise BackupError(
-            "it is cut off: its last line is missing",
-            path=path,
-            remedy="Copy it again, or take an older one.",
-        ) from None
+        raise _cut_off(path) from None
     end, lines, digest = start + cut, 0, hashlib.sha256()
     file.seek(0)
     left = end
@@ -311,3 +314,8 @@ def _check_whole(file: IO[bytes], path: Path) -> int:
             remedy="Copy it again, or take an older one.",
         )
     return end
+
+
+def _cut_off(path: Path) -> BackupError:
+    remedy = "Copy it again, or take an older one."
+    return BackupError("it is cut off: its last line is missing", path=path, remedy=remedy)

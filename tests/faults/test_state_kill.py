@@ -112,7 +112,7 @@ async def test_A11_save_state_survives_kill_9_at_200_random_offsets(tmp_path: Pa
             acknowledged = max(numbers)
         nursery.stdin.close()
     assert tries == KILLS
-    left = list(path.parent.glob(".state.jsonl.*.tmp"))
+    left = list(path.parent.glob(".veko.*.tmp"))
     assert len(left) <= 1, "temporary files of the dead pile up"
 
     # What the last one left is taken by the manager itself, which sweeps up after it.
@@ -120,4 +120,4 @@ async def test_A11_save_state_survives_kill_9_at_200_random_offsets(tmp_path: Pa
         report = await manager.restore_state()
         assert len(report.missing) == 8
         await manager.save_state()
-    assert not list(path.parent.glob(".state.jsonl.*.tmp"))
+    assert not list(path.parent.glob(".veko.*.tmp"))
