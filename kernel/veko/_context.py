@@ -29,6 +29,7 @@ __all__ = ["Context", "LogRecord"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
+_DEFAULT: Final[Any] = object()
 SUCCESS: Final = 25
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -101,7 +102,7 @@ class Context:
         event: str,
         fn: Callable[..., Any] | None = None,
         priority: float = 10,
-        timeout: float | None = -1,
+        timeout: float | None = _DEFAULT,
     ) -> Any:
         """Subscribe a handler; also as a decorator, `@context.hook("app:start")`.
 
@@ -122,7 +123,7 @@ class Context:
             event,
             fn,
             priority,
-            self.kernel.hook_timeout if timeout == -1 else timeout,
+            self.kernel.hook_timeout if timeout is _DEFAULT else timeout,
         )
 
     def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:
@@ -297,16 +298,23 @@ class Context:
         if entry is None:
             raise AttributeError(
                 f"a context has no {name!r}: no plugin attaches it. Load the one that does first "
-                f"(name it in `dependencies`)"
+                f"(name it in `dependencies`)",
+                name=name,
+                obj=self,
             )
         value = known[2] if known is not None and known[1] is entry else entry.value(self)
         self._attached[name] = (version, entry, value)
         return value
 
-    def forget(self, names: Iterable[Hashable]) -> None:
+    def _forget(self, names: Iterable[Hashable]) -> None:
         """Let go of what plugins had attached that are gone."""
         for name in names:
             self._attached.pop(name, None)
+
+    def __dir__(self) -> list[str]:
+        """Name what is attached, too, so that a misspelling gets a suggestion."""
+        attached = (str(key) for key in self.kernel.registry.keys("attach"))
+        return [*super().__dir__(), *attached]
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"

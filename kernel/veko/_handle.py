@@ -143,12 +143,13 @@ class Subscription(Handle):
 
     @property
     def label(self) -> str:
-        """The handler's name, as messages and spans show it."""
+        """The handler's name, after that of its plugin or module, as messages show it."""
         function: Any = self.handler
         while isinstance(function, functools.partial):
             function = function.func
-        module = getattr(function, "__module__", None) or type(function).__module__
-        return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+        owner = getattr(self.owner, "name", None)
+        where = owner or getattr(function, "__module__", None) or type(function).__module__
+        return f"{where}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
     def fault(self, error: BaseException, event: str) -> Exception:
         """Return what a failure of the handler is reported as."""

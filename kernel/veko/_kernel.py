@@ -47,6 +47,8 @@ _log: Final = logging.getLogger("veko")
 class Kernel:
     """An event bus and the plugins on it: `async with Kernel() as kernel`.
 
+    It may be entered again when it was left; what the host subscribed on the bus is still there.
+
     Args:
         app: Whatever the plugins extend; they get it as `app`.
         timeout: Seconds that each life-cycle function of a plugin may take.
@@ -83,12 +85,18 @@ class Kernel:
         self._operations = Operations(self, self.transactions)
         self._posts = Posts(self.bus)
         self._change = anyio.Event()
-        self._closing = anyio.Event()
-        self._stack = AsyncExitStack()
+        self._closing: anyio.Event
+        self._stack: AsyncExitStack
 
     # -- the kernel's own life
 
     async def __aenter__(self) -> Self:
+        if hasattr(self, "root") and not self.root.closed:
+            raise StateError(
+                "the kernel is open already", remedy="Leave it first, or make another."
+            )
+        self._records.clear()
+        self._closing, self._stack = anyio.Event(), AsyncExitStack()
         group = await self._stack.enter_async_context(anyio.create_task_group())
         await group.start(self._hold_root)
         return self
@@ -193,13 +201,19 @@ class Kernel:
     # -- the life of plugins
 
     async def load(
-        self, plugin: Plugin | type[Plugin] | Mapping[str, Any], config: Any = None
+        self,
+        plugin: Plugin | type[Plugin] | Mapping[str, Any],
+        config: Any = None,
+        *,
+        critical: bool = True,
     ) -> PluginRecord:
         """Load a plugin: `load()`, acceptance, `activate()`, and everything goes live at once.
 
         Args:
             plugin: A subclass of `Plugin` or an instance, a mapping, or a module.
             config: Its configuration, merged over its `default_config`.
+            critical: Whether a failure is the last word, so that `error:critical` tells of it;
+                `False` if it will be tried again.
 
         Returns:
             The plugin's record.
@@ -231,7 +245,7 @@ class Kernel:
         record.move(State.LOADING)  # here and now: a second load of this name is refused
         try:
             self._leave()
-            await self._operations.load(record, made, config)
+            await self._operations.load(record, made, config, critical)
         except Exception as error:  # a cancellation's frames may still run
             _forget_variables(error, set())
             raise
@@ -423,7 +437,7 @@ class Kernel:
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]
         for record in self._records.values() if gone else ():
             if record.current is not None:
-                record.current.context.forget(gone)
+                record.current.context._forget(gone)
         for post in draft.posts:
             self._posts.add(*post)
         self.transactions.moved(draft)

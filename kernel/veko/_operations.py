@@ -52,9 +52,9 @@ class Operations:
         self.bus = kernel.bus
         self.transactions = transactions
 
-    async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
+    async def load(self, record: PluginRecord, plugin: Plugin, given: Any, critical: bool) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with self.alone(record) as told:
+        async with self.alone(record, critical) as told:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
@@ -76,7 +76,9 @@ class Operations:
             told.extend(("plugin:loaded", "plugin:activated"))
 
     @asynccontextmanager
-    async def alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
+    async def alone(
+        self, record: PluginRecord, critical: bool = False
+    ) -> AsyncIterator[list[str | BaseException]]:
         """Hold a plugin's lock; what is appended, events and errors, is told when it is free.
 
         Who hears of it may then act on the plugin.
@@ -97,7 +99,7 @@ class Operations:
                     await self.bus.emit(one, record.name, record)
                 else:
                     await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
-                    if record.state is State.FAILED:
+                    if critical:
                         origin = Origin(record.name, handler=f"{record.name}.{_step(one)}")
                         await self.bus.emit("error:critical", one, origin)
 

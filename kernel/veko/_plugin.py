@@ -82,7 +82,18 @@ class Plugin:
     manifest: Manifest
     source: Path | None = None
     module: Any = None
-    exports: Any = None
+
+    @property
+    def exports(self) -> Any:
+        """What other plugins may use of it: its public names as they are now, or an attribute."""
+        return {
+            name: getattr(self, name)
+            for name in dir(self)
+            if not name.startswith("_")
+            and not hasattr(Plugin, name)
+            and name not in (*_FIELDS, *STEPS)
+            and not isinstance(getattr(type(self), name, None), _COMPUTED)
+        }
 
     def step(self, name: str) -> Callable[..., Any] | None:
         """Return the life-cycle function of that name, or `None` if there is none."""
@@ -115,8 +126,17 @@ class Plugin:
 class _Wrapped(Plugin):
     """A plugin that was written as a mapping or a module."""
 
-    def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
-        self._functions = functions
+    def __init__(self, written: object, names: Mapping[str, Any]) -> None:
+        self._written = written
+        self._names = names
+        self._functions = {n: names[n] for n in STEPS if names.get(n) is not None}
+
+    @property
+    def exports(self) -> Any:
+        own = self._names.get("exports")
+        if own is not None or isinstance(self._written, Mapping):
+            return self._written if own is None else own
+        return {n: value for n, value in self._names.items() if not n.startswith("_")}
 
     def step(self, name: str) -> Callable[..., object] | None:
         return self._functions.get(name)
@@ -141,15 +161,11 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     if isinstance(obj, Plugin):
         plugin: Plugin = obj
         read: Callable[[str], Any] = functools.partial(_attribute, obj)
-        exports: object = dict(_public(obj))
     elif isinstance(obj, Mapping):
-        mapping = cast(Mapping[str, Any], obj)
-        read, exports = mapping.get, mapping
-        plugin = _Wrapped({n: mapping[n] for n in STEPS if mapping.get(n) is not None})
+        names = cast(Mapping[str, Any], obj)
+        read, plugin = names.get, _Wrapped(obj, names)
     elif isinstance(obj, ModuleType):
-        names = vars(obj)
-        read, exports = names.get, {n: v for n, v in names.items() if not n.startswith("_")}
-        plugin = _Wrapped({n: names[n] for n in STEPS if names.get(n) is not None})
+        read, plugin = vars(obj).get, _Wrapped(obj, vars(obj))
     else:
         raise ManifestError(
             f"{obj!r} is not a plugin",
@@ -159,16 +175,7 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     plugin.manifest = _manifest(read, plugin, source)
     plugin.source = source
     plugin.module = obj if module is None else module
-    plugin.exports = exports if read("exports") is None else read("exports")
     return plugin
-
-
-def _public(plugin: Plugin) -> Iterator[tuple[str, Any]]:
-    """Give the public names; what is computed may need a `load()` that has not run yet."""
-    for name in dir(plugin):
-        computed = isinstance(getattr(type(plugin), name, None), _COMPUTED)
-        if not name.startswith("_") and not computed:
-            yield name, getattr(plugin, name)
 
 
 def _attribute(plugin: Plugin, name: str) -> Any:
