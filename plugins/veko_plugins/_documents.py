@@ -88,7 +88,7 @@ def write_document(
         header: What it is.
         values: What msgspec turns into JSON, a line each.
         replace: Whether it takes the place of what is there, or refuses to.
-        pause: Called with the number of lines after every 256 of them.
+        pause: Called with the number of lines after every 64 of them.
 
     Raises:
         BackupError: It cannot be written there; nothing is left of it, and what was there stays.
@@ -136,7 +136,7 @@ def _write(
         digest.update(line)
         file.write(line)
         number += 1
-        if pause is not None and not number & 255:
+        if pause is not None and not number & 63:
             pause(number)
     file.write(_encode(_Footer(_End(number, digest.hexdigest()))) + b"\n")
 
@@ -222,7 +222,7 @@ def read_document(
         path: Where it is.
         format: What it must be.
         version: The newest version that is understood.
-        pause: Called with the number of lines after every 256 of them.
+        pause: Called with the number of lines after every 64 of them.
 
     Yields:
         The lines, JSON each, the header first.
@@ -247,7 +247,7 @@ def read_document(
                     raise _cut_off(path)
                 left -= len(line)
                 number += 1
-                if pause is not None and not number & 255:
+                if pause is not None and not number & 63:
                     pause(number)
                 yield line
     except OSError as error:
