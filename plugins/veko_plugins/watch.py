@@ -5,8 +5,9 @@ a file that an editor replaces by a new one has changed (it was not deleted and 
 came and went between two looks was never there, and a folder moved in with all its files adds
 each of them. What is done about a change is the business of those who hook the events.
 
-Cost: a thread that sleeps in the operating system, one look at the plugin folders at the start
-and when a whole folder comes or goes, a `stat` for each file that is reported.
+Cost: a thread that sleeps in the operating system, a `stat` for each file that is reported, and
+while nothing is, a look at the plugin folders each second (less often where it takes long: at most
+a two-hundredth of the time), because network drives and mounts of other machines report nothing.
 Promise: each change is told after `quiet` seconds without another (and `debounce` at the latest),
 once, in order of the paths; what changes after the plugin is active is told, even before the
 system's watch stands; a plugin folder that is made, removed or replaced is found within a second.
@@ -21,6 +22,7 @@ import importlib.util
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,7 +48,9 @@ DELETE: Final = Event(
 EVENTS: Final = (ADD, CHANGE, DELETE)
 
 _RECHECK: Final = 1.0
-"""Seconds between two looks at whether the plugin folders themselves are still the same."""
+"""Seconds without a report after which it looks for itself."""
+_SHARE: Final = 200
+"""How many times as long as it took to look it rests before it looks again."""
 
 _TOOLS: Final = (
     "__pycache__", ".veko", ".git", ".hg", ".svn", ".venv", "node_modules", ".idea", ".vscode",
@@ -56,7 +60,7 @@ _TOOLS: Final = (
     ".goutputstream-*", ".~lock.*", "*.tmp",
 )  # fmt: skip
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 _Told = tuple[Path, Event]
 
 
@@ -90,6 +94,7 @@ class Watch(Plugin):
         self.debounce = debounce
         self._ignored: list[str] = []
         self._known: dict[Path, _Stamp] = {}
+        self._found: set[Path] = set()  # by a look; the system may report them yet
         self.unwatch(*ignore)
 
     def load(self, context: Context) -> None:
@@ -168,8 +173,15 @@ class Watch(Plugin):
                     # After its first step the system watches: what came before is found here.
                     await anyio.lowlevel.checkpoint()
                     await self._tell(self._compared(self.folders))
+                    looks_at = 0.0
                     while self._there() == there:
-                        await self._tell(self._seen(await receive.receive()))
+                        reported = await receive.receive()
+                        await self._tell(self._seen(reported))
+                        begin = time.monotonic()
+                        if not reported and begin >= looks_at:
+                            found = self._compared(self.folders)
+                            looks_at = begin + (time.monotonic() - begin) * _SHARE
+                            await self._tell(found)
                 finally:
                     stop.set()
         except* OSError as group_of:
@@ -209,19 +221,24 @@ class Watch(Plugin):
 
     # -- what is there, and what was
 
-    def _seen(self, reported: set[str]) -> Iterator[_Told]:
+    def _seen(self, reported: set[str]) -> list[_Told]:
         """What became of the paths that the system reports."""
+        told: list[_Told] = []
         for path in map(self._placed, reported):
             if path is None or self._ignores(path):
                 continue
             stamp = _stamp(path)
             if stamp is not None:
-                yield path, CHANGE if path in self._known else ADD
+                if path not in self._found or self._known.get(path) != stamp:
+                    told.append((path, CHANGE if path in self._known else ADD))
                 self._known[path] = stamp
             elif self._known.pop(path, None) is not None:
-                yield path, DELETE
+                told.append((path, DELETE))
             else:  # a folder came or went
-                yield from self._compared([path])
+                told.extend(self._compared([path]))
+        if reported:
+            self._found.clear()
+        return told
 
     def _compared(self, places: Sequence[Path]) -> list[_Told]:
         """What differs below some folders from what was known of them."""
@@ -237,6 +254,7 @@ class Watch(Plugin):
             if path not in now and any(path.is_relative_to(place) for place in places)
         ]
         self._known.update(now)
+        self._found.update(path for path, _ in told)
         for path in gone:
             del self._known[path]
         told.extend((path, DELETE) for path in gone if not self._ignores(path))
@@ -321,7 +339,7 @@ def _stamp(path: Path) -> _Stamp | None:
         return None
     if path.is_dir():
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 @functools.lru_cache(maxsize=16)
