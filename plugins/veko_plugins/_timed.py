@@ -14,13 +14,11 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ._histogram import SHORT, SLOTS, Histogram
 
 __all__ = ["timed"]
-
-_MISSING: Final[Any] = object()
 
 
 def timed(
@@ -46,14 +44,20 @@ def timed(
         "counts": histogram.counts,
         "slots": SLOTS,
         "late": histogram.add,
-        "MISSING": _MISSING,
-        "given": _given,
     }
-    return types.FunctionType(code.replace(), names, "timed", (_MISSING,) * (arity or 0))
-
-
-def _given(*args: Any) -> tuple[Any, ...]:
-    return tuple(arg for arg in args if arg is not _MISSING)
+    # Under the handler's names, so that one who gives too few arguments is told as it would.
+    inner = call.__func__ if isinstance(call, types.MethodType) else call
+    if isinstance(inner, types.FunctionType):
+        bound = 1 if inner is not call else 0
+        own = inner.__code__.co_varnames[bound : bound + (arity or 0)]
+        code = code.replace(
+            co_name=inner.__name__,
+            co_qualname=inner.__qualname__,
+            co_varnames=(*own, *code.co_varnames[len(own) :]),
+        )
+    else:
+        code = code.replace()
+    return types.FunctionType(code, names)
 
 
 @functools.lru_cache(maxsize=64)
@@ -61,10 +65,8 @@ def _code(arity: int | None, is_async: bool) -> types.CodeType:
     names = [f"a{i}" for i in range(arity or 0)]
     passed = "*args" if arity is None else ", ".join(names)
     wait = "await " if is_async else ""
-    lines = [f"{'async ' if is_async else ''}def timed({passed}):"]
-    if names:  # too few: let the handler say so
-        lines += [f" if {names[-1]} is MISSING:", f"  return {wait}call(*given({passed}))"]
-    lines += [
+    lines = [
+        f"{'async ' if is_async else ''}def timed({passed}):",
         " begin = clock()",
         " try:",
         f"  return {wait}call({passed})",

@@ -63,8 +63,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         storage: URL of the storage; `None`: SQLite under `.veko/`.
         core: Core plugins by name that replace ours; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
-        error_threshold: Errors within the window that switch a plugin off.
-        warn_threshold: Errors within the window that count as a warning.
+        error_threshold: More errors than that within a minute switch a plugin off.
+        warn_threshold: More errors than that within a minute are a warning.
         strict_peers: Make a missing or wrong peer an error.
         drain_timeout: How long calls of an old generation may take to end.
         probation: How long a new generation is watched before the old one is let go.
