@@ -205,15 +205,15 @@ class Kernel:
         plugin: Plugin | type[Plugin] | Mapping[str, Any],
         config: Any = None,
         *,
-        critical: bool = True,
+        retried: bool = False,
     ) -> PluginRecord:
         """Load a plugin: `load()`, acceptance, `activate()`, and everything goes live at once.
 
         Args:
             plugin: A subclass of `Plugin` or an instance, a mapping, or a module.
             config: Its configuration, merged over its `default_config`.
-            critical: Whether a failure is the last word, so that `error:critical` tells of it;
-                `False` if it will be tried again.
+            retried: Whether a `load()` or `activate()` that fails is tried again by the caller;
+                `error:critical` then does not tell of it.
 
         Returns:
             The plugin's record.
@@ -245,7 +245,7 @@ class Kernel:
         record.move(State.LOADING)  # here and now: a second load of this name is refused
         try:
             self._leave()
-            await self._operations.load(record, made, config, critical)
+            await self._operations.load(record, made, config, retried)
         except Exception as error:  # a cancellation's frames may still run
             _forget_variables(error, set())
             raise

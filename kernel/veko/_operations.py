@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Operations"]
 
 _log: Final = logging.getLogger("veko")
+RETRIED: Final = ("load", "activate")
+"""Steps whose failure may pass; a bad manifest or a name that is taken does not."""
 
 
 class Operations:
@@ -52,9 +54,9 @@ class Operations:
         self.bus = kernel.bus
         self.transactions = transactions
 
-    async def load(self, record: PluginRecord, plugin: Plugin, given: Any, critical: bool) -> None:
+    async def load(self, record: PluginRecord, plugin: Plugin, given: Any, retried: bool) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with self.alone(record, critical) as told:
+        async with self.alone(record) as told:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
@@ -69,6 +71,8 @@ class Operations:
                     await self._undo(record, generation, error)
                 if not must_pass(error):
                     told.append(error)
+                    if not (retried and isinstance(error, LoadError) and error.step in RETRIED):
+                        told.append("error:critical")
                 raise
             record.current = generation
             record.move(State.ACTIVE)
@@ -76,9 +80,7 @@ class Operations:
             told.extend(("plugin:loaded", "plugin:activated"))
 
     @asynccontextmanager
-    async def alone(
-        self, record: PluginRecord, critical: bool = False
-    ) -> AsyncIterator[list[str | BaseException]]:
+    async def alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
         """Hold a plugin's lock; what is appended, events and errors, is told when it is free.
 
         Who hears of it may then act on the plugin.
@@ -95,13 +97,13 @@ class Operations:
                     OPERATION.reset(token)
         finally:
             for one in told:
-                if isinstance(one, str):
-                    await self.bus.emit(one, record.name, record)
-                else:
+                if isinstance(one, BaseException):
                     await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
-                    if critical:
-                        origin = Origin(record.name, handler=f"{record.name}.{_step(one)}")
-                        await self.bus.emit("error:critical", one, origin)
+                elif one == "error:critical":
+                    origin = Origin(record.name, handler=f"{record.name}.{record.failed_step}")
+                    await self.bus.emit(one, record.error, origin)
+                else:
+                    await self.bus.emit(one, record.name, record)
 
     async def _make(self, record: PluginRecord, plugin: Plugin, given: Any) -> Generation:
         """Make a generation and run its `load()`; if that fails, nothing of it is left."""

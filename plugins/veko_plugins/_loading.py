@@ -42,12 +42,15 @@ class Loading:
         self._origins: dict[str, Form | Source] = {}
         self._running: dict[str, Loaded] = {}
         self._dispose: Callable[[Loaded | None], None] = _nothing
+        self._subscriptions: list[Subscription] = []
 
     def ready(self) -> None:
         """Begin: the core plugins are there. Imports of generations that end are disposed."""
         self._dispose = self._manager.use("loader").dispose
-        for event in ("plugin:loaded", "plugin:unloaded"):
+        self._subscriptions = [
             self._manager.bus.on(event, self._dispose_ended, priority=float("-inf"))
+            for event in ("plugin:loaded", "plugin:unloaded")
+        ]
 
     def origin(self, name: str) -> Form | Source | None:
         """Return what a loaded plugin was loaded from; `None` if the kernel was given it."""
@@ -171,7 +174,7 @@ class Loading:
             try:
                 await self._checked(plugin)
                 given = manager.use("config").section(name, config)
-                record = await manager.kernel.load(plugin, given)
+                record = await manager.kernel.load(plugin, given, retried=retries > 0)
             except LoadError as error:
                 self._dispose(loaded)
                 if error.step not in ("load", "activate") or not retries:
@@ -271,6 +274,8 @@ class Loading:
 
     def dispose_all(self) -> None:
         """Dispose whatever is left; the manager stops."""
+        while self._subscriptions:
+            self._subscriptions.pop().cancel()
         while self._running:
             self._dispose(self._running.popitem()[1])
         self._origins.clear()

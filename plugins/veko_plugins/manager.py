@@ -11,46 +11,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
-from veko import Bus, Event, Kernel, Origin, Plugin, PluginRecord, Subscription, as_plugin
+from veko import Bus, Event, Origin, Plugin, PluginRecord, Subscription
 from veko.errors import LoadError, NotFoundError, ServiceError, StateError
 
 from ._advice import in_vain, refuse_unsafe
 from ._asgi import ManagerASGI
+from ._compose import core_plugins, kernel_of
 from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ._loading import Loading
-from .backup import Backup, RestoreReport
+from .backup import RestoreReport
 from .builder import PluginBuilder, simple_plugin
-from .commands import Commands
-from .config import Config
-from .dependencies import Dependencies
-from .discovery import Discovery
-from .health import Health, PluginHealth
-from .http import Routes
-from .loader import Loader
-from .logs import Logging
+from .health import PluginHealth
 from .metrics import Metrics
 from .options import Options
 from .signals import Observer, Signals
-from .state import State, StateReport
-from .storage import Storage
-from .validation import Validation, ValidationReport
-from .watch import EVENTS as FILE_EVENTS
-from .watch import Watch
+from .state import StateReport
+from .validation import ValidationReport
 
 __all__ = ["PluginManager"]
 
-APP_EVENTS: Final = (
-    Event("app:init", doc="All plugins are loaded, before `app:start`. The application."),
-    Event("app:start", doc="The application starts. The application."),
-    Event("app:stop", doc="The application stops; the plugins are still there. The application."),
-    Event("app:restart", doc="The application is about to stop and start. The application."),
-)
-_STORED: Final = Path(".veko")
 _log: Final = logging.getLogger("veko.manager")
 
 Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
@@ -68,7 +52,7 @@ class PluginManager:
 
     Attributes:
         options: All options, with what the environment and files say.
-        kernel: The kernel; a new one each start.
+        kernel: The kernel; what is subscribed on its bus stays over a restart.
         report: What `start()` loaded, or the last `load_all_plugins()`.
 
     Raises:
@@ -86,8 +70,7 @@ class PluginManager:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._began = 0.0
-        self.kernel = self._kernel()
-        self._used = False
+        self.kernel = kernel_of(app, self.options)
         self._loading = Loading(self)
         self._unwatched: list[str] = []
 
@@ -119,10 +102,7 @@ class PluginManager:
         """Hold the kernel from start to stop, in one task."""
         self._stopping.clear()
         self._began = time.monotonic()
-        if self._used:  # the first start takes the one that may have been subscribed to
-            self.kernel = self._kernel()
-            self._loading = Loading(self)
-        self._used = True
+        self._loading = Loading(self)
         try:
             async with self.kernel:
                 try:
@@ -146,7 +126,7 @@ class PluginManager:
                 started.cancel()
 
     async def _boot(self) -> None:
-        for plugin in self._core():
+        for plugin in core_plugins(self.options, self._signals, self._loading, self._unwatched):
             await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
         self._loading.ready()
         if self.options.auto_load:
@@ -204,67 +184,6 @@ class PluginManager:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
-
-    def _kernel(self) -> Kernel:
-        options = self.options
-        kernel = Kernel(
-            self.app,
-            timeout=options.timeout,
-            drain_timeout=options.drain_timeout,
-            enable_hooks=options.enable_hooks,
-        )
-        for event in (*APP_EVENTS, *FILE_EVENTS):  # known to plugins even where nothing is watched
-            kernel.bus.declare(event)
-        return kernel
-
-    def _core(self) -> Iterable[Plugin]:
-        """The core plugins, in the order in which they come up."""
-        options = self.options
-        stored = options.directory / _STORED
-        loader = Loader(
-            stored / "cache",
-            max_source=options.max_source_size,
-            allow_symlinks=options.allow_symlinks,
-        )
-        made: dict[str, Callable[[], Plugin]] = {
-            "logging": Logging,
-            "signals": lambda: self._signals,
-            "health": lambda: Health(
-                warn_threshold=options.warn_threshold, error_threshold=options.error_threshold
-            ),
-            "dependencies": Dependencies,
-            "config": lambda: Config(options.plugins, validate=options.enable_validation),
-            "validation": lambda: Validation(
-                strict_peers=options.strict_peers, max_source=options.max_source_size
-            ),
-            "loader": lambda: loader,
-            "discovery": lambda: Discovery(
-                options.plugins_dir,
-                cache=loader.importer.cache,
-                allow_symlinks=options.allow_symlinks,
-                missing_ok="plugins_dir" not in options.origins,
-                directory=options.directory,
-            ),
-            "storage": lambda: Storage(options.storage or stored / "storage.db"),
-            "commands": Commands,
-            "state": lambda: State(stored / "state.jsonl", self._loading),
-            "backup": lambda: Backup(stored / "backups", self._loading),
-        }
-        if options.enable_metrics:
-            made["metrics"] = Metrics
-        if options.adapter is not None:
-            made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
-        if options.watch_mode:
-            ignore = (*options.watch_ignore, *self._unwatched)
-            made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)
-        for name, make in made.items():
-            if name not in options.core:
-                yield as_plugin(make())
-            elif options.core[name] is not None:
-                yield _core(options.core[name])
-        for name, plugin in options.core.items():
-            if name not in made and plugin is not None:
-                yield _core(plugin)
 
     # -- plugins
 
@@ -568,13 +487,6 @@ class PluginManager:
             manifest: Other manifest fields; `version` is `1.0.0` if left out.
         """
         return simple_plugin(name, load, **manifest)
-
-
-def _core(form: Form) -> Plugin:
-    """Take what somebody gave for a core plugin as one, in whatever form it is."""
-    plugin = as_plugin(form)
-    vars(plugin)["core"] = True
-    return plugin
 
 
 def _root_of(plugins_dir: object) -> Path | None:

@@ -1,0 +1,130 @@
+"""The composition: which core plugins there are, in which order, and what each is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from veko import Event, Kernel, Plugin, as_plugin
+from veko.errors import OptionError
+
+from ._versions import did_you_mean
+from .backup import Backup
+from .commands import Commands
+from .config import Config
+from .dependencies import Dependencies
+from .discovery import Discovery
+from .health import Health
+from .http import Routes
+from .loader import Loader
+from .logs import Logging
+from .metrics import Metrics
+from .options import Options
+from .signals import Signals
+from .state import State
+from .storage import Storage
+from .validation import Validation
+from .watch import EVENTS as FILE_EVENTS
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from ._loading import Loading
+
+__all__ = ["core_plugins", "kernel_of"]
+
+APP_EVENTS: Final = (
+    Event("app:init", doc="All plugins are loaded, before `app:start`. The application."),
+    Event("app:start", doc="The application starts. The application."),
+    Event("app:stop", doc="The application stops; the plugins are still there. The application."),
+    Event("app:restart", doc="The application is about to stop and start. The application."),
+)
+_STORED: Final = Path(".veko")
+_SOMETIMES: Final = ("metrics", "routes", "watch")
+"""Core plugins that options may have left out already."""
+
+
+def kernel_of(app: Any, options: Options) -> Kernel:
+    """Make the kernel that the options ask for, with the events of the manager declared."""
+    kernel = Kernel(
+        app,
+        timeout=options.timeout,
+        drain_timeout=options.drain_timeout,
+        enable_hooks=options.enable_hooks,
+    )
+    for event in (*APP_EVENTS, *FILE_EVENTS):  # known to plugins even where nothing is watched
+        kernel.bus.declare(event)
+    return kernel
+
+
+def core_plugins(
+    options: Options, signals: Signals, loading: Loading, unwatched: Iterable[str]
+) -> Iterator[Plugin]:
+    """Make the core plugins, in the order in which they come up.
+
+    Args:
+        options: What the manager was asked for; `core` replaces plugins or leaves them out.
+        signals: The observers, which outlive a restart.
+        loading: How application plugins are loaded.
+        unwatched: Patterns of files that are not watched any more.
+
+    Raises:
+        OptionError: `core` leaves out a plugin that there is not.
+    """
+    stored = options.directory / _STORED
+    loader = Loader(
+        stored / "cache",
+        max_source=options.max_source_size,
+        allow_symlinks=options.allow_symlinks,
+    )
+    made: dict[str, Callable[[], Plugin]] = {
+        "logging": Logging,
+        "signals": lambda: signals,
+        "health": lambda: Health(
+            warn_threshold=options.warn_threshold, error_threshold=options.error_threshold
+        ),
+        "dependencies": Dependencies,
+        "config": lambda: Config(options.plugins, validate=options.enable_validation),
+        "validation": lambda: Validation(
+            strict_peers=options.strict_peers, max_source=options.max_source_size
+        ),
+        "loader": lambda: loader,
+        "discovery": lambda: Discovery(
+            options.plugins_dir,
+            cache=loader.importer.cache,
+            allow_symlinks=options.allow_symlinks,
+            missing_ok="plugins_dir" not in options.origins,
+            directory=options.directory,
+        ),
+        "storage": lambda: Storage(options.storage or stored / "storage.db"),
+        "commands": Commands,
+        "state": lambda: State(stored / "state.jsonl", loading),
+        "backup": lambda: Backup(stored / "backups", loading),
+    }
+    if options.enable_metrics:
+        made["metrics"] = Metrics
+    if options.adapter is not None:
+        made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
+    if options.watch_mode:
+        ignore = (*options.watch_ignore, *unwatched)
+        made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)
+    for name, make in made.items():
+        if name not in options.core:
+            yield as_plugin(make())
+        elif options.core[name] is not None:
+            yield _core(options.core[name])
+    for name, plugin in options.core.items():
+        if plugin is None and name not in (*made, *_SOMETIMES):
+            raise OptionError(
+                f"core: there is no core plugin {name!r} to leave out",
+                remedy=did_you_mean(name, made) or f"There are: {', '.join(made)}.",
+            )
+        if name not in made and plugin is not None:
+            yield _core(plugin)
+
+
+def _core(form: Any) -> Plugin:
+    """Take what somebody gave for a core plugin as one, in whatever form it is."""
+    plugin = as_plugin(form)
+    vars(plugin)["core"] = True
+    return plugin
