@@ -19,16 +19,19 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib.util
+import itertools
 import math
 import os
 import re
+import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from veko import Event, Plugin
@@ -61,6 +64,7 @@ _TOOLS: Final = (
 )  # fmt: skip
 
 _Stamp = tuple[int, int, int, int]
+_Files = dict[Path, _Stamp]
 _Told = tuple[Path, Event]
 
 
@@ -93,7 +97,7 @@ class Watch(Plugin):
         self.quiet = quiet
         self.debounce = debounce
         self._ignored: list[str] = []
-        self._known: dict[Path, _Stamp] = {}
+        self._known: _Files = {}
         self._found: set[Path] = set()  # by a look; the system may report them yet
         self.unwatch(*ignore)
 
@@ -117,7 +121,7 @@ class Watch(Plugin):
 
     def activate(self) -> None:
         """Look at what is there: what differs from now on is told."""
-        self._known = dict(self._look(self.folders))
+        self._known = self._look(self.folders)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -139,6 +143,11 @@ class Watch(Plugin):
         for pattern in patterns:
             _check_pattern(pattern)
         self._ignored.extend(one for one in patterns if one not in self._ignored)
+        with_slash = {one: "/" in one.rstrip("/") for one in self._ignored}
+        self._patterns = (
+            tuple(one for one in self._ignored if not with_slash[one]),
+            tuple(one for one in self._ignored if with_slash[one]),
+        )
 
     # -- watching
 
@@ -179,9 +188,9 @@ class Watch(Plugin):
                         await self._tell(self._seen(reported))
                         begin = time.monotonic()
                         if not reported and begin >= looks_at:
-                            found = self._compared(self.folders)
+                            now = await anyio.to_thread.run_sync(self._look, self.folders)
                             looks_at = begin + (time.monotonic() - begin) * _SHARE
-                            await self._tell(found)
+                            await self._tell(self._compared(self.folders, now))
                 finally:
                     stop.set()
         except* OSError as group_of:
@@ -240,9 +249,9 @@ class Watch(Plugin):
             self._found.clear()
         return told
 
-    def _compared(self, places: Sequence[Path]) -> list[_Told]:
+    def _compared(self, places: Sequence[Path], now: _Files | None = None) -> list[_Told]:
         """What differs below some folders from what was known of them."""
-        now = dict(self._look(places))
+        now = self._look(places) if now is None else now
         told = [
             (path, ADD if path not in self._known else CHANGE)
             for path, stamp in now.items()
@@ -251,7 +260,7 @@ class Watch(Plugin):
         gone = [
             path
             for path in self._known
-            if path not in now and any(path.is_relative_to(place) for place in places)
+            if path not in now and any(place in path.parents for place in places)
         ]
         self._known.update(now)
         self._found.update(path for path, _ in told)
@@ -260,16 +269,28 @@ class Watch(Plugin):
         told.extend((path, DELETE) for path in gone if not self._ignores(path))
         return told
 
-    def _look(self, places: Iterable[Path]) -> Iterator[tuple[Path, _Stamp]]:
+    def _look(self, places: Iterable[Path]) -> _Files:
         """The files below some folders that are not ignored."""
+        found: _Files = {}
         for place in places:
-            for where, folders, files in os.walk(place):
-                here = Path(where)
-                folders[:] = [name for name in folders if not self._ignores(here / name)]
-                for path in (here / name for name in files):
-                    stamp = None if self._ignores(path) else _stamp(path)
-                    if stamp is not None:
-                        yield path, stamp
+            folder = place if place in self.folders else self._folder(place)
+            if folder is None:
+                continue
+            inside = "".join(f"{part}/" for part in place.relative_to(folder).parts)
+            pending = [(str(place), inside)]
+            while pending:
+                where, inside = pending.pop()
+                for entry in _entries(where):
+                    below = inside + entry.name
+                    if self._hides(entry.name, below, entry.path):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((entry.path, f"{below}/"))
+                    else:
+                        stamp = _stamp(entry)
+                        if stamp is not None:
+                            found[Path(entry.path)] = stamp
+        return found
 
     def _placed(self, text: str) -> Path | None:
         """A reported path as it is below its folder; some systems tell where links lead."""
@@ -288,20 +309,26 @@ class Watch(Plugin):
         return max(around, key=lambda folder: len(folder.parts), default=None)
 
     def _ignores(self, path: Path) -> bool:
+        """Tell whether a path is ignored, or lies in a folder that is."""
         folder = self._folder(path)
         if folder is None:
             return path not in self.folders
         parts = path.relative_to(folder).parts
-        if any(_matching(_TOOLS).match(part) for part in parts):
+        below = itertools.accumulate(parts, "{}/{}".format)
+        whole = itertools.accumulate(parts, "{}/{}".format, initial=folder.as_posix())
+        return any(map(self._hides, parts, below, itertools.islice(whole, 1, None)))
+
+    def _hides(self, name: str, below: str, whole: str) -> bool:
+        """Tell whether a file or folder is ignored, by its name and its paths."""
+        if _matching(_TOOLS).match(name):
             return True
-        names = tuple(one for one in self._ignored if "/" not in one.rstrip("/"))
-        if names and any(_matching(names).match(part) for part in parts):
-            return True
-        paths = tuple(one for one in self._ignored if "/" in one.rstrip("/"))
-        if not paths:
+        if not self._ignored:
             return False
-        below = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        return any(map(_matching(paths).match, (*below, path.as_posix())))
+        names, paths = self._patterns
+        return bool(
+            (names and _matching(names).match(name))
+            or (paths and (_matching(paths).match(below) or _matching(paths).match(whole)))
+        )
 
     def _owner(self, path: Path) -> str | None:
         """The plugin that a file belongs to, if it is one's."""
@@ -331,13 +358,21 @@ def _check_pattern(given: object) -> None:
         )
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _stamp(file: Path | os.DirEntry[str]) -> _Stamp | None:
     """What tells one state of a file from another; `None` if it is no file."""
     try:
-        status = path.stat()
+        status = file.stat()
     except OSError:
         return None
-    if path.is_dir():
+    if stat.S_ISDIR(status.st_mode):
         return None
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
