@@ -259,8 +259,8 @@ class PluginManager:
         """
         is_on = await self.kernel.toggle(name, active, cascade=cascade)
         health = self.kernel.registry.get("service", "health")
-        if health is not None:
-            health.value.release(name)  # also where the breaker had it off already
+        if health is not None and not is_on:
+            health.value.release(name)  # its breaker may have had it off already
         return is_on
 
     async def validate_plugin(self, path: str | Path) -> ValidationReport:

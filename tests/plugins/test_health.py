@@ -576,6 +576,20 @@ async def test_A13_switched_off_by_hand_it_is_not_tried_again(tmp_path: Path) ->
         assert it.check_plugin_health("shaky").health == "healthy"
 
 
+async def test_A13_switching_it_on_by_hand_does_not_silence_the_breaker(tmp_path: Path) -> None:
+    health = Health(error_threshold=0, cool_down=FAR)
+
+    def load(context: Any) -> None:
+        context.hook("plugin:activated", lambda name: 1 / len(name[5:]))  # fails for `shaky`
+
+    async with manager(tmp_path, core={"health": health}, adapter=None) as it:
+        await it.load_plugin(made(load=load))
+        await eventually(lambda: not it.kernel.get("shaky").active)
+        assert await it.toggle_plugin("shaky", True)
+        await eventually(lambda: not it.kernel.get("shaky").active)
+        assert it.check_plugin_health("shaky").health == "critical"
+
+
 async def test_A7_it_can_be_left_out(tmp_path: Path) -> None:
     async with manager(tmp_path, core={"health": None}, adapter=None) as it:
         await it.load_plugin(made())

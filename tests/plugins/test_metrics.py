@@ -482,6 +482,23 @@ async def test_A14_nothing_is_counted_while_it_is_off(kernel: Kernel, metrics: M
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("emissions", [0, HOT])
+async def test_A14_a_plugin_may_unload_itself_from_a_timed_hook(
+    kernel: Kernel, metrics: Metrics, emissions: int
+) -> None:
+    async def leave(leaves: bool) -> None:
+        if leaves:
+            await kernel.unload("busy")
+
+    await kernel.load(hooked("leave", leave))
+    for _ in range(emissions):
+        await kernel.bus.emit("leave", False)
+    async with asyncio.timeout(5):
+        await kernel.bus.emit("leave", True)
+    assert kernel.get("busy") is None
+
+
+@pytest.mark.anyio
 async def test_A14_what_it_timed_is_not_kept(kernel: Kernel) -> None:
     class Held:
         def tick(self) -> None:
