@@ -161,7 +161,10 @@ class State(Plugin):
     async def _bring(self, report: StateReport, saved: SavedPlugin) -> None:
         """Have a plugin loaded with the configuration that it had."""
         record = self._record(saved.name)
-        if record is None:
+        origin: object = None
+        if record is not None:
+            current = given_of(record)
+        else:
             try:
                 origin = await self._host.find(saved.name)
             except NotFoundError as error:
@@ -169,8 +172,6 @@ class State(Plugin):
                 report.missing[saved.name] = f"{error}{was}"
                 return
             current = self._context.use("config").section(saved.name)
-        else:
-            current = given_of(record)
         given, missing = whole(saved, current)
         if missing:
             report.secrets_missing[saved.name] = dotted(missing)

@@ -86,8 +86,7 @@ class Engine:
         self._drained: asyncio.Event = asyncio.Event()
         self._last_told: str | None = None
         self._thread_id = 0
-        self._accepting = False
-        self._held = False
+        self._accepting = self._held = False
 
     def __repr__(self) -> str:
         return f"<Engine {self.path or MEMORY} ({'open' if self._database else 'closed'})>"
@@ -149,9 +148,7 @@ class Engine:
     ) -> _Answer:
         """Do something behind what the thread does, to its end; in memory, here and now.
 
-        Args:
-            work: Gets the database; a connection of its own is its own business.
-            alone: Let writes wait meanwhile, and have everything read anew afterwards.
+        With `alone`, writes wait meanwhile, and everything is read anew afterwards.
         """
         while alone and not self._idle:
             await self.flush()
@@ -163,24 +160,16 @@ class Engine:
         try:
             if self.path is None:
                 return work(database)
-            running = self._loop.run_in_executor(self._thread, work, database)
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await asyncio.wait([running])
-                raise
+            return await _whole(self._loop.run_in_executor(self._thread, work, database))
         except sqlite3.Error as error:
             raise self.explain(error) from error
         finally:
             if alone:
-                self._resume()
-
-    def _resume(self) -> None:
-        self._held = False
-        for namespace in self._namespaces.values():
-            namespace.forget()
-        if not self._idle:
-            self._loop.call_soon(self._step)
+                self._held = False
+                for namespace in self._namespaces.values():
+                    namespace.forget()
+                if not self._idle:
+                    self._loop.call_soon(self._step)
 
     def read(self, namespace: str) -> dict[str, object]:
         """What a namespace holds, encoded: from disk, and what is on its way there."""
@@ -400,6 +389,14 @@ class Engine:
         self._idle = True
         if self._retry is not None:
             self._retry.cancel()
+
+
+async def _whole(running: asyncio.Future[_Answer]) -> _Answer:
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _abandon(opening: Future[Database]) -> None:
