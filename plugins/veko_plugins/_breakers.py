@@ -40,6 +40,7 @@ class Watch:
         cool_down: Seconds that the breaker stays open, this time.
         until: When that ends, or the trial; infinity before the plugin is off.
         why: What opened it.
+        times: How often it was opened.
         guarded: Whether a task goes with it.
         changed: Wakes that.
     """
@@ -52,6 +53,7 @@ class Watch:
         "generation",
         "guarded",
         "record",
+        "times",
         "until",
         "why",
         "window",
@@ -66,6 +68,7 @@ class Watch:
         self.cool_down = 0.0
         self.until = math.inf
         self.why = ""
+        self.times = 0
         self.guarded = False
         self.changed = anyio.Event()
 
@@ -115,6 +118,7 @@ class Breakers:
         on_trial = watch.breaker == "half-open"
         watch.cool_down = self._longer(watch) if on_trial else self._cool_down
         watch.breaker, watch.until, watch.why = "open", math.inf, why
+        watch.times += 1
         watch.changed.set()
         if not watch.guarded:
             watch.guarded = True
@@ -197,7 +201,7 @@ class Breakers:
 
     async def _toggle_off(self, watch: Watch) -> None:
         """Switch a plugin off, and those that need it."""
-        record = watch.record
+        record, times = watch.record, watch.times
         needing = list(self._needing(record, []))
         moving = dict.fromkeys([record.name, *(one.name for one in needing)], False)
         self._moving |= moving
@@ -205,7 +209,7 @@ class Breakers:
         try:
             await self._kernel.toggle(record.name, False, cascade=True)
         except Exception as error:
-            if record.active:
+            if record.active and watch.breaker == "open":
                 watch.breaker = "stuck"
                 watch.why += f"; {error}"
                 self._context.spawn(self._bring_back)
@@ -215,7 +219,8 @@ class Breakers:
             for one in needing:
                 if one.active:
                     self.dragged.pop(one.name, None)
-            if watch.breaker != "closed":
+            # Somebody may have switched it on meanwhile, and it may have failed again.
+            if watch.times == times and watch.breaker != "closed" and math.isinf(watch.until):
                 watch.until = self._clock() + watch.cool_down
 
     def _needing(self, record: PluginRecord, seen: list[PluginRecord]) -> Iterator[PluginRecord]:
