@@ -48,6 +48,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whoever is on this machine could otherwise call himself anybody
         lifespan="on" if lifespan else "off",
         timeout_graceful_shutdown=drain_timeout,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )

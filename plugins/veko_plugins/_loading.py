@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from veko import Plugin, PluginRecord
+from veko import Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
 from ._infos import LoadReport

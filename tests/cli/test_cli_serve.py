@@ -179,9 +179,6 @@ context.spawn(block)
     assert veko.ends() == 128 + signal.SIGINT
 
 
-@pytest.mark.xfail(
-    reason="PluginManager.start() goes on loading when it is cancelled", strict=False
-)
 def test_a_signal_while_plugins_load_stops_it(start: Start, application: Path) -> None:
     (application / "plugins" / "waits.py").write_text(
         """

@@ -50,8 +50,7 @@ class RateLimit(Plugin):
         limiter = Limiter()
 
         async def limit(request: Request, call_next: CallNext) -> Response:
-            # Who is connected, not what a header says, which anybody can send. (`veko serve`
-            # takes the address from X-Forwarded-For if a proxy on this machine sends that.)
+            # Who is connected, not what a header says, which anybody can send.
             client = request.client.host if request.client else ""
             # `context.config` each time, so that a change of it counts at once.
             wait = limiter.wait(client, time.monotonic(), context.config)

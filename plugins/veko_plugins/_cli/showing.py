@@ -170,7 +170,8 @@ def _show(
 ) -> int:
     async def work(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):
-            manager = PluginManager(**options)
+            # Looking needs nothing kept, and the application may be running on its storage.
+            manager = PluginManager(**options, storage="sqlite:///:memory:")
             await manager.start()
         try:
             await show(manager)

@@ -7,7 +7,7 @@ memory at once and gives a handle: await it to know that it is durable, or leave
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from veko.errors import StorageError
 
@@ -60,7 +60,7 @@ class Namespace:
         size = "not read yet" if self._data is None else f"{len(self._data)} entries"
         return f"<Namespace {self.name!r}: {size}>"
 
-    def get(self, key: str, default: object = None) -> object:
+    def get(self, key: str, default: Any = None) -> Any:
         """The value of an entry, or `default`. Changing it does not change what is stored."""
         data = self._data
         if data is None:
