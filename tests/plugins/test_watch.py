@@ -345,6 +345,42 @@ async def test_O5_it_works_on_a_kernel_alone(folder: Path) -> None:
         await heard.until(("file:add", "a.txt", None))
 
 
+LIMITED = """
+import asyncio, os, pathlib, resource, watchfiles
+from veko import Kernel
+from veko_plugins.watch import Watch
+
+async def main():
+    told = asyncio.Event()
+    def tell(name, error):
+        print(name, type(error).__name__, error, flush=True)
+        told.set()
+    async with Kernel() as kernel:
+        kernel.bus.on("plugin:error", tell)
+        most = max(map(int, os.listdir("/proc/self/fd")))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        await kernel.load(Watch([pathlib.Path.cwd()]))
+        await told.wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is made as Linux has it")
+def test_O5_a_system_that_does_not_let_itself_be_asked(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=False,
+    )
+    assert ran.stdout.startswith("watch LoadError the plugin folders cannot be watched"), ran.stderr
+    assert "WATCHFILES_FORCE_POLLING=1" in ran.stdout
+
+
 def test_O5_without_watchfiles_the_message_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"

@@ -1,0 +1,199 @@
+"""The files of some folders: which of them count, what is known of them, and what differs.
+
+What the system reports is only where something happened; what is there now, beside what was known,
+says what it was: `add`, `change` or `delete`.
+
+Cost: a `stat` for each path that is asked about; a look at a folder reads it whole.
+Promise: what tools write for themselves and what is ignored never counts; what a look has found is
+not found a second time when the system reports it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from veko.errors import OptionError
+
+__all__ = ["Files", "Told", "Watched"]
+
+_TOOLS: Final = (
+    "__pycache__", ".veko", ".git", ".hg", ".svn", ".venv", "node_modules", ".idea", ".vscode",
+    ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".DS_Store", "*.py[cod]",
+    # vim, Emacs, JetBrains, Kate, GTK's editors, LibreOffice, and what others write first
+    "*.sw[a-z]", "*~", "4913", ".#*", "#*#", "flycheck_*", "*___jb_???___", "*.kate-swp",
+    ".goutputstream-*", ".~lock.*", "*.tmp",
+)  # fmt: skip
+
+Stamp = tuple[int, int, int, int]
+Files = dict[Path, Stamp]
+Told = tuple[Path, str]
+
+
+class Watched:
+    """What is known of the files of some folders.
+
+    Args:
+        folders: The folders, absolute; they may be missing.
+        ignore: Patterns of what does not count; see `ignore`.
+    """
+
+    def __init__(self, folders: tuple[Path, ...], ignore: Iterable[str]) -> None:
+        self.folders = folders
+        self.ignored: tuple[str, ...] = ()
+        self.known: Files = {}
+        self._found: set[Path] = set()  # by a look; the system may report them yet
+        self._names: tuple[str, ...] = ()
+        self._paths: tuple[str, ...] = ()
+        self.ignore(*ignore)
+
+    def ignore(self, *patterns: str) -> None:
+        """Count some files no more.
+
+        Raises:
+            OptionError: A pattern is empty, or is no string.
+        """
+        for pattern in patterns:
+            _check_pattern(pattern)
+        self.ignored = tuple(dict.fromkeys((*self.ignored, *patterns)))
+        self._names = tuple(one for one in self.ignored if "/" not in one.rstrip("/"))
+        self._paths = tuple(one for one in self.ignored if "/" in one.rstrip("/"))
+
+    def seen(self, reported: set[str]) -> list[Told]:
+        """What became of the paths that the system reports."""
+        told: list[Told] = []
+        for path in map(self._placed, reported):
+            if path is None or self._ignores(path):
+                continue
+            stamp = _stamp(path)
+            if stamp is not None:
+                if path not in self._found or self.known.get(path) != stamp:
+                    told.append((path, "change" if path in self.known else "add"))
+                self.known[path] = stamp
+                continue
+            if self.known.pop(path, None) is not None:
+                told.append((path, "delete"))
+            told.extend(self.compared([path]))  # a folder may have come or gone
+        if reported:
+            self._found.clear()
+        return told
+
+    def compared(self, places: Sequence[Path], now: Files | None = None) -> list[Told]:
+        """What differs below some folders from what was known of them."""
+        now = self.look(places) if now is None else now
+        told = [
+            (path, "add" if path not in self.known else "change")
+            for path, stamp in now.items()
+            if self.known.get(path) != stamp
+        ]
+        gone = [
+            path
+            for path in self.known
+            if path not in now and any(place in path.parents for place in places)
+        ]
+        self.known.update(now)
+        self._found.update(path for path, _ in told)
+        for path in gone:
+            del self.known[path]
+        told.extend((path, "delete") for path in gone if not self._ignores(path))
+        return told
+
+    def look(self, places: Iterable[Path]) -> Files:
+        """The files below some folders that are not ignored."""
+        found: Files = {}
+        for place in places:
+            folder = place if place in self.folders else self.folder_of(place)
+            if folder is None:
+                continue
+            inside = "".join(f"{part}/" for part in place.relative_to(folder).parts)
+            pending = [(str(place), inside)]
+            while pending:
+                where, inside = pending.pop()
+                for entry in _entries(where):
+                    below = inside + entry.name
+                    if self._hides(entry.name, below, entry.path):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((entry.path, f"{below}/"))
+                    else:
+                        stamp = _stamp(entry)
+                        if stamp is not None:
+                            found[Path(entry.path)] = stamp
+        return found
+
+    def _placed(self, text: str) -> Path | None:
+        """A reported path as it is below its folder; some systems tell where links lead."""
+        path = Path(text)
+        if self.folder_of(path) is not None:
+            return path
+        for folder in self.folders:
+            real = folder.resolve()
+            if path.is_relative_to(real):
+                return folder / path.relative_to(real)
+        return None
+
+    def folder_of(self, path: Path) -> Path | None:
+        """The innermost plugin folder that a path lies in."""
+        around = [folder for folder in self.folders if path != folder and folder in path.parents]
+        return max(around, key=lambda folder: len(folder.parts), default=None)
+
+    def _ignores(self, path: Path) -> bool:
+        """Tell whether a path is ignored, or lies in a folder that is."""
+        folder = self.folder_of(path)
+        if folder is None:
+            return path not in self.folders
+        parts = path.relative_to(folder).parts
+        below = itertools.accumulate(parts, "{}/{}".format)
+        whole = itertools.accumulate(parts, "{}/{}".format, initial=folder.as_posix())
+        return any(map(self._hides, parts, below, itertools.islice(whole, 1, None)))
+
+    def _hides(self, name: str, below: str, whole: str) -> bool:
+        """Tell whether a file or folder is ignored, by its name and its paths."""
+        if _matching(_TOOLS).match(name):
+            return True
+        if not self.ignored:
+            return False
+        names, paths = self._names, self._paths
+        return bool(
+            (names and _matching(names).match(name))
+            or (paths and (_matching(paths).match(below) or _matching(paths).match(whole)))
+        )
+
+
+def _check_pattern(given: object) -> None:
+    if not isinstance(given, str) or not given.strip("/"):
+        raise OptionError(
+            f"{given!r} is not a pattern of files",
+            remedy="Give shell patterns, each as an argument: unwatch('logs/*', '*.log').",
+        )
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _stamp(file: Path | os.DirEntry[str]) -> Stamp | None:
+    """What tells one state of a file from another; `None` if it is no file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+@functools.lru_cache(maxsize=16)
+def _matching(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(one.rstrip("/")) for one in patterns))
