@@ -148,11 +148,10 @@ class Engine:
     ) -> _Answer:
         """Do something behind what the thread does, to its end; in memory, here and now.
 
-        With `alone`, writes wait meanwhile, and everything is read anew afterwards.
+        With `alone`, what is written from here on waits, and everything is read anew afterwards.
         """
-        while alone and not self._idle:
+        if alone:
             await self.flush()
-            await asyncio.sleep(0)
         database = self._database
         if database is None:
             raise self._closed()
@@ -235,8 +234,8 @@ class Engine:
 
     def _attempt(self, deadline: float, delay: float) -> None:
         database = self._database
-        if database is None or not self._batches:
-            return  # closed, which gave up
+        if database is None or not self._batches or self._held:
+            return  # closed, which gave up; or to be tried again when it is let go
         if self.durability == "power":
             work = self._loop.run_in_executor(self._thread, database.apply, self._batches[0])
             work.add_done_callback(lambda done: self._returned(done, deadline, delay))
