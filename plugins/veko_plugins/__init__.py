@@ -2,14 +2,17 @@
 
 from ._context import Context
 from ._infos import LoadReport, PluginInfo, Stats
+from .backup import BackupError, RestoreReport
 from .builder import PluginBuilder
 from .health import BreakerError, PluginHealth
 from .http import CallNext, HTTPError, Request, Response, Route
 from .manager import PluginManager
 from .metrics import CallMetrics, PluginMetrics
 from .options import Options
+from .state import StateReport
 
 __all__ = [
+    "BackupError",
     "BreakerError",
     "CallMetrics",
     "CallNext",
@@ -24,6 +27,8 @@ __all__ = [
     "PluginMetrics",
     "Request",
     "Response",
+    "RestoreReport",
     "Route",
+    "StateReport",
     "Stats",
 ]
