@@ -528,7 +528,7 @@ async def test_A14_what_it_timed_is_not_kept(kernel: Kernel) -> None:
 # -- through the manager
 
 
-async def test_A14_the_manager_measures_unless_told_otherwise(tmp_path: Path) -> None:
+async def test_O6_A14_the_manager_measures_unless_told_otherwise(tmp_path: Path) -> None:
     options: dict[str, Any] = {"root": tmp_path, "adapter": None, "auto_load": False}
     async with PluginManager(**options) as manager:
         await manager.load_plugin(hooked("tick", lambda: None))
