@@ -1,0 +1,111 @@
+"""What does measuring cost, for each call of a handler?
+
+    python benchmarks/metrics.py [--quick]
+
+The same plugin is hooked on a kernel with the core plugin `metrics` and on one without; its
+handlers observe (return None). Beside it stands the floor: an interceptor whose wrapper looks at
+the clock before and after the call and drops what it saw, as `def` or `async def`. All of it is one
+run in one process on one core; see `_harness.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from _harness import Batch, batch, compare, pin, table
+
+from veko import Kernel, Subscription
+from veko_plugins.metrics import Metrics
+
+WARM = 1_200
+"""Emissions before timing: past the kernel's threshold for compiling a plan."""
+GOAL = 200
+KINDS: dict[str, tuple[bool, float | None]] = {
+    "def": (False, None),
+    "async def": (True, None),
+    "async def, limited": (True, 5.0),
+}
+
+
+def handler(is_async: bool) -> Callable[[int], Any]:
+    async def observe(v: int) -> None:
+        return None
+
+    def observe_sync(v: int) -> None:
+        return None
+
+    return observe if is_async else observe_sync
+
+
+def clocked(event: str, subscription: Subscription, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The least that a measuring wrapper must do."""
+    clock = time.perf_counter_ns
+    names = {"call": call, "clock": clock}
+    wait = "await " if subscription.is_async else ""
+    source = (
+        f"{'async ' if subscription.is_async else ''}def wrapped(v):\n"
+        " begin = clock()\n"
+        f" try: return {wait}call(v)\n"
+        " finally: clock() - begin\n"
+    )
+    exec(compile(source, "<floor>", "exec"), names)
+    return names["wrapped"]
+
+
+async def main(seconds: float, counts: Sequence[int]) -> None:
+    pinned = pin()
+    rows: list[list[str]] = []
+    met = 0
+    for kind, (is_async, limit) in KINDS.items():
+        for count in counts:
+            async with contextlib.AsyncExitStack() as stack:
+
+                async def make(
+                    stack: contextlib.AsyncExitStack = stack,
+                    count: int = count,
+                    is_async: bool = is_async,
+                    limit: float | None = limit,
+                ) -> dict[str, Batch]:
+                    def load(context: Any) -> None:
+                        for _ in range(count):
+                            context.hook("tick", handler(is_async), timeout=limit)
+
+                    batches: dict[str, Batch] = {}
+                    for name in ("off", "floor", "on"):
+                        kernel = await stack.enter_async_context(Kernel())
+                        if name == "on":
+                            await kernel.load(Metrics())
+                        elif name == "floor":
+                            kernel.bus.intercept(clocked)
+                        await kernel.load({"name": "busy", "version": "1.0.0", "load": load})
+                        emit = kernel.bus.emitter("tick")
+                        for _ in range(WARM):
+                            await emit(1)
+                        batches[name] = batch("await emit(#)", emit=emit)
+                    return batches
+
+                times = await compare(make, seconds=seconds / (len(KINDS) * len(counts)))
+            added = times.difference("on", "off") / count
+            floor = times.difference("floor", "off") / count
+            met += added <= GOAL
+            rows.append([
+                f"{count} {kind}", f"+{added:.0f} ns", f"+{floor:.0f} ns",
+                f"≤ {GOAL} ns", "met" if added <= GOAL else "**missed**",
+            ])  # fmt: skip
+    print(f"{platform.python_implementation()} {platform.python_version()}, {pinned}.\n")
+    head = ["added to each call, median of rounds", "metrics", "two clocks", "goal", ""]
+    print(table(head, rows))
+    print(f"\n{met} of {len(rows)} goals met.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="less than 5 s, and less exact")
+    quick = parser.parse_args().quick
+    asyncio.run(main(4 if quick else 30, (1, 5, 20)))
