@@ -125,11 +125,11 @@ class Operations:
     async def _call(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function; what it registers meanwhile waits for the swap."""
         plugin = generation.plugin
-        if plugin.step(step) is None:
+        if plugin.life_cycle(step) is None:
             return
         token = STAGING.set(weakref.ref(generation))
         run = functools.partial(
-            plugin.call, step, self.kernel.app, generation.config, generation.context
+            plugin.call_life_cycle, step, self.kernel.app, generation.config, generation.context
         )
         try:
             await self.kernel.root.call(run, self.kernel.timeout, step, generation.name)
@@ -379,7 +379,7 @@ class Operations:
 
 
 def _hand_over(old: Generation, new: Generation) -> None:
-    export, take = old.plugin.step("export_state"), new.plugin.step("import_state")
+    export, take = old.plugin.life_cycle("export_state"), new.plugin.life_cycle("import_state")
     if export is None or take is None:
         return
     try:

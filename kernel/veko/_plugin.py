@@ -95,18 +95,18 @@ class Plugin:
             and not isinstance(getattr(type(self), name, None), _COMPUTED)
         }
 
-    def step(self, name: str) -> Callable[..., Any] | None:
+    def life_cycle(self, name: str) -> Callable[..., Any] | None:
         """Return the life-cycle function of that name, or `None` if there is none."""
         function: Callable[..., Any] | None = getattr(self, name, None)
         return function
 
-    def call(self, name: str, app: object, config: object, context: object) -> Any:
+    def call_life_cycle(self, name: str, app: object, config: object, context: object) -> Any:
         """Call the life-cycle function of that name with the arguments that it names.
 
         `*args` gets all three in that order, `**kwargs` all three by name. If the function is
         async the coroutine is returned; if there is none, `None`.
         """
-        function = self.step(name)
+        function = self.life_cycle(name)
         if function is None:
             return None
         given = {"app": app, "config": config, "context": context}
@@ -138,7 +138,7 @@ class _Wrapped(Plugin):
             return self._written if own is None else own
         return {n: value for n, value in self._names.items() if not n.startswith("_")}
 
-    def step(self, name: str) -> Callable[..., object] | None:
+    def life_cycle(self, name: str) -> Callable[..., object] | None:
         return self._functions.get(name)
 
 
@@ -217,7 +217,7 @@ def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -
 
 def _function_faults(plugin: Plugin) -> Iterator[str]:
     for name in STEPS:
-        function = plugin.step(name)
+        function = plugin.life_cycle(name)
         if function is None:
             if name == "load":
                 yield "load() is missing"

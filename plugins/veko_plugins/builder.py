@@ -89,7 +89,7 @@ class PluginBuilder:
             for verb in verbs:
                 verb(context)
             if inner is not None:
-                answer = inner.call("load", app, config, context)
+                answer = inner.call_life_cycle("load", app, config, context)
                 if inspect.isawaitable(answer):
                     await answer
 

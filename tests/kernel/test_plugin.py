@@ -57,8 +57,8 @@ def test_every_form_gives_the_same_manifest(form: str) -> None:
     for field, value in FULL.items():
         assert getattr(manifest, field) == (tuple(value) if isinstance(value, list) else value)
     assert made.source == Path("somewhere.py")
-    assert made.step("load") is not None
-    assert made.step("unload") is None
+    assert made.life_cycle("load") is not None
+    assert made.life_cycle("unload") is None
     assert "full.plugin-1_x" in repr(made)
 
 
@@ -127,7 +127,7 @@ CALLS: dict[str, tuple[Any, Any]] = {
 def test_functions_get_the_arguments_that_they_name(call: str) -> None:
     function, expected = CALLS[call]
     made = as_plugin({"name": "p", "version": "1", "load": function})
-    assert made.call("load", "app", "config", "context") == expected
+    assert made.call_life_cycle("load", "app", "config", "context") == expected
 
 
 def test_positional_only_arguments() -> None:
@@ -135,7 +135,7 @@ def test_positional_only_arguments() -> None:
         return app, context
 
     made = as_plugin({"name": "p", "version": "1", "load": function})
-    assert made.call("load", "app", "config", "context") == ("app", "context")
+    assert made.call_life_cycle("load", "app", "config", "context") == ("app", "context")
 
 
 @pytest.mark.anyio
@@ -178,3 +178,20 @@ def test_exports_leave_out_what_is_computed() -> None:
     made = as_plugin(Counting)
     assert made.exports["limit"] == 3
     assert "left" not in made.exports
+
+
+def test_a_class_may_use_ordinary_names_for_its_own() -> None:
+    class Busy(Plugin):
+        name = "busy"
+        version = "1"
+
+        def load(self) -> str:
+            return self.call() + self.step()
+
+        def call(self) -> str:
+            return "own "
+
+        def step(self) -> str:
+            return "names"
+
+    assert as_plugin(Busy).call_life_cycle("load", None, None, None) == "own names"
