@@ -6,6 +6,7 @@ imported for a generation that is no more is disposed as soon as the kernel says
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ class Loading:
 
     def __init__(self, manager: PluginManager) -> None:
         self._manager = manager
+        self.lock = asyncio.Lock()  # of who saves or restores the whole
         self._origins: dict[str, Form | Source] = {}
         self._running: dict[str, Loaded] = {}
         self._dispose: Callable[[Loaded | None], None] = _nothing

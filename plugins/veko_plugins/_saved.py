@@ -8,6 +8,7 @@ restored.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -70,7 +71,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(Protocol):
-    """What loads plugins: the manager's part in this."""
+    """What loads plugins: the manager's part in this.
+
+    Attributes:
+        lock: Held by who saves or restores the whole, so that nobody sees it half restored.
+    """
+
+    lock: asyncio.Lock
 
     def origin(self, name: str) -> object:
         """What a loaded plugin was loaded from."""

@@ -15,7 +15,6 @@ import functools
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import anyio
 import anyio.to_thread
 import msgspec
 
@@ -99,7 +98,6 @@ class State(Plugin):
         self.path = path
         self._host = host
         self._context: Context
-        self._lock = anyio.Lock()
 
     def load(self, context: Context) -> None:
         """Provide the service; save and restore by itself if the settings say so."""
@@ -122,7 +120,7 @@ class State(Plugin):
 
     async def save(self) -> Path:
         """Write down how the plugins stand; see `PluginManager.save_state`."""
-        async with self._lock:
+        async with self._host.lock:
             plugins = capture(standing(self._context))
             write = functools.partial(
                 write_document, self.path, header(FORMAT, VERSION), plugins, replace=True
@@ -132,7 +130,7 @@ class State(Plugin):
 
     async def restore(self) -> StateReport:
         """Make plugins stand as it was written down; see `PluginManager.restore_state`."""
-        async with self._lock:
+        async with self._host.lock:
             head, saved = await anyio.to_thread.run_sync(_read, self.path)
             report = StateReport(saved_at=head.made_at)
             report.others += [
@@ -192,6 +190,8 @@ class State(Plugin):
         except BaseException:
             generation.given = before
             raise
+        if not given:  # which the kernel takes for no change
+            await self._context.kernel.bus.emit("config:change", record.config, record)
 
     async def _switch(self, report: StateReport, saved: SavedPlugin) -> None:
         record = self._record(saved.name)

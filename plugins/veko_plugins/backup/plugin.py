@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import anyio
 import anyio.to_thread
 import msgspec
 
@@ -75,7 +74,6 @@ class Backup(Plugin):
         self.folder = folder
         self._host = host
         self._context: Context
-        self._lock = anyio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._concerned: set[str] = set()
@@ -130,7 +128,7 @@ class Backup(Plugin):
 
     async def _save(self, path: Path | None, progress: Progress | None) -> Path:
         tell = self._tell(progress, asyncio.get_running_loop())
-        async with self._lock, self._transfer().snapshot() as snapshot:
+        async with self._host.lock, self._transfer().snapshot() as snapshot:
             plugins = capture(standing(self._context))
             if path is not None:
                 path = Path.cwd() / path
@@ -162,7 +160,7 @@ class Backup(Plugin):
 
     async def _restore(self, path: Path, progress: Progress | None) -> RestoreReport:
         tell = self._tell(progress, asyncio.get_running_loop())
-        async with self._lock, self._transfer().staging() as staged:
+        async with self._host.lock, self._transfer().staging() as staged:
             read = functools.partial(read_backup, path, staged, tell)
             head, saved = await anyio.to_thread.run_sync(read)
             report = RestoreReport(made_at=head.made_at, plugins=list(saved))
