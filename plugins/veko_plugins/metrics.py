@@ -6,7 +6,8 @@ and a histogram of our own counts per plugin and event. Nothing is computed unti
 Cost: about 0.2 µs a call of a `def`, 0.25 µs of an `async def`, 0.35 µs of one with a time limit,
 most of it the two looks at the clock and the coroutine around them (`benchmarks/metrics.py`); 1 KiB
 for each event that a plugin was called for. The host's own handlers are not wrapped and cost
-nothing, nor does anything when this plugin is left out or switched off. Memory is asked of tracemalloc, whose snapshot takes longer the more is traced.
+nothing, nor does anything when this plugin is left out or switched off. Memory
+is asked of tracemalloc, whose snapshot takes longer the more is traced.
 Promise: what a handler answers and raises, its time limit and the number of its arguments stay
 what they are; a quantile is at most 4.5% off what was measured (see `_histogram`); what is not
 known is `None`. Nothing here keeps a plugin's code alive.
