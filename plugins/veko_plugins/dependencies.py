@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -75,7 +76,11 @@ class Plan:
     ) -> None:
         self.faults = dict(faults)
         self.skipped: dict[str, Skipped] = {}
-        self._priority = {name: node.priority for name, node in nodes.items()}
+        # What is not a number compares with nothing; whoever loads it says that it is wrong.
+        self._priority = {
+            name: 0.0 if math.isnan(node.priority) else node.priority
+            for name, node in nodes.items()
+        }
         self._needed_by: dict[str, list[str]] = {}
         for name in sorted(needs):
             for other in needs[name]:

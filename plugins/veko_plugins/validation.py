@@ -137,7 +137,7 @@ class Validation(Plugin):
             fault: What the plan says.
             fields: Manifest fields as the source spells them out.
         """
-        others = [one for one in findings(fields).errors if not one.startswith("dependencies[")]
+        others = findings(fields).errors
         if not others:
             return fault
         return UnsoundError([*others, fault.message], plugin=fault.plugin, path=fault.path)
