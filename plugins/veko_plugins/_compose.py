@@ -81,7 +81,9 @@ def core_plugins(
         "logging": Logging,
         "signals": lambda: signals,
         "health": lambda: Health(
-            warn_threshold=options.warn_threshold, error_threshold=options.error_threshold
+            warn_threshold=options.warn_threshold,
+            error_threshold=options.error_threshold,
+            spared=options.required,
         ),
         "dependencies": Dependencies,
         "config": lambda: Config(options.plugins, validate=options.enable_validation),

@@ -8,14 +8,14 @@ one more error and it is off for twice as long, a quiet period and all is forgot
 Cost: nothing for plugins that do not fail; for one that does, at most 61 pairs of integers, and a
 task while its breaker is not closed.
 Promise: a plugin that is switched by hand, by whoever, is left alone from then on; new code (a
-reload) is tried at once; core plugins are counted and never switched off.
+reload) is tried at once; core and `required` plugins are counted and never switched off.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio.lowlevel
@@ -70,6 +70,8 @@ class Health(Plugin):
             time that fails.
         max_cool_down: What they are doubled up to.
         trial: Seconds that it must then pass without an error.
+        spared: Plugins that are counted and never switched off: those without which the rest must
+            not run, a guard say (the manager gives `required`).
         clock: Gives seconds that never go back.
     """
 
@@ -87,6 +89,7 @@ class Health(Plugin):
         cool_down: float = 30.0,
         max_cool_down: float = 900.0,
         trial: float = 60.0,
+        spared: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.warn_threshold = warn_threshold
@@ -95,6 +98,7 @@ class Health(Plugin):
         self.cool_down = cool_down
         self.max_cool_down = max_cool_down
         self.trial = trial
+        self.spared = frozenset(spared)
         self._clock = clock
         self._kernel: Kernel
         self._breakers: Breakers
@@ -216,7 +220,8 @@ class Health(Plugin):
                 return None
             watch = self._breakers.watches[record.name] = Watch(record, Window(self.window))
         now = self._clock()
-        if watch.update(now) and record.active and not record.core:
+        spared = record.core or record.name in self.spared
+        if watch.update(now) and record.active and not spared:
             recent = watch.window.count(now)
             most = self.error_threshold if watch.breaker == "closed" else 0
             if watch.breaker in ("closed", "half-open") and recent > most:

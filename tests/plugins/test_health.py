@@ -612,3 +612,18 @@ async def test_A13_it_all_starts_anew_after_a_restart(tmp_path: Path) -> None:
         await it.restart()
         await it.load_plugin(made())
         assert it.check_plugin_health("shaky").health == "healthy"
+
+
+async def test_A13_what_the_application_requires_is_never_switched_off(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "guard.py").write_text(
+        "name = 'guard'\nversion = '1'\n"
+        "def fail(value):\n    raise ValueError('broke')\n"
+        "def load(context):\n    context.hook('ask', fail)\n"
+    )
+    async with PluginManager(plugins_dir=folder, required=["guard"], adapter=None) as manager:
+        for _ in range(20):
+            await manager.bus.emit("ask", 1)
+        health = manager.check_plugin_health("guard")
+        assert (health.active, health.health, health.error_count) == (True, "critical", 20)
