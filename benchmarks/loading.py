@@ -1,8 +1,10 @@
 """Does loading many plugins cost little more than reading, unmarshalling and executing their code?
 
 The limit is a loop that does just that to the same code objects. Beside it: finding and importing
-with a filled bytecode cache, the same with the manifests checked, and `importlib.import_module`
-with its `.pyc` files. Contenders take turns, and ratios are made within a round.
+with a filled bytecode cache, the same with the manifests checked, all of `load_all_plugins` (with
+validation, life cycle and the swap of the registry), `importlib.import_module` with its `.pyc`
+files, the same and pluggy registering the modules, and Fastify registering as many in Node.
+Contenders take turns, and ratios are made within a round.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ import asyncio
 import importlib
 import marshal
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pluggy
 from _harness import Timings, pin, quiet, table
 
+from veko_plugins import PluginManager
 from veko_plugins.dependencies import plan
 from veko_plugins.discovery import Discovery
 from veko_plugins.loader import Loader, SourceCache
@@ -55,6 +61,18 @@ def load(app, config, context):
 def unload():
     pass
 '''
+
+FASTIFY = """
+const fastify = require('fastify')();
+const count = Number(process.argv[2]);
+const start = process.hrtime.bigint();
+for (let i = 0; i < count; i++) {
+  fastify.register(async function (app) { app.decorate('p' + i, { greeting: 'hello' });
+    app.addHook('onRequest', async () => {}); });
+}
+fastify.ready().then(() => console.log(Number(process.hrtime.bigint() - start) / 1e9));
+"""
+"""Its plugins are closures in one file: no file is found or read, unlike above."""
 
 Contender = Callable[[], float]
 """Does it once with all plugins and returns the seconds that it took."""
@@ -128,6 +146,74 @@ def import_module(folder: Path, count: int) -> Contender:
     return run
 
 
+def load_all(folder: Path) -> Contender:
+    """All of `load_all_plugins`, in a manager that runs."""
+
+    async def load() -> float:
+        manager = PluginManager(
+            root=folder.parent,
+            plugins_dir=folder,
+            auto_load=False,
+            adapter=None,
+            storage="sqlite:///:memory:",
+        )
+        async with manager:
+            start = time.perf_counter()
+            report = await manager.load_all_plugins()
+            took = time.perf_counter() - start
+            assert not report.failed, report.failed
+            return took
+
+    return lambda: asyncio.run(load())
+
+
+def registered(folder: Path, count: int) -> Contender:
+    """Import as Python does, and register each module with pluggy."""
+    spec, impl = pluggy.HookspecMarker("bench"), pluggy.HookimplMarker("bench")
+
+    class Specs:
+        @spec
+        def on_start(self, app: object) -> None: ...
+
+    names = [f"p{number}" for number in range(count)]
+
+    def run() -> float:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        start = time.perf_counter()
+        manager = pluggy.PluginManager("bench")
+        manager.add_hookspecs(Specs)
+        for name in names:
+            module = importlib.import_module(name)
+            impl(module.on_start)
+            manager.register(module)
+        took = time.perf_counter() - start
+        sys.path.remove(str(folder))
+        for name in names:
+            del sys.modules[name]
+        return took
+
+    return run
+
+
+def fastify(count: int) -> Contender | None:
+    """Register as many plugins with Fastify, in a process of its own that tells its time."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return None
+    folder = Path(tempfile.mkdtemp())
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "fastify@5"]
+    if subprocess.run(install, cwd=folder, capture_output=True, check=False).returncode:
+        return None
+    (folder / "bench.cjs").write_text(FASTIFY)
+
+    def run() -> float:
+        command = ["node", "bench.cjs", str(count)]
+        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return float(told.stdout)
+
+    return run
+
+
 def main(count: int, rounds: int) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as made:
@@ -140,8 +226,14 @@ def main(count: int, rounds: int) -> None:
             "floor": floor(folder, count),
             "scan, plan, import": ours(folder, whole=False),
             "the same and manifests": ours(folder, whole=True),
+            "load_all_plugins": load_all(folder),
             "importlib.import_module": import_module(folder, count),
+            "the same and pluggy": registered(folder, count),
         }
+        if (node := fastify(count)) is not None:
+            contenders["Fastify 5 (Node)"] = node
+        else:
+            print("Fastify is not here: it needs node and npm.\n")
         for run in contenders.values():
             run()
         time.sleep(2.6)  # until the sources are old enough to be told from later edits
