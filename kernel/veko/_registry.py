@@ -246,8 +246,16 @@ class Draft:
         self._next._views[kind] = value
 
     def hooks_changed(self, *events: str) -> bool:
-        """Tell whether the subscribers of one of these events change in this draft."""
-        names = self.changed_hooks()
+        """Tell whether those who have a say in one of these events change in this draft.
+
+        A handler with a true attribute `observes` has none.
+        """
+        changed = (*self.added, *self.removed)
+        names = self._changed | {
+            str(entry.key)
+            for entry in changed
+            if entry.kind in (HOOK, PATTERN) and not getattr(entry.value.handler, "observes", False)
+        }
         return any(event in names or any(matches(n, event) for n in names) for event in events)
 
     def changed_hooks(self) -> frozenset[str]:

@@ -127,7 +127,7 @@ class Signals(Plugin):
         """
         signal = self._signals.get(event)
         if signal is None:
-            (self._bus or Bus()).on(event, lambda: None).cancel()  # raises if it is no name
+            Bus().on(event, lambda: None)  # raises if it is no name
             signal = self._signals[event] = Signal(event)
             signal.receiver_connected.connect(lambda *_, **__: self._listen(event), weak=False)
             signal.receiver_disconnected.connect(lambda *_, **__: self._rest(event), weak=False)
@@ -157,6 +157,7 @@ class Signals(Plugin):
         async def relay(*args: object) -> None:
             await self._send(event, args)
 
+        relay.__dict__["observes"] = True  # nobody has to be asked again because of it
         self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf)
 
     def _rest(self, event: str) -> None:
