@@ -11,7 +11,24 @@ if TYPE_CHECKING:
     from ._bus import Bus
     from ._lifecycle import Generation
 
-__all__ = ["merge", "validated"]
+__all__ = ["as_config", "merge", "validated"]
+
+
+def as_config(given: Any, plugin: str) -> dict[str, Any]:
+    """Return what somebody gave as a plugin's configuration; `None` stands for none.
+
+    Raises:
+        ConfigError: It is no mapping.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"its configuration is of type {type(given).__name__}, not a mapping",
+            plugin=plugin,
+            remedy="Give a mapping, such as {'port': 25}.",
+        )
+    return dict(given)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

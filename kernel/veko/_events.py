@@ -60,13 +60,13 @@ class Origin(msgspec.Struct, frozen=True):
     subject: Any = None
 
 
-def is_pattern(name: str) -> bool:
+def is_pattern(name: object) -> bool:
     """Tell whether a name is a pattern.
 
     Raises:
         VekoError: A segment is empty, or holds `*` beside other characters.
     """
-    segments = name.split(":")
+    segments = name.split(":") if isinstance(name, str) else [""]
     for segment in segments:
         if not segment or ("*" in segment and segment not in ("*", "**")):
             raise VekoError(

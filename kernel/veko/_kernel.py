@@ -20,7 +20,7 @@ from anyio.abc import TaskStatus
 
 from ._bus import Bus, emissions_of_caller, hook_entry
 from ._catalogue import EVENTS
-from ._config import merge, validated
+from ._config import as_config, merge, validated
 from ._handle import Subscription
 from ._lifecycle import Generation, Operation, PluginRecord, State
 from ._operations import Operations
@@ -338,7 +338,7 @@ class Kernel:
             generation = record.current
             if generation is None:
                 raise StateError("it was unloaded meanwhile", plugin=name)
-            given = merge(generation.given, changes)
+            given = merge(generation.given, as_config(changes, name))
             config = await validated(self.bus, generation, given)
             generation.given, generation.config = given, config
         await self.bus.emit("config:change", config, record)

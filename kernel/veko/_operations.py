@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._config import merge, validated
+from ._config import as_config, merge, validated
 from ._context import Context
 from ._events import Origin
 from ._handle import STAGING
@@ -110,7 +110,7 @@ class Operations:
         record.generations += 1
         generation = Generation(self.kernel, record, plugin, record.generations)
         try:
-            generation.given = dict(given or {})
+            generation.given = as_config(given, record.name)
             generation.config = await validated(self.bus, generation, generation.given)
             generation.context = Context(generation)
             await self.bus.emit("context:create", generation.context)
@@ -324,7 +324,9 @@ class Operations:
             new: Generation | None = None
             try:
                 await self._ask("plugin:reload", record)
-                new = await self._make(record, plugin, merge(old.given, dict(given or {})))
+                new = await self._make(
+                    record, plugin, merge(old.given, as_config(given, record.name))
+                )
                 if record.active:
                     await self._activate(new)
                     hand_over = functools.partial(_hand_over, old, new)

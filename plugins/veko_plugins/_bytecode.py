@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
-from importlib.util import MAGIC_NUMBER
+from importlib.util import MAGIC_NUMBER, decode_source
 from pathlib import Path
 from types import CodeType
 from typing import Final, NamedTuple, cast
@@ -193,6 +193,11 @@ def _same(now: os.stat_result, then: os.stat_result) -> bool:
 
 
 def _fresh(path: str, source: bytes) -> Compiled:
+    try:
+        decode_source(source)  # the parser lets stray bytes in comments pass
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        raise SyntaxError(f"the file is not UTF-8: {error}", (path, line, None, None)) from None
     tree = ast.parse(source, path)
     fields = outline_fields(tree)
     return Compiled(source, fields, compile(tree, path, "exec", dont_inherit=True))

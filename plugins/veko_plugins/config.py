@@ -56,9 +56,18 @@ class Config(Plugin):
         Args:
             name: The plugin.
             given: What outweighs its section, or takes its place if it is `Exactly`.
+
+        Raises:
+            ConfigError: What is given is no mapping.
         """
         if isinstance(given, Exactly):
             return dict(given)
+        if not isinstance(given, Mapping | None):
+            raise ConfigError(
+                f"its configuration is of type {type(given).__name__}, not a mapping",
+                plugin=name,
+                remedy="Give a mapping, such as {'port': 25}.",
+            )
         return merged(self._sections.get(name, {}), given or {})
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:

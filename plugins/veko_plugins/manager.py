@@ -460,6 +460,11 @@ class PluginManager:
         Raises:
             ServiceError: It is not there; the message says why.
         """
+        if self.state in ("created", "stopped"):
+            raise ServiceError(
+                f"the manager is {self.state}, so there is no service {name!r}",
+                remedy="Start it first: `async with manager`, or `await manager.start()`.",
+            )
         return self.kernel.use(name)
 
     async def run_command(self, name: str, *args: object, **kwargs: object) -> object:

@@ -1,0 +1,65 @@
+"""What somebody calls wrongly is said in our words, and changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veko import ConfigError, ServiceError, VekoError
+from veko_plugins import PluginManager
+
+
+def shop(context: Any) -> None:
+    context.add_command("config", lambda: context.config)
+    context.add_command("update", context.update_config)
+
+
+SHOP = {"name": "shop", "version": "1.0.0", "load": shop}
+
+
+@pytest.mark.parametrize("wrong", ["port=25", "", [], [("port", 25)], 25])
+async def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, wrong: Any) -> None:
+    async with PluginManager(root=tmp_path, adapter=None) as manager:
+        with pytest.raises(ConfigError, match=f"{type(wrong).__name__}, not a mapping .*shop"):
+            await manager.load_plugin(SHOP, wrong)
+        assert manager.get_plugin("shop") is None
+
+        await manager.load_plugin(SHOP, {"port": 1})
+        with pytest.raises(ConfigError, match="not a mapping"):
+            await manager.reload_plugin("shop", wrong)
+        with pytest.raises(ConfigError, match="not a mapping"):
+            await manager.run_command("update", wrong)
+        assert await manager.run_command("config") == {"port": 1}
+
+
+@pytest.mark.parametrize("event", [3, None, b"tick"])
+async def test_an_event_that_is_no_name_is_refused(tmp_path: Path, event: Any) -> None:
+    async with PluginManager(root=tmp_path, adapter=None) as manager:
+        for on in (manager.on, manager.bus.on):
+            with pytest.raises(VekoError, match="is not the name of an event"):
+                on(event, print)
+
+
+async def test_a_manager_that_does_not_run_says_so(tmp_path: Path) -> None:
+    manager = PluginManager(root=tmp_path, adapter=None)
+    with pytest.raises(ServiceError, match=r"the manager is created.*await manager\.start\(\)"):
+        await manager.load_plugin(SHOP)
+    async with manager:
+        pass
+    with pytest.raises(ServiceError, match="the manager is stopped"):
+        await manager.run_command("config")
+
+
+async def test_a_source_with_stray_bytes_in_a_comment_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    folder.joinpath("latin.py").write_bytes(
+        b'name = "latin"\nversion = "1"\n# caf\xe9\ndef load(): pass\n'
+    )
+    folder.joinpath("said.py").write_bytes(
+        b'# coding: latin-1\nname = "said"\nversion = "1"\n# caf\xe9\ndef load(): pass\n'
+    )
+    async with PluginManager(root=tmp_path, adapter=None) as manager:
+        assert manager.report.loaded == ["said"]
+        assert "not UTF-8" in manager.report.why("latin")
+        assert "latin.py:3" in manager.report.why("latin")
