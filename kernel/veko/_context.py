@@ -241,7 +241,7 @@ class Context:
 
     async def when(self, name: str) -> Any:
         """Wait until a service is there, and return it."""
-        return await self.kernel.when(name, by=self._generation)
+        return await self.kernel.services.when(name, by=self._generation)
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
@@ -294,7 +294,11 @@ class Context:
         known = self._attached.get(name)
         if known is not None and known[0] == version:
             return known[2]
-        entry = None if name.startswith("_") else self.kernel.find("attach", name, self._generation)
+        entry = (
+            None
+            if name.startswith("_")
+            else self.kernel.services.find("attach", name, self._generation)
+        )
         if entry is None:
             raise AttributeError(
                 f"a context has no {name!r}: no plugin attaches it. Load the one that does first "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,6 +21,7 @@ from anyio.abc import TaskStatus
 from ._bus import Bus, emissions_of_caller, hook_entry
 from ._catalogue import EVENTS
 from ._config import as_config, merge, validated
+from ._dependents import dependents, from_the_top, refuse_if_needed
 from ._handle import Subscription
 from ._lifecycle import Generation, Operation, PluginRecord, State
 from ._operations import Operations
@@ -29,12 +30,11 @@ from ._plugin import Plugin, as_plugin
 from ._posts import Posts
 from ._registry import Draft, Entry, Kind, Registry
 from ._scope import Root, Task
+from ._services import Services
 from ._transactions import Transactions
 from .errors import (
     ConflictError,
-    DependencyError,
     NotFoundError,
-    ServiceError,
     StateError,
     TransactionError,
 )
@@ -84,7 +84,7 @@ class Kernel:
         self.transactions = Transactions(self)
         self._operations = Operations(self, self.transactions)
         self._posts = Posts(self.bus)
-        self._change = anyio.Event()
+        self.services = Services(self)
         self._closing: anyio.Event
         self._stack: AsyncExitStack
 
@@ -155,11 +155,6 @@ class Kernel:
         """Return all known plugins, in order of arrival."""
         return tuple(sorted(self._records.values(), key=lambda record: record.rank))
 
-    def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
-        """Return an entry: what a plugin itself stages comes before what is live."""
-        entry = by.staged(kind, key) if by is not None else None
-        return entry or self.registry.get(kind, key)
-
     def use(self, name: str, *, by: Generation | None = None) -> Any:
         """Return a service.
 
@@ -170,33 +165,11 @@ class Kernel:
         Raises:
             ServiceError: It is not there; the message says why.
         """
-        entry = self.find("service", name, by)
-        if entry is None:
-            plugin = by.name if by is not None else None
-            for record in self._records.values():
-                for other in record.current.entries if record.current else ():
-                    if (other.kind, other.key) == ("service", name):
-                        raise ServiceError(
-                            f"service {name!r} belongs to {record.name}, which is {record.state}",
-                            plugin=plugin,
-                            remedy=f"Switch {record.name} on.",
-                        )
-            known = sorted(str(key) for key in self.registry.keys("service"))
-            raise ServiceError(
-                f"there is no service {name!r}",
-                plugin=plugin,
-                remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it "
-                "in `dependencies`, or wait for it with `when`.",
-            )
-        if by is not None and entry.owner is not None and entry.owner.name != by.name:
-            by.uses.add(entry.owner.name)
-        return entry.value
+        return self.services.use(name, by=by)
 
     async def when(self, name: str, *, by: Generation | None = None) -> Any:
         """Wait until a service is there, and return it."""
-        while self.find("service", name, by) is None:
-            await self._change.wait()
-        return self.use(name, by=by)
+        return await self.services.when(name, by=by)
 
     # -- the life of plugins
 
@@ -269,7 +242,7 @@ class Kernel:
         """
         record = self._loaded(name)
         if not force:
-            await self._with_dependents(record, cascade, "unload", self._operations.unload, False)
+            await self._cascade(record, cascade, "unload", self._operations.unload, False)
         await self._run(self._operations.unload, record, force, self._leave())
 
     async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
@@ -298,7 +271,7 @@ class Kernel:
         if wanted:
             await self._run(self._operations.switch_on, record)
         else:
-            await self._with_dependents(record, cascade, "switch off", self._operations.switch_off)
+            await self._cascade(record, cascade, "switch off", self._operations.switch_off)
             await self._run(self._operations.switch_off, record, self._leave())
         return wanted
 
@@ -397,43 +370,23 @@ class Kernel:
 
     def dependents(self, name: str) -> list[PluginRecord]:
         """Return the active plugins that need this one, the last to arrive first."""
-        return [r for r in reversed(self.records()) if r.active and name in r.needs()]
+        return dependents(self, name)
 
-    async def _with_dependents(
+    async def _cascade(
         self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any], *args: Any
     ) -> None:
-        dependents = self.dependents(record.name)
-        if dependents and not cascade:
-            names = ", ".join(sorted(r.name for r in dependents))
-            raise DependencyError(
-                f"cannot {verb} it: {names} need it",
-                plugin=record.name,
-                remedy=f"Do it to {names} first, or give cascade=True.",
-            )
-        for dependent in self._from_the_top(record, [record]):
+        if not cascade:
+            refuse_if_needed(self, record, verb)
+        for dependent in tuple(from_the_top(self, record, [record])):
             if dependent.active:
                 await self._run(act, dependent, *args, self._leave())
-
-    def _from_the_top(
-        self, record: PluginRecord, seen: list[PluginRecord]
-    ) -> Iterator[PluginRecord]:
-        """Give the active plugins that need this one, those that nobody needs first.
-
-        Plugins may use each other's services in a circle: each comes once.
-        """
-        for dependent in self.dependents(record.name):
-            if dependent not in seen:
-                seen.append(dependent)
-                yield from self._from_the_top(dependent, seen)
-                yield dependent
 
     def forget(self, record: PluginRecord) -> None:
         """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""
         self._records.pop(record.name, None)
 
     def _moved(self, draft: Draft) -> None:
-        change, self._change = self._change, anyio.Event()
-        change.set()
+        self.services.changed()
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]
         for record in self._records.values() if gone else ():
             if record.current is not None:

@@ -1,0 +1,76 @@
+"""Services: finding what plugins provide, and saying why it is not there.
+
+A look costs a dict lookup or two. What a plugin itself stages comes before what is live, so it
+sees its own registrations inside `load()`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ._registry import Entry
+from .errors import ServiceError
+
+if TYPE_CHECKING:
+    from ._kernel import Kernel
+    from ._lifecycle import Generation
+
+__all__ = ["Services"]
+
+
+class Services:
+    """The services of a kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._change = anyio.Event()
+
+    def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
+        """Return an entry: what a plugin itself stages comes before what is live."""
+        entry = by.staged(kind, key) if by is not None else None
+        return entry or self._kernel.registry.get(kind, key)
+
+    def use(self, name: str, *, by: Generation | None = None) -> Any:
+        """Return a service.
+
+        Args:
+            name: The service's name.
+            by: Who asks; it depends on the provider from then on.
+
+        Raises:
+            ServiceError: It is not there; the message says why.
+        """
+        entry = self.find("service", name, by)
+        if entry is None:
+            plugin = by.name if by is not None else None
+            for record in self._kernel.records():
+                for other in record.current.entries if record.current else ():
+                    if (other.kind, other.key) == ("service", name):
+                        raise ServiceError(
+                            f"service {name!r} belongs to {record.name}, which is {record.state}",
+                            plugin=plugin,
+                            remedy=f"Switch {record.name} on.",
+                        )
+            known = sorted(str(key) for key in self._kernel.registry.keys("service"))
+            raise ServiceError(
+                f"there is no service {name!r}",
+                plugin=plugin,
+                remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it "
+                "in `dependencies`, or wait for it with `when`.",
+            )
+        if by is not None and entry.owner is not None and entry.owner.name != by.name:
+            by.uses.add(entry.owner.name)
+        return entry.value
+
+    async def when(self, name: str, *, by: Generation | None = None) -> Any:
+        """Wait until a service is there, and return it."""
+        while self.find("service", name, by) is None:
+            await self._change.wait()
+        return self.use(name, by=by)
+
+    def changed(self) -> None:
+        """Wake those who wait: the registry has moved."""
+        change, self._change = self._change, anyio.Event()
+        change.set()
