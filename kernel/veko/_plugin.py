@@ -131,6 +131,11 @@ class _Wrapped(Plugin):
         self._names = names
         self._functions = {n: names[n] for n in STEPS if names.get(n) is not None}
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _FIELDS:  # `.version` and the like, as a class has them
+            return getattr(self.manifest, name)
+        raise AttributeError(f"a plugin has no attribute {name!r}", name=name, obj=self)
+
     @property
     def exports(self) -> Any:
         own = self._names.get("exports")

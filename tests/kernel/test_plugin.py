@@ -195,3 +195,11 @@ def test_a_class_may_use_ordinary_names_for_its_own() -> None:
             return "names"
 
     assert as_plugin(Busy).call_life_cycle("load", None, None, None) == "own names"
+
+
+def test_a_plugin_that_was_a_mapping_has_the_fields_of_its_manifest() -> None:
+    plugin = as_plugin({"name": "shop", "version": "2.0.0", "author": "me", "load": lambda: None})
+    assert (plugin.name, plugin.version) == ("shop", "2.0.0")
+    assert getattr(plugin, "author") == "me"  # noqa: B009
+    assert not hasattr(plugin, "autor")
+    assert as_plugin(plugin).manifest == plugin.manifest
