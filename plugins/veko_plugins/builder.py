@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from veko import Context, Plugin, as_plugin
+from veko import Context, ManifestError, Plugin, as_plugin
+
+from ._outline import FIELDS
+from ._versions import did_you_mean
 
 __all__ = ["PluginBuilder", "simple_plugin"]
+
+_FUNCTIONS: Final = ("unload", "activate", "deactivate", "export_state", "import_state")
 
 
 class PluginBuilder:
@@ -102,4 +107,15 @@ def simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugi
     Raises:
         ManifestError: Something is wrong with the manifest.
     """
+    unknown = [
+        f"{key!r} is not a field. {did_you_mean(key, FIELDS)}".rstrip()
+        for key in manifest
+        if key not in FIELDS and key not in _FUNCTIONS
+    ]
+    if unknown:
+        raise ManifestError(
+            f"{name} is not sound: {'; '.join(unknown)}",
+            plugin=name,
+            remedy="Fields are those of `veko.Manifest`, beside the functions of the life cycle.",
+        )
     return as_plugin({"version": "1.0.0", **manifest, "name": name, "load": load})

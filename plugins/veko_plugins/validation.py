@@ -12,6 +12,7 @@ let go of again, and its `load` never runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -191,6 +192,8 @@ class Validation(Plugin):
         entries = record.current.entries if record.current is not None else ()
         used = {str(entry.key) for entry in entries if entry.kind in ("hook", "pattern")}
         for event in sorted(used - set(declared)):
+            if any(_covers(pattern, event) for pattern in declared if "*" in pattern):
+                continue
             near = did_you_mean(event, declared, count=1)
             self._warn(
                 record.name, f"it hooks {event!r}, which its `hooks` do not list. {near}".rstrip()
@@ -287,6 +290,12 @@ def _name(source: Source) -> str | None:
 
 def _lines(error: VekoError) -> list[str]:
     return list(error.faults) if isinstance(error, UnsoundError) else [str(error)]
+
+
+def _covers(pattern: str, event: str) -> bool:
+    """Tell whether a declared pattern stands for an event: `*` is a segment, `**` any of them."""
+    regex = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^:]+")
+    return re.fullmatch(regex, event) is not None
 
 
 def _report(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from veko import ConfigError, ServiceError, VekoError
+from veko import ConfigError, ManifestError, ServiceError, VekoError
 from veko_plugins import PluginManager
 
 
@@ -63,3 +63,25 @@ async def test_a_source_with_stray_bytes_in_a_comment_is_refused(tmp_path: Path)
         assert manager.report.loaded == ["said"]
         assert "not UTF-8" in manager.report.why("latin")
         assert "latin.py:3" in manager.report.why("latin")
+
+
+def test_a_field_of_a_simple_plugin_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"'verzion' is not a field\. Did you mean 'version'"):
+        PluginManager.create_simple_plugin("shop", shop, verzion="2.0.0")
+    PluginManager.create_simple_plugin("shop", shop, license="MIT", unload=lambda: None)
+
+
+async def test_a_declared_pattern_stands_for_the_hooks_under_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(context: Any) -> None:
+        for event in ("app:start", "request:start", "plugin:x:y", "plugin:x:y:z"):
+            context.hook(event, lambda: None)
+
+    plugin = {"name": "shop", "version": "1.0.0", "load": load}
+    async with PluginManager(root=tmp_path, adapter=None) as manager:
+        await manager.load_plugin({**plugin, "hooks": ["app:*", "plugin:*:y"]})
+    said = [r.getMessage() for r in caplog.records if "do not list" in r.getMessage()]
+    assert len(said) == 2
+    assert "'plugin:x:y:z'" in said[0]
+    assert "'request:start'" in said[1]
