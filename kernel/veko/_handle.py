@@ -46,7 +46,10 @@ class Handle:
         self._error: BaseException | None = None
 
     def cancel(self) -> None:
-        """Take the registration away; the second time nothing happens."""
+        """Take the registration away; the second time nothing happens.
+
+        What others have a say in (a route, a middleware) goes a turn of the event loop later.
+        """
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()

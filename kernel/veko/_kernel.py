@@ -208,11 +208,12 @@ class Kernel:
             record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
             record.move(State.RESOLVED)
         elif record.loaded or record.state not in (State.FAILED, State.UNLOADED):
+            whose = f"It came from {record.source or 'an object'}: rename one, or reload it."
             raise ConflictError(
                 f"a plugin {name!r} is {record.state} already",
                 plugin=name,
                 path=made.source,
-                remedy=f"It came from {record.source or 'an object'}: rename one, or reload it.",
+                remedy="It is a core plugin: take another name." if record.core else whose,
             )
         record.plugin, record.error, record.failed_step = made, None, None
         record.move(State.LOADING)  # here and now: a second load of this name is refused

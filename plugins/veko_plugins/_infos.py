@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -47,7 +46,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     load_duration: float
     error_count: int
     dependencies: tuple[str, ...]
-    source: Path | None
+    source: str | None
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -112,7 +111,7 @@ def info_of(record: PluginRecord) -> PluginInfo:
         load_duration=record.load_duration,
         error_count=record.error_count,
         dependencies=record.manifest.dependencies,
-        source=record.source,
+        source=str(record.source) if record.source is not None else None,
     )
 
 

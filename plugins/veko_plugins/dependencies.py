@@ -26,7 +26,7 @@ import msgspec
 
 from veko import ConflictError, Context, DependencyError, Plugin
 
-from ._versions import Requirement, did_you_mean, satisfies, valid_range
+from ._versions import NO_RUNTIME, Requirement, did_you_mean, satisfies, valid_range
 
 __all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engine_faults", "plan"]
 
@@ -295,9 +295,7 @@ def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> li
         if not valid_range(range_):
             faults.append(f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range")
         elif engine == "node" and engine not in versions:
-            faults.append(
-                f"engines.node: {range_} is wanted, and there is no JavaScript runtime here"
-            )
+            faults.append(f"engines.node: {range_} is wanted, and {NO_RUNTIME}")
         elif engine not in versions:
             near = did_you_mean(engine, versions)
             faults.append(f"engines.{engine}: there is no such engine. {near}".rstrip(" "))

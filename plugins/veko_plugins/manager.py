@@ -326,6 +326,12 @@ class PluginManager:
         return record.error_count if record is not None else 0
 
     def _application(self, name: str) -> PluginRecord:
+        if self.state in ("created", "stopped"):
+            raise NotFoundError(
+                f"the manager is {self.state}, so no plugin {name!r} is loaded",
+                plugin=name,
+                remedy="Start it first: `async with manager`, or `await manager.start()`.",
+            )
         record = self.get_plugin(name)
         if record is None:
             known = ", ".join(info.name for info in self.list_plugins()) or "none"

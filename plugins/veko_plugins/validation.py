@@ -43,7 +43,7 @@ from ._manifests import (
 from ._secrets import masked
 from ._sources import Source
 from ._static import static_plugin
-from ._versions import did_you_mean
+from ._versions import NO_RUNTIME, did_you_mean
 from .options import merged
 
 __all__ = ["Validation", "ValidationReport"]
@@ -62,7 +62,7 @@ class ValidationReport(msgspec.Struct, frozen=True):
         warnings: What does not, or may be otherwise where it is loaded.
     """
 
-    path: Path
+    path: str
     name: str | None
     ok: bool
     errors: list[str]
@@ -109,7 +109,7 @@ class Validation(Plugin):
         """
         manifest, path = plugin.manifest, plugin.source
         found = findings(manifest, plugin=manifest.name)
-        unmet, needs = self._unmet(manifest), list(self._engine_faults(manifest))
+        unmet, needs = self._unmet(manifest), list(self._engine_faults(manifest, found.warnings))
         peers = peer_faults(manifest.peer_dependencies)
         if self._strict_peers:
             needs += peers
@@ -162,11 +162,13 @@ class Validation(Plugin):
         )
         return fault
 
-    def _engine_faults(self, manifest: Manifest) -> Iterable[str]:
+    def _engine_faults(self, manifest: Manifest, warnings: list[str]) -> Iterable[str]:
         if not manifest.engines:
             return ()
         faults: list[str] = self._context.kernel.use("dependencies").engine_faults(manifest.engines)
-        return faults
+        # What is written in Python runs without a JavaScript runtime, whatever it says of one.
+        warnings += [fault for fault in faults if fault.endswith(NO_RUNTIME)]
+        return [fault for fault in faults if not fault.endswith(NO_RUNTIME)]
 
     # -- declared hooks
 
@@ -251,7 +253,7 @@ class Validation(Plugin):
     def _report(self, path: Path, plugin: Plugin) -> ValidationReport:
         kernel, manifest = self._context.kernel, plugin.manifest
         found: Findings = findings(manifest, plugin=manifest.name)
-        found.errors += self._engine_faults(manifest)
+        found.errors += self._engine_faults(manifest, found.warnings)
         peers = peer_faults(manifest.peer_dependencies)
         (found.errors if self._strict_peers else found.warnings).extend(peers)
         here = kernel.use("discovery").scan().sources
@@ -302,4 +304,4 @@ def _report(
     path: Path, name: str | None, errors: Iterable[str], warnings: Iterable[str] = ()
 ) -> ValidationReport:
     errors, warnings = list(dict.fromkeys(errors)), list(dict.fromkeys(warnings))
-    return ValidationReport(path, name, not errors, errors, warnings)
+    return ValidationReport(str(path), name, not errors, errors, warnings)

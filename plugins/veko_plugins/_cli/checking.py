@@ -77,7 +77,7 @@ def _show(report: ValidationReport) -> None:
         click.echo(f"error: {text}")
     for text in report.warnings:
         click.echo(f"warning: {text}")
-    name = report.name or report.path.name
+    name = report.name or Path(report.path).name
     if report.ok:
         more = "" if not report.warnings else f", {_count(report.warnings, 'warning')}"
         click.echo(f"{name} is sound{more}")

@@ -408,7 +408,7 @@ async def test_H_raising_before_a_step_stops_it(home: Any, step: str, how: str) 
 
 async def test_H_plugin_error_and_plugin_timeout(home: Any) -> None:
     recorder = Recorder("plugin:error", "plugin:timeout")
-    async with home.manager(timeout=0.05) as manager:
+    async with home.manager(timeout=0.5) as manager:
         await manager.load_plugin(recorder.plugin())
 
         async def hangs() -> None:
