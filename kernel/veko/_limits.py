@@ -61,21 +61,22 @@ def resume(
         expired: Tells, after a cancellation, whether it was that of a limit; if the coroutine
             then suspends once more, `_Lingering` is raised with what it yielded.
     """
-    cancelled = anyio.get_cancelled_exc_class()
     cut: float | None = None
     while True:
         error: BaseException | None = None
         sent: Any = None
         try:
             sent = yield yielded
-            error = getattr(sent, "error", None)  # trio sends outcomes that raise further in
+            if sent is not None:
+                error = getattr(sent, "error", None)  # trio sends outcomes that raise further in
         except GeneratorExit:
             coroutine.close()
             raise
         except BaseException as thrown:
             error = thrown
         try:
-            cancelling = error is not None and isinstance(error, cancelled)
+            # Asking for the class costs more than a step, so not without an error.
+            cancelling = error is not None and isinstance(error, anyio.get_cancelled_exc_class())
             if error is not None and cancelling and grace is not None:
                 now = time.monotonic()
                 cut = now + grace if cut is None else cut
