@@ -1,0 +1,52 @@
+"""`veko validate`: a plugin is checked without being loaded, and the exit code says it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "one.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_sound_plugin_is_not_run(veko: Run, tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "name = 'one'\nversion = '1'\ndef load(): raise SystemExit('it ran')\n"
+    )
+    done = veko("validate", path)
+    assert (done.returncode, "one is sound" in done.stdout) == (0, True)
+
+
+def test_all_faults_are_said_at_once(veko: Run, tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "name = 'One'\nversion = 1\npermissions = ['read:filez']\ndef load(context): ...\n",
+    )
+    done = veko("validate", path)
+    assert done.returncode == 1
+    for word in ("name", "version", "read:filez", "read:files"):
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_warning_fails_only_when_asked_to_be_strict(veko: Run, tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "name = 'one'\nversion = '1'\nhooks = ['app:stert']\ndef load(context): ...\n"
+    )
+    assert veko("validate", path).returncode == 0
+    assert veko("validate", path, "--strict").returncode == 1
+    report = json.loads(veko("validate", path, "--json").stdout)
+    assert report["ok"] is True
+    assert "app:start" in report["warnings"][0]
+
+
+def test_a_path_that_leads_nowhere_is_said(veko: Run, tmp_path: Path) -> None:
+    done = veko("validate", tmp_path / "nothing.py")
+    assert done.returncode == 1
+    assert "nothing.py" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
