@@ -48,7 +48,8 @@ class Handle:
     def cancel(self) -> None:
         """Take the registration away; the second time nothing happens.
 
-        What others have a say in (a route, a middleware) goes a turn of the event loop later.
+        What others have a say in (a route, a middleware) goes a little later if one of them waits
+        for something.
         """
         undo, self._undo = self._undo, None
         if undo is not None:

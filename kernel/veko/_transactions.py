@@ -7,6 +7,7 @@ and accepted anew, so that what was accepted is what goes live. There is no lock
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Collection
@@ -134,7 +135,16 @@ class Transactions:
         draft = Draft(self._bus.registry, self._bus)
         draft.remove(entry)
         if draft.needs_accepting:
-            self._kernel.root.start(functools.partial(self._remove_later, entry))
+            # Acceptance seldom waits for anything. If it does, or refuses, it is begun anew in a
+            # task, which can wait and tell.
+            attempt = self.commit(None, remove=[entry])
+            with contextlib.suppress(Exception):
+                try:
+                    attempt.send(None)
+                except StopIteration:
+                    return
+                attempt.close()
+            self._kernel.root.start(self._remove_later, entry)
         else:
             self._bus.publish(draft)
 
