@@ -9,14 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from veko import Draft, Kernel, NotFoundError, Plugin
+from veko import Kernel, NotFoundError, Plugin
 from veko_plugins.http import Request, Response, Route, Routes, find_adapter
 
 pytestmark = pytest.mark.anyio
-
-TELLS = pytest.mark.skipif(
-    not hasattr(Draft, "post"), reason="the kernel tells nobody that a draft went live"
-)
 
 
 class Guest(Plugin):
@@ -193,7 +189,6 @@ async def test_nothing_is_left_of_what_was_unloaded(
     assert [reference() for reference in references] == [None] * 4
 
 
-@TELLS
 async def test_observers_hear_what_was_replaced_and_what_is_gone(kernel: Kernel) -> None:
     heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
     for event in ("route:update", "route:delete", "middleware:remove"):
