@@ -222,13 +222,16 @@ async def test_our_application_mounts_into_litestar(kernel: Kernel) -> None:
     assert answer.status_code == 200
 
 
-def test_a_request_only_handler_is_not_compiled_by_litestar() -> None:
+async def test_a_request_only_handler_is_not_compiled_by_litestar(kernel: Kernel) -> None:
+    seen: list[Any] = []
+    await kernel.load(Guest(seen.append))
+    context = seen[0]
     endpoints = LitestarAdapter().compile(
-        "guest", [Route("GET", "/x", lambda request: None), Route("GET", "/y", lambda: None)]
+        context, [Route("GET", "/x", lambda request: None), Route("GET", "/y", lambda: None)]
     )
     assert [endpoint.inline for endpoint in endpoints] == [True, True]
     with pytest.raises(RouteError, match="no signature"):
-        LitestarAdapter().compile("guest", [Route("GET", "/x", type)])
+        LitestarAdapter().compile(context, [Route("GET", "/x", type)])
 
 
 # -- serving

@@ -9,6 +9,7 @@ from litestar import Litestar, Router
 from litestar.exceptions import LitestarException
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
+from veko import Context
 from veko.errors import RouteError
 from veko_plugins.http import MAX_BODY, Endpoint, Route
 
@@ -26,9 +27,9 @@ class LitestarAdapter:
 
     name = "litestar"
 
-    def compile(self, plugin: str, routes: Sequence[Route]) -> Sequence[Endpoint]:
+    def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
         """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
-        del plugin
+        del context
         endpoints: list[Endpoint | None] = []
         bound: dict[str, Bound] = {}
         handlers: list[Any] = []

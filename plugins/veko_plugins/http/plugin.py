@@ -222,10 +222,10 @@ class Routes(Plugin):
         return routes
 
     def _compile(self, entries: tuple[Entry, ...], routes: list[Route]) -> _Batch:
-        plugin = entries[0].value.plugin
+        context: Context = entries[0].owner.context
         for route in routes:
             parse_path(route.path)
-        endpoints = self._adapter.compile(plugin, routes) if routes else ()
+        endpoints = self._adapter.compile(context, routes) if routes else ()
         targets = tuple(
             Target(route, endpoint, _around(route))
             for route, endpoint in zip(routes, endpoints, strict=True)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from veko import Context
 from veko.errors import NotFoundError, OptionError
 
 from .messages import Message, Receive, Route, Scope
@@ -47,11 +48,11 @@ class Adapter(Protocol):
 
     name: str
 
-    def compile(self, plugin: str, routes: Sequence[Route]) -> Sequence[Endpoint]:
+    def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
         """Make one endpoint a route, in order.
 
         Args:
-            plugin: Whose routes they are.
+            context: The context of the plugin whose routes they are.
             routes: The routes as they will be live.
 
         Raises:
