@@ -11,6 +11,8 @@ import pytest
 from veko import LoadError, RouteError, VekoError
 from veko_plugins.http import HTTPError, Request, Response
 
+from ._site import Site
+
 pytestmark = pytest.mark.anyio
 
 
@@ -36,7 +38,7 @@ async def echo(request: Request) -> Any:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def test_methods_reach_the_handler(site: Any, method: str) -> None:
+async def test_methods_reach_the_handler(site: Site, method: str) -> None:
     async with site.route(method, "/echo/{id:int}", echo) as client:
         answer = await client.request(
             method,
@@ -55,7 +57,7 @@ async def test_methods_reach_the_handler(site: Any, method: str) -> None:
         }
 
 
-async def test_head_options_404_and_405(site: Any) -> None:
+async def test_head_options_404_and_405(site: Site) -> None:
     async with site.route("GET", "/thing", lambda request: "a thing") as client:
         whole, head = await client.get("/thing"), await client.head("/thing")
         assert head.status_code == 200
@@ -92,7 +94,7 @@ async def chunks() -> AsyncIterator[str]:
     ],
 )
 async def test_what_a_handler_returns_is_sent(
-    site: Any, returned: Any, status: int, media_type: str | None, body: bytes
+    site: Site, returned: Any, status: int, media_type: str | None, body: bytes
 ) -> None:
     async with site.route("GET", "/it", lambda request: returned) as client:
         answer = await client.get("/it")
@@ -100,14 +102,14 @@ async def test_what_a_handler_returns_is_sent(
     assert answer.content == body
 
 
-async def test_an_async_iterator_is_streamed(site: Any) -> None:
+async def test_an_async_iterator_is_streamed(site: Site) -> None:
     for handler in (chunks, lambda request: chunks(), lambda: Response(chunks())):
         async with site.route("GET", "/it", handler) as client:
             answer = await client.get("/it")
             assert (answer.text, "content-length" in answer.headers) == ("ab", False)
 
 
-async def test_handlers_get_what_they_name(site: Any) -> None:
+async def test_handlers_get_what_they_name(site: Site) -> None:
     async def handler(
         key: UUID, day: date, request: Request, q: str = "none", n: list[int] | None = None
     ) -> Any:
@@ -133,19 +135,19 @@ async def test_handlers_get_what_they_name(site: Any) -> None:
         lambda **anything: "ok",
     ],
 )
-async def test_handlers_without_annotations(site: Any, handler: Any) -> None:
+async def test_handlers_without_annotations(site: Site, handler: Any) -> None:
     async with site.route("GET", "/x/{key:int}", handler) as client:
         assert (await client.get("/x/3")).text == "ok"
 
 
-async def test_the_handler_may_be_given_by_name(site: Any) -> None:
+async def test_the_handler_may_be_given_by_name(site: Site) -> None:
     async with site.plugin(
         lambda context: context.add_route("get", "/x", handler=lambda request: "x")
     ):
         assert (await site.client.get("/x")).text == "x"
 
 
-async def test_names_that_frameworks_keep_for_themselves_are_free(site: Any) -> None:
+async def test_names_that_frameworks_keep_for_themselves_are_free(site: Site) -> None:
     async def handler(query: str, state: int, headers: str, body: str, scope: str) -> Any:
         return [query, state, headers, body, scope]
 
@@ -154,7 +156,7 @@ async def test_names_that_frameworks_keep_for_themselves_are_free(site: Any) -> 
         assert (await client.get("/x", params=params)).json() == ["a", 1, "b", "c", "d"]
 
 
-async def test_data_is_the_body_by_its_annotation(site: Any) -> None:
+async def test_data_is_the_body_by_its_annotation(site: Site) -> None:
     async def typed(data: Item) -> Any:
         return data
 
@@ -183,7 +185,7 @@ async def test_data_is_the_body_by_its_annotation(site: Any) -> None:
         assert (await post("/optional")).text == "none"
 
 
-async def test_bad_input_lists_every_fault_with_its_place(site: Any) -> None:
+async def test_bad_input_lists_every_fault_with_its_place(site: Site) -> None:
     async def handler(id: int, data: Item, q: int, r: str, n: float = 0) -> None: ...
 
     async with site.route("POST", "/x/{id}", handler) as client:
@@ -204,7 +206,7 @@ async def test_bad_input_lists_every_fault_with_its_place(site: Any) -> None:
             assert [fault["in"] for fault in answer.json()["errors"]] == ["body"]
 
 
-async def test_a_body_over_the_limit_is_refused(site: Any) -> None:
+async def test_a_body_over_the_limit_is_refused(site: Site) -> None:
     async def handler(data: bytes) -> int:
         return len(data)
 
@@ -213,7 +215,7 @@ async def test_a_body_over_the_limit_is_refused(site: Any) -> None:
         assert answer.status_code == 413
 
 
-async def test_an_http_error_is_an_answer_and_nobodys_fault(site: Any) -> None:
+async def test_an_http_error_is_an_answer_and_nobodys_fault(site: Site) -> None:
     def refuse(request: Request) -> None:
         raise HTTPError(429, "slow down", headers={"retry-after": "3"})
 
@@ -244,7 +246,7 @@ def opaque(q: Opaque) -> None: ...
     ],
 )
 async def test_a_bad_route_fails_the_load_not_a_request(
-    site: Any, arguments: tuple, message: str
+    site: Site, arguments: tuple[Any, ...], message: str
 ) -> None:
     with pytest.raises(VekoError, match=message) as caught:
         async with site.plugin(lambda context: context.add_route(*arguments)):

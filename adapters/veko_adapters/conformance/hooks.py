@@ -10,12 +10,14 @@ import pytest
 
 from veko_plugins.http import HTTPError, Request, Response
 
+from ._site import Site
+
 pytestmark = pytest.mark.anyio
 
 AROUND = ("request:start", "response:start", "response:end", "request:end")
 
 
-async def test_hooks_run_around_the_handler_with_one_request(site: Any) -> None:
+async def test_hooks_run_around_the_handler_with_one_request(site: Site) -> None:
     owners: list[str] = []
     seen: list[tuple[str, Any, Any]] = []
 
@@ -44,7 +46,7 @@ async def test_hooks_run_around_the_handler_with_one_request(site: Any) -> None:
         assert seen == []
 
 
-async def test_a_hook_may_answer_by_itself(site: Any) -> None:
+async def test_a_hook_may_answer_by_itself(site: Site) -> None:
     called: list[str] = []
 
     def load(context: Any) -> None:
@@ -59,7 +61,7 @@ async def test_a_hook_may_answer_by_itself(site: Any) -> None:
     assert called == []
 
 
-async def test_hooks_may_replace_the_request_and_the_response(site: Any) -> None:
+async def test_hooks_may_replace_the_request_and_the_response(site: Site) -> None:
     def other(request: Request) -> Request:
         return Request({**request.scope, "query_string": b"a=2"}, request.receive)
 
@@ -73,7 +75,7 @@ async def test_hooks_may_replace_the_request_and_the_response(site: Any) -> None
     assert (answer.status_code, answer.text) == (202, 'was ["2",7]')
 
 
-async def test_a_body_may_be_read_by_hooks_and_handler(site: Any) -> None:
+async def test_a_body_may_be_read_by_hooks_and_handler(site: Site) -> None:
     lengths: list[int] = []
 
     async def before(request: Request) -> None:
@@ -95,7 +97,7 @@ async def test_a_body_may_be_read_by_hooks_and_handler(site: Any) -> None:
     assert lengths == [5, 5]
 
 
-async def test_a_failing_handler_is_a_problem_of_its_plugin_only(site: Any) -> None:
+async def test_a_failing_handler_is_a_problem_of_its_plugin_only(site: Site) -> None:
     errors: list[Any] = []
 
     def fail(request: Request) -> None:
@@ -133,11 +135,11 @@ async def test_a_failing_handler_is_a_problem_of_its_plugin_only(site: Any) -> N
             }
             assert errors == [("request", kind, path), ("guest", kind), ("guest", kind)]
         assert record.error_count == 3
-        assert site.kernel.get("watch").error_count == 0
+        assert site.errors("watch") == 0
         assert (await site.client.get("/fine")).text == "fine"
 
 
-async def test_request_error_may_change_the_error_or_answer(site: Any) -> None:
+async def test_request_error_may_change_the_error_or_answer(site: Site) -> None:
     def fail(request: Request) -> None:
         raise KeyError(request.query["as"])
 
@@ -158,7 +160,7 @@ async def test_request_error_may_change_the_error_or_answer(site: Any) -> None:
         assert record.error_count == 2
 
 
-async def test_dev_mode_tells_where_it_failed(site: Any) -> None:
+async def test_dev_mode_tells_where_it_failed(site: Site) -> None:
     def fail(request: Request) -> None:
         raise ValueError("a secret")
 
@@ -173,7 +175,7 @@ async def test_dev_mode_tells_where_it_failed(site: Any) -> None:
     assert "in fail" in "".join(told["traceback"])
 
 
-async def test_what_cannot_be_sent_is_a_failure_of_the_handler(site: Any) -> None:
+async def test_what_cannot_be_sent_is_a_failure_of_the_handler(site: Site) -> None:
     returned: list[Any] = [object(), {"a": object()}, float]
 
     async with site.route("GET", "/x", lambda request: returned.pop()) as client:
@@ -181,7 +183,7 @@ async def test_what_cannot_be_sent_is_a_failure_of_the_handler(site: Any) -> Non
             assert (await client.get("/x")).status_code == 500
 
 
-async def test_a_header_that_begins_another_is_refused(site: Any) -> None:
+async def test_a_header_that_begins_another_is_refused(site: Site) -> None:
     def handler(request: Request) -> Response:
         return Response("x", headers={"x-name": request.query["name"]})
 
@@ -191,7 +193,7 @@ async def test_a_header_that_begins_another_is_refused(site: Any) -> None:
         assert "set-cookie" not in answer.headers
 
 
-async def test_a_stream_that_breaks_is_cut_off_and_reported(site: Any) -> None:
+async def test_a_stream_that_breaks_is_cut_off_and_reported(site: Site) -> None:
     errors: list[Any] = []
 
     async def chunks() -> AsyncIterator[str]:
@@ -210,7 +212,7 @@ async def test_a_stream_that_breaks_is_cut_off_and_reported(site: Any) -> None:
         assert record.error_count == 1
 
 
-async def test_a_stream_ends_when_the_client_goes_away(site: Any) -> None:
+async def test_a_stream_ends_when_the_client_goes_away(site: Site) -> None:
     ended, told = asyncio.Event(), asyncio.Event()
     errors: list[Any] = []
 
@@ -242,7 +244,7 @@ async def test_a_stream_ends_when_the_client_goes_away(site: Any) -> None:
     assert errors == ["/x"]
 
 
-async def test_a_silent_stream_ends_when_the_client_goes_away(site: Any) -> None:
+async def test_a_silent_stream_ends_when_the_client_goes_away(site: Site) -> None:
     ended = asyncio.Event()
 
     async def silent() -> AsyncIterator[str]:
@@ -261,7 +263,7 @@ async def test_a_silent_stream_ends_when_the_client_goes_away(site: Any) -> None
             await ended.wait()
 
 
-async def test_a_stream_lets_go_of_the_registry(site: Any) -> None:
+async def test_a_stream_lets_go_of_the_registry(site: Site) -> None:
     async def slow() -> AsyncIterator[str]:
         yield "first"
         await go.wait()
@@ -277,7 +279,7 @@ async def test_a_stream_lets_go_of_the_registry(site: Any) -> None:
         assert [text async for text in texts] == ["last"]
 
 
-async def test_a_route_hook_sees_frozen_routes(site: Any) -> None:
+async def test_a_route_hook_sees_frozen_routes(site: Site) -> None:
     def rename(route: Any) -> Any:
         with pytest.raises(AttributeError):
             route.path = "/y"
