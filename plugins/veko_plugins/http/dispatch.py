@@ -211,7 +211,7 @@ class Dispatcher:
                 await self._close(exchange, abort=abort)
                 # A request in its own scope is a circle, which only the collector could open.
                 del scope[REQUEST], scope[EXCHANGE]
-                if exchange.request is not request:
+                if exchange.request.scope is not scope:
                     _let_go(exchange.request)
             if target is not None:
                 await self._signals.request_end(exchange.request, exchange.response)

@@ -14,7 +14,8 @@ from veko.errors import RouteError
 
 from ._connected import ClientGone, while_connected
 from .messages import Message, Receive, Request, Route, Scope
-from .middleware import EXCHANGE, Pipe
+from .middleware import EXCHANGE
+from .pipe import Pipe
 from .port import ASGI, ASGISend, Endpoint
 from .response import Response
 

@@ -2,30 +2,41 @@
 
 `async def middleware(request, call_next)` awaits `call_next(request)` for a `Response` and
 returns one. Nothing is buffered: a handler that streams gives a response whose `stream` is still
-to be read. An endpoint that pushes ASGI messages is turned round by a pipe of no capacity in a
-task of its own; only such endpoints behind middleware pay for that.
+to be read.
+
+ASGI middleware, which other frameworks and libraries have, is taken too. A class or factory that
+takes an application and gives one (`GZipMiddleware`, a `partial` of it, Starlette's
+`Middleware(...)`, Litestar's `DefineMiddleware`) is made once, where it is registered, so what it
+counts or keeps outlives changes elsewhere in the chain. It runs on the request's own scope; what
+it changes there or around `receive` and `send` holds for all within, and the request stays the
+same object.
+
+Cost: such a middleware pushes where ours return, so each one in the chain is a task a request and
+a hand-over a chunk.
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from veko.errors import RouteError
 
-from .messages import Message, Receive, Request, Scope
-from .port import ASGI
+from .messages import REQUEST, Message, Receive, Request, Scope
+from .port import ASGI, ASGISend
 from .response import Response
 
-__all__ = ["EXCHANGE", "CallNext", "Middleware", "Pipe", "compose", "name_of"]
+__all__ = ["EXCHANGE", "CallNext", "Middleware", "as_middleware", "compose", "name_of"]
 
 EXCHANGE = "veko.exchange"
 """The key under which a request's `Exchange` lies in the scope."""
 
 CallNext = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, CallNext], Any]
+
+_WORKED_OUT = ("headers", "query", "cookies", "client")
 
 
 def name_of(fn: object) -> str:
@@ -68,97 +79,105 @@ def _around(middleware: Middleware, plugin: str, inner: CallNext) -> CallNext:
     return run
 
 
-class Pipe:
-    """An endpoint that pushes, as a response that is pulled."""
+def as_middleware(fn: Any, plugin: str) -> Middleware:
+    """Return a middleware as `async def (request, call_next)`.
 
-    __slots__ = ("_chunks", "_error", "_held", "_ready", "_taken", "_task", "_wanted")
+    Args:
+        fn: Such a function already, or an ASGI middleware: a class, a callable that can be called
+            with an application alone, or Starlette's `Middleware`. Of a `partial` what is inside
+            decides.
+        plugin: The name of the plugin that it belongs to.
 
-    def __init__(self, app: ASGI, scope: Scope, receive: Receive) -> None:
-        loop = asyncio.get_running_loop()
-        self._held: Message | None = None
-        self._ready: asyncio.Future[Response] = loop.create_future()
-        self._chunks: asyncio.Queue[bytes | None] | None = None
-        self._wanted = asyncio.Event()
-        self._taken = False
-        self._error: BaseException | None = None
-        self._task = asyncio.ensure_future(self._run(app, scope, receive))
+    Raises:
+        RouteError: It is neither, or it could not be made.
+    """
+    made: Any = getattr(fn, "cls", None)
+    if isinstance(made, type) and not callable(fn):  # starlette.middleware.Middleware
+        return _adapted(lambda app: made(app, *fn.args, **fn.kwargs), name_of(made), plugin)
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inspect.isclass(inner) or (_takes(fn, 1) and not _takes(fn, 2)):
+        return _adapted(fn, name_of(inner), plugin)
+    if _takes(fn, 2):
+        return fn  # type: ignore[no-any-return]
+    raise RouteError(
+        f"{name_of(fn)} is no middleware",
+        plugin=plugin,
+        remedy="Write `async def middleware(request, call_next)`, or give an ASGI middleware.",
+    )
 
-    async def _run(self, app: ASGI, scope: Scope, receive: Receive) -> None:
-        # Whatever it raises is for those who wait, not for the task: asyncio would end the loop
-        # with a SystemExit.
-        try:
-            await app(scope, receive, self)
-            if not self._ready.done():
-                raise RouteError("the endpoint ended without a response")
-        except asyncio.CancelledError:
-            self._ready.cancel()
-            raise
-        except (Exception, SystemExit) as error:
-            if self._ready.done():
-                self._error = error
-            else:
-                self._ready.set_exception(error)
-        finally:
-            if self._chunks is not None:
-                self._chunks.put_nowait(None)
 
-    def deliver(self, response: Response) -> None:
-        """Take a response as it is."""
-        self._ready.set_result(response)
+def _takes(fn: Any, count: int) -> bool:
+    try:
+        inspect.signature(fn).bind(*(None,) * count)
+    except TypeError:
+        return False
+    except ValueError:  # it does not say what it takes
+        return count == 2
+    return True
 
-    async def __call__(self, message: Message) -> None:
-        """ASGI's send."""
-        if message["type"] == "http.response.start":
-            self._held = message
-        elif message["type"] == "http.response.body":
-            more = message.get("more_body", False)
-            if self._held is not None:
-                start, self._held = self._held, None
-                body = None if more else message.get("body", b"")
-                response = Response.received(start["status"], start.get("headers", ()), body)
-                if more:
-                    self._chunks = asyncio.Queue()
-                    response.stream = self._pull(self._chunks)
-                self._ready.set_result(response)
-                if not more:
-                    # What it does after its response is for after that was sent.
-                    await self._wanted.wait()
-            if self._chunks is not None:
-                # No chunk is made before the one before it was asked for.
-                await self._wanted.wait()
-                self._wanted.clear()
-                if data := message.get("body", b""):
-                    self._chunks.put_nowait(data)
-                else:
-                    self._wanted.set()
-                if not more:
-                    self._chunks.put_nowait(None)
 
-    async def _pull(self, chunks: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
-        self._wanted.set()
-        while (chunk := await chunks.get()) is not None:
-            yield chunk
-            self._wanted.set()
-        self._taken = True
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middleware:
+    following = f"veko.next.{id(factory)}"
 
-    async def response(self) -> Response:
-        """Wait for the response; its stream may be still to come."""
-        return await asyncio.shield(self._ready)
+    async def app(scope: Scope, receive: Receive, send: ASGISend) -> None:
+        request: Request = scope[REQUEST]
+        _follow(request, scope, receive)
+        response: Response = await scope[following](request)
+        await response(scope, receive, send)
 
-    async def close(self, *, abort: bool) -> None:
-        """Let the endpoint end: what follows its response (background work) is waited for.
+    try:
+        made = factory(app)
+    except Exception as error:
+        raise RouteError(
+            f"the ASGI middleware {name} cannot be made: {type(error).__name__}: {error}",
+            plugin=plugin,
+            remedy="It is called with the application alone; give options by functools.partial.",
+        ) from error
+    if not callable(made):
+        raise RouteError(
+            f"{name} gave {made!r} for an application",
+            plugin=plugin,
+            remedy="Write `async def middleware(request, call_next)`, or give an ASGI middleware.",
+        )
 
-        Args:
-            abort: Whether to cancel it; so is one whose stream nobody read to its end.
-        """
-        if abort or (self._chunks is not None and not self._taken):
-            self._task.cancel()
-        self._wanted.set()
-        await asyncio.wait([self._task])
-        if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()
-        if self._error is not None:
-            raise self._error
+    async def run(request: Request, call_next: CallNext) -> Response:
+        scope = request.scope
+        scope[following] = call_next
+        response: Response = await scope[EXCHANGE].pipe(made, scope, _source(request))
+        return response
+
+    run.__qualname__ = name
+    return run
+
+
+def _source(request: Request) -> Receive:
+    """Return a `receive` that a middleware may wrap: a body that was kept comes first."""
+    raw, kept = request._receive, request.kept
+    if kept is None:
+        return raw
+    told = False
+
+    async def replayed() -> Message:
+        nonlocal told
+        if told:
+            message: Message = await raw()
+            return message
+        told = True
+        return {"type": "http.request", "body": kept, "more_body": False}
+
+    return replayed
+
+
+def _follow(request: Request, scope: Scope, receive: Receive) -> None:
+    """Let the request be what the middleware made of it."""
+    if scope is not request.scope:
+        request.scope = scope
+        for name in _WORKED_OUT:
+            try:
+                delattr(request, name)
+            except AttributeError:  # nobody has looked at it yet
+                pass
+    if request.kept is None:
+        request._receive = receive

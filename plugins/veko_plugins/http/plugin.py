@@ -10,7 +10,6 @@ plugin that is gone and none stands unguarded for a moment.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
 from .messages import Route
-from .middleware import Middleware, compose, name_of
+from .middleware import Middleware, as_middleware, compose, name_of
 from .port import Adapter, find_adapter
 from .table import Table, Taken, parse_path
 
@@ -259,7 +258,8 @@ async def _asked(draft: Draft, event: str, value: Any, what: str, plugin: str | 
 def _around(route: Route) -> Any:
     if not route.middlewares:
         return None
-    return compose([(fn, route.plugin) for fn in route.middlewares], run_target)
+    plugin = route.plugin
+    return compose([(as_middleware(fn, plugin), plugin) for fn in route.middlewares], run_target)
 
 
 def _by_owner(added: Iterable[Entry]) -> dict[Any, tuple[Entry, ...]]:
@@ -312,8 +312,7 @@ async def _accept_middleware(draft: Draft) -> None:
             plugin = entry.owner.name if entry.owner else None
             what = f"the middleware {entry.key}"
             fn = await _asked(draft, MIDDLEWARE_ADD.name, entry.value, what, plugin)
-        if not callable(fn):
-            raise RouteError(f"a hook on middleware:add returned {fn!r}", event="middleware:add")
+            fn = as_middleware(fn, plugin or "")
         made[id(entry)] = entry, fn
     chain = [(fn, entry.owner.name if entry.owner else "") for entry, fn in made.values()]
     draft.set_view("middleware", compose(chain, run_route) if chain else None)
@@ -344,15 +343,11 @@ def _add_route(context: Context) -> Callable[..., Handle]:
         parse_path(path)
         if not handlers:
             raise RouteError(f"the route {where} has no handler", plugin=context.name)
-        for fn in handlers:
-            if not callable(fn):
-                raise RouteError(
-                    f"{fn!r} of the route {where} cannot be called", plugin=context.name
-                )
         *middlewares, last = handlers
-        for fn in middlewares:
-            _check_middleware(fn, context.name)
-        route = Route(method.upper(), path, last, tuple(middlewares), context.name)
+        if not callable(last):
+            raise RouteError(f"{last!r} of the route {where} cannot be called", plugin=context.name)
+        around = tuple(as_middleware(fn, context.name) for fn in middlewares)
+        route = Route(method.upper(), path, last, around, context.name)
         return context.stage("route", (route.method, path), route)
 
     return add_route
@@ -362,24 +357,7 @@ def _add_middleware(context: Context) -> Callable[..., Handle]:
     """Make `context.add_middleware(fn, priority=10)`."""
 
     def add_middleware(fn: Middleware, priority: float = 10) -> Handle:
-        _check_middleware(fn, context.name)
-        return context.stage("middleware", name_of(fn), fn, priority=priority)
+        made = as_middleware(fn, context.name)
+        return context.stage("middleware", name_of(made), made, priority=priority)
 
     return add_middleware
-
-
-def _check_middleware(fn: object, plugin: str) -> None:
-    if callable(fn):
-        try:
-            inspect.signature(fn).bind(None, None)
-        except ValueError:
-            return
-        except TypeError:
-            pass
-        else:
-            return
-    raise RouteError(
-        f"{name_of(fn)} is no middleware",
-        plugin=plugin,
-        remedy="Write `async def middleware(request, call_next)`.",
-    )
