@@ -11,6 +11,7 @@ from .port import ASGI, Adapter, ASGISend, Endpoint, find_adapter
 from .problem import Fault, HTTPError, Problem
 from .response import Response
 from .table import Found, Table, Taken, parse_path
+from .websocket import SocketClosed, WebSocket
 
 __all__ = [
     "ASGI",
@@ -36,9 +37,11 @@ __all__ = [
     "Route",
     "Routes",
     "Scope",
+    "SocketClosed",
     "Table",
     "Taken",
     "Upload",
+    "WebSocket",
     "find_adapter",
     "lifespan",
     "parse_path",

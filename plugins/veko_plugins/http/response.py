@@ -15,7 +15,7 @@ from veko.errors import RouteError
 from .headers import Headers
 from .messages import Message, Receive, Scope, Send
 
-__all__ = ["Response"]
+__all__ = ["Response", "to_json"]
 
 
 def _encode_other(value: object) -> object:
@@ -72,7 +72,7 @@ class Response:
             self.stream, self._body = aiter(content), None
             found = "text/plain; charset=utf-8"
         else:
-            self._body, found = _to_json(content), "application/json"
+            self._body, found = to_json(content), "application/json"
         self.headers = Headers.of(headers) if headers else Headers()
         if media_type is not None:
             text = media_type.startswith("text/") and "charset" not in media_type
@@ -149,7 +149,12 @@ class Response:
         return f"<Response {self.status} {self.media_type or ''}>"
 
 
-def _to_json(content: object) -> bytes:
+def to_json(content: object) -> bytes:
+    """Encode data that a handler sends.
+
+    Raises:
+        RouteError: It cannot be encoded.
+    """
     try:
         return _JSON.encode(content)
     except (TypeError, ValueError, RecursionError) as error:
