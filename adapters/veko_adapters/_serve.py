@@ -1,33 +1,59 @@
-"""Serving with uvicorn inside the caller's task: no signal handlers, no logging set up.
+"""Serving inside the caller's task: the listening socket, the bounds, and which server does it.
 
-The socket is bound before uvicorn sees it, so that a port that is taken is an error like another,
-and port 0 tells which one it became.
+The socket is bound before a server sees it, so that a port that is taken is an error like another,
+port 0 tells which one it became, and several processes may share one. No server takes signals or
+sets up logging here. What clients may cost is bounded below, alike for every server as far as it
+lets itself be told; what is not bounded is the time that a body takes to come and the number of
+connections, which are for the proxy in front or the system's limits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
-from collections.abc import Callable
-from typing import Any
-
-import uvicorn
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
 
 from veko.errors import OptionError
 
-__all__ = ["serve"]
+__all__ = [
+    "BACKLOG", "HEADERS_TIMEOUT", "KEEP_ALIVE", "MAX_HEADERS", "MAX_HEADER_SIZE", "SERVERS",
+    "WS_MAX_SIZE", "Run", "listen", "serve",
+]  # fmt: skip
+
+MAX_HEADER_SIZE: Final = 64 * 1024
+"""Bytes of a request's line and headers together; more are a 431."""
+MAX_HEADERS: Final = 100
+"""Headers of a request; more are a 431."""
+HEADERS_TIMEOUT: Final = 10.0
+"""Seconds from the first byte of a request (or from connecting) to the end of its headers."""
+KEEP_ALIVE: Final = 5.0
+"""Seconds that a connection may lie idle between two requests."""
+WS_MAX_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of a WebSocket's message; a larger one closes it with 1009."""
+BACKLOG: Final = 2048
+"""Connections that the system holds until they are accepted."""
+
+SERVERS: Final = {"uvicorn": "veko[asgi]", "granian": "veko[granian]"}
+"""The servers, and what to install for each."""
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it has started."""
+class Run(Protocol):
+    """How a server's module runs it: until `stop` is set, then to the end of its requests."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._tell()
+    async def __call__(
+        self,
+        app: Any,
+        listener: socket.socket,
+        started: Callable[[], None],
+        stop: asyncio.Event,
+        *,
+        drain_timeout: float,
+        lifespan: bool,
+        access_log: bool,
+        forwarded_allow_ips: Sequence[str],
+    ) -> None: ...
 
 
 async def serve(
@@ -35,54 +61,65 @@ async def serve(
     host: str,
     port: int,
     *,
+    server: str = "uvicorn",
+    listener: socket.socket | None = None,
     started: Callable[[str, int], None] | None = None,
     stop: asyncio.Event | None = None,
     drain_timeout: float = 30.0,
     lifespan: bool = False,
+    access_log: bool = False,
+    forwarded_allow_ips: Sequence[str] = (),
 ) -> None:
     """Serve an ASGI application; see `veko_plugins.http.Adapter.serve`."""
-    listener = _listen(host, port)
+    run = _find(server)
+    if listener is None:
+        listener = listen(host, port)
     address = listener.getsockname()
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # whoever is on this machine could otherwise call himself anybody
-        lifespan="on" if lifespan else "off",
-        timeout_graceful_shutdown=drain_timeout,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    )
 
     def tell() -> None:
         if started is not None:
             started(address[0], address[1])
 
-    server = _Server(config, tell)
-    stop = stop or asyncio.Event()
-    # `serve` would take the signals, which belong to whoever runs the process.
-    running = asyncio.ensure_future(server._serve([listener]))
-    stopping = asyncio.ensure_future(stop.wait())
+    with listener:
+        await run(
+            app,
+            listener,
+            tell,
+            stop or asyncio.Event(),
+            drain_timeout=drain_timeout,
+            lifespan=lifespan,
+            access_log=access_log,
+            forwarded_allow_ips=forwarded_allow_ips,
+        )
+
+
+def _find(server: str) -> Run:
+    if server not in SERVERS:
+        raise OptionError(
+            f"there is no server {server!r}", remedy=f"Known are {', '.join(SERVERS)}."
+        )
     try:
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        server.should_exit = True
-        stopping.cancel()
-        await _finish(running, stopping)
-        await _finish(*server.server_state.tasks)
-        listener.close()
-    if not running.cancelled() and (error := running.exception()) is not None:
-        if isinstance(error, SystemExit):
-            raise OptionError("the application did not start") from error
-        raise error
+        module = importlib.import_module(f"._{server}", __package__)
+    except ImportError as error:
+        raise OptionError(
+            f"the server {server!r} needs {error.name or error}",
+            remedy=f"pip install '{SERVERS[server]}'.",
+        ) from error
+    return cast("Run", module.run)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a socket and listen on it.
+
+    Raises:
+        OptionError: The address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -91,17 +128,3 @@ def _listen(host: str, port: int) -> socket.socket:
             remedy="Choose another port, or stop what has it.",
         ) from error
     return listener
-
-
-async def _finish(*tasks: asyncio.Future[Any]) -> None:
-    """Wait for tasks to their end, even if this one is cancelled meanwhile."""
-    cancelled = False
-    while any(not task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            cancelled = True
-            for task in tasks:
-                task.cancel()
-    if cancelled:
-        raise asyncio.CancelledError

@@ -91,13 +91,26 @@ class HTTP:
         host: str = "127.0.0.1",
         port: int = 8000,
         *,
+        server: str = "uvicorn",
+        listener: socket.socket | None = None,
         started: Callable[[str, int], None] | None = None,
         stop: asyncio.Event | None = None,
         drain_timeout: float = 30.0,
+        access_log: bool = False,
+        forwarded_allow_ips: Sequence[str] = (),
     ) -> None:
         """Serve the application until cancelled or told to stop; see `Adapter.serve`."""
         await self.adapter.serve(
-            self.asgi, host, port, started=started, stop=stop, drain_timeout=drain_timeout
+            self.asgi,
+            host,
+            port,
+            server=server,
+            listener=listener,
+            started=started,
+            stop=stop,
+            drain_timeout=drain_timeout,
+            access_log=access_log,
+            forwarded_allow_ips=forwarded_allow_ips,
         )
 
 

@@ -10,6 +10,7 @@ with the `send` that it was given.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -79,10 +80,14 @@ class Adapter(Protocol):
         host: str,
         port: int,
         *,
+        server: str = "uvicorn",
+        listener: socket.socket | None = None,
         started: Callable[[str, int], None] | None = None,
         stop: asyncio.Event | None = None,
         drain_timeout: float = 30.0,
         lifespan: bool = False,
+        access_log: bool = False,
+        forwarded_allow_ips: Sequence[str] = (),
     ) -> None:
         """Serve until told to stop, then let the requests under way finish.
 
@@ -92,13 +97,19 @@ class Adapter(Protocol):
             app: The application.
             host: The address to listen on.
             port: The port; 0 takes a free one.
+            server: `uvicorn` or `granian`.
+            listener: A socket that listens already, instead of host and port; it is closed.
             started: Called with host and port when connections are accepted.
             stop: Ends the serving when it is set.
             drain_timeout: Seconds that requests under way may take to finish.
             lifespan: Whether to speak ASGI's lifespan protocol to the application.
+            access_log: Whether the server logs a line a request (`uvicorn.access`,
+                `granian.access`).
+            forwarded_allow_ips: Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are
+                believed: addresses, networks, or `*`.
 
         Raises:
-            OptionError: The address cannot be listened on.
+            OptionError: The address cannot be listened on; the server is unknown or not installed.
         """
         ...
 

@@ -1,0 +1,123 @@
+"""Serving with granian, embedded in the caller's event loop.
+
+Granian calls this mode experimental. It waits for the requests under way for as long as they take;
+here those that outlast the drain time-out are cancelled. It closes WebSockets when it stops, has
+one time-out for headers and idle connections, and takes 100 headers of a request at most. What it
+cannot be told: the greatest size of a WebSocket's message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+
+from veko.errors import OptionError
+
+from ._serve import BACKLOG, HEADERS_TIMEOUT, MAX_HEADER_SIZE
+
+__all__ = ["run"]
+
+_LOGGING = {"incremental": True, "handlers": {}, "loggers": {}}
+_CUT = 2.0
+"""Seconds that requests which were cancelled may take to end."""
+
+
+class _Server(Server):
+    """A server on a socket that is bound already."""
+
+    def __init__(self, descriptor: int, target: Any, **options: Any) -> None:
+        super().__init__(target, log_dictconfig=_LOGGING, **options)
+        self._descriptor = descriptor
+
+    def _init_shared_socket(self) -> None:
+        make: Any = SocketHolder  # its stub has no arguments
+        vars(self).update(_shd=make(self._descriptor, False, BACKLOG), _sfd=self._descriptor)
+
+
+class _Tracked:
+    """The application, and the tasks in which it answers."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.cut = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        if task is None or scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        self.tasks.add(task)
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.cut:
+                raise  # granian would log what was cut on purpose as an error
+        finally:
+            self.tasks.discard(task)
+
+
+async def run(
+    app: Any,
+    listener: socket.socket,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+    *,
+    drain_timeout: float,
+    lifespan: bool,
+    access_log: bool,
+    forwarded_allow_ips: Sequence[str],
+) -> None:
+    """Serve until `stop` is set; see `_serve.Run`."""
+    tracked = _Tracked(app)
+    target: Any = tracked
+    if forwarded_allow_ips:
+        target = wrap_asgi_with_proxy_headers(target, trusted_hosts=list(forwarded_allow_ips))
+    server = _Server(
+        os.dup(listener.fileno()),  # granian closes it
+        target,
+        interface=Interfaces.ASGI if lifespan else Interfaces.ASGINL,
+        backlog=BACKLOG,
+        log_access=access_log,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(HEADERS_TIMEOUT * 1000), max_buffer_size=MAX_HEADER_SIZE
+        ),
+    )
+    listener.close()  # or the system would go on accepting for it
+    server.on_startup(lambda: asyncio.get_running_loop().call_soon(started))
+    running = asyncio.ensure_future(server.serve())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.stop()  # type: ignore[no-untyped-call]
+        await _finish(running, tracked, drain_timeout)
+    if not running.cancelled() and (error := running.exception()) is not None:
+        raise OptionError(f"granian did not start: {error}") from error
+
+
+async def _finish(running: asyncio.Future[Any], tracked: _Tracked, drain_timeout: float) -> None:
+    """Wait for what is under way, and cancel it when the time is over or this task cancelled."""
+    cancelled = False
+    try:
+        await asyncio.wait([running], timeout=drain_timeout)
+    except asyncio.CancelledError:
+        cancelled = True
+    if not running.done():
+        tracked.cut = True
+        for task in tuple(tracked.tasks):
+            task.cancel()
+        await asyncio.wait([running], timeout=_CUT)
+        running.cancel()
+    if cancelled:
+        raise asyncio.CancelledError

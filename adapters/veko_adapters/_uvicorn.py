@@ -1,0 +1,185 @@
+"""Serving with uvicorn: httptools for HTTP, websockets, uvloop if the caller's loop is one.
+
+Uvicorn by itself takes headers of any size for any time: a client that never ends them would keep
+its connection, and what it sent, for ever. The protocol here ends such a request with 431, or by
+closing after `HEADERS_TIMEOUT`. Cost: one timer a connection, and one for each request whose
+headers do not come in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+import websockets  # noqa: F401  (uvicorn would do without, and refuse every WebSocket)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from veko.errors import OptionError
+
+from ._serve import (
+    BACKLOG,
+    HEADERS_TIMEOUT,
+    KEEP_ALIVE,
+    MAX_HEADER_SIZE,
+    MAX_HEADERS,
+    WS_MAX_SIZE,
+)  # fmt: skip
+
+__all__ = ["run"]
+
+_TOO_LARGE = b"Request headers too large."
+
+
+class _Bounded(HttpToolsProtocol):
+    """Uvicorn's protocol, with an end to headers."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _heading = True  # the headers of a request are still to come
+    _size = 0  # bytes that came of them in earlier pieces
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.headers
+        super().data_received(data)
+        if not self._heading:
+            self._size = 0
+            if self._answering():
+                return
+        else:
+            # Of a request that began in this very piece, less than all of it has come.
+            self._size = len(data) if self.headers is not before else self._size + len(data)
+        if self.transport.is_closing():
+            return
+        if self._size > MAX_HEADER_SIZE:
+            self._refuse()
+        elif self._timer is None:
+            self._arm()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._heading = True
+
+    def on_headers_complete(self) -> None:
+        self._heading = False
+        self._disarm()
+        if len(self.headers) > MAX_HEADERS or (
+            sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+            > MAX_HEADER_SIZE
+        ):
+            self._refuse()
+            raise ValueError("the headers are too large")  # so that parsing ends here
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _refuse(self) -> None:
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+            b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(_TOO_LARGE), _TOO_LARGE)
+        )
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _arm(self) -> None:
+        self._timer = self.loop.call_later(HEADERS_TIMEOUT, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._answering():  # the late request is one behind that
+            self._arm()
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it has started."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._tell()
+
+
+async def run(
+    app: Any,
+    listener: socket.socket,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+    *,
+    drain_timeout: float,
+    lifespan: bool,
+    access_log: bool,
+    forwarded_allow_ips: Sequence[str],
+) -> None:
+    """Serve until `stop` is set; see `_serve.Run`."""
+    config = uvicorn.Config(
+        app,
+        http=_Bounded,
+        log_config=None,
+        access_log=access_log,
+        server_header=False,
+        # Trusting by default would let whoever is on this machine call himself anybody.
+        proxy_headers=bool(forwarded_allow_ips),
+        forwarded_allow_ips=list(forwarded_allow_ips),
+        lifespan="on" if lifespan else "off",
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        timeout_graceful_shutdown=drain_timeout,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        ws_max_size=WS_MAX_SIZE,
+    )
+    server = _Server(config, started)
+    # `serve` would take the signals, which belong to whoever runs the process.
+    running = asyncio.ensure_future(server._serve([listener]))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        await _finish(running, stopping)
+        await _finish(*server.server_state.tasks)
+        for connection in tuple(server.server_state.connections):
+            connection.transport.abort()  # whose response was cut
+    if not running.cancelled() and (error := running.exception()) is not None:
+        if isinstance(error, SystemExit):
+            raise OptionError("the application did not start") from error
+        raise error
+
+
+async def _finish(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for tasks to their end, even if this one is cancelled meanwhile."""
+    cancelled = False
+    while any(not task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            cancelled = True
+            for task in tasks:
+                task.cancel()
+    if cancelled:
+        raise asyncio.CancelledError
