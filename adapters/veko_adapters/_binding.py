@@ -122,16 +122,29 @@ def _default(p: Parameter) -> Any:
 
 
 async def _data(request: Request, p: Parameter) -> Any:
-    """Decode the body: a form where the client says so, else JSON; `bytes` take it raw."""
+    """Decode the body: a form where the client says so, else JSON; `bytes` take it raw.
+
+    Raises:
+        HTTPError: 415 if the client says that it is something else.
+    """
     if p.annotation is bytes:
         return await request.body()
-    if request.headers.get("content-type", "").startswith(_FORMS):
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in _FORMS:
         form = await request.form()
         many = {name: form.getall(name) for name in form}
         plain = {name: found if len(found) > 1 else found[0] for name, found in many.items()}
         return _convert(plain, p.annotation)
     body = await request.body()
-    return msgspec.json.decode(body, type=p.annotation, strict=True) if body else EMPTY
+    if not body:
+        return EMPTY
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        # Another site's page may send text without asking ours, with the user's cookies.
+        raise HTTPError(415, f"JSON or a form was expected, {kind!r} came")
+    try:
+        return msgspec.json.decode(body, type=p.annotation, strict=True)
+    except RecursionError:
+        raise msgspec.DecodeError("is nested too deeply") from None
 
 
 async def faults(parameters: Sequence[Parameter], request: Request) -> list[Fault]:

@@ -70,14 +70,19 @@ def parse_query(raw: bytes) -> Fields[str]:
     """Parse a query string; bytes that are no UTF-8 become replacement characters."""
     if not raw:
         return Fields()
-    return Fields(_pairs(raw, "query string"))
+    return Fields(_pairs(raw, "query string", errors="replace"))
 
 
-def _pairs(raw: bytes, what: str) -> list[tuple[str, str]]:
+def _pairs(raw: bytes, what: str, *, errors: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(
-            raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS
+            raw.decode("utf-8", errors),
+            keep_blank_values=True,
+            errors=errors,
+            max_num_fields=_MAX_FIELDS,
         )
+    except UnicodeDecodeError as error:
+        raise HTTPError(400, f"the {what} is no UTF-8: {error.reason}") from None
     except ValueError:
         raise HTTPError(400, f"the {what} has more than {_MAX_FIELDS} fields") from None
 
@@ -96,7 +101,7 @@ def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
 
     kind, options = parse_options_header(content_type)
     if kind == "application/x-www-form-urlencoded":
-        return Fields(_pairs(body, "form"))
+        return Fields(_pairs(body, "form", errors="strict"))
     if kind != "multipart/form-data":
         raise HTTPError(415, f"a form was expected, {kind or 'nothing'!r} came")
     found: list[tuple[str, str | Upload]] = []
@@ -111,7 +116,9 @@ def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
                     chunks.append(bytes(event))
                 elif event is not None:
                     chunks = []
-                    name, filename = event.name or "", event.filename
+                    if not event.name:
+                        raise ValueError("a part has no name")
+                    name, filename = event.name, event.filename
                     kind = event.content_type or "application/octet-stream"
                 elif filename is not None:
                     found.append((name, Upload(filename, kind, b"".join(chunks))))

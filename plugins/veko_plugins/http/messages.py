@@ -145,6 +145,8 @@ class Request(Connection):
             return msgspec.json.decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPError(400, f"the body is no JSON: {error}") from None
+        except RecursionError:
+            raise HTTPError(400, "the body is JSON nested too deeply") from None
 
     async def form(self) -> Fields[str | Upload]:
         """Decode the body as a form, URL-encoded or multipart.
