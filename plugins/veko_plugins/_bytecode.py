@@ -106,13 +106,19 @@ class SourceCache:
         self._ahead[path] = compiled, _settled(state)
         return compiled.fields
 
-    def compile(self, path: str) -> Compiled:
-        """Read and compile a source as it is now.
+    def compile(self, path: str, source: bytes | None = None) -> Compiled:
+        """Read and compile a source as it is now, or as it was.
+
+        Args:
+            path: The file.
+            source: What it held, if that is to be compiled instead.
 
         Raises:
             LoadError: It cannot be read.
             SyntaxError, ValueError: It is not Python.
         """
+        if source is not None:
+            return self._compile(path, source)
         compiled, then = self._ahead.pop(path, (None, None))
         if compiled is not None and then is not None:
             try:

@@ -10,13 +10,15 @@ Cost: one finder in `sys.meta_path` while a package is imported (a prefix test f
 that Python has not seen); a package that imports itself by name gets a copy of the builtins (some
 10 KiB) whose `__import__` knows the generation.
 Promise: an import that fails leaves nothing in `sys.modules`; no `.pyc` is read or written; the
-file named in tracebacks is the original one.
+file named in tracebacks is the original one; what a generation imports late is of the state that
+it was imported in, because its sources are kept with it.
 """
 
 from __future__ import annotations
 
 import builtins
 import itertools
+import linecache
 import os
 import re
 import sys
@@ -30,7 +32,7 @@ from typing import Any, Final
 
 from veko import LoadError
 
-from ._bytecode import SourceCache
+from ._bytecode import Compiled, SourceCache
 from ._import_errors import explain
 
 __all__ = ["ROOT", "Importer", "ModuleGeneration"]
@@ -47,12 +49,21 @@ class ModuleGeneration:
         number: From 1, counted by name in this process.
         path: The file, or the folder of a package.
         module: The module; `None` after `dispose`.
+        sources: Its source files by path, as they were when it was imported: what it imports
+            later is of the same state, whatever its files have become.
     """
 
     __slots__ = ("__weakref__", "_builtins", "_own", "importer", "is_package", "module", "name",
-                 "number", "path", "root")  # fmt: skip
+                 "number", "path", "root", "sources")  # fmt: skip
 
-    def __init__(self, importer: Importer, name: str, path: Path, is_package: bool) -> None:
+    def __init__(
+        self,
+        importer: Importer,
+        name: str,
+        path: Path,
+        is_package: bool,
+        sources: Mapping[str, bytes] | None = None,
+    ) -> None:
         base = name if name.isidentifier() else re.sub(r"\W", "_", name)
         self.importer = importer
         self.name = name
@@ -61,6 +72,7 @@ class ModuleGeneration:
         self.root = f"{ROOT}.{base}_{self.number}"
         self.is_package = is_package
         self.module: ModuleType | None = None
+        self.sources = dict(sources or {})
         self._builtins: dict[str, Any] | None = None
         self._own: re.Pattern[bytes] | None = None
         if is_package and path.name.isidentifier():
@@ -75,9 +87,15 @@ class ModuleGeneration:
     def __repr__(self) -> str:
         return f"<generation {self.number} of {self.name} from {self.path}>"
 
+    def compile(self, path: str) -> Compiled:
+        """Compile a file as it is now, or was when the generation was imported."""
+        compiled = self.importer.cache.compile(path, self.sources.get(path))
+        self.sources[path] = compiled.source
+        return compiled
+
     def execute(self, module: ModuleType, path: str) -> None:
-        """Compile a file as it is now and run it in a module."""
-        compiled = self.importer.cache.compile(path)
+        """Compile a file and run it in a module."""
+        compiled = self.compile(path)
         if self._own is not None and self._own.search(compiled.source):
             if self._builtins is None and not self._exists_outside():
                 self._builtins = _self_importing(self.path.name, self.root)
@@ -125,7 +143,11 @@ class _Loader(SourceFileLoader):
         self.generation = generation
 
     def get_code(self, fullname: str) -> CodeType:
-        return self.generation.importer.cache.compile(self.get_filename(fullname)).get_code()
+        return self.generation.compile(self.get_filename(fullname)).get_code()
+
+    def get_data(self, path: str) -> bytes:
+        held = self.generation.sources.get(path)
+        return super().get_data(path) if held is None else held
 
     def exec_module(self, module: ModuleType) -> None:
         self.generation.execute(module, self.get_filename(module.__name__))
@@ -159,8 +181,10 @@ class _Finder:
         for folder in path:
             place = os.path.join(folder, parts[-1])  # noqa: PTH118
             for file, home in ((f"{place}{os.sep}__init__.py", place), (f"{place}.py", None)):
-                if os.path.isfile(file):  # noqa: PTH113
-                    generation.importer.check_inside(generation, file)
+                held = file in generation.sources
+                if held or os.path.isfile(file):  # noqa: PTH113
+                    if not held:
+                        generation.importer.check_inside(generation, file)
                     return _spec(fullname, file, _Loader(fullname, file, generation), home)
             if os.path.isdir(place):  # noqa: PTH112
                 namespace = ModuleSpec(fullname, None, is_package=True)
@@ -192,18 +216,26 @@ class Importer:
         self.cache = cache or SourceCache()
         self.allow_symlinks = allow_symlinks
 
-    def load(self, name: str, path: Path, *, is_package: bool) -> ModuleGeneration:
+    def load(
+        self,
+        name: str,
+        path: Path,
+        *,
+        is_package: bool,
+        sources: Mapping[str, bytes] | None = None,
+    ) -> ModuleGeneration:
         """Import a file or package folder as a new generation.
 
         Args:
             name: The name of the plugin, or what it will be called until that is known.
             path: The file or folder.
             is_package: Whether it is a folder.
+            sources: The `sources` of an earlier generation: it is imported as that was.
 
         Raises:
             LoadError: It cannot be read or compiled, or its code raised, `SystemExit` included.
         """
-        generation = ModuleGeneration(self, name, path, is_package)
+        generation = ModuleGeneration(self, name, path, is_package, sources)
         file = str(path / "__init__.py" if is_package else path)
         folder = str(path) if is_package else None
         root = generation.root
@@ -223,7 +255,7 @@ class Importer:
             _finder.add(generation)
         sys.modules[root] = module
         try:
-            if is_package:
+            if is_package and file not in generation.sources:
                 self.check_inside(generation, file)
             generation.execute(module, file)
         except KeyboardInterrupt:
@@ -250,6 +282,8 @@ class Importer:
                 del sys.modules[name]
         else:
             sys.modules.pop(generation.root, None)
+        for file in generation.sources:
+            linecache.cache.pop(file, None)
         # `Optional[Thing]` and `Box[Thing]` are remembered there, and with them the module.
         for clear in getattr(typing, "_cleanups", ()):
             clear()

@@ -11,11 +11,13 @@ generation only.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
+import anyio.to_thread
 import msgspec
 
 from veko import (
@@ -29,6 +31,7 @@ from veko import (
 )
 
 from ._bytecode import MAX_SOURCE, SourceCache
+from ._content import Content, content_of
 from ._import_errors import explain
 from ._importer import Importer, ModuleGeneration
 from ._manifests import sound_plugin
@@ -46,11 +49,14 @@ class Loaded(msgspec.Struct, frozen=True):
         plugin: The plugin, its manifest checked; give it to `Kernel.load` or `Kernel.reload`.
         generation: What to dispose when the kernel is done with it; `None` for entry points.
         source: What it was loaded from.
+        content: What its file or folder held then; see `_content`. Nothing if it was imported as
+            an earlier generation was.
     """
 
     plugin: Plugin
     generation: ModuleGeneration | None
     source: Source
+    content: Content = {}
 
 
 class Loader(Plugin):
@@ -83,8 +89,14 @@ class Loader(Plugin):
         """Provide the service."""
         context.provide("loader", self)
 
-    async def import_source(self, source: Source) -> Loaded:
+    async def import_source(
+        self, source: Source, sources: Mapping[str, bytes] | None = None
+    ) -> Loaded:
         """Import a new generation and find the plugin in it.
+
+        Args:
+            source: What is imported.
+            sources: The sources of an earlier generation, to import it as that was.
 
         Raises:
             LoadError: The source cannot be read, compiled or run.
@@ -99,7 +111,9 @@ class Loader(Plugin):
                 remedy="Give it a path or an entry point.",
             )
         package = source.kind == "package"
-        generation = self.importer.load(source.name, source.path, is_package=package)
+        generation = self.importer.load(
+            source.name, source.path, is_package=package, sources=sources
+        )
         try:
             module = generation.module
             plugin = plugin_of(module, generation.root, source.path, source.fields)
@@ -108,7 +122,20 @@ class Loader(Plugin):
             if isinstance(error, VekoError | KeyboardInterrupt):
                 raise
             raise explain(error, source.name, source.path, generation.root) from error
-        return Loaded(plugin, generation, source)
+        held = generation.sources
+        if sources is not None:
+            return Loaded(plugin, generation, source)
+        if not package:
+            return Loaded(plugin, generation, source, content_of(source.path, held))
+        try:  # what it has not imported yet is kept with what it has
+            keep: dict[str, bytes] = {}
+            read = functools.partial(content_of, source.path, dict(held), keep=keep)
+            content = await anyio.to_thread.run_sync(read)
+        except BaseException:
+            self.dispose(generation)
+            raise
+        generation.sources = {**keep, **held}
+        return Loaded(plugin, generation, source, content)
 
     def dispose(self, loaded: Loaded | ModuleGeneration | None) -> None:
         """Take a generation's modules out of `sys.modules`; a second time does nothing."""
