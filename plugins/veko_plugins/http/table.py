@@ -7,7 +7,9 @@ left to right, with backtracking: the first shape that fits the path *and* has t
 If shapes fit but none has the method, the answer is the union of what they allow.
 
 Matching costs a dictionary lookup a segment and visits no node twice. A trailing slash is
-ignored; empty segments elsewhere match nothing but a `path`.
+ignored; empty segments elsewhere match nothing but a `path`. A path with a `.` or `..` among its
+segments, however it was encoded, matches nothing: clients resolve these themselves (RFC 3986,
+5.2.4), and what is left of them is meant to lead out of a folder.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def parse_path(path: str) -> tuple[Segment, ...]:
     """Take a route's path apart.
 
     Raises:
-        RouteError: It does not start with a slash, holds an empty segment, an unknown
+        RouteError: It does not start with a slash, holds an empty or a dot segment, an unknown
             converter, a name twice, or a `path` parameter that is not the last.
     """
     if not path.startswith("/"):
@@ -92,6 +94,8 @@ def parse_path(path: str) -> tuple[Segment, ...]:
     for index, part in enumerate(parts):
         if not part:
             raise RouteError(f"the path {path!r} has an empty segment", remedy="Remove it.")
+        if part in (".", ".."):
+            raise RouteError(f"the path {path!r} has the segment {part!r}", remedy="Resolve it.")
         match = _SEGMENT.fullmatch(part)
         if match is None:
             if "{" in part or "}" in part:
@@ -237,7 +241,7 @@ class Table(Generic[T]):
             path: The decoded path.
         """
         parts = path.split("/")
-        if parts[0]:
+        if parts[0] or ("/." in path and (".." in parts or "." in parts)):
             return Found(None, {})
         end = len(parts) if parts[-1] else len(parts) - 1
         allowed: set[str] = set()

@@ -103,7 +103,20 @@ def test_removing_leaves_no_branch_behind() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["a", "/a//b", "/{a}{b}", "/x{a}", "/{a:what}", "/{a}/{a}", "/{r:path}/x", "/{1a}", "/{}", ""],
+    [
+        "a",
+        "/a//b",
+        "/a/../b",
+        "/.",
+        "/{a}{b}",
+        "/x{a}",
+        "/{a:what}",
+        "/{a}/{a}",
+        "/{r:path}/x",
+        "/{1a}",
+        "/{}",
+        "",
+    ],
 )
 def test_an_unsound_path_is_refused_with_its_text(path: str) -> None:
     with pytest.raises(RouteError, match=re.escape(repr(path))):
@@ -142,6 +155,8 @@ class Naive:
 
     def match(self, method: str, path: str) -> tuple[Any, dict, set]:
         allowed: set[str] = set()
+        if {".", ".."} & set(path.split("/")):
+            return None, {}, allowed
         for has, route in sorted(
             self.rows.values(), key=lambda r: [(_RANK[s.converter]) for s in parse_path(r[1])]
         ):
@@ -182,7 +197,7 @@ def routes(draw: st.DrawFn) -> tuple[str, str]:
 
 requests = st.tuples(
     st.sampled_from(["GET", "POST", "PUT"]),
-    st.lists(st.one_of(texts, st.sampled_from(["", "-1", "c"])), max_size=4).map(
+    st.lists(st.one_of(texts, st.sampled_from(["", "-1", "c", "..", ".d"])), max_size=4).map(
         lambda parts: "/" + "/".join(parts)
     ),
 )
@@ -253,3 +268,15 @@ def test_matching_agrees_with_trying_every_route(rows: list, asked: list) -> Non
 def test_no_path_breaks_matching(path: str) -> None:
     found = table("/{a:int}/{b}", "/{rest:path}", "/x/{f:float}/{u:uuid}").match("GET", "/" + path)
     assert found.value is None or found.params
+
+
+@pytest.mark.parametrize("path", ["/..", "/./a", "/a/..", "/a/../b", "/a/.", "/a/../"])
+def test_a_dot_segment_matches_nothing(path: str) -> None:
+    routes = table("/{rest:path}", "/{a}", "/{a}/{b}")
+    assert routes.match("GET", path) == (None, {}, frozenset())
+
+
+def test_dots_within_a_segment_are_letters() -> None:
+    routes = table("/{rest:path}")
+    for rest in (".well-known/x", "a/.b", "...", "a/b..", "..a"):
+        assert routes.match("GET", f"/{rest}").params == {"rest": rest}
