@@ -10,6 +10,7 @@ plugin that is gone and none stands unguarded for a moment.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
