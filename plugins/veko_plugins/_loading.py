@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from veko import Plugin, PluginRecord, Subscription
-from veko.errors import DependencyError, LoadError, ManifestError, VekoError
+from veko.errors import DependencyError, LoadError, ManifestError, NotFoundError, VekoError
 
+from ._generations import Former, Generations
 from ._infos import LoadReport
 from ._manifests import sound_plugin
 from ._sources import Source
@@ -36,27 +37,41 @@ LONGEST_WAIT: Final = 5.0
 
 
 class Loading:
-    """The loading of one run of the manager."""
+    """The loading of one run of the manager.
+
+    Attributes:
+        lock: Held by who saves or restores the whole.
+        generations: What the loaded plugins run on.
+        former: What plugins that are on probation were before, by name.
+    """
 
     def __init__(self, manager: PluginManager) -> None:
         self._manager = manager
-        self.lock = asyncio.Lock()  # of who saves or restores the whole
-        self._origins: dict[str, Form | Source] = {}
-        self._running: dict[str, Loaded] = {}
-        self._dispose: Callable[[Loaded | None], None] = _nothing
+        self.lock = asyncio.Lock()
+        self.generations = Generations(manager.kernel, _nothing)
+        self.former: dict[str, Former] = {}
         self._subscriptions: list[Subscription] = []
 
     def ready(self) -> None:
         """Begin: the core plugins are there. Imports of generations that end are disposed."""
-        self._dispose = self._manager.use("loader").dispose
+        self.generations.dispose = self._manager.use("loader").dispose
         self._subscriptions = [
-            self._manager.bus.on(event, self._dispose_ended, priority=float("-inf"))
+            self._manager.bus.on(event, self.generations.ended, priority=float("-inf"))
             for event in ("plugin:loaded", "plugin:unloaded")
         ]
 
     def origin(self, name: str) -> Form | Source | None:
         """Return what a loaded plugin was loaded from; `None` if the kernel was given it."""
-        return self._origins.get(name)
+        found: Form | Source | None = self.generations.origin(name)
+        return found
+
+    def loaded(self, name: str) -> Loaded | None:
+        """Return the import that a loaded plugin runs; `None` if it was not imported from files."""
+        return self._running.get(name)
+
+    def relocate(self, name: str, origin: Form | Source) -> None:
+        """Let the next reload of a plugin be from elsewhere."""
+        self._origins[name] = origin
 
     async def find(self, name: str) -> Form | Source:
         """Return what a plugin of that name is loaded from.
@@ -74,20 +89,30 @@ class Loading:
         try:
             yield _made(origin) if loaded is None else loaded.plugin
         finally:
-            self._dispose(loaded)
+            self.generations.dispose(loaded)
 
     async def load(self, plugin: Form | Source, config: Mapping[str, Any] | None) -> PluginRecord:
         """Load one plugin; see `PluginManager.load_plugin`."""
         origin: Form | Source = plugin
         if isinstance(plugin, str | Path):
             origin = await self._manager.use("discovery").resolve(plugin)
-        return await self._load(origin, config, None)
+        return await self._load(origin, config)
 
-    async def load_all(self) -> LoadReport:
-        """Load all that is found; see `PluginManager.load_all_plugins`."""
+    async def load_all(
+        self, among: Collection[Path] | None = None, *, retries: int | None = None
+    ) -> LoadReport:
+        """Load all that is found; see `PluginManager.load_all_plugins`.
+
+        Args:
+            among: Only what lies in these files and folders.
+            retries: How often a `load()` that fails is tried again; as the options say if left
+                out.
+        """
         manager, report = self._manager, LoadReport()
         found = manager.use("discovery").scan()
         for problem in found.problems:
+            if among is not None and problem.path not in among:
+                continue
             taken = problem.name in report.failed or any(
                 problem.name == s.name for s in found.sources
             )
@@ -95,6 +120,8 @@ class Loading:
         sources: dict[str, tuple[Source, Loaded | None]] = {}
         manifests: list[Any] = []
         for source in found.sources:
+            if among is not None and source.path not in among:
+                continue
             described: Any = source.outline
             ahead: Loaded | None = None
             if described is None:  # only running it tells what it is
@@ -106,9 +133,9 @@ class Loading:
                 described = ahead.plugin.manifest
             known = manager.kernel.get(described.name)
             if known is not None and known.loaded and not known.core:
-                self._dispose(ahead)
+                self.generations.dispose(ahead)
             elif described.name in sources:
-                self._dispose(ahead)
+                self.generations.dispose(ahead)
                 await self._failed(report, str(source.path), _twice(described.name, source))
             else:
                 sources[described.name] = source, ahead
@@ -118,14 +145,14 @@ class Loading:
         plan: Plan = manager.use("dependencies").plan(manifests, active, failed=failed)
         for name, fault in plan.faults.items():
             source, ahead = sources[name]
-            self._dispose(ahead)
+            self.generations.dispose(ahead)
             fault.path = fault.path or source.path
             await self._failed(report, name, self._complete(fault, source))
         async with anyio.create_task_group() as group:
-            self._start_ready(group, plan, sources, report)
+            self._start_ready(group, plan, sources, report, retries)
         for name, skipped in plan.skipped.items():
             report.skipped[name] = str(skipped)
-            self._dispose(sources[name][1])
+            self.generations.dispose(sources[name][1])
         manager.use("discovery").forget()
         return report
 
@@ -142,27 +169,33 @@ class Loading:
         plan: Plan,
         sources: Mapping[str, tuple[Source, Loaded | None]],
         report: LoadReport,
+        retries: int | None,
     ) -> None:
         async def one(name: str) -> None:
             source, ahead = sources[name]
             try:
-                await self._load(source, None, ahead)
+                await self._load(source, None, ahead, retries)
             except Exception as error:
                 report.failed[name] = error
                 plan.failed(name)
             else:
                 report.loaded.append(name)
                 plan.done(name)
-            self._start_ready(group, plan, sources, report)
+            self._start_ready(group, plan, sources, report, retries)
 
         for name in plan.ready():
             group.start_soon(one, name)
 
     async def _load(
-        self, origin: Form | Source, config: Mapping[str, Any] | None, ahead: Loaded | None
+        self,
+        origin: Form | Source,
+        config: Mapping[str, Any] | None,
+        ahead: Loaded | None = None,
+        retries: int | None = None,
     ) -> PluginRecord:
-        manager = self._manager
-        retries, wait = manager.options.max_retries, FIRST_WAIT
+        manager, generations = self._manager, self.generations
+        left = manager.options.max_retries if retries is None else retries
+        wait = FIRST_WAIT
         while True:
             loaded, ahead = ahead, None
             if loaded is None and isinstance(origin, Source):
@@ -176,34 +209,44 @@ class Loading:
             try:
                 await self._checked(plugin)
                 given = manager.use("config").section(name, config)
-                record = await manager.kernel.load(plugin, given, retried=retries > 0)
+                record = await manager.kernel.load(plugin, given, retried=left > 0)
             except LoadError as error:
-                self._dispose(loaded)
-                if error.step not in ("load", "activate") or not retries:
+                generations.drop(name, loaded)
+                if error.step not in ("load", "activate") or not left:
                     raise
             except BaseException:
-                self._dispose(loaded)
+                generations.drop(name, loaded)
                 raise
             else:
-                self._keep(name, origin, loaded)
+                self.former.pop(name, None)
+                generations.keep(name, origin, loaded)
                 return record
-            retries -= 1
+            left -= 1
             await anyio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
-        """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
+    async def reload(
+        self, name: str, config: Mapping[str, Any] | None, *, origin: Source | None = None
+    ) -> PluginRecord:
+        """Give a plugin a new generation; see `PluginManager.reload_plugin`.
+
+        Args:
+            name: The plugin's name.
+            config: Merged over the configuration that it has.
+            origin: Where it lies now, if that is not where it lay.
+        """
         manager = self._manager
         record = manager.kernel.get(name)
         assert record is not None
-        origin = self._origins.get(name, record.plugin)  # the kernel may have been given it
+        # The kernel may have been given it.
+        start: Form | Source = origin or self.origin(name) or record.plugin
         loaded: Loaded | None = None
         try:
-            if isinstance(origin, Source):
-                if origin.path is not None:  # what plugin.toml says may have changed too
-                    origin = manager.use("discovery").find(origin.path)
-                loaded = await self._import(origin)
-            plugin = _made(origin) if loaded is None else loaded.plugin
+            if isinstance(start, Source):
+                if start.path is not None:  # what plugin.toml says may have changed too
+                    start = manager.use("discovery").find(start.path)
+                loaded = await self._import(start)
+            plugin = _made(start) if loaded is None else loaded.plugin
             if plugin.manifest.name != name:
                 raise ManifestError(
                     f"it calls itself {plugin.manifest.name!r} now",
@@ -213,25 +256,40 @@ class Loading:
                 )
             self._check(plugin)
         except Exception as error:
-            self._dispose(loaded)
+            self.generations.dispose(loaded)
             await manager.bus.report(error, owner=manager.kernel.get(name), handler="reload")
             raise
+        former = self.generations.former(name)
         try:
             record = await manager.kernel.reload(plugin, config)
         except BaseException:
-            self._dispose(loaded)
-            raise
-        self._keep(name, origin, loaded)
+            self.generations.drop(name, loaded)
+            if record.plugin is not plugin:
+                raise
+        if former is not None and manager.options.probation:
+            self.former.setdefault(name, former)
+        self.generations.keep(name, start, loaded)
         return record
 
-    def _keep(self, name: str, origin: Form | Source, loaded: Loaded | None) -> None:
-        self._origins[name] = origin
-        before = self._running.pop(name, None)
-        if before is not loaded:
-            self._dispose(before)
-        if loaded is not None:
-            self._running[name] = loaded
-        self._dispose_ended(name)  # it may have unloaded itself meanwhile
+    async def take_back(self, name: str) -> PluginRecord:
+        """Give a plugin a generation of what it was before its probation.
+
+        Raises:
+            NotFoundError: It is not on probation.
+            VekoError: It cannot be loaded any more as it was; it stays as it is.
+        """
+        former = self.former.pop(name, None)
+        if former is None:
+            raise NotFoundError(f"{name!r} is not on probation", plugin=name)
+        manager = self._manager
+        loaded = await manager.use("loader").import_source(former.source, former.sources)
+        try:
+            record = await manager.kernel.reload(loaded.plugin, former.given)
+        except BaseException:
+            self.generations.drop(name, loaded)
+            raise
+        self.generations.keep(name, former.source, loaded, former.content)
+        return record
 
     async def _checked(self, plugin: Plugin) -> None:
         try:
@@ -266,21 +324,12 @@ class Loading:
         report.failed[name] = error
         await self._manager.bus.report(error, owner=name, handler="load")
 
-    def _dispose_ended(self, name: str) -> None:
-        loaded, record = self._running.get(name), self._manager.kernel.get(name)
-        if loaded is not None and (record is None or record.plugin is not loaded.plugin):
-            del self._running[name]
-            self._dispose(loaded)
-        if record is None:
-            self._origins.pop(name, None)  # a plugin given as an object would not die
-
     def dispose_all(self) -> None:
         """Dispose whatever is left; the manager stops."""
         while self._subscriptions:
             self._subscriptions.pop().cancel()
-        while self._running:
-            self._dispose(self._running.popitem()[1])
-        self._origins.clear()
+        self.former.clear()
+        self.generations.dispose_all()
 
 
 def _nothing(loaded: Loaded | None) -> None:
