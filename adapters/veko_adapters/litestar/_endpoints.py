@@ -13,7 +13,9 @@ from litestar import Litestar
 from litestar import Request as LitestarRequest
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
-from veko.errors import VekoError
+from litestar.response import Response as LitestarResponse
+from litestar.response.base import ASGIResponse
+from veko.errors import RouteError, VekoError
 from veko_plugins.http import (
     REQUEST,
     ASGISend,
@@ -23,6 +25,7 @@ from veko_plugins.http import (
     Request,
     Response,
     Scope,
+    scope_for,
 )
 
 from .._binding import settle
@@ -54,26 +57,25 @@ class SharedRequest(LitestarRequest[Any, Any, Any]):
 
 
 class Direct:
-    """The endpoint of a handler that takes the request."""
+    """The endpoint of a plain handler, called with what our binder makes of the request."""
 
     __slots__ = ("_call",)
-    inline: bool = True
 
     def __init__(self, call: Callable[[Request], Awaitable[Any]]) -> None:
         self._call = call
 
-    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        answer = await self._call(scope[REQUEST])
-        if not isinstance(answer, Response):
-            answer = await respond(answer, scope, receive)
-        await answer(scope, receive, send)
+    async def answer(self, request: Request) -> Response:
+        """Answer a request."""
+        answer = await self._call(request)
+        if isinstance(answer, (LitestarResponse, ASGIResponse)):
+            return await respond(answer, request.scope, request.receive)
+        return Response.of(answer)
 
 
 class Stack:
     """The endpoint of a Litestar route: its stack of middleware, without Litestar's routing."""
 
     __slots__ = ("_app", "_handler", "_rest", "_run", "_template")
-    inline: bool = False
 
     def aim(
         self,
@@ -144,4 +146,22 @@ class Bound(Stack):
     """The endpoint of a plain handler whose arguments Litestar converts."""
 
     __slots__ = ()
-    inline = True
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request."""
+        box = _Box()
+        await self(scope_for(request), request.receive, box)
+        assert box.response is not None
+        return box.response
+
+
+class _Box:
+    """The `send` that takes the `Response` of a synthesised handler as it is."""
+
+    response: Response | None = None
+
+    def deliver(self, response: Response) -> None:
+        self.response = response
+
+    async def __call__(self, message: Any) -> None:
+        raise RouteError(f"a response was expected, {message['type']!r} came")

@@ -12,6 +12,7 @@ the inside unless `dev_mode` is on.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,8 @@ from .middleware import EXCHANGE, CallNext
 from .port import ASGISend
 from .problem import PROBLEM_JSON, HTTPError, describe
 from .response import Response
-from .table import Table
+from .sockets import Switchboard
+from .table import HANDSHAKE, Table
 
 if TYPE_CHECKING:
     from veko import Bus, Kernel
@@ -104,9 +106,12 @@ def problem(error: BaseException, *, dev_mode: bool = False) -> Response:
 
 
 def answer_unmatched(method: str, allowed: frozenset[str]) -> Response:
-    """Answer a request that no route takes: 404, 405, or what OPTIONS asked."""
+    """Answer a request that no route takes: 404, 405, 426, or what OPTIONS asked."""
     if not allowed:
         return problem(HTTPError(404))
+    if HANDSHAKE in allowed:
+        headers = {"upgrade": "websocket", "connection": "upgrade"}
+        return problem(HTTPError(426, "only a WebSocket is served here", headers=headers))
     headers = {"allow": ", ".join(sorted(allowed))}
     if method == "OPTIONS":
         return Response(status=204, headers=headers)
@@ -155,6 +160,7 @@ class Dispatcher:
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
         self._kernel = kernel
         self._signals = Signals(kernel.bus)
+        self._switchboard = Switchboard(kernel, partial(problem, dev_mode=dev_mode))
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer a request, or speak another of ASGI's protocols."""
@@ -169,38 +175,44 @@ class Dispatcher:
         elif kind == "lifespan":
             await lifespan(receive, send, self.startup, self.shutdown)
         elif kind == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": "no such WebSocket"})
+            await self._switchboard(scope, receive, send)
+
+    async def close_sockets(self) -> None:
+        """Close every WebSocket with 1012, and wait until the handlers have ended."""
+        await self._switchboard.end()
 
     async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        pin = self._kernel.pin()
+        # One long function, since each call from here would cost as much as what it does.
+        pin, signals = self._kernel.pin(), self._signals
         with pin as registry:
             table: Table[Target] = registry.view("route") or _NO_ROUTES
-            method = scope["method"]
-            found = table.match(method, path_of(scope))
-            target = found.value
+            target, scope["path_params"], allowed = table.match(scope["method"], path_of(scope))
             request = Request(scope, receive)
-            exchange = Exchange(self._signals, request, target, receive, send, pin.release)
+            exchange = Exchange(signals, request, target, receive, send, pin.release)
             scope[REQUEST], scope[EXCHANGE] = request, exchange
-            scope["path_params"] = found.params
-            scope[ROUTE] = target.route if target is not None else None
             around: CallNext | None = registry.view("middleware")
             abort = True
             try:
-                if target is not None:
-                    answer = await self._signals.request_start(request)
+                if target is None:
+                    scope[ROUTE] = None
+                    unmatched = answer_unmatched(scope["method"], allowed)
+                    if around is not None:
+                        exchange.unmatched = unmatched
+                        unmatched = await around(request)
+                    await exchange.send(unmatched)
+                else:
+                    scope[ROUTE] = target.route
+                    answer = await signals.request_start(request)
                     if isinstance(answer, Response):
                         await exchange.finish(answer)
                     else:
                         if answer is not request:
                             _adopt(exchange, answer)
-                        await self._handle(exchange, target, around)
-                elif around is not None:
-                    exchange.unmatched = answer_unmatched(method, found.allowed)
-                    await exchange.send(await around(request))
-                else:
-                    await answer_unmatched(method, found.allowed)(scope, receive, send)
-                    return
+                        run = around or target.answer
+                        if run is not None:
+                            await exchange.finish(await run(answer))
+                        else:
+                            await exchange.run()
                 abort = False
             except BaseException as error:
                 if not failed(error):
@@ -208,21 +220,14 @@ class Dispatcher:
                 abort = False
                 await self._failed(exchange, error)
             finally:
-                await self._close(exchange, abort=abort)
+                if exchange.pipes:
+                    await self._close(exchange, abort=abort)
                 # A request in its own scope is a circle, which only the collector could open.
                 del scope[REQUEST], scope[EXCHANGE]
                 if exchange.request.scope is not scope:
                     _let_go(exchange.request)
             if target is not None:
-                await self._signals.request_end(exchange.request, exchange.response)
-
-    async def _handle(self, exchange: Exchange, target: Target, around: CallNext | None) -> None:
-        if around is not None:
-            await exchange.finish(await around(exchange.request))
-        elif target.handle is not None:
-            await exchange.finish(await target.handle(exchange.request))
-        else:
-            await exchange.run()
+                await signals.request_end(exchange.request, exchange.response)
 
     async def _close(self, exchange: Exchange, *, abort: bool) -> None:
         try:

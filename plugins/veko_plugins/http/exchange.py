@@ -7,14 +7,14 @@ through the hooks and out; of a stream only the start is held back, until its fi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from veko.errors import RouteError
 
 from ._connected import ClientGone, while_connected
 from .messages import Message, Receive, Request, Route, Scope
-from .middleware import EXCHANGE
+from .middleware import EXCHANGE, CallNext
 from .pipe import Pipe
 from .port import ASGI, ASGISend, Endpoint
 from .response import Response
@@ -22,7 +22,7 @@ from .response import Response
 if TYPE_CHECKING:
     from .dispatch import Signals
 
-__all__ = ["Exchange", "Target", "failed", "pulled", "run_route", "run_target"]
+__all__ = ["Exchange", "Target", "failed", "pulled", "run_route", "run_target", "scope_for"]
 
 _BODY = "http.response.body"
 
@@ -44,20 +44,17 @@ class Target:
     Attributes:
         route: The route as it is live.
         endpoint: What the adapter made of it.
-        handle: The endpoint behind the route's own middlewares, if it has any.
+        around: The endpoint behind the route's own middlewares, if it has any.
+        answer: What returns the route's response; `None` where the endpoint itself is to push it.
     """
 
-    __slots__ = ("endpoint", "handle", "route")
+    __slots__ = ("answer", "around", "endpoint", "route")
 
-    def __init__(
-        self,
-        route: Route,
-        endpoint: Endpoint,
-        handle: Callable[[Request], Awaitable[Response]] | None = None,
-    ) -> None:
+    def __init__(self, route: Route, endpoint: Endpoint, around: CallNext | None = None) -> None:
         self.route = route
         self.endpoint = endpoint
-        self.handle = handle
+        self.around = around
+        self.answer: CallNext | None = around or getattr(endpoint, "answer", None)
 
 
 async def run_target(request: Request) -> Response:
@@ -80,8 +77,8 @@ async def run_route(request: Request) -> Response:
     exchange: Exchange = request.scope[EXCHANGE]
     if exchange.target is None:
         return exchange.unmatched or Response(status=404)
-    if exchange.target.handle is not None:
-        return await exchange.target.handle(request)
+    if exchange.target.around is not None:
+        return await exchange.target.around(request)
     return await exchange.pull(request)
 
 
@@ -96,24 +93,16 @@ class Exchange:
         begun: Whether the response is on its way to the client.
         sent: Whether all of it has gone.
         unmatched: The answer where there is no route.
+        pipes: The applications that run beside it.
     """
 
-    __slots__ = (
-        "_dropped",
-        "_held",
-        "_pipes",
-        "_receive",
-        "_release",
-        "_send",
-        "_signals",
-        "at",
-        "begun",
-        "request",
-        "response",
-        "sent",
-        "target",
-        "unmatched",
-    )
+    # Defaults of the class, and no slots: most of them are never set.
+    response: Response | None = None
+    unmatched: Response | None = None
+    begun = sent = False
+    _held: Message | None = None
+    _dropped = False
+    pipes: list[Pipe] | None = None
 
     def __init__(
         self,
@@ -126,13 +115,7 @@ class Exchange:
     ) -> None:
         self.request = request
         self.target = target
-        self.response: Response | None = None
-        self.unmatched: Response | None = None
         self.at: str | None = target.route.plugin if target is not None else None
-        self.begun = self.sent = False
-        self._held: Message | None = None
-        self._dropped = False
-        self._pipes: list[Pipe] | None = None
         self._signals = signals
         self._receive = receive
         self._send = send
@@ -178,7 +161,8 @@ class Exchange:
         answer = await self._signals.response_start(response, self.request)
         if answer is not response or answer.body is not None:
             self._dropped = True
-            await self._deliver(answer)
+            await self.send(answer)
+            await self._signals.response_end(answer, self.request)
             return
         self.response, self.begun = response, True
         self._release()
@@ -187,95 +171,86 @@ class Exchange:
             await self._out({"type": _BODY, "body": b""})
 
     async def run(self) -> None:
-        """Let the endpoint answer, with nothing in between."""
+        """Let the endpoint push its response, with nothing in between."""
         target = self.target
         assert target is not None
-        request = self.request
-        await target.endpoint(_scope_for(target, request), request.receive, self)
-        if self.begun:
-            if not self.sent and self.response is not None:
-                self.sent = True
-                await self._signals.response_end(self.response, request)
-        elif self.response is not None:
+        request, app = self.request, cast("ASGI", target.endpoint)
+        await app(scope_for(request), request.receive, self)
+        if not self.begun:
+            if self.response is None:
+                raise _silent(target.route)
             await self.finish(self.response)
-        else:
-            raise RouteError(
-                f"the endpoint of {target.route.method} {target.route.path} sent no response",
-                plugin=target.route.plugin,
-            )
+        elif not self.sent and self.response is not None:
+            self.sent = True
+            await self._signals.response_end(self.response, request)
 
     async def pull(self, request: Request) -> Response:
         """Let the endpoint answer to whoever stands around it."""
         target = self.target
         assert target is not None
         self.at = target.route.plugin
-        scope = _scope_for(target, request)
-        if target.endpoint.inline:
-            box = _Box()
-            await target.endpoint(scope, request.receive, box)
-            if box.response is None:
-                raise RouteError("the endpoint sent no response", plugin=target.route.plugin)
-            return box.response
-        return await self.pipe(target.endpoint, scope, request.receive)
+        answer: CallNext | None = getattr(target.endpoint, "answer", None)
+        if answer is not None:
+            return await answer(request)
+        app = cast("ASGI", target.endpoint)
+        return await self.pipe(app, scope_for(request), request.receive)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
         """Pull the response of an application that pushes it."""
         pipe = Pipe(app, scope, receive)
-        if self._pipes is None:
-            self._pipes = []
-        self._pipes.append(pipe)
+        if self.pipes is None:
+            self.pipes = []
+        self.pipes.append(pipe)
         return await pipe.response()
 
     async def finish(self, response: Response) -> None:
         """Send a response, by way of the hooks."""
-        answer = await self._signals.response_start(response, self.request)
-        await self._deliver(answer)
-
-    async def _deliver(self, response: Response) -> None:
+        response = await self._signals.response_start(response, self.request)
         await self.send(response)
         await self._signals.response_end(response, self.request)
 
     async def send(self, response: Response) -> None:
         """Send a response as it is."""
         self.response, self.begun = response, True
-        if response.stream is None:
-            await response(self.request.scope, self._receive, self._out)
+        if response.stream is not None:
+            await self._stream(response)
         else:
-            # It may last for hours: nobody shall wait for it.
-            self._release()
+            send = self._send
             try:
-                async with while_connected(self.request, self._receive):
-                    await response(self.request.scope, self._receive, self._out)
-            finally:
-                close = getattr(response.stream, "aclose", None)
-                if close is not None:
-                    await close()
+                await send(response.start())
+                await send(response.whole(self.request.scope["method"]))
+            except ClientGone:
+                raise
+            except OSError as error:
+                raise ClientGone(str(error)) from error
         self.sent = True
+
+    async def _stream(self, response: Response) -> None:
+        """Send a stream. It may last for hours: nobody shall wait for it."""
+        self._release()
+        try:
+            async with while_connected(self.request, self._receive):
+                await response(self.request.scope, self._receive, self._out)
+        finally:
+            close = getattr(response.stream, "aclose", None)
+            if close is not None:
+                await close()
 
     async def close(self, *, abort: bool) -> None:
         """End what the endpoint left running."""
-        for pipe in self._pipes or ():
+        for pipe in self.pipes or ():
             await pipe.close(abort=abort)
 
 
-class _Box:
-    """The `send` of an endpoint that answers with a `Response`."""
-
-    __slots__ = ("response",)
-
-    def __init__(self) -> None:
-        self.response: Response | None = None
-
-    def deliver(self, response: Response) -> None:
-        self.response = response
-
-    async def __call__(self, message: Message) -> None:
-        raise RouteError(f"an endpoint that is inline sent {message['type']!r}")
+def _silent(route: Route) -> RouteError:
+    return RouteError(
+        f"the endpoint of {route.method} {route.path} sent no response", plugin=route.plugin
+    )
 
 
-def _scope_for(target: Target, request: Request) -> Scope:
-    """Return the scope as the route has it: a HEAD that GET answers is a GET to it."""
-    scope = request.scope
-    if scope["method"] != target.route.method:
-        return {**scope, "method": target.route.method}
+def scope_for(request: Request) -> Scope:
+    """Return the scope as a request's route has it: a HEAD that GET answers is a GET to it."""
+    scope, route = request.scope, request.route
+    if route is not None and scope["method"] != route.method:
+        return {**scope, "method": route.method}
     return scope

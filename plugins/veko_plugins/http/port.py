@@ -1,10 +1,10 @@
 """The HTTP port: what an adapter is to the routes plugin, and nothing more.
 
 An adapter turns a plugin's routes into endpoints while they are staged, so that a bad route fails
-the load and not a request. An endpoint is an ASGI application; matching, hooks, middleware and
-errors are not its business. It finds the request under `REQUEST` in the scope, raises what goes
-wrong (`HTTPError` for the client's faults), and either sends ASGI messages or calls a `Response`
-with the `send` that it was given.
+the load and not a request. Matching, hooks, middleware and errors are not an endpoint's business:
+it answers a request, or sends ASGI messages as the application that it is, and raises what goes
+wrong (`HTTPError` for the client's faults). An application finds the request under `REQUEST` in
+its scope.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from veko import Context
 from veko.errors import NotFoundError, OptionError
 
-from .messages import Message, Receive, Route, Scope
+from .messages import Message, Receive, Request, Route, Scope
+from .response import Response
 
-__all__ = ["ASGI", "GROUP", "Adapter", "Endpoint", "find_adapter"]
+__all__ = ["ASGI", "GROUP", "Adapter", "Answering", "Endpoint", "find_adapter"]
 
 GROUP = "veko.adapters"
 """The entry point group in which adapters are found."""
@@ -29,18 +30,24 @@ ASGISend: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGI: TypeAlias = Callable[[Scope, Receive, ASGISend], Awaitable[None]]
 
 
-class Endpoint(Protocol):
-    """What answers a route.
+class Answering(Protocol):
+    """An endpoint that returns its response: the fast way, and the better one behind middleware.
 
-    Attributes:
-        inline: Whether it always answers by calling a `Response` with the `send` given. Behind
-            middleware, one that does not runs in a task of its own.
+    An endpoint without `answer` pushes ASGI messages; behind middleware it runs in a task of its
+    own.
     """
 
-    @property
-    def inline(self) -> bool: ...
+    async def answer(self, request: Request, /) -> Response:
+        """Answer a request.
 
-    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend, /) -> None: ...
+        Raises:
+            HTTPError: The client's fault.
+        """
+        ...
+
+
+Endpoint: TypeAlias = Answering | ASGI
+"""What answers a route."""
 
 
 @runtime_checkable

@@ -31,6 +31,11 @@ def _encode_other(value: object) -> object:
 _JSON = msgspec.json.Encoder(enc_hook=_encode_other)
 
 
+_AS_JSON = (b"content-type", b"application/json")
+_AS_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_AS_BYTES = (b"content-type", b"application/octet-stream")
+
+
 class Response:
     """What is sent back.
 
@@ -62,23 +67,25 @@ class Response:
         self.status = status
         self.stream: AsyncIterator[bytes | str] | None = None
         self._body: bytes | None
-        if isinstance(content, str):
-            self._body, found = content.encode(), "text/plain; charset=utf-8"
+        kind = type(content)
+        if kind is dict or kind is list:
+            self._body, found = to_json(content), _AS_JSON
+        elif isinstance(content, str):
+            self._body, found = content.encode(), _AS_TEXT
         elif isinstance(content, (bytes, bytearray, memoryview)):
-            self._body, found = bytes(content), "application/octet-stream"
+            self._body, found = bytes(content), _AS_BYTES
         elif content is None:
-            self._body, found = b"", ""
+            self._body, found = b"", None
         elif isinstance(content, AsyncIterable):
-            self.stream, self._body = aiter(content), None
-            found = "text/plain; charset=utf-8"
+            self.stream, self._body, found = aiter(content), None, _AS_TEXT
         else:
-            self._body, found = to_json(content), "application/json"
+            self._body, found = to_json(content), _AS_JSON
         self.headers = Headers.of(headers) if headers else Headers()
         if media_type is not None:
             text = media_type.startswith("text/") and "charset" not in media_type
             self.headers["content-type"] = f"{media_type}; charset=utf-8" if text else media_type
-        elif found and "content-type" not in self.headers:
-            self.headers.raw.append((b"content-type", found.encode()))
+        elif found is not None and not (headers and "content-type" in self.headers):
+            self.headers.raw.append(found)
 
     @classmethod
     def of(cls, answer: object) -> Response:
@@ -129,6 +136,15 @@ class Response:
                 raw = [*raw, (b"content-length", b"%d" % len(self._body))]
         return {"type": "http.response.start", "status": status, "headers": raw}
 
+    def silent(self, method: str) -> bool:
+        """Tell whether no body goes out, whatever there is of it."""
+        return method == "HEAD" or self.status in (204, 304)
+
+    def whole(self, method: str) -> Message:
+        """Return the ASGI message that ends this response, unless that is a stream."""
+        body = b"" if self.silent(method) else self._body
+        return {"type": "http.response.body", "body": body}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, as an ASGI application."""
         deliver = getattr(send, "deliver", None)
@@ -136,9 +152,8 @@ class Response:
             deliver(self)
             return
         await send(self.start())
-        silent = scope["method"] == "HEAD" or self.status in (204, 304)
-        if self.stream is None or silent:
-            await send({"type": "http.response.body", "body": b"" if silent else self._body})
+        if self.stream is None or self.silent(scope["method"]):
+            await send(self.whole(scope["method"]))
             return
         async for chunk in self.stream:
             data = chunk.encode() if isinstance(chunk, str) else chunk

@@ -21,12 +21,15 @@ from uuid import UUID
 
 from veko.errors import RouteError
 
-__all__ = ["Found", "Segment", "Table", "Taken", "parse_path"]
+__all__ = ["HANDSHAKE", "Found", "Segment", "Table", "Taken", "parse_path"]
 
 T = TypeVar("T")
 
 _DIGITS: Final = 19
 """Longest integer that is taken: what fits 64 bits. Longer ones cost quadratic time."""
+
+_KNOWN: Final = 4_096
+"""Paths without parameters that a table remembers; only what has matched gets in."""
 
 _INT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}", re.ASCII)
 _FLOAT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}(?:\.[0-9]{{1,{_DIGITS}}})?", re.ASCII)
@@ -41,6 +44,9 @@ TYPED: Final[dict[str, tuple[Callable[[str], object], Callable[[str], object]]]]
 """The typed converters in the order in which they are tried."""
 
 CONVERTERS: Final = (*TYPED, "str", "path")
+
+HANDSHAKE: Final = "WebSocket handshake"
+"""The method under which WebSockets are found: one that no HTTP request can have."""
 
 
 class Segment(NamedTuple):
@@ -71,7 +77,7 @@ class Found(NamedTuple, Generic[T]):
         value: The endpoint; `None` if there is none for the method.
         params: The path parameters, converted.
         allowed: The methods that the path has, if none of them is the one asked for; empty if
-            nothing has this path.
+            nothing has this path, `HANDSHAKE` alone if nothing but a WebSocket has it.
     """
 
     value: T | None
@@ -187,10 +193,11 @@ class Table(Generic[T]):
         rows: Methods, paths and endpoints to begin with.
     """
 
-    __slots__ = ("_root", "size")
+    __slots__ = ("__weakref__", "_known", "_root", "size")
 
     def __init__(self, rows: Iterable[Row[T]] = ()) -> None:
         self._root: _Node[T] = _Node(None)
+        self._known: dict[tuple[str, str], T] = {}
         self.size = 0
         made = self.changed(add=rows)
         self._root, self.size = made._root, made.size
@@ -210,7 +217,7 @@ class Table(Generic[T]):
         """
         edit = object()
         made: Table[T] = Table.__new__(Table)
-        made._root, made.size = self._root, self.size
+        made._root, made.size, made._known = self._root, self.size, {}
         for method, path in remove:
             segments = parse_path(path)
             if _has(made._root, segments, method):
@@ -240,6 +247,9 @@ class Table(Generic[T]):
             method: The method in capitals.
             path: The decoded path.
         """
+        known = self._known.get((method, path))
+        if known is not None:
+            return Found(known, {})
         parts = path.split("/")
         if parts[0] or ("/." in path and (".." in parts or "." in parts)):
             return Found(None, {})
@@ -274,16 +284,20 @@ class Table(Generic[T]):
                     leaf = leaves.get("GET")
                 if leaf is not None:
                     names = leaf.names
-                    return Found(leaf.value, dict(zip(names, values, strict=True)) if names else {})
+                    if names:
+                        return Found(leaf.value, dict(zip(names, values, strict=True)))
+                    if len(self._known) < _KNOWN:
+                        self._known[method, path] = leaf.value
+                    return Found(leaf.value, {})
                 allowed.update(leaves)
             if not others:
                 break
             node, index, values, whole = others.pop()
-        if not allowed:
-            return Found(None, {})
+        if allowed <= {HANDSHAKE}:
+            return Found(None, {}, frozenset(allowed))
         if "GET" in allowed:
             allowed.add("HEAD")
-        return Found(None, {}, frozenset((*allowed, "OPTIONS")))
+        return Found(None, {}, frozenset((*allowed - {HANDSHAKE}, "OPTIONS")))
 
     def __iter__(self) -> Iterator[T]:
         """Give every endpoint once."""
