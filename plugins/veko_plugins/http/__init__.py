@@ -1,13 +1,13 @@
 """HTTP: the routing table, middleware, requests and responses, and the port for adapters."""
 
 from .dispatch import Dispatcher, lifespan
-from .exchange import pulled
+from .exchange import pulled, scope_for
 from .forms import Fields, Upload
 from .headers import Headers
 from .messages import MAX_BODY, REQUEST, Address, Receive, Request, Route, Scope
 from .middleware import CallNext, Middleware
 from .plugin import HTTP, Routes
-from .port import ASGI, Adapter, ASGISend, Endpoint, find_adapter
+from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, find_adapter
 from .problem import Fault, HTTPError, Problem
 from .response import Response
 from .table import Found, Table, Taken, parse_path
@@ -21,6 +21,7 @@ __all__ = [
     "ASGISend",
     "Adapter",
     "Address",
+    "Answering",
     "CallNext",
     "Dispatcher",
     "Endpoint",
@@ -46,4 +47,5 @@ __all__ = [
     "lifespan",
     "parse_path",
     "pulled",
+    "scope_for",
 ]
