@@ -7,6 +7,7 @@ from ._events import Event, Origin, Stop
 from ._handle import Handle, Subscription
 from ._kernel import Kernel
 from ._lifecycle import MOVES, PluginRecord, State
+from ._limits import GRACE, driven
 from ._plugin import Manifest, Plugin, as_plugin
 from ._registry import Draft, Entry, Kind, Registry
 from .errors import *  # noqa: F403 - the list of what is public stands in that file
@@ -14,6 +15,7 @@ from .errors import *  # noqa: F403 - the list of what is public stands in that 
 __version__ = "2.0.0"
 
 __all__ = [
+    "GRACE",
     "MOVES",
     "Bus",
     "Context",
@@ -33,6 +35,7 @@ __all__ = [
     "Stop",
     "Subscription",
     "as_plugin",
+    "driven",
     "errors",
 ]
 __all__ += errors.__all__

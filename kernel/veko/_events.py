@@ -33,7 +33,8 @@ class Event(msgspec.Struct, frozen=True):
         payload: The type of the first argument; generics are checked by their origin.
         returns: Whether a returned value replaces the payload. It is checked against `payload`
             and refused, naming the handler, if it is of another type.
-        stops: A type that ends the chain when a handler returns an instance of it.
+        stops: A type, or several, that ends the chain when a handler returns an instance of it.
+            A handler that raises one has not failed: it goes to who emits.
         doc: When it fires and what its arguments are; one or two sentences.
     """
 

@@ -200,10 +200,14 @@ class Plan:
         """Deal with what a handler raised: true if the chain ends with a `Stop`.
 
         Raises:
-            BaseException: It must pass (cancellation, `KeyboardInterrupt`), or `strict`.
+            BaseException: It must pass (cancellation, `KeyboardInterrupt`, an error that the
+                event names in `stops`), or `strict`.
         """
         if isinstance(error, Stop):
             return True
+        stops = None if self.declared is None else self.declared.stops
+        if stops is not None and isinstance(error, stops):
+            raise error
         trace = error.__traceback__
         # Closing the emission raises GeneratorExit in the plan's own frame, a handler's own
         # comes from a frame below.

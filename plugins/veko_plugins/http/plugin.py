@@ -13,18 +13,22 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 
+from ._verbs import add_middleware, add_route, add_websocket
+from .connection import SOCKET, Route
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
-from .messages import Route
-from .middleware import Middleware, as_middleware, compose, name_of
+from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, find_adapter
-from .table import Table, Taken, parse_path
+from .sockets import EVENTS as SOCKET_EVENTS
+from .sockets import Sockets, SocketTarget
+from .table import HANDSHAKE, Table, Taken, parse_path
 
 __all__ = ["HTTP", "Routes"]
 
@@ -53,9 +57,6 @@ MIDDLEWARE_REMOVE = Event("middleware:remove", object, doc="A middleware was rem
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
-_METHODS: Final = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-)
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -131,6 +132,7 @@ class Routes(Plugin):
     def __init__(self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False) -> None:
         self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
         self._dev_mode = dev_mode
+        self._sockets: WeakKeyDictionary[Context, Sockets] = WeakKeyDictionary()
 
     def load(self, context: Context) -> None:
         """Declare the events, add the kinds and the verbs, and provide the service `http`."""
@@ -142,14 +144,15 @@ class Routes(Plugin):
             MIDDLEWARE_ADD,
             MIDDLEWARE_REMOVE,
         )
-        for event in (*EVENTS, *own):
+        for event in (*EVENTS, *SOCKET_EVENTS, *own):
             context.declare(event)
         retest = (ROUTE_LOAD.name, ROUTE_CREATE.name)
         context.add_kind(Kind("route", accept=self._accept_routes, retest=retest))
         context.add_kind(Kind("middleware", accept=_accept_middleware))
-        context.attach("add_route", _add_route)
+        context.attach("add_route", add_route)
         context.attach("add_routes", self._add_routes)
-        context.attach("add_middleware", _add_middleware)
+        context.attach("add_websocket", add_websocket)
+        context.attach("add_middleware", add_middleware)
         asgi = Dispatcher(context.kernel, dev_mode=self._dev_mode)
         context.provide("http", HTTP(asgi, self._adapter))
 
@@ -240,7 +243,7 @@ class Routes(Plugin):
             parse_path(route.path)
         endpoints = self._adapter.compile(context, routes) if routes else ()
         targets = tuple(
-            Target(route, endpoint, _around(route))
+            self._target(context, Target(route, endpoint, _around(route)))
             for route, endpoint in zip(routes, endpoints, strict=True)
         )
         raw = [entry.value for entry in entries]
@@ -249,6 +252,17 @@ class Routes(Plugin):
             for before, after in zip(raw, routes, strict=True)
         )
         return _Batch(entries, targets, exact)
+
+    def _target(self, context: Context, target: Target) -> Target:
+        """Give the target of a WebSocket the sockets of the generation that it is of."""
+        if target.route.method != SOCKET:
+            return target
+        sockets = self._sockets.get(context)
+        if sockets is None:
+            sockets = self._sockets[context] = Sockets()
+            context.spawn(sockets.guard)
+        sockets.open()
+        return SocketTarget(target, sockets)
 
 
 _replace = msgspec.structs.replace
@@ -287,10 +301,10 @@ def _by_owner(added: Iterable[Entry]) -> dict[Any, tuple[Entry, ...]]:
 def _changed(
     table: Table[Target], dropped: Sequence[Target], made: Sequence[Target]
 ) -> Table[Target]:
-    rows = [(target.route.method, target.route.path, target) for target in made]
+    rows = [(_method(target), target.route.path, target) for target in made]
     try:
         return table.changed(
-            remove=[(target.route.method, target.route.path) for target in dropped], add=rows
+            remove=[(_method(target), target.route.path) for target in dropped], add=rows
         )
     except Taken as error:
         held: Route = error.value.route  # type: ignore[attr-defined]
@@ -301,6 +315,11 @@ def _changed(
             plugin=wanted.plugin,
             remedy="Change one of the two paths, or unload the other plugin.",
         ) from None
+
+
+def _method(target: Target) -> str:
+    """Return the method as the table has it: no request can have that of a WebSocket."""
+    return HANDSHAKE if isinstance(target, SocketTarget) else target.route.method
 
 
 def _tell(draft: Draft, dropped: Sequence[Target], made: Sequence[Target]) -> None:
@@ -334,44 +353,3 @@ async def _accept_middleware(draft: Draft) -> None:
     for key, (_, fn) in before.items():
         if key not in made:
             draft.post(MIDDLEWARE_REMOVE.name, fn)
-
-
-def _add_route(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_route(method, path, *middlewares, handler)`; `handler=` is fine too."""
-
-    def add_route(
-        method: str,
-        path: str,
-        *handlers: Callable[..., Any],
-        handler: Callable[..., Any] | None = None,
-    ) -> Handle:
-        if handler is not None:
-            handlers = (*handlers, handler)
-        where = f"{method} {path}"
-        if str(method).upper() not in _METHODS:
-            raise RouteError(
-                f"{method!r} is no HTTP method",
-                plugin=context.name,
-                remedy=f"Known are {', '.join(sorted(_METHODS))}.",
-            )
-        parse_path(path)
-        if not handlers:
-            raise RouteError(f"the route {where} has no handler", plugin=context.name)
-        *middlewares, last = handlers
-        if not callable(last):
-            raise RouteError(f"{last!r} of the route {where} cannot be called", plugin=context.name)
-        around = tuple(as_middleware(fn, context.name) for fn in middlewares)
-        route = Route(method.upper(), path, last, around, context.name)
-        return context.stage("route", (route.method, path), route)
-
-    return add_route
-
-
-def _add_middleware(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_middleware(fn, priority=10)`."""
-
-    def add_middleware(fn: Middleware, priority: float = 10) -> Handle:
-        made = as_middleware(fn, context.name)
-        return context.stage("middleware", name_of(made), made, priority=priority)
-
-    return add_middleware

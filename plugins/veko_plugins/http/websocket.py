@@ -10,7 +10,8 @@ no task; how large it may be is the server's business (uvicorn closes with 1009 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import msgspec
@@ -29,6 +30,7 @@ _RESERVED: Final = frozenset((1004, 1005, 1006, 1015))
 _LONGEST: Final = 123
 _CLOSE: Final = "websocket.close"
 _DENY: Final = "websocket.http.response"
+_STATUSES: Final = frozenset(HTTPStatus)
 
 
 class SocketClosed(VekoError):
@@ -72,8 +74,8 @@ class WebSocket(Connection):
     """
 
     __slots__ = (
-        "_cut", "_heard", "_receive", "_send", "_started", "_under_way", "accepted", "closed",
-        "code", "reason",
+        "_cuts", "_heard", "_receive", "_send", "_started", "_taken", "_under_way", "accepted",
+        "closed", "code", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +92,8 @@ class WebSocket(Connection):
         self._heard = heard
         self._under_way = accepted
         self._started = False
-        self._cut: asyncio.Task[Any] | None = None
+        self._taken: asyncio.Task[Any] | None = None
+        self._cuts = 0
         self.accepted = False
         self.closed = False
         self.code: int | None = None
@@ -242,7 +245,7 @@ class WebSocket(Connection):
         """Refuse the handshake with an HTTP response, or 403 if the server knows no other.
 
         Raises:
-            RouteError: It is too late for that, or the response is a stream.
+            RouteError: It is too late for that.
         """
         if self.accepted:
             raise RouteError("the handshake is done", remedy="Close the socket.")
@@ -251,12 +254,16 @@ class WebSocket(Connection):
         if _DENY not in (self.scope.get("extensions") or {}):
             await self.close(1008)
             return
-        if response.body is None:
-            raise RouteError("a handshake cannot be refused with a stream")
-        start = response.start()
+        start, status = response.start(), response.status
+        if status not in _STATUSES:  # servers know no words for it
+            status = status // 100 * 100
         try:
-            await self.asgi_send({**start, "type": f"{_DENY}.start"})
-            await self._send({"type": f"{_DENY}.body", "body": response.body})
+            await self.asgi_send({**start, "type": f"{_DENY}.start", "status": status})
+            if response.stream is not None:
+                async for chunk in response.stream:
+                    data = chunk.encode() if isinstance(chunk, str) else chunk
+                    await self._send({"type": f"{_DENY}.body", "body": data, "more_body": True})
+            await self._send({"type": f"{_DENY}.body", "body": response.body or b""})
         except OSError:
             return  # the peer did not wait for it
 
@@ -312,10 +319,11 @@ class WebSocket(Connection):
         if not self.closed:
             try:
                 message: Message = await self._receive()
+                if message["type"] == "websocket.connect":  # a middleware began anew
+                    message = await self._receive()
             except asyncio.CancelledError:
                 # Who waits here when the socket is taken from him is told so, and may tidy up.
-                task = asyncio.current_task()
-                if self._cut is None or task is not self._cut or task.uncancel():
+                if asyncio.current_task() is not self._taken or not self.forgiven():
                     raise
                 message = {"type": "websocket.disconnect"}
             if message["type"] == "websocket.receive":
@@ -334,22 +342,40 @@ class WebSocket(Connection):
             "reason": self.reason,
         }
 
-    def cut(self, task: asyncio.Task[Any], code: int) -> Awaitable[None]:
-        """Close it from outside, and cancel the task that it lives in. For the routes plugin.
+    # -- for the routes plugin, which takes a socket from a handler whose plugin leaves
 
-        Returns:
-            What sends the close frame; nothing else will be sent.
+    def taken(self, task: asyncio.Task[Any], code: int) -> Coroutine[Any, Any, None]:
+        """Close it from outside: nothing else can be sent; awaiting the answer sends the frame.
+
+        Args:
+            task: The task that it lives in.
+            code: The close code.
         """
-        was, self._cut = self.closed, task
+        before, self._taken = self.closed, task
         self._over(code)
-        task.cancel()
-        return self._last(code) if not was else _nothing()
+        return self._last(code, before)
 
-    async def _last(self, code: int) -> None:
-        try:
-            await self._send({"type": _CLOSE, "code": code, "reason": ""})
-        except (OSError, RuntimeError):
-            return  # the peer, or the server, was quicker
+    async def _last(self, code: int, before: bool) -> None:
+        if not before:
+            try:
+                await self._send({"type": _CLOSE, "code": code, "reason": ""})
+            except (OSError, RuntimeError):
+                return  # the peer, or the server, was quicker
+
+    def cut(self) -> None:
+        """Cancel the task of a socket that was taken."""
+        if self._taken is not None:
+            self._cuts += 1
+            self._taken.cancel()
+
+    def forgiven(self) -> bool:
+        """Take back what `cut` did; false if somebody else cancels the task, or nobody did."""
+        task, cuts, self._cuts = self._taken, self._cuts, 0
+        if task is None:
+            return False
+        for _ in range(cuts):
+            task.uncancel()
+        return not task.cancelling()
 
     def _over(self, code: int, reason: str = "") -> None:
         if not self.closed:
@@ -358,7 +384,3 @@ class WebSocket(Connection):
     def __repr__(self) -> str:
         state = f"closed {self.code}" if self.closed else "open" if self.accepted else "waiting"
         return f"<WebSocket {self.path} {state}>"
-
-
-async def _nothing() -> None:
-    return

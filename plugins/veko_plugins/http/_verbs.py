@@ -1,0 +1,83 @@
+"""The verbs `add_route`, `add_websocket` and `add_middleware`: what is checked before it is staged.
+
+What can be told from the arguments alone is refused where the verb is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from veko import Context, Handle
+from veko.errors import RouteError
+
+from .connection import SOCKET, Route
+from .middleware import Middleware, as_middleware, name_of
+from .table import parse_path
+
+__all__ = ["add_middleware", "add_route", "add_websocket"]
+
+_METHODS: Final = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+)
+_Function = Callable[..., Any]
+
+
+def add_route(context: Context) -> Callable[..., Handle]:
+    """Make `context.add_route(method, path, *middlewares, handler)`; `handler=` is fine too."""
+
+    def verb(
+        method: str, path: str, *handlers: _Function, handler: _Function | None = None
+    ) -> Handle:
+        if str(method).upper() not in _METHODS:
+            raise RouteError(
+                f"{method!r} is no HTTP method",
+                plugin=context.name,
+                remedy=f"Known are {', '.join(sorted(_METHODS))}; or use add_websocket().",
+            )
+        return _stage(context, method.upper(), path, handlers, handler)
+
+    verb.__name__ = verb.__qualname__ = "add_route"
+    return verb
+
+
+def add_websocket(context: Context) -> Callable[..., Handle]:
+    """Make `context.add_websocket(path, *middlewares, handler)`; `handler=` is fine too."""
+
+    def verb(path: str, *handlers: _Function, handler: _Function | None = None) -> Handle:
+        return _stage(context, SOCKET, path, handlers, handler)
+
+    verb.__name__ = verb.__qualname__ = "add_websocket"
+    return verb
+
+
+def _stage(
+    context: Context,
+    method: str,
+    path: str,
+    handlers: tuple[_Function, ...],
+    handler: _Function | None,
+) -> Handle:
+    if handler is not None:
+        handlers = (*handlers, handler)
+    where = f"{method} {path}"
+    parse_path(path)
+    if not handlers:
+        raise RouteError(f"the route {where} has no handler", plugin=context.name)
+    *middlewares, last = handlers
+    if not callable(last):
+        raise RouteError(f"{last!r} of the route {where} cannot be called", plugin=context.name)
+    around = tuple(as_middleware(fn, context.name) for fn in middlewares)
+    route = Route(method, path, last, around, context.name)
+    return context.stage("route", (method, path), route)
+
+
+def add_middleware(context: Context) -> Callable[..., Handle]:
+    """Make `context.add_middleware(fn, priority=10)`."""
+
+    def verb(fn: Middleware, priority: float = 10) -> Handle:
+        made = as_middleware(fn, context.name)
+        return context.stage("middleware", name_of(made), made, priority=priority)
+
+    verb.__name__ = verb.__qualname__ = "add_middleware"
+    return verb
