@@ -10,15 +10,18 @@ Promise: what an import has run is what counts for it, even if the file changed 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import anyio.to_thread
+
 from ._watched import Watched
 
-__all__ = ["Content", "content_of", "differing"]
+__all__ = ["Content", "content_now", "content_of", "differing"]
 
 _LARGE: Final = 64 * 2**10
 _SOURCE: Final = ".py"
@@ -64,6 +67,18 @@ def content_of(
         if source and keep is not None and os.path.realpath(name).startswith(home):
             keep[name] = data
     return found
+
+
+async def content_now(path: Path, before: Content) -> Content:
+    """Return what a plugin's file or folder holds now, folders read in a thread.
+
+    Args:
+        path: The file or folder.
+        before: What it held before; its files count wherever they lie.
+    """
+    if path.suffix == _SOURCE:  # a folder of that name is no plugin
+        return content_of(path)
+    return await anyio.to_thread.run_sync(functools.partial(content_of, path, also=before))
 
 
 def differing(before: Content, now: Content, ignored: Iterable[Path] = ()) -> set[Path]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import msgspec
 
 from veko import Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, NotFoundError, VekoError
@@ -55,10 +56,16 @@ class Loading:
     def ready(self) -> None:
         """Begin: the core plugins are there. Imports of generations that end are disposed."""
         self.generations.dispose = self._manager.use("loader").dispose
+        last = float("-inf")
         self._subscriptions = [
-            self._manager.bus.on(event, self.generations.ended, priority=float("-inf"))
-            for event in ("plugin:loaded", "plugin:unloaded")
+            self._manager.bus.on("plugin:retired", self.generations.retired, priority=last),
+            self._manager.bus.on("plugin:unloaded", self._unloaded, priority=last),
         ]
+
+    def _unloaded(self, name: str) -> None:
+        if self._manager.kernel.get(name) is None:  # else it was loaded anew meanwhile
+            self.former.pop(name, None)
+            self.generations.unloaded(name)
 
     def origin(self, name: str) -> Form | Source | None:
         """Return what a loaded plugin was loaded from; `None` if the kernel was given it."""
@@ -67,11 +74,11 @@ class Loading:
 
     def loaded(self, name: str) -> Loaded | None:
         """Return the import that a loaded plugin runs; `None` if it was not imported from files."""
-        return self._running.get(name)
+        return self.generations.loaded(name)
 
     def relocate(self, name: str, origin: Form | Source) -> None:
         """Let the next reload of a plugin be from elsewhere."""
-        self._origins[name] = origin
+        self.generations.relocate(name, origin)
 
     async def find(self, name: str) -> Form | Source:
         """Return what a plugin of that name is loaded from.
@@ -225,27 +232,20 @@ class Loading:
             await anyio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def reload(
-        self, name: str, config: Mapping[str, Any] | None, *, origin: Source | None = None
-    ) -> PluginRecord:
-        """Give a plugin a new generation; see `PluginManager.reload_plugin`.
-
-        Args:
-            name: The plugin's name.
-            config: Merged over the configuration that it has.
-            origin: Where it lies now, if that is not where it lay.
-        """
+    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
+        """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
         manager = self._manager
         record = manager.kernel.get(name)
         assert record is not None
         # The kernel may have been given it.
-        start: Form | Source = origin or self.origin(name) or record.plugin
+        start: Form | Source = self.origin(name) or record.plugin
         loaded: Loaded | None = None
         try:
             if isinstance(start, Source):
-                if start.path is not None:  # what plugin.toml says may have changed too
-                    start = manager.use("discovery").find(start.path)
-                loaded = await self._import(start)
+                source = start
+                if source.path is not None:  # what plugin.toml says may have changed too
+                    start = source = manager.use("discovery").find(source.path)
+                loaded = await self._import(source)
             plugin = _made(start) if loaded is None else loaded.plugin
             if plugin.manifest.name != name:
                 raise ManifestError(
@@ -261,15 +261,14 @@ class Loading:
             raise
         former = self.generations.former(name)
         try:
-            record = await manager.kernel.reload(plugin, config)
-        except BaseException:
-            self.generations.drop(name, loaded)
-            if record.plugin is not plugin:
-                raise
-        if former is not None and manager.options.probation:
-            self.former.setdefault(name, former)
-        self.generations.keep(name, start, loaded)
-        return record
+            return await manager.kernel.reload(plugin, config)
+        finally:  # it may have been cancelled after the swap
+            if record.plugin is plugin:
+                if former is not None and manager.options.probation:
+                    self.former.setdefault(name, former)
+                self.generations.keep(name, start, loaded)
+            else:
+                self.generations.drop(name, loaded)
 
     async def take_back(self, name: str) -> PluginRecord:
         """Give a plugin a generation of what it was before its probation.
@@ -282,13 +281,14 @@ class Loading:
         if former is None:
             raise NotFoundError(f"{name!r} is not on probation", plugin=name)
         manager = self._manager
-        loaded = await manager.use("loader").import_source(former.source, former.sources)
+        imported = await manager.use("loader").import_source(former.source, former.sources)
+        loaded = msgspec.structs.replace(imported, content=former.content)
         try:
             record = await manager.kernel.reload(loaded.plugin, former.given)
         except BaseException:
             self.generations.drop(name, loaded)
             raise
-        self.generations.keep(name, former.source, loaded, former.content)
+        self.generations.keep(name, former.source, loaded)
         return record
 
     async def _checked(self, plugin: Plugin) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ import msgspec
 
 from veko import PluginRecord
 
-from ._content import Content, content_of, differing
+from ._content import content_now, differing
 from ._sources import Source
 from .options import _tables, merged
 
@@ -107,8 +106,8 @@ class Refresher:
             if loaded is None or loaded.source.path is None or loaded.source.file is None:
                 continue  # given as an object, or of an installed distribution
             if loaded.source.file.exists():
-                read = functools.partial(_read, loaded.source.path, loaded.content)
-                if differing(loaded.content, await anyio.to_thread.run_sync(read)):
+                now = await content_now(loaded.source.path, loaded.content)
+                if differing(loaded.content, now):
                     changed[record.name] = None
             elif record.name in places:
                 changed[record.name] = places[record.name]
@@ -182,16 +181,6 @@ class Refresher:
 
 def _nothing(line: str) -> None:
     """Nobody wants to know."""
-
-
-def _read(path: Path, before: Content) -> Content:
-    if path.is_dir():
-        outside = [file for file in before if not file.startswith(f"{path}{os.sep}")]
-        return content_of(path, also=outside)
-    try:
-        return content_of(path, {str(path): path.read_bytes()})
-    except OSError:
-        return {}
 
 
 def _settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
