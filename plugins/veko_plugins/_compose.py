@@ -16,7 +16,7 @@ from .config import Config
 from .dependencies import Dependencies
 from .discovery import Discovery
 from .health import Health
-from .http import Routes
+from .http import OpenAPI, Routes
 from .loader import Loader
 from .logs import Logging
 from .metrics import Metrics
@@ -40,7 +40,7 @@ APP_EVENTS: Final = (
     Event("app:restart", doc="The application is about to stop and start. The application."),
 )
 _STORED: Final = Path(".veko")
-_SOMETIMES: Final = ("metrics", "routes", "watch")
+_SOMETIMES: Final = ("metrics", "openapi", "routes", "watch")
 """Core plugins that options may have left out already."""
 
 
@@ -107,6 +107,9 @@ def core_plugins(
         made["metrics"] = Metrics
     if options.adapter is not None:
         made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
+    if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
+        path = options.openapi
+        made["openapi"] = lambda: OpenAPI(path, options.directory)
     if options.watch_mode:
         ignore = (*options.watch_ignore, *unwatched)
         made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)

@@ -60,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         enable_hooks: Dispatch the hooks of plugins.
         enable_api: Serve the management API and the dashboard.
         adapter: The HTTP adapter: a name, the adapter itself, or `None` for none.
+        openapi: Path of the page that shows the OpenAPI document, which is `openapi.json` below it;
+            `None` or empty for none.
         storage: URL of the storage; `None`: SQLite under `.veko/`.
         core: Core plugins by name that replace ours; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
@@ -90,6 +92,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     enable_hooks: bool = True
     enable_api: bool = False
     adapter: Any = "litestar"
+    openapi: str | None = "/schema"
     storage: str | None = None
     core: dict[str, Any] = {}
     watch_ignore: tuple[str, ...] = ()

@@ -11,12 +11,13 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import MAX_BODY, Endpoint, Route
+from veko_plugins.http import MAX_BODY, Endpoint, Fragment, Route
 
 from .._binding import bind
 from .._parameters import read
 from .._serve import serve
 from ._endpoints import Bound, Direct, SharedRequest, Stack
+from ._openapi import describe
 from ._plain import synthesise, wants_litestar
 
 __all__ = ["LitestarAdapter", "Native"]
@@ -86,6 +87,12 @@ class LitestarAdapter:
             for method in sorted(one.http_methods)
             if not (method == "OPTIONS" and one.fn.__module__ == "litestar.routes.http")
         ]
+
+    def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
+        """Describe routes; see `veko_plugins.http.Adapter.describe`."""
+        own = [(route, route.handler) for route in routes if isinstance(route.handler, Native)]
+        plain = [route for route in routes if not isinstance(route.handler, Native)]
+        return describe(plain, own, read)
 
     serve = staticmethod(serve)
 

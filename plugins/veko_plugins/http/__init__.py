@@ -3,9 +3,11 @@
 from .dispatch import Dispatcher, lifespan
 from .exchange import pulled, scope_for
 from .forms import Fields, Upload
+from .fragments import METHODS, Fragment, Merger
 from .headers import Headers
 from .messages import MAX_BODY, REQUEST, Address, Receive, Request, Route, Scope
 from .middleware import CallNext, Middleware
+from .openapi import OpenAPI
 from .plugin import HTTP, Routes
 from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, find_adapter
 from .problem import Fault, HTTPError, Problem
@@ -17,6 +19,7 @@ __all__ = [
     "ASGI",
     "HTTP",
     "MAX_BODY",
+    "METHODS",
     "REQUEST",
     "ASGISend",
     "Adapter",
@@ -28,9 +31,12 @@ __all__ = [
     "Fault",
     "Fields",
     "Found",
+    "Fragment",
     "HTTPError",
     "Headers",
+    "Merger",
     "Middleware",
+    "OpenAPI",
     "Problem",
     "Receive",
     "Request",

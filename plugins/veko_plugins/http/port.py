@@ -18,6 +18,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from veko import Context
 from veko.errors import NotFoundError, OptionError
 
+from .fragments import Fragment
 from .messages import Message, Receive, Request, Route, Scope
 from .response import Response
 
@@ -78,6 +79,19 @@ class Adapter(Protocol):
 
         Raises:
             RouteError: The framework does not know such a thing.
+        """
+        ...
+
+    def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
+        """Turn routes into a fragment of an OpenAPI 3.1 document.
+
+        It is called in a thread, when somebody asks for the document. What plain handlers want and
+        answer is the same in every adapter (`veko_adapters._openapi`); a framework's own describe
+        themselves. WebSockets have no place in it.
+
+        Args:
+            context: The context of the plugin whose routes they are.
+            routes: All its routes, as they are live.
         """
         ...
 

@@ -1,0 +1,331 @@
+"""Plain handlers as OpenAPI 3.1 has them, the same in every adapter.
+
+What a handler wants is what the binder reads of its signature; what it answers is its return
+annotation, and without one nothing is promised. Its docstring is summary and description.
+`handler.include_in_schema = False` leaves it out, as Litestar and FastAPI have it, and one that
+is `deprecated` (PEP 702) is told as such.
+
+Schemas are msgspec's, all of a plugin's in one go, so that equal names within it are told apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from veko_plugins.http import METHODS, Fragment, Problem, Response, Route, parse_path
+
+from ._parameters import EMPTY, Parameter, is_optional
+
+__all__ = [
+    "PROBLEM",
+    "PROBLEMS",
+    "Read",
+    "Schemas",
+    "answers_of",
+    "describe",
+    "given_path",
+    "is_shown",
+    "operation_of",
+    "problems",
+]
+
+_Object = dict[str, Any]
+
+REFS: Final = "#/components/schemas/{name}"
+PROBLEM: Final = {"$ref": "#/components/responses/Problem"}
+PROBLEMS: Final = {"4XX": PROBLEM}
+"""What every route may answer, for whatever the client, a guard or a limit is to blame."""
+
+_IN: Final = {"path": "path", "query": "query", "header": "header", "cookie": "cookie"}
+_CONVERTED: Final[dict[str, _Object]] = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "uuid": {"type": "string", "format": "uuid"},
+    "str": {"type": "string", "minLength": 1},
+    "path": {"type": "string"},
+}
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+_SCALARS: Final = frozenset(("string", "integer", "number", "boolean"))
+_BINARY: Final = (bytes, bytearray, memoryview)
+
+
+Read = Callable[[Route], Sequence[Parameter]]
+
+
+def describe(routes: Iterable[Route], read: Read) -> Fragment:
+    """Describe the routes whose handlers are plain functions; see `Adapter.describe`.
+
+    Args:
+        routes: The routes.
+        read: Reads the signature of a route's handler, as the adapter does when it compiles it.
+    """
+    shown = [(route, read(route)) for route in routes if is_shown(route)]
+    wanted = [p.annotation for _, parameters in shown for p in parameters if _is_told(p)]
+    wanted += [answer for route, _ in shown for answer in answers_of(route.handler)]
+    schemas = Schemas(wanted)
+    fragment = Fragment({}, {"schemas": schemas.components, "responses": problems()})
+    for route, parameters in shown:
+        item = fragment.paths.setdefault(given_path(route), {})
+        item[route.method.lower()] = operation_of(route, parameters, schemas)
+    return fragment
+
+
+def is_shown(route: Route) -> bool:
+    """Tell whether a route belongs into a document."""
+    hidden = getattr(route.handler, "include_in_schema", True) is False
+    return route.method.lower() in METHODS and not hidden
+
+
+def given_path(route: Route) -> str:
+    """Return a route's path as OpenAPI writes it, without converters."""
+    segments = parse_path(route.path)
+    return "/" + "/".join(f"{{{s.text}}}" if s.converter else s.text for s in segments)
+
+
+def problems() -> _Object:
+    """Return the response that all problems are; its schema refers to nothing."""
+    _, found = msgspec.json.schema_components([Problem], ref_template=REFS)
+    schema, fault = found["Problem"], found["Fault"]
+    schema["properties"]["errors"]["items"] = fault
+    del schema["description"], fault["description"], schema["properties"]["traceback"]
+    return {
+        "Problem": {
+            "description": "A problem, as RFC 9457 has it",
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+    }
+
+
+class Schemas:
+    """The schemas of many types, made together.
+
+    A type that cannot be told in JSON Schema may be anything.
+
+    Args:
+        annotations: All types that will be asked for.
+
+    Attributes:
+        components: The schemas that have names.
+    """
+
+    def __init__(self, annotations: Iterable[Any]) -> None:
+        self.components: _Object = {}
+        wanted = [one for one in annotations if one is not Any and one is not EMPTY]
+        try:
+            made = self._make(wanted)
+        except TypeError:
+            wanted = [one for one in wanted if self._is_sound(one)]
+            made = self._make(wanted)
+        # Annotations need not be hashable.
+        self._known = {id(one): (one, schema) for one, schema in zip(wanted, made, strict=True)}
+
+    def of(self, annotation: Any) -> _Object:
+        """Return the schema of a type, for the caller to change."""
+        known = self._known.get(id(annotation))
+        return dict(known[1]) if known else {}
+
+    def resolved(self, schema: _Object) -> _Object:
+        """Return what a schema refers to, or itself."""
+        name = schema.get("$ref", "").rpartition("/")[2]
+        found: _Object = self.components.get(name, schema)
+        return found
+
+    def _make(self, annotations: Sequence[Any]) -> Sequence[_Object]:
+        hoisted: _Object = {}
+        made, components = msgspec.json.schema_components(
+            annotations, schema_hook=functools.partial(_schema_of, hoisted), ref_template=REFS
+        )
+        self.components = {**hoisted, **components}
+        return made
+
+    def _is_sound(self, annotation: Any) -> bool:
+        try:
+            self._make([annotation])
+        except TypeError:
+            return False
+        return True
+
+
+def _schema_of(hoisted: _Object, type_: Any) -> _Object:
+    """Make the schema of a type that msgspec does not know: a pydantic model, or anything."""
+    tell = getattr(type_, "model_json_schema", None)
+    if tell is None:
+        return {"title": getattr(type_, "__name__", str(type_))}
+    schema: _Object = tell(ref_template="#/components/schemas/{model}")
+    hoisted.update(schema.pop("$defs", {}))
+    return schema
+
+
+def operation_of(route: Route, parameters: Sequence[Parameter], schemas: Schemas) -> _Object:
+    """Describe one route."""
+    operation: _Object = _about(route)
+    told = [_parameter(route, p, schemas) for p in parameters if p.place in _IN]
+    named = {p["name"] for p in told if p["in"] == "path"}
+    for segment in parse_path(route.path):
+        if segment.converter and segment.text not in named:
+            told.append(
+                {
+                    "name": segment.text,
+                    "in": "path",
+                    "required": True,
+                    "schema": dict(_CONVERTED[segment.converter]),
+                }
+            )
+    if told:
+        operation["parameters"] = told
+    for p in parameters:
+        if p.place == "body":
+            operation["requestBody"] = _body(p, schemas)
+    operation["responses"] = _responses(answers_of(route.handler), schemas)
+    if any(_may_not_fit(p) for p in parameters):
+        operation["responses"]["400"] = PROBLEM
+    return operation
+
+
+def _about(route: Route) -> _Object:
+    """Say what a route is called, and what its docstring says."""
+    handler = route.handler
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name = getattr(handler, "__name__", "").strip("_")
+    if not name.isidentifier():
+        name = "_".join((route.method.lower(), *re.findall(r"\w+", given_path(route))))
+    operation: _Object = {"operationId": f"{route.plugin}_{name}" if route.plugin else name}
+    doc = inspect.getdoc(handler) if inspect.isroutine(handler) else None
+    if doc:
+        first, _, rest = doc.partition("\n\n")
+        operation["summary"] = " ".join(first.split()).removesuffix(".")
+        if rest.strip():
+            operation["description"] = rest.strip()
+    if getattr(handler, "__deprecated__", None) is not None:
+        operation["deprecated"] = True
+    return operation
+
+
+def _is_told(p: Parameter) -> bool:
+    return p.place in _IN or p.place == "body"
+
+
+def _may_not_fit(p: Parameter) -> bool:
+    if p.place == "path":
+        return p.annotation is not Any and p.annotation is not str
+    return _is_told(p) and not (p.annotation is str and p.default is not EMPTY)
+
+
+def _parameter(route: Route, p: Parameter, schemas: Schemas) -> _Object:
+    schema = schemas.of(p.annotation)
+    told: _Object = {"name": p.name, "in": _IN[p.place], "schema": schema}
+    if p.place == "path":
+        told["required"] = True
+        converter = next(s.converter for s in parse_path(route.path) if s.text == p.name)
+        if p.annotation is Any or (p.annotation is str and converter != "str"):
+            told["schema"] = dict(_CONVERTED[converter])
+        elif converter == "str" and schema.get("type") == "string":
+            schema.setdefault("minLength", 1)
+        return told
+    # Left out is how a query says nothing.
+    options = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if len(options) == 1:
+        schema = {**{k: v for k, v in schema.items() if k != "anyOf"}, **options[0]}
+        told["schema"] = schema
+    if description := schema.pop("description", None):
+        told["description"] = description
+    told["required"] = p.default is EMPTY and not is_optional(p.annotation)
+    if p.default is not EMPTY and p.default is not None:
+        try:
+            schema["default"] = msgspec.to_builtins(p.default)
+        except TypeError:
+            pass  # it is no data, so no client could give it
+    return told
+
+
+def _body(p: Parameter, schemas: Schemas) -> _Object:
+    required = p.default is EMPTY and not is_optional(p.annotation)
+    if p.annotation in _BINARY:
+        return {"content": {"application/octet-stream": {}}, "required": required}
+    schema = schemas.of(p.annotation)
+    content = {"application/json": {"schema": schema}}
+    if _is_flat(schemas.resolved(schema)):
+        for media_type in _FORMS:
+            content[media_type] = {"schema": schema}
+    return {"content": content, "required": required}
+
+
+def _is_flat(schema: _Object) -> bool:
+    """Tell whether a form can hold it: an object of fields that are texts, numbers, or such."""
+    fields = schema.get("properties", {}).values()
+    return bool(fields) and all(field.get("type") in _SCALARS for field in fields)
+
+
+def answers_of(handler: Callable[..., Any]) -> list[Any]:
+    """Return what a handler says that it answers, one type each; nothing if it does not say."""
+    annotation = _returned(handler)
+    parts = (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        else (annotation,)
+    )
+    return [part for part in parts if part is not EMPTY and part is not Any]
+
+
+def _returned(handler: Callable[..., Any]) -> Any:
+    plain = inspect.unwrap(handler)
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    try:
+        annotation = inspect.signature(plain).return_annotation
+        if isinstance(annotation, str):
+            function = getattr(plain, "__func__", plain)
+            names = getattr(function, "__globals__", None)
+            if names is None:
+                names = getattr(type(plain).__dict__.get("__call__"), "__globals__", {})
+            annotation = eval(annotation, dict(names))
+    except Exception:  # what is annotated need not exist while it runs
+        return EMPTY
+    return annotation
+
+
+def _is_open(option: Any) -> bool:
+    """Tell whether it is a response, which says for itself what it is."""
+    kind = typing.get_origin(option) or option
+    if not isinstance(kind, type):
+        return False
+    own = issubclass(kind, Response)
+    return own or hasattr(kind, "to_asgi_response") or kind.__module__.startswith("starlette.")
+
+
+def _responses(options: Sequence[Any], schemas: Schemas) -> _Object:
+    """Describe what a handler answers; statuses that it does not tell are under `default`."""
+    responses: _Object = {}
+    content: _Object = {}
+    several: list[_Object] = []
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if _is_open(option):
+            responses["default"] = {"description": "The answer"}
+        elif option is None or option is type(None):
+            responses["204"] = {"description": "Nothing to say"}
+        elif kind is str:
+            content["text/plain"] = {"schema": {"type": "string"}}
+        elif isinstance(kind, type) and issubclass(kind, _BINARY):
+            content["application/octet-stream"] = {}
+        elif isinstance(kind, type) and issubclass(kind, AsyncIterable):
+            content["text/plain"] = {"schema": {"type": "string"}}
+        else:
+            several.append(schemas.of(option))
+    if several:
+        schema = several[0] if len(several) == 1 else {"anyOf": several}
+        content["application/json"] = {"schema": schema}
+    if content:
+        responses["200"] = {"description": "The answer", "content": content}
+    if not responses:
+        responses["default"] = {"description": "The answer"}
+    return responses | PROBLEMS

@@ -1,0 +1,201 @@
+"""Fragments of an OpenAPI document, and how they become one.
+
+Each plugin's routes are described apart from all others, so two of them may mean different things
+by `Order`. Merged, components that are the same are shared, and one that differs gets its
+plugin's name in front (`shop_Order`), in everything that refers to it.
+
+OpenAPI knows paths by their shape only: `/{id}` and `/{name}` are one path there, and what comes
+later takes the names of what came first. Of two operations of one shape and method (`/{id:int}`
+and `/{name}`) the first stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["METHODS", "Fragment", "Merger"]
+
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+"""The methods that OpenAPI 3.1 has, as it writes them."""
+
+_PARAMETER: Final = re.compile(r"\{([^}]*)\}")
+_REF: Final = re.compile(r"#/components/([^/]+)/([^/]+)")
+
+_Object = dict[str, Any]
+_Key = tuple[str, str]
+
+
+class Fragment(msgspec.Struct):
+    """A part of an OpenAPI 3.1 document.
+
+    Attributes:
+        paths: Operations by path, then by method in small letters.
+        components: Components by section (`"schemas"`, `"responses"`, …), then by name.
+    """
+
+    paths: dict[str, _Object] = {}
+    components: dict[str, _Object] = {}
+
+
+class Merger:
+    """Takes fragments in; what came first keeps its names.
+
+    Attributes:
+        whole: What has become of them.
+    """
+
+    def __init__(self) -> None:
+        self.whole = Fragment()
+        self._shapes: dict[str, str] = {}
+        self._operations: set[str] = set()
+
+    def add(self, fragment: Fragment, prefix: str, tag: str | None = None) -> int:
+        """Take in a fragment, which stays as it is.
+
+        Args:
+            fragment: The fragment.
+            prefix: What to put before names that are taken.
+            tag: A tag for all its operations, before their own.
+
+        Returns:
+            How many operations it brought.
+        """
+        renamed = self._renamed(fragment, prefix)
+        for section, components in fragment.components.items():
+            mine = self.whole.components.setdefault(section, {})
+            for name, value in components.items():
+                mine.setdefault(renamed.get((section, name), name), _rewritten(value, renamed))
+        count = 0
+        for path, item in fragment.paths.items():
+            shape = _PARAMETER.sub("{}", path)
+            known = self._shapes.setdefault(shape, path)
+            operations = self.whole.paths.setdefault(known, {})
+            for method in METHODS:
+                if method not in item or method in operations:
+                    continue
+                operation = _rewritten(item[method], renamed)
+                if known != path:
+                    _rename_parameters(operation, path, known)
+                if tag is not None:
+                    own = (name for name in operation.get("tags", ()) if name != tag)
+                    operation["tags"] = [tag, *own]
+                self._name(operation, prefix)
+                operations[method] = operation
+                count += 1
+        return count
+
+    def undeclared(self) -> set[str]:
+        """Drop what operations say of security schemes that nobody declares; return their names.
+
+        A document that names one is not valid.
+        """
+        declared = self.whole.components.get("securitySchemes", {})
+        missing: set[str] = set()
+        for item in self.whole.paths.values():
+            for operation in item.values():
+                needs = operation.get("security")
+                if not needs:
+                    continue
+                unknown = {name for need in needs for name in need if name not in declared}
+                if unknown:
+                    missing |= unknown
+                    kept = [need for need in needs if not unknown.intersection(need)]
+                    if kept:
+                        operation["security"] = kept
+                    else:
+                        del operation["security"]
+        return missing
+
+    def _renamed(self, fragment: Fragment, prefix: str) -> dict[_Key, str]:
+        """Return new names for the components whose names are taken by something else."""
+        theirs = {
+            (section, name): value
+            for section, components in fragment.components.items()
+            for name, value in components.items()
+        }
+        mine = self.whole.components
+        taken = {key for key in theirs if key[1] in mine.get(key[0], {})}
+        differing = {key for key in taken if mine[key[0]][key[1]] != theirs[key]}
+        # One that reads the same means something else if what it refers to is something else.
+        while more := {
+            key for key in taken - differing if not differing.isdisjoint(_refs(theirs[key]))
+        }:
+            differing |= more
+        renamed: dict[_Key, str] = {}
+        for section, name in differing:
+            wanted = fresh = f"{prefix}_{name}"
+            number = 2
+            while fresh in mine.get(section, {}) or (section, fresh) in theirs:
+                fresh, number = f"{wanted}_{number}", number + 1
+            renamed[section, name] = fresh
+        return renamed
+
+    def _name(self, operation: _Object, prefix: str) -> None:
+        wanted = operation.get("operationId")
+        if wanted is None:
+            return
+        name, number = wanted, 2
+        if name in self._operations:
+            name = wanted = f"{prefix}_{wanted}"
+        while name in self._operations:
+            name, number = f"{wanted}_{number}", number + 1
+        self._operations.add(name)
+        operation["operationId"] = name
+
+
+def _refs(value: Any) -> Iterator[_Key]:
+    """Give all components that something refers to."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "$ref" and isinstance(inner, str):
+                if found := _REF.fullmatch(inner):
+                    yield found[1], found[2]
+            else:
+                yield from _refs(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _refs(inner)
+
+
+def _rewritten(value: Any, renamed: Mapping[_Key, str]) -> Any:
+    """Copy something deep, with references to the new names."""
+    if isinstance(value, Mapping):
+        made: _Object = {}
+        for key, inner in value.items():
+            if key in {"$ref", "mapping", "security"}:
+                made[key] = _referring(key, inner, renamed)
+            else:
+                made[key] = _rewritten(inner, renamed)
+        return made
+    if isinstance(value, (list, tuple)):
+        return [_rewritten(inner, renamed) for inner in value]
+    return value
+
+
+def _referring(key: str, value: Any, renamed: Mapping[_Key, str]) -> Any:
+    """Copy what refers: a reference, a discriminator's mapping, a list of security schemes."""
+    if isinstance(value, str):
+        found = _REF.fullmatch(value)
+        if found and (name := renamed.get((found[1], found[2]))):
+            return f"#/components/{found[1]}/{name}"
+        return value
+    if key == "mapping" and isinstance(value, Mapping):
+        return {name: _referring(key, inner, renamed) for name, inner in value.items()}
+    if key == "security" and isinstance(value, list):
+        return [
+            {renamed.get(("securitySchemes", name), name): scopes for name, scopes in need.items()}
+            for need in value
+            if isinstance(need, Mapping)
+        ]
+    return _rewritten(value, renamed)
+
+
+def _rename_parameters(operation: _Object, path: str, known: str) -> None:
+    names = dict(zip(_PARAMETER.findall(path), _PARAMETER.findall(known), strict=True))
+    for parameter in operation.get("parameters", ()):
+        if parameter.get("in") == "path" and parameter.get("name") in names:
+            parameter["name"] = names[parameter["name"]]

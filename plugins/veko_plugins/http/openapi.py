@@ -1,0 +1,222 @@
+"""The core plugin `openapi`: one OpenAPI document of all active plugins, and a page that shows it.
+
+Each plugin's routes are described by the adapter, by itself and under a tag of its own. The
+document is made when somebody asks for it and no sooner, in a thread, and kept until the routes
+change: after a load, a toggle or a reload the next one who asks gets it right again. Whoever never
+asks pays for some routes in the table. Two who ask at once wait for one and the same.
+
+A plugin whose routes cannot be described is left out with a warning; routes of core plugins are
+never in it. It tells what there is, not who may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tomllib
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from veko import Context, Plugin, PluginRecord, Registry
+from veko.errors import OptionError, RouteError
+
+from ._swagger import MEDIA_TYPES, SCRIPT, find_files, make_page
+from .exchange import Target
+from .fragments import Merger
+from .messages import Request, Route
+from .response import Response
+from .table import Table, parse_path
+
+if TYPE_CHECKING:
+    from .port import Adapter
+
+__all__ = ["OpenAPI"]
+
+_log: Final = logging.getLogger("veko.openapi")
+_DAY: Final = "max-age=86400"
+
+
+class _Built(msgspec.Struct, frozen=True):
+    """A document and what it was made for."""
+
+    table: weakref.ref[Table[Target]]
+    body: bytes
+    etag: str
+
+
+class OpenAPI(Plugin):
+    """The core plugin `openapi`.
+
+    Args:
+        path: Where the page is; the document is `openapi.json` below it.
+        directory: The application's directory, whose `pyproject.toml` may tell title and version.
+        title: The document's title; `[project] name`, or the directory's name, if left out.
+        api_version: The document's version; `[project] version`, or `0.0.0`, if left out.
+
+    Raises:
+        OptionError: The path is not sound, or has parameters.
+    """
+
+    name = "openapi"
+    version = "2.0.0"
+    description = "One OpenAPI document of all active plugins, and a page that shows it."
+    core = True
+
+    def __init__(
+        self,
+        path: str = "/schema",
+        directory: Path | None = None,
+        *,
+        title: str | None = None,
+        api_version: str | None = None,
+    ) -> None:
+        try:
+            fixed = not any(segment.converter for segment in parse_path(path))
+        except RouteError as error:
+            raise OptionError(f"openapi: {error}", remedy=error.remedy) from None
+        if not fixed:
+            raise OptionError(
+                f"openapi: the path {path!r} has parameters", remedy="Use one like '/schema'."
+            )
+        self._path = path.rstrip("/")
+        self._directory = directory or Path.cwd()
+        self._title = title
+        self._api_version = api_version
+        self._files = find_files()
+        self._lock = anyio.Lock()
+        self._built: _Built | None = None
+        self._adapter: Adapter
+        self._context: Context
+
+    def load(self, context: Context) -> None:
+        """Register the page, the document and, where it is installed, Swagger UI."""
+        self._context = context
+        self._adapter = context.use("http").adapter
+        for path, handler in {
+            self._path or "/": self._page,
+            f"{self._path}/openapi.json": self._document,
+            f"{self._path}/ui.js": self._script,
+        }.items():
+            context.add_route("GET", path, handler)
+        if self._files is not None:
+            for name in MEDIA_TYPES:
+                context.add_route("GET", f"{self._path}/{name}", self._file)
+
+    async def _page(self, request: Request) -> Response:
+        info = await anyio.to_thread.run_sync(self._info)
+        here = request.scope.get("root_path", "").rstrip("/") + self._path
+        page, headers = make_page(info["title"], here, offline=self._files is not None)
+        return Response(page, headers=headers, media_type="text/html")
+
+    async def _script(self, request: Request) -> Response:
+        del request
+        headers = {"cache-control": _DAY, "x-content-type-options": "nosniff"}
+        return Response(SCRIPT, headers=headers, media_type="text/javascript")
+
+    async def _file(self, request: Request) -> Response:
+        assert self._files is not None
+        name = request.path.rstrip("/").rpartition("/")[2]
+        data = await anyio.to_thread.run_sync((self._files / name).read_bytes)
+        headers = {"cache-control": _DAY, "x-content-type-options": "nosniff"}
+        return Response(data, headers=headers, media_type=MEDIA_TYPES[name])
+
+    async def _document(self, request: Request) -> Response:
+        built = await self._current()
+        body, etag = built.body, built.etag
+        if root := request.scope.get("root_path", "").rstrip("/"):
+            # The document begins with a brace: what is said of the mount goes right behind it.
+            body = b'{"servers":' + msgspec.json.encode([{"url": root}]) + b"," + body[1:]
+            etag = _etag(body)
+        headers = {"etag": etag, "cache-control": "no-cache"}
+        asked = request.headers.get("if-none-match", "")
+        if etag in (tag.strip().removeprefix("W/") for tag in asked.split(",")):
+            return Response(status=304, headers=headers)
+        return Response(body, headers=headers, media_type="application/json")
+
+    async def _current(self) -> _Built:
+        """Return the document of the routes as this request sees them."""
+        registry = self._context.kernel.registry
+        table: Table[Target] = registry.view("route")
+        async with self._lock:
+            built = self._built
+            if built is None or built.table() is not table:
+                built = await anyio.to_thread.run_sync(self._build, registry, table)
+                self._built = built
+        return built
+
+    def _build(self, registry: Registry, table: Table[Target]) -> _Built:
+        owners: dict[str, Any] = {}
+        for entry in registry.entries("route"):
+            if not entry.owner.record.core:
+                owners[entry.owner.name] = entry.owner
+        routes: dict[str, list[Route]] = {name: [] for name in owners}
+        for target in table:
+            if target.route.plugin in routes:
+                routes[target.route.plugin].append(target.route)
+        merger = Merger()
+        tags = []
+        for name, owner in owners.items():
+            found = sorted(routes[name], key=lambda route: (route.path, route.method))
+            try:
+                count = merger.add(self._adapter.describe(owner.context, found), name, name)
+            except Exception as error:
+                _log.warning(
+                    "the OpenAPI document leaves out the plugin %s, whose routes cannot be "
+                    "described: %s: %s", name, type(error).__name__, error,
+                )  # fmt: skip
+                continue
+            if count:
+                tags.append(_tag(owner.record))
+        if missing := merger.undeclared():
+            _log.warning(
+                "the OpenAPI document leaves out the security schemes %s, which no plugin declares",
+                ", ".join(sorted(missing)),
+            )
+        document = {
+            "openapi": "3.1.0",
+            "info": self._info(),
+            "tags": tags,
+            "paths": dict(sorted(merger.whole.paths.items())),
+            "components": merger.whole.components,
+        }
+        body = msgspec.json.encode(document, enc_hook=str)
+        return _Built(weakref.ref(table), body, _etag(body))
+
+    def _info(self) -> dict[str, str]:
+        project: object = {}
+        try:
+            text = (self._directory / "pyproject.toml").read_text("utf-8")
+            project = tomllib.loads(text).get("project")
+        except (OSError, ValueError):
+            pass
+        told = project if isinstance(project, dict) else {}
+        info = {
+            "title": self._title or str(told.get("name") or self._directory.name or "Veko"),
+            "version": self._api_version or str(told.get("version") or "0.0.0"),
+        }
+        if description := told.get("description"):
+            info["description"] = str(description)
+        return info
+
+
+def _tag(record: PluginRecord) -> dict[str, Any]:
+    manifest = record.manifest
+    version = f"Version {manifest.version}"
+    tag: dict[str, Any] = {
+        "name": record.name,
+        "description": f"{manifest.description} ({version.lower()})"
+        if manifest.description
+        else version,
+    }
+    if manifest.homepage:
+        tag["externalDocs"] = {"url": manifest.homepage}
+    return tag
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
