@@ -12,8 +12,8 @@ import itertools
 import logging
 import sys
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Set as AbstractSet
 from types import FrameType
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from ._plan import Emission, Plan, Plans, Step, Token
 from ._registry import EVENT, HOOK, PATTERN, WRAP, WRAP_EMISSION, Draft, Entry, Registry
 from .errors import HookTimeout
 
-__all__ = ["Bus", "Pin", "emissions_of_caller", "hook_entry"]
+__all__ = ["EMITTING", "Bus", "Pin", "emissions_of_caller", "hook_entry"]
 
 _log: Final = logging.getLogger("veko")
 
@@ -58,6 +58,7 @@ class Bus:
 
     Attributes:
         registry: What is live now.
+        older: Those that somebody holds, the oldest first.
         moved: Called with each draft after it went live; for the kernel.
     """
 
@@ -68,7 +69,7 @@ class Bus:
         self.moved: Callable[[Draft], None] | None = None
         self._plans: dict[str, Plan | None] = registry.plans
         self._pinned_plans = PinnedPlans(self)
-        self._older: deque[Registry] = deque()
+        self.older: list[Registry] = []
         self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
         self._waiting: set[anyio.Event] = set()
         self._emitters: dict[str, functools.partial[Coroutine[Any, Any, Any]]] = {}
@@ -339,7 +340,7 @@ class Bus:
         """Swap the registry for the next one. No await in here: nobody sees half of it."""
         assert draft.before is self.registry, "a draft of an older registry"
         after = draft.seal()
-        self._older.append(self.registry)
+        self.older.append(self.registry)
         self.registry = after
         self._plans = self._pinned_plans
         self.settle()
@@ -347,14 +348,19 @@ class Bus:
             self.moved(draft)
 
     def settle(self) -> None:
-        """Retire the older registries that nobody holds any more, the oldest first."""
-        while self._older and not self._older[0].pins:
-            old = self._older.popleft()
-            kept = (self._older[0] if self._older else self.registry).plans
-            for event, plan in old.plans.items():
-                if plan is not None and kept.get(event) is not plan:
+        """Retire the older registries that nobody holds any more."""
+        older, self.older = self.older, []
+        before: dict[str, Plan | None] = {}
+        for old, after in zip(older, [*older[1:], self.registry], strict=True):
+            if old.pins:
+                self.older.append(old)
+                before = old.plans
+                continue
+            for event, plan in old.plans.items():  # which neighbours may share
+                kept = after.plans.get(event) is plan or before.get(event) is plan
+                if plan is not None and not kept:
                     self.retire(plan)
-        self._plans = self._pinned_plans if self._older else self.registry.plans
+        self._plans = self._pinned_plans if self.older else self.registry.plans
         for event, emitter in self._emitters.items():
             plan = self._plans.get(event)
             _set(emitter, self.emit, event) if plan is None else _set(emitter, plan.call)
@@ -371,7 +377,7 @@ class Bus:
         for event in self._waiting:
             event.set()
 
-    async def drained(self, registry: Registry, owner: object, spare: frozenset[int]) -> None:
+    async def drained(self, registry: Registry, owner: object, spare: AbstractSet[int]) -> None:
         """Wait until no emission runs that may call an owner's handlers.
 
         Args:
@@ -387,8 +393,8 @@ class Bus:
             finally:
                 self._waiting.discard(event)
 
-    def _busy(self, registry: Registry, owner: object, spare: frozenset[int]) -> bool:
-        return any(old.version <= registry.version for old in self._older) or any(
+    def _busy(self, registry: Registry, owner: object, spare: AbstractSet[int]) -> bool:
+        return any(old.version <= registry.version for old in self.older) or any(
             id(reference()) not in spare
             for plan, reference in self._leases
             if any(step.subscription.owner is owner for step in plan.steps)
@@ -420,10 +426,10 @@ def emissions_of_caller() -> frozenset[int]:
     tokens: set[int] = set()
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == FILENAME or code in _EMITTING:
+        if code.co_filename == FILENAME or code in EMITTING:
             tokens.add(id(frame.f_locals.get("token")))
         frame = frame.f_back
     return frozenset(tokens)
 
 
-_EMITTING: Final = {function.__code__ for function in (Plan._loop, Bus.first, Bus.gather, Bus._ask)}
+EMITTING: Final = {function.__code__ for function in (Plan._loop, Bus.first, Bus.gather, Bus._ask)}

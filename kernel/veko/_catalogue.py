@@ -19,6 +19,12 @@ EVENTS: Final = (
     Event("plugin:reload", payload=str, doc=f"A plugin gets a new generation. {_STEP}"),
     Event("plugin:loaded", payload=str, doc=_DONE),
     Event("plugin:unloaded", payload=str, doc=_DONE),
+    Event(
+        "plugin:retired",
+        payload=str,
+        doc="A generation that was replaced is over. The plugin's name, the plugin, and the "
+        "`Plugin` that it was.",
+    ),
     Event("plugin:activated", payload=str, doc=_DONE),
     Event("plugin:deactivated", payload=str, doc=_DONE),
     Event("context:create", payload=Context, doc="A plugin's context was made. The context."),

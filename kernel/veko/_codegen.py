@@ -20,8 +20,10 @@ has it been seen to answer."""
 
 
 @functools.lru_cache(maxsize=1024)
-def code_of(steps: Shape, takes: bool, checked: bool) -> tuple[types.CodeType, tuple[object, ...]]:
-    """Generate the code of a shape, whose globals are the handlers, and its defaults.
+def code_of(
+    steps: Shape, takes: bool, checked: bool
+) -> tuple[types.CodeType, tuple[object, ...], tuple[int, ...]]:
+    """Generate the code of a shape, whose globals are the handlers, its defaults and first lines.
 
     Args:
         steps: The shape.
@@ -46,7 +48,9 @@ def code_of(steps: Shape, takes: bool, checked: bool) -> tuple[types.CodeType, t
         f"   return await loop({', '.join(names)}, *rest)",
         "  try:",
     ]
+    starts: list[int] = []
     for i, (is_async_step, arity, limit, answers) in enumerate(steps):
+        starts.append(len(lines) + 1)
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
         lines.append("   try:")
         if limit:
@@ -74,4 +78,4 @@ def code_of(steps: Shape, takes: bool, checked: bool) -> tuple[types.CodeType, t
     lines += ["   return value", "  finally:", "   del token"]
     scope: dict[str, Any] = {}
     exec(compile("\n".join(lines), FILENAME, "exec"), scope)
-    return scope["emission"].__code__, (MISSING,) * len(extra)
+    return scope["emission"].__code__, (MISSING,) * len(extra), tuple(starts)

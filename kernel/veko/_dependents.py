@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["dependents", "from_the_top", "refuse_if_needed"]
 
 
-def dependents(kernel: Kernel, name: str) -> list[PluginRecord]:
-    """Return the active plugins that need one, the last to arrive first."""
-    return [r for r in reversed(kernel.records()) if r.active and name in r.needs()]
+def dependents(kernel: Kernel, name: str, *, off: bool = False) -> list[PluginRecord]:
+    """Return the active plugins that need one, the last to arrive first; also those `off`."""
+    return [
+        r
+        for r in reversed(kernel.records())
+        if (r.active or (off and r.loaded)) and name in r.needs()
+    ]
 
 
 def from_the_top(
-    kernel: Kernel, record: PluginRecord, seen: list[PluginRecord]
+    kernel: Kernel, record: PluginRecord, seen: list[PluginRecord], *, off: bool = False
 ) -> Iterator[PluginRecord]:
-    """Give the active plugins that need one, those that nobody needs first.
+    """Give the active plugins that need one, and those `off`, those that nobody needs first.
 
     Plugins may use each other's services in a circle: each comes once.
     """
-    for dependent in dependents(kernel, record.name):
+    for dependent in dependents(kernel, record.name, off=off):
         if dependent not in seen:
             seen.append(dependent)
-            yield from from_the_top(kernel, dependent, seen)
+            yield from from_the_top(kernel, dependent, seen, off=off)
             yield dependent
 
 

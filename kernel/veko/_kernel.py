@@ -29,6 +29,7 @@ from ._pins import Pin
 from ._plugin import Plugin, as_plugin
 from ._posts import Posts
 from ._registry import Draft, Entry, Kind, Registry
+from ._reload import Dependents, reload
 from ._scope import Root, Task
 from ._services import Services
 from ._transactions import Transactions
@@ -124,6 +125,9 @@ class Kernel:
                         await self.unload(record.name, force=True)
                     except Exception as failure:
                         _log.exception("unloading %s failed", record.name, exc_info=failure)
+            for record in self.records():
+                for retirement in tuple(record.retiring):
+                    await retirement.done.wait()
             await self._posts.flush()
         self.root.close()
         self._closing.set()
@@ -277,24 +281,39 @@ class Kernel:
         return wanted
 
     async def reload(
-        self, plugin: Plugin | type[Plugin] | Mapping[str, Any], config: Any = None
+        self,
+        plugin: Plugin | type[Plugin] | Mapping[str, Any],
+        config: Any = None,
+        *,
+        dependents: Dependents | None = None,
     ) -> PluginRecord:
-        """Replace a plugin's generation by a new one in one swap.
+        """Replace the generations of a plugin, and of those that need it, in one swap.
 
-        The old one serves until the swap, and stays if any step of the new one fails.
+        The old ones serve until the swap, and stay if any step of any new one fails. It returns
+        when they have retired: their calls have ended, or were cut after `drain_timeout`.
+        `plugin:loaded` tells of the swap, `plugin:retired` of the end of each; a second reload
+        need not wait for that. Plugins that are switched off are not switched on.
 
         Args:
             plugin: The new version, of the same name.
             config: Merged over the configuration that it has.
+            dependents: Gives the new version of a plugin that needs it, called with the record of
+                each, those that need others after these, before anything else happens. What it
+                raises refuses the reload. Without it they get another generation of what they are.
 
         Raises:
             NotFoundError: It is not loaded.
-            VekoError: As `load`; the old generation never stopped.
+            DependencyError: A service that is used while its users run is no longer provided.
+            VekoError: As `load`, of any of them; the old generations never stopped. Those that
+                had to (`reload = "restart"`) are up again as they were, or `failed`.
         """
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        await self._run(self._operations.reload, record, made, config, self._leave(), cancel=True)
+        spare = self._leave()
+        args = (self._operations, record, made, config, dependents, spare)
+        retirement = await self._run(reload, *args, cancel=True)
+        await retirement.done.wait()
         return record
 
     async def update_config(self, name: str, changes: Mapping[str, Any]) -> Any:

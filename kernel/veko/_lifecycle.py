@@ -8,6 +8,7 @@ what keeps hooks in their order over toggle and reload.
 from __future__ import annotations
 
 import enum
+import weakref
 from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._handle import Handle
+from ._handle import Handle, staging
 from ._plugin import Manifest, Plugin, requirement_name
 from ._registry import Entry
 from ._scope import Scope
@@ -25,6 +26,7 @@ from .errors import StateError, TransactionError
 if TYPE_CHECKING:
     from ._context import Context
     from ._kernel import Kernel
+    from ._retirement import Retirement
 
 __all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "State"]
 
@@ -32,17 +34,24 @@ __all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "Sta
 class Operation:
     """The mark of an operation that is under way in a context, and of those around it."""
 
-    __slots__ = ("outer", "record")
+    __slots__ = ("_token", "outer", "records")
 
-    def __init__(self, record: PluginRecord) -> None:
-        self.record: PluginRecord | None = record
+    def __init__(self, *records: PluginRecord) -> None:
+        self.records = records
         self.outer = OPERATION.get()
+
+    def __enter__(self) -> None:
+        self._token = OPERATION.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        self.records = ()  # a timer made meanwhile may keep this context
+        OPERATION.reset(self._token)
 
     @classmethod
     def is_on(cls, record: PluginRecord) -> bool:
         """Tell whether one on this plugin is under way here: another would wait for it."""
         operation = OPERATION.get()
-        while operation is not None and operation.record is not record:
+        while operation is not None and record not in operation.records:
             operation = operation.outer
         return operation is not None
 
@@ -83,7 +92,9 @@ class Generation:
         number: Counts from 1.
         config: Its configuration, as `config:validate` left it.
         entries: What it registered, in order.
-        uses: Names of the plugins whose services it has used.
+        uses: By service that it has used: the provider's name and generation.
+        late: Those that it first used when `load()` and `activate()` were over.
+        group: By name, the new generations of the transaction that this one is part of.
         open: Whether `load()` still runs: what is registered then waits for its end.
         live: Whether its entries are in the registry.
         closed: Whether it is over: nothing more can be registered.
@@ -104,7 +115,9 @@ class Generation:
         self.scope = Scope(kernel.root)
         self.entries: list[Entry] = []
         self.handles: dict[Entry, Handle] = {}
-        self.uses: set[str] = set()
+        self.uses: dict[str, tuple[str, weakref.ref[Generation]]] = {}
+        self.late: set[str] = set()
+        self.group: dict[str, Generation] = {}
         self.open = True
         self.live = False
         self.closed = False
@@ -181,12 +194,16 @@ class Generation:
                 handle.settle(error)
 
     def staged(self, kind: str, key: Hashable) -> Entry | None:
-        """Return what this generation stages and nobody else sees yet."""
-        if not self.live:
-            for entry in self.entries:
+        """Return what this generation, or its group, stages and nobody else sees yet."""
+        for generation in () if self.live else (self, *self.group.values()):
+            for entry in generation.entries:
                 if entry.kind == kind and entry.key == key:
                     return entry
         return None
+
+    def replaces(self, owner: Any) -> bool:
+        """Tell whether its group has the generation that comes after an owner."""
+        return getattr(owner, "name", None) in self.group
 
 
 class PluginRecord:
@@ -201,12 +218,14 @@ class PluginRecord:
         load_duration: Seconds that took.
         error_count: How often its code failed since it was first loaded.
         last_error: What it failed with last, as text: an error would keep its frames alive.
+        retiring: Generations that were replaced, with the calls that still run in them.
         rank: Its place among the plugins, by arrival; kept over toggle and reload.
     """
 
     def __init__(self, plugin: Plugin, rank: int) -> None:
         self.name = plugin.manifest.name
-        self.plugin = plugin
+        self._plugin = plugin
+        self.retiring: list[Retirement] = []
         self.rank = rank
         self.state = State.DISCOVERED
         self.current: Generation | None = None
@@ -218,6 +237,21 @@ class PluginRecord:
         self.last_error: str | None = None
         self.generations = 0
         self.lock = anyio.Lock(fast_acquire=True)
+
+    @property
+    def _next(self) -> Generation | None:
+        """Its next generation, inside the transaction that brings it."""
+        by = staging()
+        return None if by is None else by.group.get(self.name)
+
+    @property
+    def plugin(self) -> Plugin:
+        """What it was written as, in its normal form."""
+        return self._next.plugin if self._next else self._plugin
+
+    @plugin.setter
+    def plugin(self, plugin: Plugin) -> None:
+        self._plugin = plugin
 
     @property
     def version(self) -> str:
@@ -252,7 +286,8 @@ class PluginRecord:
     @property
     def config(self) -> Any:
         """Its configuration now; `None` if it is not loaded."""
-        return self.current.config if self.current else None
+        generation = self._next or self.current
+        return generation.config if generation else None
 
     @property
     def generation(self) -> int:
@@ -273,7 +308,7 @@ class PluginRecord:
         """Give the names of the plugins that it declares or was seen to need."""
         yield from (requirement_name(r) for r in self.manifest.dependencies)
         if self.current is not None:
-            yield from self.current.uses
+            yield from (provider for provider, _ in self.current.uses.values())
 
     def move(self, to: State) -> None:
         """Go to another state.

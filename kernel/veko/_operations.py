@@ -1,7 +1,7 @@
-"""The operations of the life cycle: load, unload, switch off and on, reload.
+"""The operations of the life cycle: load, unload, switch off and on (for reload see `_reload`).
 
 Each runs in a task of the kernel's root, one at a time on a plugin. A step that fails leaves what
-was before: a load nothing, a reload the old generation, an unload that is refused the plugin.
+was before: a load nothing, an unload that is refused the plugin.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import functools
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._config import as_config, merge, validated
+from ._config import as_config, validated
 from ._context import Context
 from ._events import Origin
 from ._handle import STAGING
-from ._lifecycle import OPERATION, Generation, Operation, PluginRecord, State
+from ._lifecycle import Generation, Operation, PluginRecord, State
 from ._limits import must_pass
 from ._plugin import Plugin
-from ._registry import Registry
+from ._retirement import Retirement
 from ._transactions import Transactions
 from .errors import (
     DependencyError,
@@ -39,9 +39,11 @@ from .errors import (
 if TYPE_CHECKING:
     from ._kernel import Kernel
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "Told"]
 
 _log: Final = logging.getLogger("veko")
+Told = list[tuple[PluginRecord, str | BaseException]]
+"""Events and errors, of which somebody is told when the plugins' locks are free."""
 RETRIED: Final = ("load", "activate")
 """Steps whose failure may pass; a bad manifest or a name that is taken does not."""
 
@@ -60,43 +62,41 @@ class Operations:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
-                self._require(record)
-                await self._ask("plugin:load", record)
-                generation = await self._make(record, plugin, given)
-                await self._ask("plugin:activate", record)
-                await self._activate(generation)
-                await self.transactions.commit(generation, add=generation.entries)
+                self.require(record, record.needs())
+                await self.ask("plugin:load", record)
+                generation = await self.make(record, plugin, given)
+                await self.ask("plugin:activate", record)
+                await self.activate(generation)
+                fresh = functools.partial(self.check_fresh, generation)
+                await self.transactions.commit(generation, add=generation.entries, swapping=fresh)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self._undo(record, generation, error)
                 if not must_pass(error):
-                    told.append(error)
+                    told.append((record, error))
                     if not (retried and isinstance(error, LoadError) and error.step in RETRIED):
-                        told.append("error:critical")
+                        told.append((record, "error:critical"))
                 raise
             record.current = generation
             record.move(State.ACTIVE)
-            self._go_live(generation, begin)
-            told.extend(("plugin:loaded", "plugin:activated"))
+            self.go_live(generation, begin)
+            told.extend(((record, "plugin:loaded"), (record, "plugin:activated")))
 
     @asynccontextmanager
-    async def alone(self, record: PluginRecord) -> AsyncIterator[list[str | BaseException]]:
-        """Hold a plugin's lock; what is appended, events and errors, is told when it is free.
+    async def alone(self, *records: PluginRecord) -> AsyncIterator[Told]:
+        """Hold the locks of plugins, taken in order of arrival; then tell what was appended.
 
-        Who hears of it may then act on the plugin.
+        Who hears of it may then act on the plugins.
         """
-        told: list[str | BaseException] = []
+        told: Told = []
         try:
-            async with record.lock:
-                operation = Operation(record)
-                token = OPERATION.set(operation)
-                try:
+            async with AsyncExitStack() as stack:
+                for record in sorted(records, key=lambda record: record.rank):
+                    await stack.enter_async_context(record.lock)
+                with Operation(*records):
                     yield told
-                finally:
-                    operation.record = None  # a timer made meanwhile may keep this context
-                    OPERATION.reset(token)
         finally:
-            for one in told:
+            for record, one in told:
                 if isinstance(one, BaseException):
                     await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
                 elif one == "error:critical":
@@ -105,10 +105,17 @@ class Operations:
                 else:
                     await self.bus.emit(one, record.name, record)
 
-    async def _make(self, record: PluginRecord, plugin: Plugin, given: Any) -> Generation:
+    async def make(
+        self,
+        record: PluginRecord,
+        plugin: Plugin,
+        given: Any,
+        group: dict[str, Generation] | None = None,
+    ) -> Generation:
         """Make a generation and run its `load()`; if that fails, nothing of it is left."""
         record.generations += 1
         generation = Generation(self.kernel, record, plugin, record.generations)
+        generation.group = {} if group is None else group
         try:
             generation.given = as_config(given, record.name)
             generation.config = await validated(self.bus, generation, generation.given)
@@ -118,7 +125,7 @@ class Operations:
             generation.loaded = True
         except BaseException as error:
             with anyio.CancelScope(shield=True):
-                await self._discard(generation, error)
+                await self.discard(generation, error)
             raise
         return generation
 
@@ -151,7 +158,7 @@ class Operations:
         finally:
             STAGING.reset(token)
 
-    def _go_live(self, generation: Generation, begin: float | None = None) -> None:
+    def go_live(self, generation: Generation, begin: float | None = None) -> None:
         if begin is not None:
             generation.record.loaded_at = datetime.now(UTC)
             generation.record.load_duration = time.perf_counter() - begin
@@ -159,8 +166,9 @@ class Operations:
         generation.scope.start_tasks()
         generation.settle()
 
-    async def _discard(self, generation: Generation, error: BaseException) -> None:
-        """Close a generation that never went live."""
+    async def discard(self, generation: Generation, error: BaseException) -> None:
+        """End and close a generation that never went live."""
+        await self.end(generation)
         generation.open, generation.closed = False, True
         generation.settle(error if isinstance(error, Exception) else StateError("cancelled"))
         for fault in await generation.scope.close(self.kernel.timeout):
@@ -171,19 +179,18 @@ class Operations:
     ) -> None:
         """Take back a load that failed."""
         if generation is not None and not generation.closed:
-            await self._end(generation)
-            await self._discard(generation, error)
-        self._place(error, record)
+            await self.discard(generation, error)
+        self.place(error, record)
         record.fail(_step(error), error)
 
     @staticmethod
-    def _place(error: BaseException, record: PluginRecord) -> None:
+    def place(error: BaseException, record: PluginRecord) -> None:
         """Say in an error whose it is, if that does not stand there yet."""
         if isinstance(error, VekoError):
             error.plugin = error.plugin or record.name
             error.path = error.path or record.source
 
-    async def _activate(self, generation: Generation) -> None:
+    async def activate(self, generation: Generation) -> None:
         before = set(generation.held)
         try:
             await self._call(generation, "activate")
@@ -193,7 +200,7 @@ class Operations:
             if not generation.activated:
                 self._let_go(generation)
 
-    async def _end(self, generation: Generation) -> None:
+    async def end(self, generation: Generation) -> None:
         """Run `deactivate()` and `unload()`, as far as their counterparts have run."""
         await self._deactivate(generation)
         if generation.loaded:
@@ -226,9 +233,9 @@ class Operations:
             if generation is None:
                 return
             if not force:
-                await self._ask("plugin:unload", record)
+                await self.ask("plugin:unload", record)
                 if record.active:
-                    await self._ask("plugin:deactivate", record)
+                    await self.ask("plugin:deactivate", record)
             was_active = record.active
             try:
                 before = await self.transactions.commit(generation, remove=generation.entries)
@@ -240,41 +247,16 @@ class Operations:
                 self.bus.change(remove=generation.entries)
             generation.live = False
             record.move(State.UNLOADING)
-            await self._retire(generation, before, spare)
+            earlier = tuple(record.retiring)
+            await Retirement(self, [generation], before, spare).run()
+            for one in earlier:
+                await one.wait(spare)
             record.current = None
             record.move(State.UNLOADED)
             self.kernel.forget(record)  # it would keep the plugin's module
             if was_active:
-                told.append("plugin:deactivated")
-            told.append("plugin:unloaded")
-
-    async def _retire(
-        self, generation: Generation, before: Registry, spare: frozenset[int]
-    ) -> None:
-        """End a generation that has left the registry. What fails is reported, it ends anyway."""
-        await self._quiesce(generation, before, spare)
-        await self._end(generation)
-        generation.closed = True
-        generation.settle(StateError("the plugin was unloaded", plugin=generation.name))
-        for fault in await generation.scope.close(self.kernel.timeout):
-            await self.bus.report(fault, owner=generation, handler=f"{generation.name}.close")
-        generation.entries.clear()
-        generation.handles.clear()
-
-    async def _quiesce(
-        self, generation: Generation, before: Registry, spare: frozenset[int]
-    ) -> None:
-        """Wait for the calls that still run in it, and stop its tasks."""
-        with anyio.move_on_after(self.kernel.drain_timeout) as scope:
-            await self.bus.drained(before, generation, spare)
-        if scope.cancelled_caught:
-            _log.warning(
-                "calls into %s still run after %g s; it goes on without them",
-                generation.name,
-                self.kernel.drain_timeout,
-            )
-        for line in await generation.scope.stop_tasks(self.kernel.timeout):
-            await self.kernel.failed(generation, line, LoadTimeout(line, step="close"))
+                told.append((record, "plugin:deactivated"))
+            told.append((record, "plugin:unloaded"))
 
     async def switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
@@ -282,13 +264,13 @@ class Operations:
             generation = record.current
             if generation is None or not record.active:
                 return
-            await self._ask("plugin:deactivate", record)
+            await self.ask("plugin:deactivate", record)
             before = await self.transactions.commit(generation, remove=generation.entries)
             generation.live = False
             record.move(State.INACTIVE)
-            await self._quiesce(generation, before, spare)
+            await Retirement(self, [generation], before, spare).quiesce()
             await self._deactivate(generation)
-            told.append("plugin:deactivated")
+            told.append((record, "plugin:deactivated"))
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
@@ -296,68 +278,26 @@ class Operations:
             generation = record.current
             if generation is None or record.active:
                 return
-            self._require(record)
-            await self._ask("plugin:activate", record)
+            self.require(record, record.needs())
+            self.check_fresh(generation)
+            await self.ask("plugin:activate", record)
             try:
-                await self._activate(generation)
+                await self.activate(generation)
                 await self.transactions.commit(generation, add=generation.entries)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self._deactivate(generation)
-                self._place(error, record)
+                self.place(error, record)
                 if not must_pass(error):
-                    told.append(error)
+                    told.append((record, error))
                 raise
             record.move(State.ACTIVE)
-            self._go_live(generation)
-            told.append("plugin:activated")
+            self.go_live(generation)
+            told.append((record, "plugin:activated"))
 
-    async def reload(
-        self, record: PluginRecord, plugin: Plugin, given: Any, spare: frozenset[int]
-    ) -> None:
-        """Replace a generation; see `Kernel.reload`."""
-        async with self.alone(record) as told:
-            old = record.current
-            if old is None:
-                raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
-            begin = time.perf_counter()
-            new: Generation | None = None
-            try:
-                await self._ask("plugin:reload", record)
-                new = await self._make(
-                    record, plugin, merge(old.given, as_config(given, record.name))
-                )
-                if record.active:
-                    await self._activate(new)
-                    hand_over = functools.partial(_hand_over, old, new)
-                    before = await self.transactions.commit(
-                        new, add=new.entries, remove=old.entries, swapping=hand_over
-                    )
-                else:
-                    _hand_over(old, new)
-                    before = self.bus.registry
-            except BaseException as error:
-                with anyio.CancelScope(shield=True):
-                    if new is not None:
-                        await self._end(new)
-                        await self._discard(new, error)
-                self._place(error, record)
-                if not must_pass(error):
-                    told.append(error)
-                raise
-            record.current, record.plugin = new, plugin
-            old.live = False
-            new.open = False
-            if record.active:
-                self._go_live(new, begin)
-            with anyio.CancelScope(shield=True):
-                await self._retire(old, before, spare)
-            told.append("plugin:loaded")
-        if new.given != old.given:
-            await self.bus.emit("config:change", new.config, record)
-
-    def _require(self, record: PluginRecord) -> None:
-        for name in record.needs():
+    def require(self, record: PluginRecord, names: Iterable[str]) -> None:
+        """Raise unless the plugins that one needs are active."""
+        for name in names:
             needed = self.kernel.get(name)
             if needed is None or not needed.active:
                 raise DependencyError(
@@ -368,7 +308,22 @@ class Operations:
                     remedy=f"Load {name} first, or take it out of `dependencies`.",
                 )
 
-    async def _ask(self, event: str, record: PluginRecord) -> None:
+    def check_fresh(self, *generations: Generation) -> None:
+        """Raise if a provider whose service generations use has been replaced since."""
+        for generation in generations:
+            for service, (name, used) in generation.uses.items():
+                provider = self.kernel.get(name)
+                now = provider.current if provider is not None else None
+                if name not in generation.group and now is not used():
+                    raise LoadError(
+                        f"{name}, whose service {service!r} it holds, was replaced since",
+                        plugin=generation.name,
+                        path=generation.plugin.source,
+                        remedy="Load it again, or reload it.",
+                    )
+
+    async def ask(self, event: str, record: PluginRecord) -> None:
+        """Emit what hooks may refuse by raising."""
         try:
             await self.bus.emit(event, record.name, record, strict=True)
         except Exception as error:
@@ -378,22 +333,6 @@ class Operations:
                 event=event,
                 remedy="What the hook raised is the cause.",
             ) from error
-
-
-def _hand_over(old: Generation, new: Generation) -> None:
-    export, take = old.plugin.life_cycle("export_state"), new.plugin.life_cycle("import_state")
-    if export is None or take is None:
-        return
-    try:
-        take(export(), old.version)
-    except Exception as error:
-        raise LoadError(
-            f"the state of {old.version} could not be handed over: {type(error).__name__}: {error}",
-            step="import_state",
-            plugin=new.name,
-            path=new.plugin.source,
-            remedy="The old generation goes on; mend export_state() or import_state().",
-        ) from error
 
 
 def _step(error: BaseException) -> str:

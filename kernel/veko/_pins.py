@@ -23,20 +23,29 @@ _LET_GO: Final = Registry(-1, {}, {})
 
 
 class Pin:
-    """Keeps one registry for everything that is awaited inside: `with bus.pin() as registry`."""
+    """Keeps one registry for everything that is awaited inside: `with bus.pin() as registry`.
 
-    __slots__ = ("_outer", "bus", "held", "registry")
+    If something in it leaves, it is kept for `drain_timeout` more; then the work goes on with what
+    is live.
+
+    Attributes:
+        owner: The name of the plugin whose code the work is, if it is one's: when that leaves the
+            work is cancelled instead, if a suspended function holds this in a variable `pin`.
+    """
+
+    __slots__ = ("_outer", "bus", "held", "owner", "registry")
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.held = False
+        self.owner: str | None = None
         self.registry = bus.registry
         self._outer: Pin | None = None
 
     def __enter__(self) -> Registry:
         self._outer = _PIN.get()
         self.registry = self.bus.pinned()
-        self.registry.pins += 1
+        self.registry.pins.add(self)
         self.held = True
         _PIN.set(self)
         return self.registry
@@ -47,9 +56,17 @@ class Pin:
             self.held = False
             # A timer that was made meanwhile keeps the context, and with it this pin.
             registry, self.registry = self.registry, _LET_GO
-            registry.pins -= 1
+            registry.pins.discard(self)
             if not registry.pins and registry is not self.bus.registry:
                 self.bus.settle()
+
+    def move_on(self) -> None:
+        """Hold the registry that is live now, for what goes on."""
+        registry, self.registry = self.registry, self.bus.registry
+        self.registry.pins.add(self)
+        registry.pins.discard(self)
+        if not registry.pins:
+            self.bus.settle()
 
     def __exit__(
         self,

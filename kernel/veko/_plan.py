@@ -248,7 +248,7 @@ class Plan:
         for i, step in enumerate(self.steps):
             names |= {f"s{i}": step, f"h{i}": step.call, f"check{i}": step.check}
             names[f"type{i}"] = step.seen
-        code, given = code_of(steps, takes, checked)
+        code, given, names["starts"] = code_of(steps, takes, checked)
         self._run = types.FunctionType(code.replace(), names, "emission", (None, *given))
         if not self._wrapped:
             self.call = self._run

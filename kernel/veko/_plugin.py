@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
-from ._callables import parameters
+from ._callables import is_async, parameters
 from .errors import ManifestError
 
 __all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
@@ -228,7 +228,10 @@ def _function_faults(plugin: Plugin) -> Iterator[str]:
                 yield "load() is missing"
         elif not callable(cast(object, function)):
             yield f"{name} is {function!r}, not a function"
-        elif name in ("load", "unload", "activate", "deactivate"):
+        elif name in ("export_state", "import_state"):
+            if is_async(function):
+                yield f"{name}() is async; it runs in the swap, which cannot wait: make it a def"
+        else:
             for parameter in parameters(function).required:
                 if parameter not in _ARGUMENTS:
                     yield f"{name}() names {parameter!r}, it may name app, config, context"

@@ -19,6 +19,7 @@ from .errors import ConflictError
 
 if TYPE_CHECKING:
     from ._bus import Bus
+    from ._pins import Pin
     from ._plan import Plans
 
 __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
@@ -110,7 +111,7 @@ class Registry:
 
     def __init__(self, version: int, tables: dict[str, _Table], views: dict[str, Any]) -> None:
         self.version = version
-        self.pins = 0
+        self.pins: set[Pin] = set()
         self.plans: Plans
         self._tables = tables
         self._views = views

@@ -6,16 +6,17 @@ sees its own registrations inside `load()`.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._lifecycle import Generation
 from ._registry import Entry
 from .errors import ServiceError
 
 if TYPE_CHECKING:
     from ._kernel import Kernel
-    from ._lifecycle import Generation
 
 __all__ = ["Services"]
 
@@ -30,7 +31,11 @@ class Services:
     def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
         """Return an entry: what a plugin itself stages comes before what is live."""
         entry = by.staged(kind, key) if by is not None else None
-        return entry or self._kernel.registry.get(kind, key)
+        if entry is None:
+            entry = self._kernel.registry.get(kind, key)
+            if entry is not None and by is not None and by.replaces(entry.owner):
+                return None
+        return entry
 
     def use(self, name: str, *, by: Generation | None = None) -> Any:
         """Return a service.
@@ -60,8 +65,11 @@ class Services:
                 remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it "
                 "in `dependencies`, or wait for it with `when`.",
             )
-        if by is not None and entry.owner is not None and entry.owner.name != by.name:
-            by.uses.add(entry.owner.name)
+        owner = entry.owner
+        if by is not None and isinstance(owner, Generation) and owner.name != by.name:
+            if name not in by.uses and not by.open:
+                by.late.add(name)
+            by.uses[name] = owner.name, weakref.ref(owner)
         return entry.value
 
     async def when(self, name: str, *, by: Generation | None = None) -> Any:

@@ -38,7 +38,7 @@ class Transactions:
         generation: Generation | None,
         *,
         add: Collection[Entry] | Callable[[], Collection[Entry]] = (),
-        remove: Collection[Entry] = (),
+        remove: Collection[Entry] | Callable[[], Collection[Entry]] = (),
         swapping: Callable[[], None] | None = None,
         changed: frozenset[str] = frozenset(),
     ) -> Registry:
@@ -47,7 +47,7 @@ class Transactions:
         Args:
             generation: On whose behalf.
             add: Entries to add, or what gives those that are still wanted.
-            remove: Entries to take away, before others are added.
+            remove: Entries to take away before others are added, or what gives them.
             swapping: Called right before the swap; what it raises refuses everything.
             changed: Events whose subscribers have changed without anybody being asked.
 
@@ -62,7 +62,7 @@ class Transactions:
         """
         for _ in range(ATTEMPTS):
             draft = Draft(self._bus.registry, self._bus, changed)
-            for entry in tuple(remove):
+            for entry in tuple(remove() if callable(remove) else remove):
                 draft.remove(entry)
             for entry in tuple(add() if callable(add) else add):
                 draft.add(entry)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from veko import Context, LogRecord, Origin, PluginRecord
+from veko import Context, LogRecord, Origin, Plugin, PluginRecord
 from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
 from veko_plugins.http import find_adapter
@@ -89,6 +89,7 @@ SECTION_H = {
     "database:disconnect": Row(Engine, False, (), _STORED),
     "plugin:loaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:unloaded": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:retired": Row(str, False, (PluginRecord, Plugin), _STEPS),
     "plugin:activated": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:deactivated": Row(str, False, (PluginRecord,), _STEPS),
     "log": Row(LogRecord, False, (), "test_H_log_is_an_event"),

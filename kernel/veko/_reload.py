@@ -1,0 +1,304 @@
+"""Reload: a plugin, and those that need it, get their next generations in one swap, all or none.
+
+The new ones are made in the order in which they need each other, and each sees what those before
+it stage. In the swap the old ones hand over their state. If any step of any fails, none of it has
+happened. Plugins whose manifest says `reload = "restart"`, and those that need these, are taken
+down first, and come up again as they were if the new ones fail. Afterwards the old ones retire.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ._config import as_config, merge
+from ._dependents import from_the_top
+from ._lifecycle import Generation, PluginRecord, State
+from ._limits import must_pass
+from ._plugin import Plugin, requirement_name
+from ._retirement import Retirement
+from .errors import DependencyError, LoadError, ManifestError, StateError, VekoError
+
+if TYPE_CHECKING:
+    from ._operations import Operations, Told
+
+__all__ = ["Dependents", "reload"]
+
+Dependents = Callable[[PluginRecord], Awaitable[Plugin]]
+_NOTHING: Final[Any] = object()
+
+
+async def reload(
+    operations: Operations,
+    record: PluginRecord,
+    plugin: Plugin,
+    given: Any,
+    dependents: Dependents | None,
+    spare: frozenset[int],
+) -> Retirement:
+    """Replace a generation; see `Kernel.reload`. Returns the retirement of what was replaced."""
+    changed = False
+    while True:
+        group = _group(operations, record)
+        async with operations.alone(*group) as told:
+            if record.current is None:
+                raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
+            if group != _group(operations, record):
+                continue  # while this waited others came to need it, or left
+            members = [_Member(one) for one in group]
+            first = members[0]
+            first.given = merge(first.given, as_config(given, record.name))
+            changed = first.given != first.old.given
+            retirement = await _Reload(operations, members, spare).run(plugin, dependents, told)
+            break
+    if changed and record.current is not None:
+        await operations.bus.emit("config:change", record.config, record)
+    return retirement
+
+
+def _group(operations: Operations, record: PluginRecord) -> list[PluginRecord]:
+    above = list(from_the_top(operations.kernel, record, [record], off=True))
+    return [record, *reversed(above)]
+
+
+class _Member:
+    """A plugin of the group.
+
+    Attributes:
+        plugin: What it is to be.
+        old: The generation that it has.
+        new: The one that it gets.
+        down: Whether the old one ends before the new one begins.
+    """
+
+    def __init__(self, record: PluginRecord) -> None:
+        assert record.current is not None
+        self.record = record
+        self.old = record.current
+        self.plugin = self.old.plugin
+        self.given = self.old.given
+        self.active = record.active
+        self.services = {entry.key for entry in self.old.entries if entry.kind == "service"}
+        self.new: Generation | None = None
+        self.down = False
+        self._state: Any = _NOTHING
+
+    def export(self) -> None:
+        """Keep the old one's state; what it raises refuses the reload."""
+        export = self.old.plugin.life_cycle("export_state")
+        if export is not None and self.plugin.life_cycle("import_state") is not None:
+            self._state = self._handed("export_state", export)
+
+    def hand_over(self) -> None:
+        """Give the new one the old one's state; what it raises refuses the reload."""
+        if not self.down:
+            self.export()
+        take = self.plugin.life_cycle("import_state")
+        if take is not None and self._state is not _NOTHING:
+            self._handed("import_state", take, self._state, self.old.version)
+
+    def _handed(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except BaseException as error:
+            if must_pass(error):
+                raise
+            raise LoadError(
+                f"the state of {self.old.version} could not be handed over: {step}() raised "
+                f"{type(error).__name__}: {error}",
+                step=step,
+                plugin=self.record.name,
+                path=self.plugin.source,
+                remedy="The old generation goes on; mend export_state() or import_state().",
+            ) from error
+
+
+class _Reload:
+    """One reload, while the locks of its plugins are held."""
+
+    def __init__(
+        self, operations: Operations, members: Sequence[_Member], spare: frozenset[int]
+    ) -> None:
+        self._operations = operations
+        self._commit = operations.transactions.commit
+        self._members = members
+        self._at = members[0]
+        self._spare = spare
+        self._begin = time.perf_counter()
+
+    async def run(self, plugin: Plugin, dependents: Dependents | None, told: Told) -> Retirement:
+        """Do it, or leave everything as it was."""
+        first, down = self._members[0], list[_Member]()
+        try:
+            first.plugin = plugin
+            for member in self._members:
+                self._at = member
+                if member is not first and dependents is not None:
+                    member.plugin = _same(await dependents(member.record), member.record)
+                await self._operations.ask("plugin:reload", member.record)
+            down = self._exclusive()
+            self._at = first
+            if down:
+                await self._take_down(down)
+            before = await self._bring_up(self._members)
+        except BaseException as error:
+            if not must_pass(error):
+                told.append((self._blame(error), error))
+            with anyio.CancelScope(shield=True):
+                for member in down:
+                    if member.record.state is State.LOADING:
+                        await self._come_back(member, error, told)
+            failed = first.record.error if first.record.state is State.FAILED else None
+            if failed is not None and not must_pass(error):
+                raise failed from error
+            raise
+        told.extend((member.record, "plugin:loaded") for member in self._members)
+        olds = [member.old for member in reversed(self._members)]
+        retirement = Retirement(self._operations, olds, before, self._spare)
+        retirement.start()
+        return retirement
+
+    def _blame(self, error: BaseException) -> PluginRecord:
+        """Return whose failure it is, and say in it why that was reloaded."""
+        first = self._members[0].record
+        named = getattr(error, "plugin", None)
+        at = next((m.record for m in self._members if m.record.name == named), self._at.record)
+        self._operations.place(error, at)
+        if at is not first:
+            why = f"it was reloaded because it needs {first.name}, which was"
+            if isinstance(error, VekoError):
+                error.message += f"; {why}"
+            else:
+                error.add_note(f"{at.name}: {why}")
+        return at
+
+    def _exclusive(self) -> list[_Member]:
+        """Choose those that restart, and those that need them."""
+        for member in self._members:
+            manifests = member.old.manifest, member.plugin.manifest
+            member.down = any(manifest.reload == "restart" for manifest in manifests)
+        for _ in self._members:  # as often as it may take along a chain, whatever the order
+            names = {member.record.name for member in self._members if member.down}
+            for member in self._members:
+                member.down = member.down or not names.isdisjoint(member.record.needs())
+        return [member for member in self._members if member.down]
+
+    async def _take_down(self, down: Sequence[_Member]) -> None:
+        def leave() -> None:
+            for member in down:
+                self._at = member
+                member.export()
+            for member in down:
+                member.old.live = False
+                member.record.move(State.UNLOADING)
+
+        before = await self._commit(
+            down[0].old, remove=lambda: [e for m in down for e in m.old.entries], swapping=leave
+        )
+        olds = [member.old for member in reversed(down)]
+        with anyio.CancelScope(shield=True):
+            await Retirement(self._operations, olds, before, self._spare).run()
+        for member in down:
+            member.record.move(State.UNLOADED)
+            member.record.move(State.LOADING)
+
+    async def _bring_up(self, members: Sequence[_Member]) -> Any:
+        """Make new generations and swap them in; returns the registry before."""
+        operations, group = self._operations, dict[str, Generation]()
+        names = {member.record.name for member in members}
+        try:
+            for member in members:
+                self._at, record = member, member.record
+                if member.active:
+                    needed = map(requirement_name, member.plugin.manifest.dependencies)
+                    operations.require(record, [name for name in needed if name not in names])
+                member.new = await operations.make(record, member.plugin, member.given, group)
+                group[record.name] = member.new
+                if member.active:
+                    await operations.activate(member.new)
+            self._check_services(members, group)
+            self._at = members[0]
+            before = await self._commit(
+                group[members[0].record.name],
+                remove=lambda: [e for m in members for e in m.old.entries],
+                add=lambda: [e for m in members if m.active for e in group[m.record.name].entries],
+                swapping=lambda: self._swap(members, group),
+            )
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                for new in reversed(group.values()):
+                    await operations.discard(new, error)
+            raise
+        for member in members:
+            new = group[member.record.name]
+            member.old.live = new.open = False
+            if member.down:
+                member.record.move(State.ACTIVE)
+                if not member.active:
+                    member.record.move(State.INACTIVE)
+            if member.active:
+                operations.go_live(new, self._begin)
+        group.clear()
+        return before
+
+    def _swap(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
+        self._operations.check_fresh(*group.values())
+        for member in members:
+            self._at = member
+            member.hand_over()
+        for member in members:
+            member.record.current = group[member.record.name]
+            member.record.plugin = member.plugin
+
+    def _check_services(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
+        """Refuse new versions without a service that others look up while they run.
+
+        Those that look it up in `load()` have just done so.
+        """
+        provided = {e.key for new in group.values() for e in new.entries if e.kind == "service"}
+        for member in members:
+            for service in sorted(map(str, member.services - provided)):
+                users = [m.record.name for m in members if service in m.old.late]
+                if users:
+                    raise DependencyError(
+                        f"it no longer provides {service!r}, which {', '.join(users)} uses",
+                        plugin=member.record.name,
+                        path=member.plugin.source,
+                        remedy="Provide it for as long as it is used, or unload those first.",
+                    )
+
+    async def _come_back(self, member: _Member, error: BaseException, told: Told) -> None:
+        """Bring a plugin up again as it was; if that fails too it is `failed`."""
+        record, member.plugin, member.given = member.record, member.old.plugin, member.old.given
+        try:
+            await self._bring_up([member])
+        except BaseException as second:
+            if must_pass(second):
+                raise
+            both = LoadError(
+                f"{error}. Nor does the version before come back: {second}",
+                step=getattr(second, "step", "load"),
+                plugin=record.name,
+                path=record.source,
+                remedy="Load it again.",
+            )
+            both.__cause__ = second
+            record.current = None
+            record.fail(both.step, both)
+            told += [(record, both), (record, "plugin:unloaded"), (record, "error:critical")]
+        else:
+            told.append((record, "plugin:loaded"))
+
+
+def _same(plugin: Plugin, record: PluginRecord) -> Plugin:
+    if plugin.manifest.name != record.name:
+        raise ManifestError(
+            f"it calls itself {plugin.manifest.name!r} now",
+            plugin=record.name,
+            path=plugin.source,
+            remedy="Unload it and load it under its new name.",
+        )
+    return plugin

@@ -1,0 +1,137 @@
+"""Retirement: what happens to generations that have left the registry.
+
+Calls that began before are waited for, then cut; tasks end, `deactivate()` and `unload()` run, the
+scope closes: in bounded time, whatever the plugin does. Of a plugin no more than `WAITING`
+generations wait for their calls at once: when another one comes the oldest is cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ._cutting import cut, move_on
+from ._lifecycle import Generation, Operation
+from ._limits import GRACE
+from ._registry import Registry
+from .errors import LoadTimeout, StateError
+
+if TYPE_CHECKING:
+    from ._operations import Operations
+
+__all__ = ["WAITING", "Retirement"]
+
+_log: Final = logging.getLogger("veko")
+WAITING: Final = 2
+
+
+class Retirement:
+    """Generations that left together.
+
+    Args:
+        operations: The kernel's.
+        generations: Those that need others first.
+        before: The last registry that had them.
+        spare: Ids of tokens of emissions not to wait for.
+
+    Attributes:
+        done: Set when they are over.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        generations: Sequence[Generation],
+        before: Registry,
+        spare: frozenset[int],
+    ) -> None:
+        self._operations = operations
+        self._kernel = operations.kernel
+        self._generations = generations
+        self._before = before
+        self._spare = set(spare)
+        self._drain = anyio.CancelScope()
+        self.done = anyio.Event()
+
+    def start(self) -> None:
+        """Let it happen in a task of the root; `plugin:retired` tells of the end."""
+        for generation in self._generations:
+            waiting = generation.record.retiring
+            waiting.append(self)
+            for older in waiting[:-WAITING]:
+                older._drain.cancel()
+        self._kernel.root.start(self._go)
+
+    async def wait(self, spare: frozenset[int]) -> None:
+        """Wait for the end, whose calls of the caller's own are no part of."""
+        self._spare |= spare
+        self._kernel.bus.settle()
+        await self.done.wait()
+
+    async def _go(self) -> None:
+        try:
+            with Operation(*(one.record for one in self._generations)):
+                await self.run()
+        finally:
+            for generation in self._generations:
+                generation.record.retiring.remove(self)
+            self.done.set()
+        for one in self._generations:
+            await self._kernel.bus.emit("plugin:retired", one.name, one.record, one.plugin)
+
+    async def run(self) -> None:
+        """End them. What fails is reported; they end anyway."""
+        await self.quiesce()
+        for generation in self._generations:
+            await self._operations.end(generation)
+            generation.closed = True
+            error = StateError("this generation of the plugin is over", plugin=generation.name)
+            generation.settle(error)
+            for fault in await generation.scope.close(self._kernel.timeout):
+                await self._kernel.bus.report(
+                    fault, owner=generation, handler=f"{generation.name}.close"
+                )
+            generation.entries.clear()
+            generation.handles.clear()
+
+    async def quiesce(self) -> None:
+        """Wait for the calls that still run in them, cut those that last, and stop the tasks."""
+        self._drain.deadline = anyio.current_time() + self._kernel.drain_timeout
+        with self._drain:
+            await self._drained()
+        if self._drain.cancelled_caught:
+            await self._cut()
+        for generation in self._generations:
+            for line in await generation.scope.stop_tasks(self._kernel.timeout):
+                await self._kernel.failed(generation, line, LoadTimeout(line, step="close"))
+
+    async def _drained(self) -> None:
+        for generation in self._generations:
+            if not generation.closed:
+                await self._kernel.bus.drained(self._before, generation, self._spare)
+
+    async def _cut(self) -> None:
+        cancelled = cut(self._generations, self._before, self._spare)
+        for generation, calls in cancelled.items():
+            error = LoadTimeout(
+                f"{calls} calls into generation {generation.number} still ran when its time was "
+                "over and were cancelled",
+                step="drain",
+                plugin=generation.name,
+                remedy=f"Calls have drain_timeout ({self._kernel.drain_timeout:g} s), less if the "
+                "plugin is reloaded twice meanwhile.",
+            )
+            await self._kernel.bus.report(
+                error, owner=generation, handler=f"{generation.name}.drain"
+            )
+        staying = {record.name for record in self._kernel.records() if record.retiring}
+        staying |= {one.name for one in self._generations}
+        move_on(self._kernel.bus, self._before, staying)
+        with anyio.move_on_after(GRACE) as scope:
+            await self._drained()
+        if scope.cancelled_caught:
+            names = ", ".join(one.name for one in self._generations)
+            _log.warning("work that may call %s still runs; it ends without that", names)
