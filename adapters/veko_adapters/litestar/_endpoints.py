@@ -89,7 +89,8 @@ class Stack:
         self._app, self._run, self._handler, self._template = app, run, handler, template
         self._rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+    def _inner(self, scope: Scope) -> Any:
+        """Return the scope as Litestar's routing would have made it."""
         state = scope.get("state")
         inner = {
             **scope,
@@ -103,6 +104,10 @@ class Stack:
             # Litestar's rest of a path begins with a slash, ours does not.
             params = scope["path_params"]
             inner["path_params"] = {**params, self._rest: f"/{params[self._rest]}"}
+        return inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        inner = self._inner(scope)
         try:
             await self._run(inner, receive, send)
         except HTTPException as error:

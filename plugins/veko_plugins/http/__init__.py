@@ -5,7 +5,7 @@ from .exchange import pulled, scope_for
 from .forms import Fields, Upload
 from .fragments import METHODS, Fragment, Merger
 from .headers import Headers
-from .messages import MAX_BODY, REQUEST, Address, Receive, Request, Route, Scope
+from .messages import MAX_BODY, REQUEST, SOCKET, Address, Receive, Request, Route, Scope
 from .middleware import CallNext, Middleware
 from .openapi import OpenAPI
 from .plugin import HTTP, Routes
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_BODY",
     "METHODS",
     "REQUEST",
+    "SOCKET",
     "ASGISend",
     "Adapter",
     "Address",
