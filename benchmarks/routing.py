@@ -1,0 +1,132 @@
+"""What do a thousand routes cost: finding one among them, and changing one of them?
+
+    python benchmarks/routing.py [--quick]
+
+Matching is timed on tables of 10, 1,000 and 10,000 routes of one shape each (static, a parameter,
+two of them typed), so that only their number differs. Then plugins of one route each come to and go
+from an application of 10, 1,000 and 4,000 routes (plugins of five); the swap is what stands between
+the last moment of the old routes and the first of the new ones: nothing else runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import platform
+import statistics
+import time
+from typing import Any
+
+from _harness import Batch, batch, compare, pin, quiet, table
+
+from veko import Kernel
+from veko_plugins.http import Routes, Table
+
+ROUTES_A_PLUGIN = 5
+SIZES = (10, 1_000, 10_000)
+KINDS = {
+    "static": ("/area{}/list", "/area{}/list"),
+    "a parameter": ("/area{}/things/{{id}}", "/area{}/things/seven"),
+    "typed ones": ("/area{}/at/{{x:int}}/{{y:int}}", "/area{}/at/12/345"),
+    "nothing there": ("/area{}/other", "/area{}/nowhere"),
+}
+
+
+def tables(kind: str) -> dict[int, Table[int]]:
+    """Make tables of one shape of route."""
+    template = KINDS[kind][0]
+    return {
+        size: Table(("GET", template.format(number), number) for number in range(size))
+        for size in SIZES
+    }
+
+
+async def matching(seconds: float) -> list[list[str]]:
+    """Time the match, where the paths asked for go through the whole table."""
+    rows = []
+    for kind, (_, asked) in KINDS.items():
+        made = tables(kind)
+
+        async def make(made: Any = made, asked: str = asked) -> dict[str, Batch]:
+            found = {}
+            for size, routes in made.items():
+                # As many different paths in each, so that they lie in the same caches.
+                paths = itertools.cycle([asked.format(number % size) for number in range(4_000)])
+                found[str(size)] = batch(
+                    "match('GET', next())", match=routes.match, next=paths.__next__
+                )
+            return found
+
+        timings = await compare(make, seconds=seconds / len(KINDS))
+        few, many, most = (str(size) for size in SIZES)
+        rows.append([
+            kind, f"{timings.median(few):.0f}", f"{timings.median(many):.0f}",
+            f"{timings.ratio(many, few):.2f}", f"{timings.ratio(most, few):.2f}",
+        ])  # fmt: skip
+    return rows
+
+
+def plugin(name: str, routes: int) -> dict[str, Any]:
+    """Make a plugin of so many routes."""
+
+    def load(context: Any) -> None:
+        for number in range(routes):
+
+            async def handler(request: Any) -> str:
+                return "here"
+
+            context.add_route("GET", f"/{name}/{number}/{{id:int}}", handler)
+
+    return {"name": name, "version": "1.0.0", "load": load}
+
+
+async def changing(size: int, rounds: int) -> list[float]:
+    """Return medians of adding, removing and the swap, in ms."""
+    adding, removing, swapping = [], [], []
+    async with Kernel() as kernel:
+        await kernel.load(Routes("asgi"))
+        for number in range(size // ROUTES_A_PLUGIN):
+            await kernel.load(plugin(f"p{number}", ROUTES_A_PLUGIN))
+        bus: Any = kernel.bus
+        publish = bus.publish
+
+        def timed(draft: Any) -> None:
+            begin = time.perf_counter_ns()
+            publish(draft)
+            swapping.append((time.perf_counter_ns() - begin) / 1e6)
+
+        bus.publish = timed
+        with quiet():
+            for _ in range(rounds):
+                begin = time.perf_counter_ns()
+                await kernel.load(plugin("guest", 1))
+                middle = time.perf_counter_ns()
+                await kernel.unload("guest")
+                adding.append((middle - begin) / 1e6)
+                removing.append((time.perf_counter_ns() - middle) / 1e6)
+    return [*map(statistics.median, (adding, removing, swapping)), max(swapping)]
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
+    quick = parser.parse_args().quick
+    print(f"{platform.python_implementation()} {platform.python_version()}, {pin()}\n")
+    rows = asyncio.run(matching(2 if quick else 20))
+    print(table(["a match", "10 routes, ns", "1,000, ns", "1,000 by 10", "10,000 by 10"], rows))
+    rows = []
+    for size in (10, 1_000, 4_000):
+        add, remove, swap, longest = asyncio.run(changing(size, 20 if quick else 200))
+        rows.append([
+            f"{size:,}", f"{add:.2f}", f"{remove:.2f}", f"{swap:.3f}", f"{longest:.3f}",
+        ])  # fmt: skip
+    print()
+    print(
+        table(["routes", "add one, ms", "remove it, ms", "the swap, ms", "longest swap, ms"], rows)
+    )
+
+
+if __name__ == "__main__":
+    main()
