@@ -2,6 +2,7 @@
 
 from .dispatch import Dispatcher, lifespan
 from .exchange import pulled, scope_for
+from .files import FileResponse
 from .forms import Fields, Upload
 from .fragments import METHODS, Fragment, Merger
 from .headers import Headers
@@ -31,6 +32,7 @@ __all__ = [
     "Endpoint",
     "Fault",
     "Fields",
+    "FileResponse",
     "Found",
     "Fragment",
     "HTTPError",
