@@ -1,7 +1,7 @@
-"""How the manager loads plugins: resolve, import, order, retry, and dispose what is over.
+"""How the manager loads plugins: resolve, import, order, retry.
 
-Each generation is imported anew, so a retry and a reload begin with a clean module. What was
-imported for a generation that is no more is disposed as soon as the kernel says so.
+Each generation is imported anew, so a retry and a reload (`_reloading`) begin with a clean module.
+What was imported for a generation that is no more is disposed as soon as the kernel says so.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import msgspec
 
 from veko import Plugin, PluginRecord, Subscription
-from veko.errors import DependencyError, LoadError, ManifestError, NotFoundError, VekoError
+from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
-from ._generations import Former, Generations
+from ._generations import Generations
 from ._infos import LoadReport
 from ._manifests import sound_plugin
+from ._reloading import Reloading
 from ._sources import Source
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ class Loading:
     Attributes:
         lock: Held by who saves or restores the whole.
         generations: What the loaded plugins run on.
-        former: What plugins that are on probation were before, by name.
+        reloading: How they are given the next.
     """
 
     def __init__(self, manager: PluginManager) -> None:
         self._manager = manager
         self.lock = asyncio.Lock()
         self.generations = Generations(manager.kernel, _nothing)
-        self.former: dict[str, Former] = {}
+        self.reloading = Reloading(manager, self.generations, self._check, _made)
         self._subscriptions: list[Subscription] = []
 
     def ready(self) -> None:
@@ -64,7 +64,7 @@ class Loading:
 
     def _unloaded(self, name: str) -> None:
         if self._manager.kernel.get(name) is None:  # else it was loaded anew meanwhile
-            self.former.pop(name, None)
+            self.reloading.forget(name)
             self.generations.unloaded(name)
 
     def origin(self, name: str) -> Form | Source | None:
@@ -225,7 +225,7 @@ class Loading:
                 generations.drop(name, loaded)
                 raise
             else:
-                self.former.pop(name, None)
+                self.reloading.forget(name)
                 generations.keep(name, origin, loaded)
                 return record
             left -= 1
@@ -234,62 +234,7 @@ class Loading:
 
     async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
-        manager = self._manager
-        record = manager.kernel.get(name)
-        assert record is not None
-        # The kernel may have been given it.
-        start: Form | Source = self.origin(name) or record.plugin
-        loaded: Loaded | None = None
-        try:
-            if isinstance(start, Source):
-                source = start
-                if source.path is not None:  # what plugin.toml says may have changed too
-                    start = source = manager.use("discovery").find(source.path)
-                loaded = await self._import(source)
-            plugin = _made(start) if loaded is None else loaded.plugin
-            if plugin.manifest.name != name:
-                raise ManifestError(
-                    f"it calls itself {plugin.manifest.name!r} now",
-                    plugin=name,
-                    path=plugin.source,
-                    remedy="Unload it and load it under its new name.",
-                )
-            self._check(plugin)
-        except Exception as error:
-            self.generations.dispose(loaded)
-            await manager.bus.report(error, owner=manager.kernel.get(name), handler="reload")
-            raise
-        former = self.generations.former(name)
-        try:
-            return await manager.kernel.reload(plugin, config)
-        finally:  # it may have been cancelled after the swap
-            if record.plugin is plugin:
-                if former is not None and manager.options.probation:
-                    self.former.setdefault(name, former)
-                self.generations.keep(name, start, loaded)
-            else:
-                self.generations.drop(name, loaded)
-
-    async def take_back(self, name: str) -> PluginRecord:
-        """Give a plugin a generation of what it was before its probation.
-
-        Raises:
-            NotFoundError: It is not on probation.
-            VekoError: It cannot be loaded any more as it was; it stays as it is.
-        """
-        former = self.former.pop(name, None)
-        if former is None:
-            raise NotFoundError(f"{name!r} is not on probation", plugin=name)
-        manager = self._manager
-        imported = await manager.use("loader").import_source(former.source, former.sources)
-        loaded = msgspec.structs.replace(imported, content=former.content)
-        try:
-            record = await manager.kernel.reload(loaded.plugin, former.given)
-        except BaseException:
-            self.generations.drop(name, loaded)
-            raise
-        self.generations.keep(name, former.source, loaded)
-        return record
+        return await self.reloading.reload(name, config)
 
     async def _checked(self, plugin: Plugin) -> None:
         try:
@@ -328,7 +273,6 @@ class Loading:
         """Dispose whatever is left; the manager stops."""
         while self._subscriptions:
             self._subscriptions.pop().cancel()
-        self.former.clear()
         self.generations.dispose_all()
 
 
