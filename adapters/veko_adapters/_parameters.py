@@ -2,8 +2,10 @@
 
 A parameter of the name of a path parameter is that one; `request` (or `req`) is the request, and
 so is a sole parameter without annotation or default that is no path parameter; `data` is the
-body; every other one is in the query. Without annotation a path parameter is what its converter
-made of it and a query parameter is text.
+body, `context` the plugin's context. One that is annotated with a class that msgspec cannot decode
+is a service, and so is one without annotation or default that has the name of a service which is
+there when the route is compiled. Every other one is in the query. Without annotation a path
+parameter is what its converter made of it and a query parameter is text.
 """
 
 from __future__ import annotations
@@ -11,18 +13,27 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
+from veko import Context
 from veko.errors import RouteError
 from veko_plugins.http import Request, Route, parse_path
+from veko_plugins.http.connection import SOCKET
+from veko_plugins.http.websocket import WebSocket
 
-__all__ = ["EMPTY", "Parameter", "is_many", "is_optional", "leaves", "read"]
+from ._services import is_there, service_type
+
+__all__ = ["EMPTY", "Parameter", "Place", "is_many", "is_optional", "leaves", "read"]
 
 EMPTY: Final = inspect.Parameter.empty
 _REQUEST_NAMES: Final = frozenset(("request", "req"))
+_SOCKET_NAMES: Final = frozenset(("socket", "websocket", "ws"))
+
+Place = Literal["request", "path", "query", "body", "context", "service"]
+"""Where an argument comes from."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -34,21 +45,36 @@ class Parameter(msgspec.Struct, frozen=True):
         annotation: Its type, resolved; `Any` where it has none that matters.
         default: Its default, or `EMPTY`.
         by_position: Whether it is given by position: `lambda r, /: …`, or a sole parameter.
+        make: What makes a framework's own request of ours, if that is what is wanted.
     """
 
     name: str
-    place: Literal["request", "path", "query", "body"]
+    place: Place
     annotation: Any = Any
     default: Any = EMPTY
     by_position: bool = False
+    make: Callable[[Any], Any] | None = None
 
 
-def read(route: Route) -> tuple[Parameter, ...]:
+def read(
+    route: Route,
+    context: Context | None = None,
+    *,
+    requests: Mapping[type, Callable[[Any], Any]] | None = None,
+    foreign: Callable[[Any], bool] | None = None,
+) -> tuple[Parameter, ...]:
     """Read the signature of a route's handler.
+
+    Args:
+        route: The route.
+        context: The context of the plugin whose route it is; without one, no parameter is a
+            service by its name only.
+        requests: Classes of requests that a framework has, and what makes one of ours.
+        foreign: Tells whether the framework takes care of an annotation.
 
     Raises:
         RouteError: It has no signature, an annotation that cannot be resolved, or wants the body
-            of a request that has none.
+            of a socket.
     """
     fn = route.handler
     try:
@@ -60,30 +86,76 @@ def read(route: Route) -> tuple[Parameter, ...]:
         p for p in signature.parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
     sole = len(given) == 1
+    names = _REQUEST_NAMES | _SOCKET_NAMES if route.method == SOCKET else _REQUEST_NAMES
     found: list[Parameter] = []
     for p in given:
-        converter = in_path.get(p.name)
-        annotation: Any = Any
+        by_position = p.kind is p.POSITIONAL_ONLY or (sole and p.kind is not p.KEYWORD_ONLY)
         bare = p.annotation is EMPTY and p.default is EMPTY
-        if not converter and (p.name in _REQUEST_NAMES or (sole and bare and p.name != "data")):
-            place = "request"
-        else:
-            place = "path" if converter else "body" if p.name == "data" else "query"
+        place: Place
+        annotation: Any = Any
+        make: Callable[[Any], Any] | None = None
+        if p.name in in_path:
+            place = "path"
             annotation = _resolve(route, fn, p)
-            if annotation is Request:
+        elif p.name in names:
+            place = "request"
+            if requests:
+                make = requests.get(_resolved_or_none(route, fn, p))
+        else:
+            annotation = _resolve(route, fn, p)
+            make = requests.get(_hashable(annotation)) if requests else None
+            place = _place(route, p, annotation, sole and bare, context, foreign)
+            if make is not None:
                 place = "request"
-            elif annotation is EMPTY:
-                annotation = str if place == "query" else Any
-        found.append(
-            Parameter(
-                p.name,
-                typing.cast("Any", place),
-                annotation,
-                p.default,
-                p.kind is p.POSITIONAL_ONLY or (sole and p.kind is not p.KEYWORD_ONLY),
-            )
-        )
+        if annotation is EMPTY:
+            annotation = str if place == "query" else Any
+        found.append(Parameter(p.name, place, annotation, p.default, by_position, make))
     return tuple(found)
+
+
+def _place(
+    route: Route,
+    p: inspect.Parameter,
+    annotation: Any,
+    sole: bool,
+    context: Context | None,
+    foreign: Callable[[Any], bool] | None,
+) -> Place:
+    """Tell where a parameter comes from that is in no path and has not the request's name."""
+    if isinstance(annotation, type) and issubclass(annotation, Context):
+        return "context"
+    if annotation is Request or annotation is WebSocket:
+        return "request"
+    if p.name == "context" and annotation in (EMPTY, Any):
+        return "context"
+    if p.name == "data":
+        if route.method == SOCKET:
+            raise _unsound(
+                route,
+                "wants 'data', which a WebSocket has not",
+                "Take the socket and await `socket.receive_json(type)`.",
+            )
+        return "body"
+    if sole:
+        return "request"
+    if annotation is EMPTY:
+        named = p.default is EMPTY and context is not None and is_there(context, p.name)
+        return "service" if named else "query"
+    if service_type(annotation) is not None and not (foreign is not None and foreign(annotation)):
+        return "service"
+    return "query"
+
+
+def _hashable(annotation: Any) -> Any:
+    return annotation if isinstance(annotation, type) else None
+
+
+def _resolved_or_none(route: Route, fn: Callable[..., Any], p: inspect.Parameter) -> Any:
+    """Resolve the annotation of a parameter that its name explains well enough."""
+    try:
+        return _hashable(_resolve(route, fn, p))
+    except RouteError:
+        return None
 
 
 def _resolve(route: Route, fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:

@@ -229,7 +229,7 @@ async def test_an_http_error_is_an_answer_and_nobodys_fault(site: Site) -> None:
 def unresolved(data: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821
 
 
-def opaque(q: Opaque) -> None: ...
+def opaque(data: Opaque) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def opaque(q: Opaque) -> None: ...
         (("GET", "/x", "handler"), "cannot be called"),
         (("GET", "/x", lambda: None, lambda: None), "is no middleware"),
         (("POST", "/x", unresolved), "'Nowhere', which cannot be resolved"),
-        (("GET", "/x", opaque), "wants 'q'"),
+        (("POST", "/x", opaque), "wants 'data'"),
     ],
 )
 async def test_a_bad_route_fails_the_load_not_a_request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from litestar import Litestar, Router
@@ -11,14 +12,15 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import MAX_BODY, Endpoint, Fragment, Route
+from veko_plugins.http import MAX_BODY, SOCKET, Endpoint, Fragment, Route
 
-from .._binding import bind
+from .._binding import bind, source
 from .._parameters import read
 from .._serve import serve
 from ._endpoints import Bound, Direct, SharedRequest, Stack
 from ._openapi import describe
-from ._plain import synthesise, wants_litestar
+from ._plain import OURS, is_foreign, synthesise, wants_litestar
+from ._sockets import SocketStack, sockets_of
 
 __all__ = ["LitestarAdapter", "Native"]
 
@@ -30,7 +32,6 @@ class LitestarAdapter:
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
         """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
-        del context
         endpoints: list[Endpoint | None] = []
         bound: dict[str, Bound] = {}
         handlers: list[Any] = []
@@ -39,18 +40,23 @@ class LitestarAdapter:
         for index, route in enumerate(routes):
             if isinstance(route.handler, Native):
                 own = route.handler
-                endpoint: Any = Stack()
+                endpoint: Any = SocketStack() if route.method == SOCKET else Stack()
                 native[index] = endpoint
                 # A router that was registered belongs to one application: each gets a new one.
                 sources.setdefault(id(own.source), own.router())
             else:
-                parameters = read(route)
+                parameters = read(route, context, foreign=is_foreign)
                 if not wants_litestar(parameters):
-                    endpoint = Direct(bind(route, parameters))
+                    endpoint = Direct(bind(route, parameters, context))
                 else:
                     path = f"/{index}"
                     endpoint = bound[path] = Bound()
-                    handlers.append(synthesise(route, path, parameters))
+                    ours = {
+                        index: source(route, p, context)
+                        for index, p in enumerate(parameters)
+                        if p.place in OURS
+                    }
+                    handlers.append(synthesise(route, path, parameters, ours))
             endpoints.append(endpoint)
         if bound:
             app = _application(handlers, routes[0])
@@ -75,24 +81,29 @@ class LitestarAdapter:
                 f"{handler!r} is no route handler, controller or router of Litestar: {error}",
                 plugin=plugin,
             ) from error
-        return [
-            Route(
-                str(method),
-                _our_path(http.path_components),
-                Native(handler, path, http.path_format, str(method), _rest(http.path_components)),
-                plugin=plugin,
-            )
+        found: list[tuple[str, str, Any]] = [
+            (str(method), str(method), http)
             for http in router.routes
             for one in getattr(http, "route_handlers", ())
             for method in sorted(one.http_methods)
             if not (method == "OPTIONS" and one.fn.__module__ == "litestar.routes.http")
+        ]
+        found += [(SOCKET, "websocket", one) for one in sockets_of(router.routes)]
+        return [
+            Route(
+                method,
+                _our_path(one.path_components),
+                Native(handler, path, one.path_format, key, _rest(one.path_components)),
+                plugin=plugin,
+            )
+            for method, key, one in found
         ]
 
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
         """Describe routes; see `veko_plugins.http.Adapter.describe`."""
         own = [(route, route.handler) for route in routes if isinstance(route.handler, Native)]
         plain = [route for route in routes if not isinstance(route.handler, Native)]
-        return describe(plain, own, read)
+        return describe(plain, own, partial(read, context=context, foreign=is_foreign))
 
     serve = staticmethod(serve)
 
@@ -104,7 +115,7 @@ class Native:
         source: The handler, controller or router.
         path: Where it was put.
         template: Litestar's name for the route's path.
-        method: The route's method.
+        method: The route's method, as Litestar has it.
         rest: The name of the parameter that takes the rest of the path, if there is one.
     """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Final, cast
 
 from litestar import Request as LitestarRequest
 from litestar.exceptions import LitestarException
@@ -17,22 +18,28 @@ from litestar.types import Scope as LitestarScope
 from veko.errors import RouteError
 from veko_plugins.http import REQUEST, Request, Response, Route, pulled
 
-from .._binding import settle
+from .._binding import Source, settle
 from .._parameters import EMPTY, Parameter, leaves
 
-__all__ = ["respond", "synthesise", "wants_litestar"]
+__all__ = ["OURS", "is_foreign", "respond", "synthesise", "wants_litestar"]
+
+OURS: Final = frozenset(("request", "context", "service"))
+"""What Litestar knows nothing of."""
 
 
-def wants_litestar(parameters: Sequence[Parameter]) -> bool:
-    """Tell whether a handler's annotations are Litestar's business rather than msgspec's."""
+def is_foreign(annotation: Any) -> bool:
+    """Tell whether an annotation is Litestar's business rather than msgspec's."""
     return any(
         type(leaf).__module__.startswith("litestar.")
         or getattr(leaf, "__module__", "").startswith("litestar.")
         or hasattr(leaf, "model_validate")
-        for p in parameters
-        if p.place != "request"
-        for leaf in leaves(p.annotation)
+        for leaf in leaves(annotation)
     )
+
+
+def wants_litestar(parameters: Sequence[Parameter]) -> bool:
+    """Tell whether some of a handler's arguments are for Litestar to make."""
+    return any(p.place not in OURS and is_foreign(p.annotation) for p in parameters)
 
 
 async def respond(answer: Any, scope: Any, receive: Any) -> Response:
@@ -45,7 +52,12 @@ async def respond(answer: Any, scope: Any, receive: Any) -> Response:
     return Response.of(answer)
 
 
-def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTPRouteHandler:
+def synthesise(
+    route: Route,
+    path: str,
+    parameters: Sequence[Parameter],
+    ours: Mapping[int, Source] = MappingProxyType({}),
+) -> HTTPRouteHandler:
     """Make a Litestar route handler of a plain one.
 
     Its parameters have names of ours, since Litestar has its own idea of `state` or `query`.
@@ -54,7 +66,7 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
     signature = [_keyword("scope", LitestarScope)]
     in_path = ""
     for index, p in enumerate(parameters):
-        if p.place == "request" or _is_raw(p):
+        if p.place in OURS or _is_raw(p):
             continue
         if _is_marked(p.annotation):
             signature.append(_keyword(p.name, p.annotation, p.default))
@@ -81,8 +93,8 @@ def synthesise(route: Route, path: str, parameters: Sequence[Parameter]) -> HTTP
         named: dict[str, Any] = {}
         for index, p in enumerate(parameters):
             value: Any
-            if p.place == "request":
-                value = request
+            if index in ours:
+                value = ours[index](request)
             elif _is_raw(p):
                 value = await request.body()
             else:

@@ -7,7 +7,7 @@ A whole form is in memory, under the request's limit on its body; the parts are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +17,7 @@ from .problem import HTTPError
 __all__ = ["Fields", "Upload", "parse_form", "parse_query"]
 
 V = TypeVar("V")
+D = TypeVar("D")
 
 _MAX_FIELDS: Final = 1_000
 """More fields than anybody means are refused, not parsed."""
@@ -37,6 +38,16 @@ class Fields(Mapping[str, V], Generic[V]):
 
     def __getitem__(self, name: str) -> V:
         return self._last[name]
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, name: str, default: V, /) -> V: ...
+    @overload
+    def get(self, name: str, default: D, /) -> V | D: ...
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return the last value of that name, or the default."""
+        return self._last.get(name, default)
 
     def getall(self, name: str) -> list[V]:
         """Return all values of that name, in order."""

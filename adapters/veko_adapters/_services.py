@@ -1,0 +1,128 @@
+"""Services as arguments of handlers: found by name or by type, anew for each request.
+
+A service is looked up in the registry that the request pinned, so a handler never holds one of a
+provider that is gone. By name that costs a dict lookup and a check of its type; by type alone,
+all services are gone through once a registry, and what is kept between requests is a name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from msgspec.inspect import CustomType, UnionType, type_info
+
+from veko import Context, Registry
+from veko.errors import RouteError, ServiceError
+from veko_plugins.http import HTTPError
+
+__all__ = ["Service", "is_there", "service_type"]
+
+
+def service_type(annotation: Any) -> type | None:
+    """Return the class of the services that an annotation asks for.
+
+    Returns:
+        The class; `None` if msgspec decodes the annotation, or nothing can be of that type.
+    """
+    try:
+        found = type_info(annotation)
+    except TypeError:
+        return None
+    if isinstance(found, UnionType):
+        found = next((one for one in found.types if isinstance(one, CustomType)), found)
+    if isinstance(found, CustomType) and found.cls is not object:
+        return found.cls
+    return None
+
+
+def is_there(context: Context, name: str) -> bool:
+    """Tell whether there is a service, and let the plugin depend on its provider."""
+    try:
+        context.use(name)
+    except ServiceError:
+        return False
+    return True
+
+
+class Service:
+    """What looks a service up, for one parameter.
+
+    Args:
+        context: The context of the plugin whose handler it is.
+        name: The parameter's name.
+        wanted: The class that it must be an instance of; `None` for any.
+        default: What is given where it is not there; `EMPTY`: a 503.
+        where: Whose parameter it is, for messages.
+
+    Raises:
+        RouteError: Several services are of that class, and none has the parameter's name.
+    """
+
+    __slots__ = ("_any", "_default", "_kernel", "_name", "_seen", "_wanted", "_where")
+
+    def __init__(
+        self, context: Context, name: str, wanted: type | None, default: Any, where: str
+    ) -> None:
+        self._kernel = context.kernel
+        self._name = name
+        # A protocol that cannot be checked at runtime says nothing: the name decides.
+        self._any = wanted is None or (
+            getattr(wanted, "_is_protocol", False)
+            and not getattr(wanted, "_is_runtime_protocol", False)
+        )
+        self._wanted: Any = wanted
+        self._default = default
+        self._where = where
+        self._seen: tuple[int, str | None] = (-1, None)
+        registry = context.kernel.registry
+        found = self._find(registry)
+        if default is inspect.Parameter.empty and found is not None:
+            is_there(context, found)
+
+    def __call__(self, request: object) -> Any:
+        """Return the service.
+
+        Raises:
+            HTTPError: 503, it is not there.
+            RouteError: There are several by now.
+        """
+        del request
+        registry = self._kernel.registry
+        entry = registry.get("service", self._name)
+        if entry is not None and (self._any or isinstance(entry.value, self._wanted)):
+            return entry.value
+        if not self._any:
+            version, name = self._seen
+            if version != registry.version:
+                name = self._find(registry)
+                self._seen = registry.version, name
+            entry = registry.get("service", name) if name is not None else None
+            if entry is not None:
+                return entry.value
+        if self._default is not inspect.Parameter.empty:
+            return self._default
+        raise HTTPError(503, f"the service {self._name!r} is not there")
+
+    def _fits(self, value: object) -> bool:
+        return self._any or isinstance(value, self._wanted)
+
+    def _find(self, registry: Registry) -> str | None:
+        """Return the name of the service that fits."""
+        entry = registry.get("service", self._name)
+        if entry is not None and self._fits(entry.value):
+            return self._name
+        if self._any:
+            return None
+        names = [
+            str(one.key)
+            for one in registry.entries("service")
+            if isinstance(one.value, self._wanted)
+        ]
+        if len(names) > 1:
+            raise RouteError(
+                f"{self._where} wants {self._name!r} as {self._wanted.__qualname__}, and the "
+                f"services {names[0]!r} and {names[1]!r} are both one",
+                remedy="Give the parameter the name of the one that is meant.",
+            )
+        return names[0] if names else None
