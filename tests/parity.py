@@ -54,11 +54,11 @@ EVENTS = (
     "plugin:unloaded", "plugin:activated", "plugin:deactivated", "log",
 )  # fmt: skip
 LATER = {
-    "O3": "sources", "O11": "processes", "O13": "dashboard", "C10": "websockets",
+    "O3": "sources", "O11": "processes", "O13": "dashboard",
     **dict.fromkeys(("T1", "T2", "T3", "T4", "T5", "T6"), "sources"),
     **dict.fromkeys(("D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9"), "development tools"),
     **dict.fromkeys(("P1", "P2", "P3", "P4", "cache", "auth"), "practical examples"),
-    "websocket": "websockets", "dev": "development tools",
+    "dev": "development tools",
 }  # fmt: skip
 """What is not due yet, by row or by the first word of events, and what it comes with."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 import websockets  # noqa: F401  (uvicorn would do without, and refuse every WebSocket)
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from veko.errors import OptionError
 
@@ -112,6 +113,15 @@ class _Bounded(HttpToolsProtocol):
             self._timer = None
 
 
+class _Sockets(WebSocketsSansIOProtocol):
+    """Uvicorn's protocol, without a line in the log for each handshake that is refused."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # Its refusals do not count as answers with it, and it complains of a lack of one.
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
+
 class _Server(uvicorn.Server):
     """A server that says when it has started."""
 
@@ -140,6 +150,7 @@ async def run(
     config = uvicorn.Config(
         app,
         http=_Bounded,
+        ws=_Sockets,
         log_config=None,
         access_log=access_log,
         server_header=False,

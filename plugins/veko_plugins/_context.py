@@ -23,6 +23,14 @@ class AddCommand(Protocol):
         ...
 
 
+class AddWebSocket(Protocol):
+    def __call__(
+        self, path: str, *handlers: Callable[..., Any], handler: Callable[..., Any] | None = None
+    ) -> Handle:
+        """Add a WebSocket: its middlewares, then `async def handler(socket)`."""
+        ...
+
+
 class AddMiddleware(Protocol):
     def __call__(self, fn: Callable[..., Any], priority: float = 10) -> Handle:
         """Add a middleware: `async def mw(request, call_next)`."""
@@ -35,12 +43,14 @@ class Context(veko.Context):
     Attributes:
         storage: The plugin's own durable namespace.
         add_route: `add_route(method, path, *middlewares, handler)`.
+        add_websocket: `add_websocket(path, *middlewares, handler)`.
         add_middleware: `add_middleware(fn, priority=10)`.
         add_command: `add_command(name, fn, description="")`.
     """
 
     storage: Namespace
     add_route: Callable[..., Handle]
+    add_websocket: AddWebSocket
     add_middleware: AddMiddleware
     add_command: AddCommand
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from veko import Kernel, PluginRecord, State
+from veko import Entry, Kernel, PluginRecord, State
 
 __all__ = ["LoadReport", "PluginInfo", "Stats", "info_of", "stats_of"]
 
@@ -60,7 +60,7 @@ class Stats(msgspec.Struct, frozen=True):
         hooks: Events and patterns that they subscribe to.
         hook_callbacks: Their subscriptions.
         middleware: Their middleware.
-        routes: Their routes.
+        routes: Their routes, WebSockets apart.
         commands: Their commands.
         errors: How often their code failed.
         uptime: Seconds since the start.
@@ -127,7 +127,7 @@ def _type(record: PluginRecord) -> str:
     for family in _FAMILIES:
         if family in services:
             return family
-    if "websocket" in kinds:
+    if any(_is_socket(entry) for entry in entries):
         return "websocket"
     if "route" in kinds:
         paths = [str(getattr(entry.value, "path", "")) for entry in entries]
@@ -138,6 +138,10 @@ def _type(record: PluginRecord) -> str:
         return "cli"
     heard = {str(e.key).partition(":")[0] for e in entries if e.kind in ("hook", "pattern")}
     return next((family for family in _FAMILIES if heard == {family}), "generic")
+
+
+def _is_socket(entry: Entry) -> bool:
+    return entry.kind == "route" and getattr(entry.value, "method", "") == "WEBSOCKET"
 
 
 def stats_of(kernel: Kernel, uptime: float) -> Stats:
@@ -154,7 +158,7 @@ def stats_of(kernel: Kernel, uptime: float) -> Stats:
         hooks=len(set(hooks)),
         hook_callbacks=len(hooks),
         middleware=kinds.count("middleware"),
-        routes=kinds.count("route"),
+        routes=kinds.count("route") - sum(_is_socket(entry) for entry in live),
         commands=kinds.count("command"),
         errors=sum(record.error_count for record in records),
         uptime=uptime,

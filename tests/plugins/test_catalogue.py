@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from veko import Context, LogRecord, Origin, Plugin, PluginRecord
 from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
-from veko_plugins.http import find_adapter
+from veko_plugins.http import HTTPError, WebSocket, find_adapter
 from veko_plugins.storage.engine import Engine
 from veko_plugins.storage.queries import Query
 
@@ -61,6 +62,15 @@ SECTION_H = {
     ),
     "response:end": Row(Response, False, (Request,), _AROUND),
     "response:error": Row(Response, False, (Request,), "test_H_response_error_when_sending_fails"),
+    "websocket:connect": Row(
+        WebSocket, False, (), "test_H_websocket_connect_hears_first_and_may_refuse"
+    ),
+    "websocket:message": Row(
+        str | bytes, True, (WebSocket,), "test_H_websocket_message_may_change_what_comes"
+    ),
+    "websocket:disconnect": Row(
+        WebSocket, False, (), "test_H_websocket_disconnect_once_whatever_ended_it"
+    ),
     "middleware:add": Row(object, True, (), "test_H_middleware_add_and_remove"),
     "middleware:remove": Row(object, False, (), "test_H_middleware_add_and_remove"),
     "error:handle": Row(
@@ -98,9 +108,8 @@ SECTION_H = {
     "plugin:resolve": Row(object, True, (), "test_H_plugin_resolve_answers_for_a_name"),
 }
 LATER = {
-    "websocket:connect", "websocket:message", "websocket:disconnect", "cache:get", "cache:set",
-    "cache:delete", "cache:clear", "auth:login", "auth:logout", "auth:register", "dev:hotreload",
-    "dev:debug", "dev:profile",
+    "cache:get", "cache:set", "cache:delete", "cache:clear", "auth:login", "auth:logout",
+    "auth:register", "dev:hotreload", "dev:debug", "dev:profile",
 }  # fmt: skip
 """Of the plugins that other issues bring: whoever declares one gives it a row above."""
 
@@ -141,7 +150,11 @@ def test_H_nothing_else_is_declared(declared: dict[str, Any]) -> None:
 
 def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
     stops = {name: event.stops for name, event in declared.items() if event.stops is not None}
-    assert stops == {"request:start": Response, "request:error": Response}
+    assert stops == {
+        "request:start": Response,
+        "request:error": Response,
+        "websocket:connect": (Response, HTTPError),
+    }
 
 
 def test_H_each_event_has_a_test_that_causes_it() -> None:
@@ -271,6 +284,11 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
         context.add_route("GET", "/broken", lambda: 1 / 0)
         context.add_route("GET", "/dry", lambda: stream())
         context.add_middleware(through)
+        context.add_websocket("/echo", echo)
+
+    async def echo(socket: WebSocket) -> None:
+        async for message in socket:
+            await socket.send(message)
 
     async def hangs() -> None:
         await asyncio.Event().wait()
@@ -282,6 +300,10 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/dry")
         await until("response:error")
+        async with connect(f"ws://{client.base_url.netloc.decode()}/echo") as peer:
+            await peer.send("hello")
+            assert await peer.recv() == "hello"
+        await until("websocket:disconnect")
     await manager.toggle_plugin("guest", False)
     await manager.toggle_plugin("guest", True)
     await manager.reload_plugin("guest", {"size": 2})

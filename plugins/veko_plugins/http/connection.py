@@ -6,6 +6,7 @@ filled yet is computed at its first use, so one that nobody looks at costs nothi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final, NamedTuple
@@ -88,6 +89,12 @@ class Connection:
         value = make(self.scope)
         setattr(self, name, value)
         return value
+
+    def forget(self) -> None:
+        """Work out anew what comes from the scope; for when it is replaced."""
+        for name in ("headers", "query", "cookies", "client"):
+            with contextlib.suppress(AttributeError):  # nobody has looked at it yet
+                delattr(self, name)
 
     @property
     def path(self) -> str:

@@ -27,6 +27,7 @@ from veko.errors import RouteError
 from .messages import REQUEST, Message, Receive, Request, Scope
 from .port import ASGI, ASGISend
 from .response import Response
+from .websocket import WebSocket
 
 __all__ = ["EXCHANGE", "CallNext", "Middleware", "as_middleware", "compose", "name_of"]
 
@@ -122,6 +123,11 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
     following = f"veko.next.{id(factory)}"
 
     async def app(scope: Scope, receive: Receive, send: ASGISend) -> None:
+        if scope["type"] == "websocket":
+            socket: WebSocket = scope[REQUEST]
+            socket.follow(scope, receive, send)
+            await scope[following](socket)
+            return
         request: Request = scope[REQUEST]
         _follow(request, scope, receive)
         response: Response = await scope[following](request)
@@ -145,6 +151,9 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
     async def run(request: Request, call_next: CallNext) -> Response:
         scope = request.scope
         scope[following] = call_next
+        if isinstance(request, WebSocket):
+            await request.through(made)
+            return Response(status=101 if request.accepted else 403)
         response: Response = await scope[EXCHANGE].pipe(made, scope, _source(request))
         return response
 

@@ -101,19 +101,32 @@ class HTTP:
         access_log: bool = False,
         forwarded_allow_ips: Sequence[str] = (),
     ) -> None:
-        """Serve the application until cancelled or told to stop; see `Adapter.serve`."""
-        await self.adapter.serve(
-            self.asgi,
-            host,
-            port,
-            server=server,
-            listener=listener,
-            started=started,
-            stop=stop,
-            drain_timeout=drain_timeout,
-            access_log=access_log,
-            forwarded_allow_ips=forwarded_allow_ips,
-        )
+        """Serve the application until cancelled or told to stop; see `Adapter.serve`.
+
+        When told to stop, WebSockets are closed with 1012: their handlers may wait for anything.
+        """
+        stop = stop or asyncio.Event()
+        ending = asyncio.ensure_future(self._end_sockets(stop))
+        try:
+            await self.adapter.serve(
+                self.asgi,
+                host,
+                port,
+                server=server,
+                listener=listener,
+                started=started,
+                stop=stop,
+                drain_timeout=drain_timeout,
+                access_log=access_log,
+                forwarded_allow_ips=forwarded_allow_ips,
+            )
+        finally:
+            ending.cancel()
+            await asyncio.wait([ending])
+
+    async def _end_sockets(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await self.asgi.close_sockets()
 
 
 class Routes(Plugin):

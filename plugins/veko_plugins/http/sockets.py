@@ -26,6 +26,7 @@ from veko import GRACE, Event, driven
 from .connection import REQUEST, ROUTE, Receive, Scope, path_of
 from .exchange import Target, failed
 from .middleware import EXCHANGE, CallNext
+from .pipe import Pipe
 from .port import ASGI, ASGISend
 from .problem import HTTPError
 from .response import Response
@@ -160,9 +161,16 @@ class _Visit:
         return Response(status=101 if socket.accepted else 403)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
-        """Run an ASGI middleware around what is within."""
-        await app(scope, receive, self.socket.asgi_send)
-        return Response(status=101 if self.socket.accepted else 403)
+        """Pull the response with which an application refuses the handshake."""
+        pipe = Pipe(app, scope, receive)
+        try:
+            response = await pipe.response()
+            if response.stream is not None:
+                chunks = [c.encode() if isinstance(c, str) else c async for c in response.stream]
+                response.body = b"".join(chunks)
+            return response
+        finally:
+            await pipe.close(abort=False)
 
     async def end(self, code: int) -> None:
         """Close the socket from outside and wait for the end of its handler, in bounded time."""
@@ -231,6 +239,7 @@ class Switchboard:
                     await self._disconnect(socket)
                 for key in (REQUEST, EXCHANGE, ROUTE):
                     scope.pop(key, None)
+                    socket.scope.pop(key, None)
 
     async def _serve(self, visit: _Visit, around: CallNext | None) -> None:
         socket, target = visit.socket, visit.target

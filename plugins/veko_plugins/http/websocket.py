@@ -294,19 +294,13 @@ class WebSocket(Connection):
             if kind == _CLOSE:
                 return
             raise _Gone(f"the socket is closed ({self.code})")
-        if kind == _CLOSE:
-            self._over(message.get("code", 1000), message.get("reason") or "")
-        elif kind == f"{_DENY}.start":
-            self._over(1008)
+        self._note(message)
         try:
             await self._send(message)
         except OSError as error:
             self._over(_ABNORMAL)
             raise _Gone(str(error)) from error
-        if kind == "websocket.accept":
-            self.accepted = True
-            if self._under_way is not None:
-                self._under_way()
+        self._noted(message)
 
     async def _put(self, message: Message) -> None:
         try:
@@ -319,7 +313,7 @@ class WebSocket(Connection):
         if not self.closed:
             try:
                 message: Message = await self._receive()
-                if message["type"] == "websocket.connect":  # a middleware began anew
+                while message["type"] == "websocket.connect":  # a middleware began anew
                     message = await self._receive()
             except asyncio.CancelledError:
                 # Who waits here when the socket is taken from him is told so, and may tidy up.
@@ -341,6 +335,46 @@ class WebSocket(Connection):
             "code": self.code or _ABNORMAL,
             "reason": self.reason,
         }
+
+    async def through(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        """Run an ASGI middleware around what is within; see `follow`."""
+        receive, send, begun = self._receive, self._send, False
+
+        async def first() -> Message:
+            nonlocal begun
+            if begun:
+                message: Message = await receive()
+                return message
+            begun = True
+            return {"type": "websocket.connect"}
+
+        async def noted(message: Message) -> None:
+            self._note(message)
+            await send(message)
+            self._noted(message)
+
+        try:
+            await app(self.scope, first, noted)
+        finally:
+            self._receive, self._send = receive, send
+
+    def follow(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Go on with what an ASGI middleware gave to what is within."""
+        if scope is not self.scope:
+            self.forget()
+        self.scope, self._receive, self._send = scope, receive, send
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == _CLOSE:
+            self._over(message.get("code", 1000), message.get("reason") or "")
+        elif message["type"] == f"{_DENY}.start":
+            self._over(1008)
+
+    def _noted(self, message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            self.accepted = True
+            if self._under_way is not None:
+                self._under_way()
 
     # -- for the routes plugin, which takes a socket from a handler whose plugin leaves
 
