@@ -20,9 +20,11 @@ def load(context: Context) -> None:
     links = context.use("links")
 
     def every() -> list[Any]:
+        """List all links, the oldest first."""
         return sorted(links.all(), key=lambda link: link.created)
 
     async def delete(code: str) -> None:
+        """Delete a link."""
         if not await links.delete(code):
             raise HTTPError(404, "there is no such link")
         context.log("info", f"deleted {code}")

@@ -48,9 +48,11 @@ def load(context: Context) -> None:
         await storage.delete(link.code)
 
     def everything() -> dict[str, Clicks]:
+        """How often each link was followed."""
         return {link.code: clicks_of(link.code) for link in links.all()}
 
     def one(code: str) -> Clicks:
+        """How often a link was followed."""
         if code not in links:
             raise HTTPError(404, "there is no such link")
         return clicks_of(code)

@@ -25,6 +25,7 @@ Ask too often, and be told to wait:
 
 def load(context: Context) -> None:
     def index(request: Request) -> str:
+        """Say what to try."""
         return _PAGE.format(url=request.url.partition("?")[0])
 
     context.add_route("GET", "/", index)
