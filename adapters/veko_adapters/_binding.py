@@ -188,20 +188,38 @@ def _or_default(value: Any, default: Any, name: str) -> Any:
 
 
 async def _data(request: Any, p: Parameter) -> Any:
-    """Decode the body: a form where the client says so, else JSON; `bytes` take it raw."""
+    """Decode the body: a form where the client says so, else JSON; `bytes` take it raw.
+
+    Raises:
+        HTTPError: 415 if the client says that it is something else.
+    """
     if p.annotation is bytes:
         return await request.body()
     model = p.annotation if _is_model(p) else None
     if (form := await _form(request)) is not None:
         return by_pydantic(model.model_validate, form) if model else _convert(form, p.annotation)
     body = await request.body()
-    if model is not None and body:
+    if not body:
+        return EMPTY
+    kind = _kind(request)
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        # Another site's page may send text without asking ours, with the user's cookies.
+        raise HTTPError(415, f"JSON or a form was expected, {kind!r} came")
+    if model is not None:
         return by_pydantic(model.model_validate_json, body)
-    return msgspec.json.decode(body, type=p.annotation, strict=True) if body else EMPTY
+    try:
+        return msgspec.json.decode(body, type=p.annotation, strict=True)
+    except RecursionError:
+        raise msgspec.DecodeError("is nested too deeply") from None
+
+
+def _kind(request: Any) -> str:
+    kind: str = request.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower()
 
 
 async def _form(request: Any) -> dict[str, Any] | None:
-    if not request.headers.get("content-type", "").startswith(_FORMS):
+    if _kind(request) not in _FORMS:
         return None
     form = await request.form()
     many = {name: form.getall(name) for name in form}
@@ -235,8 +253,12 @@ async def _faults_of_body(request: Any, p: Parameter, error: Exception) -> list[
         return [Fault(detail, "body", where) for detail, where in error.found]
     if isinstance(error, msgspec.ValidationError) and len(await request.body()) <= LARGEST:
         form = await _form(request)
-        value = msgspec.json.decode(await request.body()) if form is None else form
-        if found := body_faults(value, p.annotation, strict=form is None):
+        try:
+            value = msgspec.json.decode(await request.body()) if form is None else form
+            found = body_faults(value, p.annotation, strict=form is None)
+        except (msgspec.DecodeError, RecursionError):
+            found = []  # worse than unfit: it cannot be gone through at all
+        if found:
             return [Fault(detail, "body", where) for detail, where in found]
     detail, where = told(error)
     return [Fault(detail, "body", where.removeprefix("."))]
