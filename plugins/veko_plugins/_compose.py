@@ -20,7 +20,9 @@ from .http import OpenAPI, Routes
 from .loader import Loader
 from .logs import Logging
 from .metrics import Metrics
-from .options import Options
+from .options import FILES, NO_STORAGE, Options, settings_of
+from .reload import EVENTS as RELOAD_EVENTS
+from .reload import Reload
 from .signals import Signals
 from .state import State
 from .storage import Storage
@@ -40,7 +42,7 @@ APP_EVENTS: Final = (
     Event("app:restart", doc="The application is about to stop and start. The application."),
 )
 _STORED: Final = Path(".veko")
-_SOMETIMES: Final = ("metrics", "openapi", "routes", "watch")
+_SOMETIMES: Final = ("metrics", "openapi", "routes", "storage", "watch")
 """Core plugins that options may have left out already."""
 
 
@@ -52,7 +54,8 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         drain_timeout=options.drain_timeout,
         enable_hooks=options.enable_hooks,
     )
-    for event in (*APP_EVENTS, *FILE_EVENTS):  # known to plugins even where nothing is watched
+    # Known to plugins even where nothing is watched.
+    for event in (*APP_EVENTS, *FILE_EVENTS, *RELOAD_EVENTS):
         kernel.bus.declare(event)
     return kernel
 
@@ -103,6 +106,8 @@ def core_plugins(
         "state": lambda: State(stored / "state.jsonl", loading),
         "backup": lambda: Backup(stored / "backups", loading),
     }
+    if options.storage == NO_STORAGE:
+        del made["storage"]
     if options.enable_metrics:
         made["metrics"] = Metrics
     if options.adapter is not None:
@@ -113,6 +118,14 @@ def core_plugins(
     if options.watch_mode:
         ignore = (*options.watch_ignore, *unwatched)
         made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)
+        if options.allow_hot_reload:
+            made["reload"] = lambda: Reload(
+                loading,
+                options.plugins_dir,
+                load_new=options.auto_load,
+                settings=lambda: settings_of(options.directory),
+                settings_files=(options.directory / name for name in FILES),
+            )
     for name, make in made.items():
         if name not in options.core:
             yield as_plugin(make())

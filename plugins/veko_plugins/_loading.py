@@ -18,6 +18,7 @@ import anyio
 from veko import Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
+from ._content import Content
 from ._generations import Generations
 from ._infos import LoadReport
 from ._manifests import sound_plugin
@@ -79,6 +80,19 @@ class Loading:
     def relocate(self, name: str, origin: Form | Source) -> None:
         """Let the next reload of a plugin be from elsewhere."""
         self.generations.relocate(name, origin)
+
+    def places(self) -> dict[Path, str]:
+        """Return the files and folders that plugins run from, with their names."""
+        return self.generations.places()
+
+    def content(self, name: str) -> Content | None:
+        """Return what the files of a loaded plugin held; `None` if it is of no file."""
+        loaded = self.generations.loaded(name)
+        return None if loaded is None else loaded.content
+
+    def rejected(self, name: str) -> Content | None:
+        """Return what they held when it was taken back last, if it was."""
+        return self.reloading.rejected.get(name)
 
     async def find(self, name: str) -> Form | Source:
         """Return what a plugin of that name is loaded from.

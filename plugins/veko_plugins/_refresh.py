@@ -15,8 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import msgspec
@@ -25,7 +24,7 @@ from veko import PluginRecord
 
 from ._content import content_now, differing
 from ._sources import Source
-from .options import _tables, merged
+from .options import settings_of
 
 if TYPE_CHECKING:
     from .discovery import Found
@@ -68,7 +67,7 @@ class Refresher:
         self._manager = manager
         self._tell = tell or _nothing
         self._lock = asyncio.Lock()
-        self._settings, _ = _settings_of(manager.options.directory)
+        self._settings, _ = settings_of(manager.options.directory)
 
     async def refresh(self) -> Refreshed:
         """Look at the disk again; a second call waits for the first."""
@@ -167,7 +166,7 @@ class Refresher:
             result.failed.setdefault(name, str(why))
 
     def _compare_settings(self, result: Refreshed) -> None:
-        now, result.faults = _settings_of(self._manager.options.directory)
+        now, result.faults = settings_of(self._manager.options.directory)
         for fault in result.faults:
             self._tell(f"settings {fault}; they stay as they are")
         if result.faults:
@@ -181,15 +180,3 @@ class Refresher:
 
 def _nothing(line: str) -> None:
     """Nobody wants to know."""
-
-
-def _settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
-    """Return what the settings files say by key, sections of plugins as `plugins.<name>`."""
-    faults: list[str] = []
-    table: dict[str, Any] = {}
-    for _, one in _tables(directory, faults):
-        table = merged(table, one)
-    sections = table.pop("plugins", {})
-    if isinstance(sections, dict):
-        table |= {f"plugins.{name}": section for name, section in sections.items()}
-    return table, faults

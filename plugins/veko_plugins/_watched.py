@@ -70,7 +70,7 @@ class Watched:
         """What became of the paths that the system reports."""
         told: list[Told] = []
         for path in map(self._placed, reported):
-            if path is None or self._ignores(path):
+            if path is None or self.ignores(path):
                 continue
             stamp = _stamp(path)
             if stamp is not None:
@@ -102,7 +102,7 @@ class Watched:
         self._found.update(path for path, _ in told)
         for path in gone:
             del self.known[path]
-        told.extend((path, "delete") for path in gone if not self._ignores(path))
+        told.extend((path, "delete") for path in gone if not self.ignores(path))
         return told
 
     def look(self, places: Iterable[Path]) -> Files:
@@ -144,7 +144,7 @@ class Watched:
         around = [folder for folder in self.folders if path != folder and folder in path.parents]
         return max(around, key=lambda folder: len(folder.parts), default=None)
 
-    def _ignores(self, path: Path) -> bool:
+    def ignores(self, path: Path) -> bool:
         """Tell whether a path is ignored, or lies in a folder that is."""
         folder = self.folder_of(path)
         if folder is None:

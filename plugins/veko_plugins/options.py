@@ -26,9 +26,13 @@ from veko import OptionError
 
 from ._versions import did_you_mean
 
-__all__ = ["ENVIRONMENT", "Options", "merged"]
+__all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "merged", "settings_of"]
 
+FILES: Final = ("pyproject.toml", "veko.toml")
+"""The settings files; what the later one says counts more."""
 ENVIRONMENT: Final = "VEKO_"
+NO_STORAGE: Final = "none"
+"""The option `storage` of an application that does without."""
 _WORDS: Final = {"1": True, "true": True, "yes": True, "on": True,
                  "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 _ARGUMENT_ONLY: Final = frozenset({"core"})
@@ -62,7 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         adapter: The HTTP adapter: a name, the adapter itself, or `None` for none.
         openapi: Path of the page that shows the OpenAPI document, which is `openapi.json` below it;
             `None` or empty for none.
-        storage: URL of the storage; `None`: SQLite under `.veko/`.
+        storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
         core: Core plugins by name that replace ours; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
         error_threshold: More errors than that within a minute switch a plugin off.
@@ -218,7 +222,7 @@ def _from_text(key: str, text: str) -> object:
 
 
 def _tables(home: Path, faults: list[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    for name in ("pyproject.toml", "veko.toml"):
+    for name in FILES:
         file = home / name
         try:
             table: object = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -234,6 +238,25 @@ def _tables(home: Path, faults: list[str]) -> Iterator[tuple[str, Mapping[str, o
             yield name, table
         else:
             faults.append(f"[tool.veko] ({name}) is not a table")
+
+
+def settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
+    """Return what the settings files say by key, sections of plugins as `plugins.<name>`.
+
+    Args:
+        directory: The application's directory.
+
+    Returns:
+        The settings, and what is wrong with the files.
+    """
+    faults: list[str] = []
+    table: dict[str, Any] = {}
+    for _, one in _tables(directory, faults):
+        table = merged(table, one)
+    sections = table.pop(_SECTIONS, {})
+    if isinstance(sections, dict):
+        table |= {f"{_SECTIONS}.{name}": section for name, section in sections.items()}
+    return table, faults
 
 
 def _checked_sections(value: object, origin: str, faults: list[str]) -> dict[str, dict[str, Any]]:

@@ -73,7 +73,7 @@ class Watch(Plugin):
         folders: Iterable[str | Path],
         *,
         ignore: Iterable[str] = (),
-        quiet: float = 0.05,
+        quiet: float = 0.02,
         debounce: float = 0.5,
     ) -> None:
         self.folders = tuple(Path(folder).absolute() for folder in folders)
@@ -107,6 +107,10 @@ class Watch(Plugin):
     def ignored(self) -> tuple[str, ...]:
         """The patterns that are ignored, without those of tools."""
         return self._files.ignored
+
+    def ignores(self, path: Path) -> bool:
+        """Tell whether a file below the plugin folders is ignored."""
+        return self._files.ignores(path)
 
     def unwatch(self, *patterns: str) -> None:
         """Ignore files from now on.
