@@ -211,6 +211,10 @@ class Routes(Plugin):
             made += batch.targets
             batches[owner] = (*batches.get(owner, ()), batch)
         draft.set_view("route", _changed(table, dropped, made))
+        if isinstance(self._adapter, Starting):
+            for owner in _by_owner(draft.added):
+                routes = [target.route for target in batches[owner][-1].targets]
+                await self._adapter.start(owner.context, routes)
         draft.set_view(_BATCHES, batches)
         _tell(draft, dropped, made)
 
@@ -326,7 +330,9 @@ def _changed(
             f"the route {wanted.method} {wanted.path} is taken by the plugin {held.plugin!r}"
             + (f" as {held.path}" if held.path != wanted.path else ""),
             plugin=wanted.plugin,
-            remedy="Change one of the two paths, or unload the other plugin.",
+            remedy="Change the path, or the option `openapi`."
+            if held.plugin == "openapi"
+            else "Change one of the two paths, or unload the other plugin.",
         ) from None
 
 
