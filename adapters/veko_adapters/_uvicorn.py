@@ -9,6 +9,7 @@ headers do not come in one piece.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -165,6 +166,8 @@ async def run(
     )
     server = _Server(config, started)
     # `serve` would take the signals, which belong to whoever runs the process.
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(_no_cut)
     running = asyncio.ensure_future(server._serve([listener]))
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -176,10 +179,16 @@ async def run(
         await _finish(*server.server_state.tasks)
         for connection in tuple(server.server_state.connections):
             connection.transport.abort()  # whose response was cut
+        log.removeFilter(_no_cut)
     if not running.cancelled() and (error := running.exception()) is not None:
         if isinstance(error, SystemExit):
             raise OptionError("the application did not start") from error
         raise error
+
+
+def _no_cut(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of a request that was cut on purpose; that it was is said once."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 async def _finish(*tasks: asyncio.Future[Any]) -> None:

@@ -14,9 +14,10 @@ import msgspec
 from veko import OptionError
 
 from ._versions import did_you_mean
-from .options import Options
+from .options import NO_STORAGE, Options
+from .storage import Storage
 
-__all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
+__all__ = ["NOT_YET", "in_vain", "refuse_unsafe", "refuse_unshared"]
 
 NOT_YET: Final = frozenset((
     "support_typescript", "enable_sandbox", "enable_api", "probation",
@@ -56,3 +57,34 @@ def in_vain(options: Options, known: Iterable[str]) -> Iterator[str]:
         if section not in names:
             near = did_you_mean(section, names)
             yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
+
+
+def refuse_unshared(options: Options, workers: int) -> None:
+    """Refuse what several processes of one application cannot do.
+
+    Args:
+        options: The options.
+        workers: How many processes there are to be.
+
+    Raises:
+        OptionError: They would not share their storage, or files are watched or edited.
+    """
+    if workers < 2:
+        return
+    for name in ("watch_mode", "dev_mode"):
+        if getattr(options, name):
+            raise OptionError(
+                f"{name} is for one process, not for {workers} workers",
+                remedy=f"Serve with one worker, or switch {name} off.",
+            )
+    storage: object = options.core.get("storage", Storage)
+    if options.storage == NO_STORAGE and "storage" not in options.core:
+        return
+    if storage is not None and not getattr(storage, "shared", False):
+        named = "SQLite" if storage is Storage else f"the storage {type(storage).__name__}"
+        raise OptionError(
+            f"{named} belongs to one process, and {workers} workers are to serve",
+            remedy="Serve with one worker, give a storage that processes share (one whose "
+            "`shared` is true: Redis, PostgreSQL, NATS) as core plugin, or do without: "
+            f'storage = "{NO_STORAGE}".',
+        )

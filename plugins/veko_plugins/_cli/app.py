@@ -9,7 +9,7 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logs import LEVELS
 
-from . import checking, invoke, keeping, serving, showing
+from . import checking, invoke, keeping, serving, showing, supervision
 
 __all__ = ["veko"]
 
@@ -62,7 +62,15 @@ def veko() -> None:
     type=click.IntRange(0, 65535),
     help="The port to listen on; 0 takes a free one.",
 )
-@click.option("--adapter", metavar="NAME", help="The HTTP adapter (litestar).")
+@click.option("--adapter", metavar="NAME", help="The HTTP adapter: litestar, starlette, asgi.")
+@click.option(
+    "--server", default="uvicorn", show_default=True, type=click.Choice(["uvicorn", "granian"]),
+    help="The HTTP server.",
+)  # fmt: skip
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
+    help="Processes that serve; more than one needs a storage that they can share, or none.",
+)  # fmt: skip
 @click.option("--dev", is_flag=True, help="Development mode: errors say more to the client.")
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(list(LEVELS)),
@@ -75,6 +83,11 @@ def veko() -> None:
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
     help="One line of text or one JSON object a record.",
 )  # fmt: skip
+@click.option("--access-log", is_flag=True, help="Log a line a request.")
+@click.option(
+    "--forwarded-allow-ips", metavar="LIST", default="",
+    help="Proxies whose X-Forwarded-For and -Proto are believed: addresses, networks, or *.",
+)  # fmt: skip
 @click.option(
     "--grace", default=20.0, show_default=True, type=click.FloatRange(min=0.1),
     help="Seconds that stopping may take, requests under way included.",
@@ -85,20 +98,40 @@ def serve(
     host: str,
     port: int,
     adapter: str | None,
+    server: str,
+    workers: int,
     dev: bool,
     log_level: str,
     log_file: Path | None,
     log_format: str,
+    access_log: bool,
+    forwarded_allow_ips: str,
     grace: float,
 ) -> None:
     """Serve the application in DIR (here, if left out) over HTTP.
 
-    Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload.
+    Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload. SIGHUP looks at
+    the disk again: changed plugins reload, new ones load, deleted ones unload.
     """
     settings = serving.Settings(
-        directory, host, port, adapter, dev, log_level, log_file, log_format, grace, _debugging()
+        directory=directory,
+        host=host,
+        port=port,
+        adapter=adapter,
+        server=server,
+        workers=workers,
+        dev=dev,
+        log_level=log_level,
+        log_file=log_file,
+        log_format=log_format,
+        access_log=access_log,
+        forwarded_allow_ips=tuple(
+            part.strip() for part in forwarded_allow_ips.split(",") if part.strip()
+        ),
+        grace=grace,
+        debug=_debugging(),
     )
-    raise SystemExit(serving.serve(settings))
+    raise SystemExit(serving.serve(settings) if workers == 1 else supervision.serve(settings))
 
 
 @veko.command("list")

@@ -1,5 +1,8 @@
 """Running a command's coroutine: signals that stop it in bounded time, errors that are one line.
 
+SIGINT and SIGTERM stop; SIGHUP is an event for the command that serves, and a stop where the
+terminal that the command was started from is gone.
+
 Signals are heard by Python handlers, not by the loop's: those run even while a plugin blocks the
 loop, and a thread then ends the process when the grace is over.
 """
@@ -20,7 +23,7 @@ import rich_click as click
 
 from veko import VekoError
 
-__all__ = ["Quit", "Stop", "complain", "kernel_quiet", "run"]
+__all__ = ["Quit", "Stop", "complain", "kernel_quiet", "reasons", "run"]
 
 
 class Stop:
@@ -29,11 +32,15 @@ class Stop:
     Attributes:
         asked: Set at the first signal.
         gently: Whether setting `asked` is all that happens; otherwise the coroutine is cancelled.
+        refresh: Set at each SIGHUP.
+        at_once: Called before the process ends without waiting any more.
     """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.gently = False
+        self.refresh = asyncio.Event()
+        self.at_once: Callable[[], object] = _nothing
 
 
 Work = Callable[[Stop], Coroutine[object, object, int]]
@@ -47,11 +54,19 @@ class Quit(Exception):
         self.code = code
 
 
+def _nothing() -> None:
+    """There is nobody else to end."""
+
+
 class _Signals:
     """Asks to stop at the first signal, ends the process at the second or after the grace."""
 
-    def __init__(self, task: asyncio.Task[int], stop: Stop, grace: float, say: str | None) -> None:
+    def __init__(
+        self, task: asyncio.Task[int], stop: Stop, grace: float, say: str | None, *, insists: bool
+    ) -> None:
         self.number: int | None = None
+        self._insists = insists
+        self._terminal = os.isatty(0)
         self._task = task
         self._loop = task.get_loop()
         self._stop = stop
@@ -68,6 +83,8 @@ class _Signals:
         former = {
             number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
         }
+        if self._say is not None and hasattr(signal, "SIGHUP"):
+            former[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
@@ -77,39 +94,59 @@ class _Signals:
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
-            os._exit(128 + number)
+            if self._insists:
+                self._stop.at_once()
+                os._exit(128 + number)
+            return
         self.number = number
         self._timer.start()
         self._loop.call_soon_threadsafe(self._ask)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal and not os.isatty(0):
+            self._hear(number, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._stop.refresh.set)
 
     def _ask(self) -> None:
         self._stop.asked.set()
         if not self._stop.gently:
             self._task.cancel()
-        if self._say is not None:
+        if self._say:
             with contextlib.suppress(OSError):  # nobody may be reading any more
                 click.echo(self._say)
 
     def _force(self) -> None:
+        self._stop.at_once()
         os.write(2, b"veko: it did not stop in time and was ended; a plugin may block the loop\n")
         os._exit(1)
 
 
-def run(work: Work, *, debug: bool, grace: float = 10.0, stops: str | None = None) -> int:
+def run(
+    work: Work,
+    *,
+    debug: bool,
+    grace: float = 10.0,
+    stops: str | None = None,
+    insists: bool = True,
+    tell: Callable[[BaseException], object] | None = None,
+) -> int:
     """Run a coroutine on a fresh loop (uvloop where installed) and return its exit code.
 
     Args:
         work: Returns the coroutine, given what a signal does to it.
         debug: Whether errors come with their traceback.
         grace: Seconds between a signal and the end of the process, at most.
-        stops: What is said at a signal, which then is a success; without it a signal gives 128
-            and its number.
+        stops: What is said at a signal (nothing if empty), which then is a success; without it a
+            signal gives 128 and its number.
+        insists: Whether a second signal ends the process at once.
+        tell: Says what went wrong; `complain` if left out.
     """
 
     async def stoppable() -> int:
         stop = Stop()
         task = asyncio.ensure_future(work(stop))
-        signals = _Signals(task, stop, grace, stops)
+        signals = _Signals(task, stop, grace, stops, insists=insists)
         with signals.heard():
             try:
                 return await task
@@ -127,7 +164,10 @@ def run(work: Work, *, debug: bool, grace: float = 10.0, stops: str | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        complain(error, debug=debug)
+        if tell is not None:
+            tell(error)
+        else:
+            complain(error, debug=debug)
         return 1
 
 
@@ -135,12 +175,18 @@ def complain(error: BaseException, *, debug: bool) -> None:
     """Say what went wrong, in one line an error."""
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    for line in reasons(error, debug=debug):
+        click.echo(f"veko: {line}", err=True)
+
+
+def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:
+    """Say what went wrong, in one line an error."""
     for leaf in _leaves(error):
         if isinstance(leaf, VekoError):
-            click.echo(f"veko: {leaf}", err=True)
+            yield str(leaf)
         else:
             hint = "" if debug else " (veko --debug shows where)"
-            click.echo(f"veko: {type(leaf).__name__}: {leaf}{hint}", err=True)
+            yield f"{type(leaf).__name__}: {leaf}{hint}"
 
 
 @contextlib.contextmanager

@@ -1,25 +1,53 @@
-"""`veko serve`: an application over HTTP, with plain words on what goes on."""
+"""`veko serve`: an application over HTTP, with plain words on what goes on.
+
+This is one process that serves: all there is, or one of the workers of `workers`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import functools
+import logging
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 import rich_click as click
 
 from veko import PluginRecord, VekoError, __version__
+from veko_plugins._refresh import Refresher
 from veko_plugins.http import Route
 from veko_plugins.logs import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Quit, Stop, complain, kernel_quiet, run
+from .running import Quit, Stop, complain, kernel_quiet, reasons, run
 
-__all__ = ["Settings", "serve"]
+__all__ = ["READY", "Place", "Settings", "bind", "listening", "options_for", "serve"]
+
+READY: Final = "ready"
+"""What a worker tells when it serves."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where one worker stands among several.
+
+    Attributes:
+        number: From 1.
+        listener: The descriptor of the socket that all share.
+        ready: The descriptor to which it writes `ready`, or why it did not start.
+        again: Whether one stood here before.
+    """
+
+    number: int
+    listener: int
+    ready: int
+    again: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -29,76 +57,120 @@ class Settings(msgspec.Struct, frozen=True):
     host: str
     port: int
     adapter: str | None
+    server: str
+    workers: int
     dev: bool
     log_level: str
     log_file: Path | None
     log_format: str
+    access_log: bool
+    forwarded_allow_ips: tuple[str, ...]
     grace: float
     debug: bool
+    place: Place | None = None
 
 
 def serve(settings: Settings) -> int:
     """Serve an application until a signal stops it; returns the exit code."""
+    place = settings.place
+    quiet = place is not None and (place.number > 1 or place.again)
+    prefix = "" if place is None else f"worker {place.number}: "
+    door = _Door(None if place is None else place.ready)
+    tell = functools.partial(_complain, door, debug=settings.debug)
     logs = Logging()
     try:
-        options = options_of(settings.directory, logs)
+        options = options_for(settings, logs)
         logs.configure(
             "debug" if settings.debug else settings.log_level,
-            settings.log_file,
+            _file_of(settings),
             cast("Literal['text', 'json']", settings.log_format),
         )
     except VekoError as error:
-        complain(error, debug=settings.debug)
+        tell(error)
         return 2
-    if settings.adapter is not None:
-        options["adapter"] = settings.adapter
-    if settings.dev:
-        options["dev_mode"] = True
-    drain = settings.grace / 2
-    options["drain_timeout"] = drain
 
     async def work(stop: Stop) -> int:
-        _check_port(settings.host, settings.port)
+        if place is None:
+            bind(settings.host, settings.port).close()
         manager = PluginManager(**options)
-        click.echo(f"Veko {__version__}, loading {options['root']}")
-        manager.on("plugin:loaded", _loaded)
+        if not quiet:
+            click.echo(f"Veko {__version__}, loading {options['root']}")
+            manager.on("plugin:loaded", _loaded)
+        refresher = Refresher(manager, lambda line: click.echo(f"  {prefix}{line}"))
         with kernel_quiet(debug=settings.debug):
             await manager.start()
+        manager.off("plugin:loaded", _loaded)
+        refreshing = asyncio.ensure_future(_refresh(refresher, stop))
         try:
-            _not_loaded(manager)
+            if not quiet:
+                _not_loaded(manager)
             stop.gently = True
             await manager.use("http").serve(
                 host=settings.host,
                 port=settings.port,
-                started=functools.partial(_started, manager),
+                server=settings.server,
+                listener=None if place is None else _inherited(place.listener),
+                started=functools.partial(_started, manager, door),
                 stop=stop.asked,
-                drain_timeout=drain,
+                drain_timeout=settings.grace / 2,
+                access_log=settings.access_log,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
             )
         finally:
+            refreshing.cancel()
+            await asyncio.wait([refreshing])
             await manager.stop()
         return 0
 
     try:
-        code = run(work, debug=settings.debug, grace=settings.grace, stops="Stopping")
+        with _server_logs(settings):
+            code = run(
+                work,
+                debug=settings.debug,
+                grace=settings.grace,
+                stops="Stopping" if place is None else "",
+                insists=place is None,  # a supervisor's stop may come on top of the system's
+                tell=tell,
+            )
     finally:
         logs.reset()
-    if code == 0:
+    if code == 0 and place is None:
         click.echo("Stopped")
     return code
 
 
-def _check_port(host: str, port: int) -> None:
-    """Say at once, before plugins load, that the address cannot be had.
+def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
+    """Return the manager's options.
 
     Raises:
-        Quit: It cannot; that has been said.
+        OptionError: There is no application.
     """
+    options = options_of(settings.directory, logs)
+    if settings.adapter is not None:
+        options["adapter"] = settings.adapter
+    if settings.dev:
+        options["dev_mode"] = True
+    options["drain_timeout"] = settings.grace / 2
+    return options
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Raises:
+        Quit: It cannot be had; that has been said.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             why = "something else listens there. Stop it, or choose another with --port"
@@ -108,6 +180,86 @@ def _check_port(host: str, port: int) -> None:
             why = f"{error.strerror or error}. Choose another address with --host and --port"
         click.echo(f"veko: cannot listen on {host}:{port}: {why}", err=True)
         raise Quit(1) from error
+    return listener
+
+
+def listening(host: str, port: int, more: str = "") -> str:
+    """Say where it listens; returns the URL."""
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    click.echo(f"Listening on {url}{more} (Ctrl+C stops)")
+    return url
+
+
+async def _refresh(refresher: Refresher, stop: Stop) -> None:
+    """Refresh at each SIGHUP; those that come meanwhile make one more."""
+    while True:
+        await stop.refresh.wait()
+        stop.refresh.clear()
+        try:
+            await refresher.refresh()
+        except Exception as error:
+            complain(error, debug=False)
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return listener
+
+
+def _file_of(settings: Settings) -> Path | None:
+    """Return the log file: each worker has its own, since two cannot rotate one."""
+    file, place = settings.log_file, settings.place
+    if file is None or place is None:
+        return file
+    return file.with_name(f"{file.stem}.{place.number}{file.suffix}")
+
+
+class _Door:
+    """Where a worker tells its supervisor, once, that it is ready or why it is not."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, text: str) -> bool:
+        """Tell it; whether there was somebody to be told."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return False
+        with contextlib.suppress(OSError):
+            os.write(descriptor, text.encode()[:4096])
+        os.close(descriptor)
+        return True
+
+
+def _complain(door: _Door, error: BaseException, *, debug: bool) -> None:
+    """Say why it ends; a worker that has not started leaves that to the supervisor."""
+    if not door.tell("\n".join(reasons(error, debug=debug))):
+        complain(error, debug=debug)
+
+
+@contextlib.contextmanager
+def _server_logs(settings: Settings) -> Iterator[None]:
+    """Send what the server logs where the records of plugins go."""
+    handlers = tuple(logging.getLogger("veko").handlers)
+    access = logging.INFO if settings.access_log else logging.CRITICAL
+    levels = {
+        "uvicorn.error": logging.WARNING, "uvicorn.access": access,
+        "_granian": logging.ERROR, "granian.access": access,
+    }  # fmt: skip
+    for name, level in levels.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.propagate = False
+        for handler in handlers:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for name in levels:
+            for handler in handlers:
+                logging.getLogger(name).removeHandler(handler)
 
 
 def _loaded(name: str, plugin: PluginRecord) -> None:
@@ -125,14 +277,15 @@ def _not_loaded(manager: PluginManager) -> None:
         click.echo("  no plugins were found")
 
 
-def _started(manager: PluginManager, host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
-    click.echo(f"Listening on {url} (Ctrl+C stops)")
+def _started(manager: PluginManager, door: _Door, host: str, port: int) -> None:
+    if door.tell(READY):
+        return
+    url = listening(host, port)
     routes = [
         entry.value
         for entry in manager.bus.registry.entries("route")
         if isinstance(entry.value, Route) and entry.value.method == "GET"
+        if not entry.owner.record.core
     ]
     plain = [route.path for route in routes if "{" not in route.path]
     for path in (plain or [route.path for route in routes])[:3]:

@@ -51,6 +51,10 @@ class Storage(Plugin):
             `sqlite:///:memory:`, each with `?durability=power` if wanted.
         durability: `"process"`: what was awaited survives `kill -9`; `"power"`: also a power cut.
 
+    Attributes:
+        shared: Whether several processes may use one storage at once: this one may not. A core
+            plugin that takes its place says so of itself.
+
     Raises:
         OptionError: The URL is of an unknown scheme, or has an unknown parameter.
     """
@@ -61,6 +65,7 @@ class Storage(Plugin):
     type = "database"
     reload = "restart"  # a file has one engine
     core = True
+    shared = False
 
     def __init__(
         self,

@@ -1,0 +1,239 @@
+"""`veko serve --workers N`: a process that listens and keeps N others serving on its socket.
+
+The first worker starts alone, so that what a first start makes is made once and what keeps all
+from starting is said once; then the rest. A worker that ends is replaced, after 0.5 s, then 1 s;
+the third end within five minutes ends everything. Signals go to the supervisor, which passes them
+on; each worker is in a session of its own, so that a terminal's Ctrl+C is heard once.
+
+Cost: each worker is the whole application, in memory and in start-up time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import rich_click as click
+
+from veko import OptionError, VekoError
+from veko_plugins._advice import refuse_unshared
+from veko_plugins.logs import Logging
+from veko_plugins.options import Options
+
+from .running import Quit, Stop, complain, run
+from .serving import READY, Place, Settings, bind, listening, options_for
+
+__all__ = ["read_settings", "serve"]
+
+_CRASHES: Final = 3
+_WINDOW: Final = 300.0
+"""Seconds within which that many ends of one worker are too many."""
+_FIRST_WAIT: Final = 0.5
+_MARGIN: Final = 1.0
+"""Seconds that a worker has beyond its own grace before it is killed."""
+
+
+def serve(settings: Settings) -> int:
+    """Serve with several processes until a signal stops it; returns the exit code."""
+    try:
+        given = options_for(settings, Logging())
+        root = given.pop("root")
+        options = Options.read(root, given)
+        refuse_unshared(options, settings.workers)
+        if sys.platform == "win32":
+            raise OptionError("--workers needs a system that passes sockets on, as Unix does")
+    except VekoError as error:
+        complain(error, debug=settings.debug)
+        return 2
+
+    async def work(stop: Stop) -> int:
+        with bind(settings.host, settings.port) as listener:
+            return await _Supervisor(settings, listener, stop).run()
+
+    grace = settings.grace + 2 * _MARGIN
+    code = run(work, debug=settings.debug, grace=grace, stops="Stopping")
+    if code == 0:
+        click.echo("Stopped")
+    return code
+
+
+class _Worker:
+    """One place among the workers, and the process in it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: asyncio.subprocess.Process | None = None
+        self.serves = False
+        self.refresh = False  # SIGHUP came while it started
+        self.ends: deque[float] = deque(maxlen=_CRASHES)
+
+    def send(self, number: int) -> None:
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, listener: socket.socket, stop: Stop) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stop = stop
+        self._workers = [_Worker(number + 1) for number in range(settings.workers)]
+        self._alive, self._held = os.pipe()
+
+    async def run(self) -> int:
+        """Keep the workers until told to stop."""
+        self._stop.gently = True
+        self._stop.at_once = self._kill
+        tasks = [asyncio.ensure_future(self._serve()), asyncio.ensure_future(self._pass_on())]
+        asked = asyncio.ensure_future(self._stop.asked.wait())
+        try:
+            await asyncio.wait([*tasks, asked], return_when=asyncio.FIRST_COMPLETED)
+            self._listener.close()
+            sound = await self._end([*tasks, asked])
+            if tasks[0].done() and not tasks[0].cancelled():
+                tasks[0].result()
+            return 0 if sound else 1
+        finally:
+            self._kill()
+            os.close(self._alive)
+            os.close(self._held)
+
+    async def _serve(self) -> None:
+        first, *others = self._workers
+        await self._first_start(first)
+        async with asyncio.TaskGroup() as group:
+            for worker in others:
+                group.create_task(self._first_start(worker))
+        host, port = self._listener.getsockname()[:2]
+        listening(host, port, f", {len(self._workers)} workers")
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(self._keep(worker))
+
+    async def _first_start(self, worker: _Worker) -> None:
+        why = await self._start(worker)
+        if why is not None:
+            for line in why.splitlines() or ["it ended while it started"]:
+                click.echo(f"veko: worker {worker.number} did not start: {line}", err=True)
+            raise Quit(1)
+
+    async def _start(self, worker: _Worker) -> str | None:
+        """Start a process and wait until it serves; returns why not, if it does not."""
+        told, ready = os.pipe()
+        again = bool(worker.ends)
+        place = Place(worker.number, self._listener.fileno(), ready, again)
+        settings = msgspec.structs.replace(self._settings, place=place)
+        worker.serves = worker.refresh = False
+        try:
+            worker.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                f"{__package__}.worker",
+                _write_settings(settings),
+                str(self._alive),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(self._listener.fileno(), ready, self._alive),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(told)
+            raise
+        finally:
+            os.close(ready)
+        text = await _read_all(told)
+        worker.serves = text == READY
+        if worker.refresh:
+            worker.send(signal.SIGHUP)
+        return None if worker.serves else text
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Replace a worker whenever it ends."""
+        while True:
+            assert worker.process is not None
+            code = await worker.process.wait()
+            worker.serves = False
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            line = f"worker {worker.number} (process {worker.process.pid}) ended {how}"
+            now = time.monotonic()
+            worker.ends.append(now)
+            if len(worker.ends) == _CRASHES and now - worker.ends[0] < _WINDOW:
+                click.echo(
+                    f"veko: {line}, for the {_CRASHES}rd time in {_WINDOW / 60:.0f} minutes",
+                    err=True,
+                )
+                raise Quit(1)
+            wait = _FIRST_WAIT * 2 ** sum(now - end < _WINDOW for end in worker.ends) / 2
+            click.echo(f"  {line}; another starts in {wait:g} s", err=True)
+            await asyncio.sleep(wait)
+            why = await self._start(worker)
+            if why is not None:
+                for reason in why.splitlines():
+                    click.echo(f"veko: worker {worker.number} did not start: {reason}", err=True)
+
+    async def _pass_on(self) -> None:
+        """Pass SIGHUP on."""
+        while True:
+            await self._stop.refresh.wait()
+            self._stop.refresh.clear()
+            for worker in self._workers:
+                if worker.serves:
+                    worker.send(signal.SIGHUP)
+                else:
+                    worker.refresh = True
+
+    async def _end(self, tasks: list[asyncio.Future[Any]]) -> bool:
+        """Let all workers stop; returns whether each did so by itself."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        running = [w.process for w in self._workers if w.process and w.process.returncode is None]
+        if not running:
+            return True
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+        waits = [asyncio.ensure_future(process.wait()) for process in running]
+        _, late = await asyncio.wait(waits, timeout=self._settings.grace + _MARGIN)
+        self._kill()
+        if late:
+            await asyncio.wait(late)
+        return all(process.returncode == 0 for process in running)
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.send(signal.SIGKILL)
+
+
+async def _read_all(descriptor: int) -> str:
+    """Read what is written into a pipe until nobody holds its other end."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        return (await reader.read()).decode("utf-8", "replace")
+    finally:
+        transport.close()
+
+
+def _write_settings(settings: Settings) -> str:
+    return msgspec.json.encode(settings, enc_hook=str).decode()
+
+
+def read_settings(text: str) -> Settings:
+    """Read what a supervisor wrote for its worker."""
+    return msgspec.json.decode(text, type=Settings, dec_hook=_path)
+
+
+def _path(type_: type, value: object) -> object:
+    return Path(str(value)) if issubclass(type_, Path) else value
