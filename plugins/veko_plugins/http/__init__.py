@@ -10,7 +10,7 @@ from .messages import MAX_BODY, REQUEST, SOCKET, Address, Receive, Request, Rout
 from .middleware import CallNext, Middleware
 from .openapi import OpenAPI
 from .plugin import HTTP, Routes
-from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, find_adapter
+from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, Starting, find_adapter
 from .problem import Fault, HTTPError, Problem
 from .response import Response
 from .table import Found, Table, Taken, parse_path
@@ -48,6 +48,7 @@ __all__ = [
     "Routes",
     "Scope",
     "SocketClosed",
+    "Starting",
     "Table",
     "Taken",
     "Upload",

@@ -25,7 +25,7 @@ from .connection import SOCKET, Route
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
 from .middleware import Middleware, as_middleware, compose
-from .port import Adapter, find_adapter
+from .port import Adapter, Starting, find_adapter
 from .sockets import EVENTS as SOCKET_EVENTS
 from .sockets import Sockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path

@@ -22,7 +22,7 @@ from .fragments import Fragment
 from .messages import Message, Receive, Request, Route, Scope
 from .response import Response
 
-__all__ = ["ASGI", "GROUP", "Adapter", "Answering", "Endpoint", "find_adapter"]
+__all__ = ["ASGI", "GROUP", "Adapter", "Answering", "Endpoint", "Starting", "find_adapter"]
 
 GROUP = "veko.adapters"
 """The entry point group in which adapters are found."""
@@ -131,6 +131,26 @@ class Adapter(Protocol):
 
         Raises:
             OptionError: The address cannot be listened on; the server is unknown or not installed.
+        """
+        ...
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """An adapter whose routes may need something that runs for as long as their plugin lives."""
+
+    async def start(self, context: Context, routes: Sequence[Route]) -> None:
+        """Start what routes need before they go live: the lifespans of applications, say.
+
+        It may be called more than once for a route.
+
+        Args:
+            context: The context of the plugin whose routes they are; what is entered there is
+                left when the plugin unloads.
+            routes: The routes that a plugin adds.
+
+        Raises:
+            RouteError: It could not be started; the plugin does not load.
         """
         ...
 
