@@ -256,7 +256,7 @@ async def _faults_of_body(request: Any, p: Parameter, error: Exception) -> list[
         try:
             value = msgspec.json.decode(await request.body()) if form is None else form
             found = body_faults(value, p.annotation, strict=form is None)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = []  # worse than unfit: it cannot be gone through at all
         if found:
             return [Fault(detail, "body", where) for detail, where in found]
