@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 from typing import Any, Final
 
@@ -24,7 +25,18 @@ from ._events import Event, Origin, is_pattern
 from ._handle import Handle, Subscription
 from ._pins import Pin, PinnedPlans
 from ._plan import Emission, Plan, Plans, Step, Token
-from ._registry import EVENT, HOOK, PATTERN, WRAP, WRAP_EMISSION, Draft, Entry, Registry
+from ._registry import (
+    EVENT,
+    HOOK,
+    PATTERN,
+    WRAP,
+    WRAP_EMISSION,
+    WRAP_STEP,
+    Draft,
+    Entry,
+    Owner,
+    Registry,
+)
 from .errors import HookTimeout
 
 __all__ = ["EMITTING", "Bus", "Pin", "emissions_of_caller", "hook_entry"]
@@ -51,6 +63,10 @@ PLUGIN_TIMEOUT = Event(
 
 async def _nothing(value: Any = None, *args: Any) -> Any:
     return value
+
+
+async def _none() -> list[Any]:
+    return []
 
 
 class Bus:
@@ -121,15 +137,37 @@ class Bus:
         """Wrap handlers: `wrap(event, subscription, call)` returns what is called instead.
 
         It runs once a handler when a plan is made, so it costs nothing where it returns `call`.
-        An async wrapper of a sync handler is fine. The first to come is the outermost.
+        An async wrapper of a sync handler is fine, and so is a plain def that returns a coroutine
+        and has a true attribute `returns_coroutine`. The first to come is the outermost.
         """
         return self.register(Entry(WRAP, WRAP, wrap, place=(next(self.arrival), 0)))
 
     def intercept_emission(self, wrap: Callable[[str, Emission], Emission]) -> Handle:
-        """Wrap whole emissions: `wrap(event, call)` returns what is called instead."""
+        """Wrap whole emissions: `wrap(event, call)` returns what is called instead.
+
+        It runs for each way of emitting that a plan has (strict or not, `first`, `gather`); the
+        `call` of `gather` has a true attribute `at_once`.
+        """
         return self.register(
             Entry(WRAP_EMISSION, WRAP_EMISSION, wrap, place=(next(self.arrival), 0))
         )
+
+    def intercept_step(
+        self, enclose: Callable[[str, Owner], AbstractContextManager[Any]]
+    ) -> Handle:
+        """Stand around the steps of the life cycle: `with enclose(step, plugin)`.
+
+        A step is an operation on a plugin (`load`, `unload`, `toggle`, `reload`, `configure`) or,
+        within it, a call of one of its functions (`load()`, `activate()`, ...).
+        """
+        return self.register(Entry(WRAP_STEP, WRAP_STEP, enclose, place=(next(self.arrival), 0)))
+
+    def step(self, step: str, plugin: Owner) -> ExitStack:
+        """Return what stands around a step of the life cycle."""
+        stack = ExitStack()
+        for entry in self.registry.entries(WRAP_STEP):
+            stack.enter_context(entry.value(step, plugin))
+        return stack
 
     def register(self, entry: Entry, handle: Handle | None = None) -> Handle:
         """Add one entry of the host's, at once, and return the handle that takes it away."""
@@ -216,18 +254,23 @@ class Bus:
         plan = registry.plans[event]
         return value if plan is None else await plan.strict(value, *args)
 
-    async def first(self, event: str, *args: Any) -> Any:
+    def first(self, event: str, *args: Any) -> Coroutine[Any, Any, Any]:
         """Ask the handlers one after the other; the first answer that is not `None` ends it.
 
         A handler that fails is reported and passed over.
 
         Returns:
-            The answer (that of a `Stop` may be `None`), or `None`.
+            What to await for the answer (that of a `Stop` may be `None`), or `None`.
         """
         plan = self._plans[event]
-        if plan is None:
-            return None
+        return _nothing() if plan is None else plan.first(*args)
+
+    async def ask_in_turn(self, plan: Plan, *args: Any) -> Any:
+        """Ask the handlers of a plan one after the other."""
         token = plan.token
+        if token is None:  # made before the plan retired, begun after
+            now = self._plans[plan.event]
+            return None if now is None else await self.ask_in_turn(now, *args)
         try:
             for step in plan.steps:
                 try:
@@ -242,16 +285,22 @@ class Bus:
         finally:
             del token
 
-    async def gather(self, event: str, *args: Any) -> list[Any]:
+    def gather(self, event: str, *args: Any) -> Coroutine[Any, Any, list[Any]]:
         """Ask all handlers at once.
 
         Returns:
-            Their answers in the handlers' order; one that failed is reported and left out.
+            What to await for their answers in the handlers' order; one that failed is reported
+            and left out.
         """
         plan = self._plans[event]
-        if plan is None:
-            return []
+        return _none() if plan is None else plan.gather(*args)
+
+    async def ask_at_once(self, plan: Plan, *args: Any) -> list[Any]:
+        """Ask the handlers of a plan at once."""
         token = plan.token
+        if token is None:
+            now = self._plans[plan.event]
+            return [] if now is None else await self.ask_at_once(now, *args)
         reporting = anyio.get_current_task().id in self._reporting
         answers: dict[int, Any] = {}
 
@@ -432,4 +481,6 @@ def emissions_of_caller() -> frozenset[int]:
     return frozenset(tokens)
 
 
-EMITTING: Final = {function.__code__ for function in (Plan._loop, Bus.first, Bus.gather, Bus._ask)}
+EMITTING: Final = {
+    function.__code__ for function in (Plan._loop, Bus.ask_in_turn, Bus.ask_at_once, Bus._ask)
+}

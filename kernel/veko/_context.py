@@ -17,7 +17,7 @@ import msgspec
 
 from ._events import Event
 from ._handle import Handle, Subscription
-from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, Entry, Kind
+from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
 from ._scope import Task, repeat
 from .errors import TransactionError, VekoError
 
@@ -174,6 +174,10 @@ class Context:
     def intercept_emission(self, wrap: Callable[[str, Any], Any]) -> Handle:
         """Wrap whole emissions when a plan is made; see `Bus.intercept_emission`."""
         return self.stage(WRAP_EMISSION, WRAP_EMISSION, wrap)
+
+    def intercept_step(self, enclose: Callable[[str, Any], Any]) -> Handle:
+        """Stand around the steps of the life cycle; see `Bus.intercept_step`."""
+        return self.stage(WRAP_STEP, WRAP_STEP, enclose)
 
     def stage(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
         """Register an entry of any kind.

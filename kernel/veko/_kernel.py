@@ -327,7 +327,7 @@ class Kernel:
             ConfigError: It was refused; the old one stays.
         """
         record = self._loaded(name)
-        async with self._operations.alone(record):
+        async with self._operations.alone("configure", record):
             generation = record.current
             if generation is None:
                 raise StateError("it was unloaded meanwhile", plugin=name)

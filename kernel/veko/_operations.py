@@ -58,7 +58,7 @@ class Operations:
 
     async def load(self, record: PluginRecord, plugin: Plugin, given: Any, retried: bool) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with self.alone(record) as told:
+        async with self.alone("load", record) as told:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
@@ -83,17 +83,21 @@ class Operations:
             told.extend(((record, "plugin:loaded"), (record, "plugin:activated")))
 
     @asynccontextmanager
-    async def alone(self, *records: PluginRecord) -> AsyncIterator[Told]:
+    async def alone(self, step: str, *records: PluginRecord) -> AsyncIterator[Told]:
         """Hold the locks of plugins, taken in order of arrival; then tell what was appended.
 
         Who hears of it may then act on the plugins.
+
+        Args:
+            step: What is being done, for interceptors.
+            records: The plugins, first the one that it is done to.
         """
         told: Told = []
         try:
             async with AsyncExitStack() as stack:
                 for record in sorted(records, key=lambda record: record.rank):
                     await stack.enter_async_context(record.lock)
-                with Operation(*records):
+                with Operation(*records), self.bus.step(step, records[0]):
                     yield told
         finally:
             for record, one in told:
@@ -139,7 +143,8 @@ class Operations:
             plugin.call_life_cycle, step, self.kernel.app, generation.config, generation.context
         )
         try:
-            await self.kernel.root.call(run, self.kernel.timeout, step, generation.name)
+            with self.bus.step(f"{step}()", generation):
+                await self.kernel.root.call(run, self.kernel.timeout, step, generation.name)
         except VekoError as error:
             if isinstance(error, LoadTimeout):
                 await self.bus.emit("plugin:timeout", generation.name, error)
@@ -228,7 +233,7 @@ class Operations:
 
     async def unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
         """Unload a plugin; see `Kernel.unload`."""
-        async with self.alone(record) as told:
+        async with self.alone("unload", record) as told:
             generation = record.current
             if generation is None:
                 return
@@ -260,7 +265,7 @@ class Operations:
 
     async def switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
-        async with self.alone(record) as told:
+        async with self.alone("toggle", record) as told:
             generation = record.current
             if generation is None or not record.active:
                 return
@@ -274,7 +279,7 @@ class Operations:
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
-        async with self.alone(record) as told:
+        async with self.alone("toggle", record) as told:
             generation = record.current
             if generation is None or record.active:
                 return

@@ -31,12 +31,18 @@ if TYPE_CHECKING:
     from ._bus import Bus
     from ._handle import Subscription
 
-__all__ = ["Emission", "Plan", "Plans", "Step", "Token"]
+__all__ = ["AtOnce", "Emission", "Plan", "Plans", "Step", "Token"]
 
 HOT: Final = 1000
 LONG: Final = 64
 DYNAMIC: Final = 4096
 Emission = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class AtOnce(functools.partial[Coroutine[Any, Any, Any]]):
+    """An emission whose handlers run at once, as interceptors of emissions get it."""
+
+    at_once = True
 
 
 class Token:
@@ -137,6 +143,8 @@ class Plan:
     Attributes:
         call: Runs the chain: `await call(value, *args)`.
         strict: The same, raising what a handler raises.
+        first: Asks the handlers one after the other: `await first(*args)`.
+        gather: Asks them at once.
     """
 
     __slots__ = (
@@ -147,6 +155,8 @@ class Plan:
         "call",
         "declared",
         "event",
+        "first",
+        "gather",
         "payload",
         "steps",
         "strict",
@@ -166,14 +176,17 @@ class Plan:
             Step(self, entry.value, _wrap(wrappers, event, entry.value))
             for entry in registry.hooks(event)
         )
-        self._run: Emission = self._loop
+        self._run: Emission = functools.partial(self._loop)
         self.call: Emission = self._loop
         self.strict: Emission = functools.partial(self._loop, strict=True)
         self._wrapped = [entry.value for entry in registry.entries(WRAP_EMISSION)]
+        self.first: Emission = functools.partial(bus.ask_in_turn, self)
+        self.gather: Emission = AtOnce(bus.ask_at_once, self)
         if self._wrapped:
-            self.call = lambda *args: self._run(*args)
+            self.call = self._run
         for wrap in reversed(self._wrapped):
             self.call, self.strict = wrap(event, self.call), wrap(event, self.strict)
+            self.first, self.gather = wrap(event, self.first), wrap(event, self.gather)
 
     async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
         token = self.token
@@ -249,9 +262,11 @@ class Plan:
             names |= {f"s{i}": step, f"h{i}": step.call, f"check{i}": step.check}
             names[f"type{i}"] = step.seen
         code, given, names["starts"] = code_of(steps, takes, checked)
-        self._run = types.FunctionType(code.replace(), names, "emission", (None, *given))
-        if not self._wrapped:
-            self.call = self._run
+        run = types.FunctionType(code.replace(), names, "emission", (None, *given))
+        if self._wrapped:  # whoever stands around it goes on calling the same partial
+            self._run.__setstate__((run, (), {}, None))  # type: ignore[attr-defined]
+        else:
+            self.call = run
             self.bus.aim(self)
 
     def retire(self, ended: Callable[[Any], None]) -> weakref.ref[Token] | None:

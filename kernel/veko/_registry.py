@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
 
 HOOK, PATTERN, EVENT, KIND = "hook", "pattern", "event", "kind"
-WRAP, WRAP_EMISSION = "intercept", "intercept_emission"
+WRAP, WRAP_EMISSION, WRAP_STEP = "intercept", "intercept_emission", "intercept_step"
 
 _Order = tuple[float, int, int]
 

@@ -43,7 +43,7 @@ async def reload(
     changed = False
     while True:
         group = _group(operations, record)
-        async with operations.alone(*group) as told:
+        async with operations.alone("reload", *group) as told:
             if record.current is None:
                 raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
             if group != _group(operations, record):

@@ -525,3 +525,45 @@ async def test_without_interceptors_the_handler_itself_is_called() -> None:
     handle.cancel()
     await bus.emit("x", 2)
     assert seen == [1, 2]
+
+
+async def test_emission_interceptors_stand_around_first_and_gather_too() -> None:
+    bus = Bus()
+    seen: list[tuple[str, bool]] = []
+
+    def wrap(event: str, call: Any) -> Any:
+        at_once = getattr(call, "at_once", False)
+
+        async def wrapped(*args: Any) -> Any:
+            seen.append((event, at_once))
+            return await call(*args)
+
+        return wrapped
+
+    bus.intercept_emission(wrap)
+    bus.on("ask", lambda value: value + 1)
+    assert await bus.first("ask", 1) == 2
+    assert await bus.gather("ask", 1) == [2]
+    assert await bus.emit("ask", 1) == 2
+    assert seen == [("ask", False), ("ask", True), ("ask", False)]
+    assert await bus.first("nobody", 1) is None
+    assert await bus.gather("nobody", 1) == []
+
+
+async def test_an_interceptor_may_hand_out_the_coroutine_of_a_handler() -> None:
+    bus = Bus()
+
+    def wrap(event: str, subscription: Any, call: Any) -> Any:
+        def wrapped(*args: Any) -> Any:
+            return call(*args)
+
+        wrapped.returns_coroutine = True  # type: ignore[attr-defined]
+        return wrapped
+
+    async def double(value: int) -> int:
+        return value * 2
+
+    bus.intercept(wrap)
+    bus.on("twice", double, timeout=5.0)
+    for _ in range(1200):
+        assert await bus.emit("twice", 2) == 4

@@ -801,3 +801,33 @@ async def test_what_was_posted_is_emitted_before_the_kernel_ends() -> None:
         kernel.bus.on("x", seen.append)
         kernel.post("x", 1)
     assert seen == [1]
+
+
+async def test_interceptors_stand_around_the_steps_of_the_life_cycle() -> None:
+    seen: list[str] = []
+
+    class Around:
+        def __init__(self, step: str, plugin: Any) -> None:
+            self.name = f"{step} {plugin.name}"
+
+        def __enter__(self) -> None:
+            seen.append(f"> {self.name}")
+
+        def __exit__(self, kind: object, error: object, trace: object) -> None:
+            seen.append(f"< {self.name}" + (f" {type(error).__name__}" if error else ""))
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    async with Kernel() as kernel:
+        kernel.bus.intercept_step(Around)
+        await kernel.load(plugin("a", activate=lambda: None))
+        await kernel.toggle("a")
+        with pytest.raises(LoadError):
+            await kernel.load(plugin("b", fail))
+    assert seen == [
+        "> load a", "> load() a", "< load() a", "> activate() a", "< activate() a", "< load a",
+        "> toggle a", "< toggle a",
+        "> load b", "> load() b", "< load() b ValueError", "< load b LoadError",
+        "> unload a", "< unload a",
+    ]  # fmt: skip
