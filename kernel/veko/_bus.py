@@ -400,7 +400,7 @@ class Bus:
         """Retire the older registries that nobody holds any more."""
         older, self.older = self.older, []
         before: dict[str, Plan | None] = {}
-        for old, after in zip(older, [*older[1:], self.registry], strict=True):
+        for old, after in zip(older, [*older[1:], self.registry], strict=False):
             if old.pins:
                 self.older.append(old)
                 before = old.plans

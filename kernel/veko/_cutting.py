@@ -89,10 +89,14 @@ def _owner(
 ) -> Generation | None:
     """Return the generation whose code a frame has called and awaits."""
     if _emits(frame):
-        step: Step | None = frame.f_locals.get("step")
+        step: Step | None = None
         if frame.f_code.co_filename == FILENAME:
             place = bisect.bisect_right(frame.f_globals["starts"], frame.f_lineno) - 1
             step = frame.f_globals.get(f"s{place}")
+        elif "ask" in frame.f_locals:  # one of those that are asked at once
+            step = getattr(frame.f_locals["ask"], "args", (None,))[-1]
+        elif frame.f_code is not Bus.ask_at_once.__code__:
+            step = frame.f_locals.get("step")
         owner = None if step is None else step.subscription.owner
         return next((one for one in generations if one is owner), None)
     if "pin" not in frame.f_code.co_varnames:

@@ -50,7 +50,7 @@ class Services:
         entry = self.find("service", name, by)
         if entry is None:
             plugin = by.name if by is not None else None
-            for record in self._kernel.records():
+            for record in (r for r in self._kernel.records() if not r.active):
                 for other in record.current.entries if record.current else ():
                     if (other.kind, other.key) == ("service", name):
                         raise ServiceError(
