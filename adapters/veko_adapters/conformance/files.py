@@ -116,7 +116,7 @@ async def test_a_part_of_a_file(
 ) -> None:
     path = write(tmp_path)
     async with site.route("GET", "/file", lambda request: FileResponse(path)) as client:
-        answer = await client.get("/file", headers={"range": asked.encode()})
+        answer = await client.get("/file", headers=[(b"range", asked.encode())])
     assert (answer.status_code, answer.content) == (status, content)
     assert answer.headers.get("content-range") == told
     assert answer.headers["content-length"] == str(len(content))
