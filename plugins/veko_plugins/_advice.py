@@ -20,7 +20,7 @@ from .storage import Storage
 __all__ = ["NOT_YET", "in_vain", "refuse_unsafe", "refuse_unshared"]
 
 NOT_YET: Final = frozenset((
-    "support_typescript", "enable_sandbox", "enable_api", "probation",
+    "support_typescript", "enable_sandbox", "enable_api",
 ))  # fmt: skip
 """Options that are known and checked, and read by nothing yet."""
 

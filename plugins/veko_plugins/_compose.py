@@ -21,6 +21,8 @@ from .loader import Loader
 from .logs import Logging
 from .metrics import Metrics
 from .options import FILES, NO_STORAGE, Options, settings_of
+from .probation import EVENTS as PROBATION_EVENTS
+from .probation import Probation
 from .reload import EVENTS as RELOAD_EVENTS
 from .reload import Reload
 from .signals import Signals
@@ -42,7 +44,9 @@ APP_EVENTS: Final = (
     Event("app:restart", doc="The application is about to stop and start. The application."),
 )
 _STORED: Final = Path(".veko")
-_SOMETIMES: Final = ("metrics", "openapi", "routes", "storage", "watch")
+_SOMETIMES: Final = (
+    "metrics", "openapi", "probation", "reload", "routes", "storage", "watch",
+)  # fmt: skip
 """Core plugins that options may have left out already."""
 
 
@@ -55,7 +59,7 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         enable_hooks=options.enable_hooks,
     )
     # Known to plugins even where nothing is watched.
-    for event in (*APP_EVENTS, *FILE_EVENTS, *RELOAD_EVENTS):
+    for event in (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS):
         kernel.bus.declare(event)
     return kernel
 
@@ -115,6 +119,8 @@ def core_plugins(
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi
         made["openapi"] = lambda: OpenAPI(path, options.directory)
+    if options.probation:
+        made["probation"] = lambda: Probation(loading, options.probation)
     if options.watch_mode:
         ignore = (*options.watch_ignore, *unwatched)
         made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)

@@ -94,6 +94,18 @@ class Loading:
         """Return what they held when it was taken back last, if it was."""
         return self.reloading.rejected.get(name)
 
+    def on_probation(self, name: str) -> bool:
+        """Tell whether there is something to go back to."""
+        return name in self.reloading.former
+
+    def acquit(self, name: str) -> None:
+        """Let go of what there is to go back to."""
+        self.reloading.former.pop(name, None)
+
+    async def take_back(self, name: str) -> PluginRecord:
+        """Give a plugin a generation of what it was before its probation."""
+        return await self.reloading.take_back(name)
+
     async def find(self, name: str) -> Form | Source:
         """Return what a plugin of that name is loaded from.
 

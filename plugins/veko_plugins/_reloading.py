@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from veko import Plugin, PluginRecord
-from veko.errors import ManifestError, NotFoundError
+from veko.errors import LoadError, ManifestError, NotFoundError
 
 from ._content import Content, differing
 from ._generations import Former, Generations
@@ -84,8 +84,15 @@ class Reloading:
         if former is None or record is None or loaded is None:
             raise NotFoundError(f"{name!r} is not on probation", plugin=name)
         self.rejected[name] = loaded.content
-        first = await self._as_it_was(record, former)
-        await self._swap(first, former.given, self._as_it_is)
+        try:
+            first = await self._as_it_was(record, former)
+            await self._swap(first, former.given, self._as_it_is)
+        except LoadError as error:
+            if error.step not in ("export_state", "import_state"):
+                raise
+            first = await self._as_it_was(record, former)
+            _without_state(first.plugin)  # what fails may have spoilt it
+            await self._swap(first, former.given, self._as_it_is)
         return record
 
     def forget(self, name: str) -> None:
@@ -104,22 +111,26 @@ class Reloading:
 
         async def dependents(record: PluginRecord) -> Plugin:
             group.append(await imported(record))
+            self._on_probation(group[-1])
             return group[-1].plugin
 
         try:
+            self._on_probation(first)
             await self._manager.kernel.reload(first.plugin, config, dependents=dependents)
         finally:  # it may have been cancelled after the swap
             for one in group:
+                name = one.record.name
                 if one.record.plugin is one.plugin:
-                    self._keep(one)
-                else:
-                    self._generations.drop(one.record.name, one.loaded)
+                    self._generations.keep(name, one.origin, one.loaded)
+                    continue
+                self._generations.drop(name, one.loaded)
+                if self.former.get(name) is one.former:
+                    self.former.pop(name, None)
 
-    def _keep(self, one: _Next) -> None:
-        name, former = one.record.name, one.former
-        if former is not None and self._manager.options.probation:
-            self.former.setdefault(name, former)
-        self._generations.keep(name, one.origin, one.loaded)
+    def _on_probation(self, one: _Next) -> None:
+        """Keep what is replaced, unless there is something older that stood its probation."""
+        if one.former is not None and self._manager.options.probation:
+            self.former.setdefault(one.record.name, one.former)
 
     async def _imported(self, record: PluginRecord) -> _Next:
         """Import a plugin as its files are now."""
@@ -163,3 +174,9 @@ class Reloading:
             return await self._as_it_was(record, former)
         origin = self._generations.origin(record.name) or record.plugin
         return _Next(record, record.plugin, origin, None, None)
+
+
+def _without_state(plugin: Plugin) -> None:
+    """Let a plugin take over no state."""
+    real = plugin.life_cycle
+    vars(plugin)["life_cycle"] = lambda step: None if step == "import_state" else real(step)

@@ -7,7 +7,8 @@ one more error and it is off for twice as long, a quiet period and all is forgot
 
 Cost: nothing for plugins that do not fail; for one that does, at most 61 pairs of integers, and a
 task while its breaker is not closed.
-Promise: a plugin that is switched by hand, by whoever, is left alone from then on; new code (a
+Promise: a plugin on probation (see `probation`) is not switched off but taken back, `required`
+ones too; one that is switched by hand, by whoever, is left alone from then on; new code (a
 reload) is tried at once; core and `required` plugins are counted and never switched off.
 """
 
@@ -221,12 +222,19 @@ class Health(Plugin):
             watch = self._breakers.watches[record.name] = Watch(record, Window(self.window))
         now = self._clock()
         spared = record.core or record.name in self.spared
-        if watch.update(now) and record.active and not spared:
+        if watch.update(now) and record.active:
             recent = watch.window.count(now)
             most = self.error_threshold if watch.breaker == "closed" else 0
             if watch.breaker in ("closed", "half-open") and recent > most:
-                self._breakers.open(watch, self._too_many(record, recent))
+                why = self._too_many(record, recent)
+                if not self._taken_back(record, why) and not spared:
+                    self._breakers.open(watch, why)
         return watch
+
+    def _taken_back(self, record: PluginRecord, why: str) -> bool:
+        """Tell whether it has new code, and gets its old one back instead of being switched off."""
+        entry = self._kernel.registry.get("service", "probation")
+        return entry is not None and bool(entry.value.take_back(record, why))
 
     # -- what others do to plugins
 

@@ -121,6 +121,7 @@ class Reload(Plugin):
         self._failed: dict[Path, Content] = {}
         self._aside: set[Path] = set()
         self._leaving: set[str] = set()
+        self._overdue: dict[str, Path] = {}
         self._noise = Noise()
 
     def load(self, context: Context) -> None:
@@ -167,6 +168,9 @@ class Reload(Plugin):
                 self._aside.discard(place)
 
     def _unloaded(self, name: str) -> None:
+        self._overdue.pop(name, None)
+        for place in self._overdue.values():  # what has kept them may be gone
+            self._touch(place)
         if name not in self._leaving:
             self._aside.update(place for place, one in self._host.places().items() if one == name)
 
@@ -324,6 +328,7 @@ class Reload(Plugin):
                 except NotFoundError:
                     pass  # somebody was faster
                 except DependencyError as error:
+                    self._overdue[name] = place
                     self._context.log("warning", f"{name} goes on though it is gone: {error}")
                 except Exception as error:
                     await kernel.bus.report(error, owner=kernel.get(name), handler="reload")
