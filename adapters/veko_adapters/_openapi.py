@@ -33,6 +33,7 @@ __all__ = [
     "describe",
     "given_path",
     "is_shown",
+    "mounted",
     "operation_of",
     "problems",
 ]
@@ -76,6 +77,22 @@ def describe(routes: Iterable[Route], read: Read) -> Fragment:
         item = fragment.paths.setdefault(given_path(route), {})
         item[route.method.lower()] = operation_of(route, parameters, schemas)
     return fragment
+
+
+def mounted(path: str, app: Any) -> Fragment:
+    """Describe an application that is mounted whole: as it does itself (FastAPI's), or not at all.
+
+    Args:
+        path: Where it is mounted.
+        app: The application.
+    """
+    tell = getattr(app, "openapi", None)
+    if not callable(tell) or getattr(app, "openapi_url", "") is None:
+        return Fragment()
+    document = tell()
+    above = path.rstrip("/")
+    paths = {(above + below).rstrip("/") or "/": item for below, item in document["paths"].items()}
+    return Fragment(paths, document.get("components", {}))
 
 
 def is_shown(route: Route) -> bool:
@@ -239,11 +256,13 @@ def _parameter(route: Route, p: Parameter, schemas: Schemas) -> _Object:
     if description := schema.pop("description", None):
         told["description"] = description
     told["required"] = p.default is EMPTY and not is_optional(p.annotation)
-    if p.default is not EMPTY and p.default is not None:
+    if p.default is not EMPTY:
         try:
-            schema["default"] = msgspec.to_builtins(p.default)
+            default = msgspec.json.decode(msgspec.json.encode(p.default))
         except TypeError:
-            pass  # it is no data, so no client could give it
+            default = None  # it is no data, so no client could give it
+        if default is not None:
+            schema["default"] = default
     return told
 
 
