@@ -12,9 +12,10 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import MAX_BODY, SOCKET, Endpoint, Fragment, Route
+from veko_plugins.http import ASGI, MAX_BODY, SOCKET, Endpoint, Fragment, Route
 
 from .._binding import bind, source
+from .._mounted import Mounted, is_asgi, mount, start
 from .._parameters import read
 from .._serve import serve
 from ._endpoints import Bound, Direct, SharedRequest, Stack
@@ -44,6 +45,8 @@ class LitestarAdapter:
                 native[index] = endpoint
                 # A router that was registered belongs to one application: each gets a new one.
                 sources.setdefault(id(own.source), own.router())
+            elif isinstance(route.handler, Mounted):
+                endpoint = route.handler
             else:
                 parameters = read(route, context, foreign=is_foreign)
                 if not wants_litestar(parameters):
@@ -73,7 +76,12 @@ class LitestarAdapter:
         return cast("list[Endpoint]", endpoints)
 
     def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
-        """Take a Litestar handler apart into routes; see `veko_plugins.http.Adapter.expand`."""
+        """Take a Litestar handler apart into routes; see `veko_plugins.http.Adapter.expand`.
+
+        A whole application, of Litestar or not, is mounted.
+        """
+        if isinstance(handler, Litestar) or (is_asgi(handler) and not _is_native(handler)):
+            return mount(plugin, path, Mounted(cast("ASGI", handler)))
         try:
             router = Router(path, route_handlers=[cast("Any", handler)])
         except (LitestarException, TypeError, ValueError, AttributeError) as error:
@@ -102,10 +110,11 @@ class LitestarAdapter:
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
         """Describe routes; see `veko_plugins.http.Adapter.describe`."""
         own = [(route, route.handler) for route in routes if isinstance(route.handler, Native)]
-        plain = [route for route in routes if not isinstance(route.handler, Native)]
+        plain = [r for r in routes if not isinstance(r.handler, (Native, Mounted))]
         return describe(plain, own, partial(read, context=context, foreign=is_foreign))
 
     serve = staticmethod(serve)
+    start = staticmethod(start)
 
 
 class Native:
@@ -137,6 +146,10 @@ class Native:
     def __call__(self, *args: object, **arguments: object) -> object:
         """Refuse: Litestar calls it."""
         raise RouteError(f"{self.source!r} can be called by Litestar only")
+
+
+def _is_native(handler: object) -> bool:
+    return isinstance(handler, (BaseRouteHandler, Router))
 
 
 def _application(handlers: list[Any], route: Route) -> Litestar:

@@ -1,0 +1,53 @@
+"""The adapter that has no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+from veko import Context
+from veko.errors import RouteError
+from veko_plugins.http import ASGI, Endpoint, Fragment, Route
+
+from .. import _openapi
+from .._binding import bind
+from .._mounted import Mounted, is_asgi, mount, start
+from .._parameters import read
+from .._plain import Plain
+from .._serve import serve
+
+__all__ = ["ASGIAdapter"]
+
+
+class ASGIAdapter:
+    """The HTTP port without a framework."""
+
+    name = "asgi"
+
+    def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
+        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        return [
+            route.handler
+            if isinstance(route.handler, Mounted)
+            else Plain(bind(route, read(route, context), context))
+            for route in routes
+        ]
+
+    def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
+        """Mount an ASGI application under a path; see `veko_plugins.http.Adapter.expand`."""
+        if not is_asgi(handler):
+            raise RouteError(
+                f"{handler!r} is no ASGI application",
+                plugin=plugin,
+                remedy="Handlers of a framework need its adapter; plain ones go to add_route().",
+            )
+        return mount(plugin, path, Mounted(cast("ASGI", handler)))
+
+    def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
+        """Describe the plain handlers; see `veko_plugins.http.Adapter.describe`."""
+        plain = [route for route in routes if not isinstance(route.handler, Mounted)]
+        return _openapi.describe(plain, partial(read, context=context))
+
+    serve = staticmethod(serve)
+    start = staticmethod(start)
