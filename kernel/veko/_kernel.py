@@ -37,7 +37,6 @@ from .errors import (
     ConflictError,
     NotFoundError,
     StateError,
-    TransactionError,
 )
 
 __all__ = ["Kernel"]
@@ -286,6 +285,7 @@ class Kernel:
         config: Any = None,
         *,
         dependents: Dependents | None = None,
+        drained: bool = True,
     ) -> PluginRecord:
         """Replace the generations of a plugin, and of those that need it, in one swap.
 
@@ -300,6 +300,7 @@ class Kernel:
             dependents: Gives the new version of a plugin that needs it, called with the record of
                 each, those that need others after these, before anything else happens. What it
                 raises refuses the reload. Without it they get another generation of what they are.
+            drained: Whether to return when they have retired; otherwise right after the swap.
 
         Raises:
             NotFoundError: It is not loaded.
@@ -313,7 +314,8 @@ class Kernel:
         spare = self._leave()
         args = (self._operations, record, made, config, dependents, spare)
         retirement = await self._run(reload, *args, cancel=True)
-        await retirement.done.wait()
+        if drained:
+            await retirement.done.wait()
         return record
 
     async def update_config(self, name: str, changes: Mapping[str, Any]) -> Any:
@@ -432,8 +434,7 @@ class Kernel:
 
     def spawn(self, generation: Generation, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
         """Give a plugin a task; it starts when the plugin is live."""
-        if generation.closed:
-            raise TransactionError("the plugin was unloaded", plugin=generation.name)
+        generation.check_open()
         report = functools.partial(self.failed, generation, fn)
         task = Task(self.root, run, report, None if generation.live else generation)
         generation.scope.add(task)

@@ -258,9 +258,17 @@ class Loading:
             await anyio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
-        """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
-        return await self.reloading.reload(name, config)
+    async def reload(
+        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
+    ) -> PluginRecord:
+        """Give a plugin a new generation; see `PluginManager.reload_plugin`.
+
+        Args:
+            name: The plugin's name.
+            config: Merged over the configuration that it has.
+            drained: Whether to wait for the calls that still run in the old one.
+        """
+        return await self.reloading.reload(name, config, drained=drained)
 
     async def _checked(self, plugin: Plugin) -> None:
         try:

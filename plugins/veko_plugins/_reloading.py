@@ -57,7 +57,9 @@ class Reloading:
         self.former: dict[str, Former] = {}
         self.rejected: dict[str, Content] = {}
 
-    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
+    async def reload(
+        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
+    ) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
         manager = self._manager
         record = manager.kernel.get(name)
@@ -69,7 +71,7 @@ class Reloading:
             raise
         if config:  # that may be what is wrong with it
             first.former = self._generations.former(name)
-        await self._swap(first, config, self._imported)
+        await self._swap(first, config, self._imported, drained)
         return record
 
     async def take_back(self, name: str) -> PluginRecord:
@@ -105,6 +107,7 @@ class Reloading:
         first: _Next,
         config: Mapping[str, Any] | None,
         imported: Callable[[PluginRecord], Any],
+        drained: bool = False,
     ) -> None:
         """Let the kernel swap a plugin and those that need it, and note what they run on."""
         group = [first]
@@ -116,7 +119,8 @@ class Reloading:
 
         try:
             self._on_probation(first)
-            await self._manager.kernel.reload(first.plugin, config, dependents=dependents)
+            kernel = self._manager.kernel
+            await kernel.reload(first.plugin, config, dependents=dependents, drained=drained)
         finally:  # it may have been cancelled after the swap
             for one in group:
                 name = one.record.name

@@ -72,7 +72,9 @@ class Host(Protocol):
         """Let the next reload of a plugin be from elsewhere."""
         ...
 
-    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
+    async def reload(
+        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
+    ) -> PluginRecord:
         """Give a plugin a new generation."""
         ...
 
@@ -251,7 +253,7 @@ class Reload(Plugin):
             before = record.version
             self._failed[place] = now
             try:
-                await self._host.reload(name, None)
+                await self._host.reload(name, None, drained=False)
             except Exception as error:
                 message = f"failed {name}: {error} (version {record.version} goes on)"
                 self._context.log("warning", message)
