@@ -60,8 +60,8 @@ class _Bounded(HttpToolsProtocol):
         else:
             # Of a request that began in this very piece, less than all of it has come.
             self._size = len(data) if self.headers is not before else self._size + len(data)
-        if self.transport.is_closing():
-            return
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return  # it is over, or a WebSocket's now
         if self._size > MAX_HEADER_SIZE:
             self._refuse()
         elif self._timer is None:

@@ -74,8 +74,8 @@ class WebSocket(Connection):
     """
 
     __slots__ = (
-        "_cuts", "_heard", "_receive", "_send", "_started", "_taken", "_under_way", "accepted",
-        "closed", "code", "reason",
+        "__weakref__", "_cuts", "_heard", "_receive", "_send", "_started", "_taken", "_under_way",
+        "accepted", "closed", "code", "reason",
     )  # fmt: skip
 
     def __init__(
