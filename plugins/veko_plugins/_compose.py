@@ -31,6 +31,7 @@ from .storage import Storage
 from .validation import Validation
 from .watch import EVENTS as FILE_EVENTS
 from .watch import Watch
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ._loading import Loading
@@ -45,7 +46,7 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "metrics", "openapi", "probation", "reload", "routes", "storage", "watch",
+    "metrics", "openapi", "probation", "reload", "routes", "storage", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that options may have left out already."""
 
@@ -114,6 +115,8 @@ def core_plugins(
         del made["storage"]
     if options.enable_metrics:
         made["metrics"] = Metrics
+    if options.watchdog:
+        made["watchdog"] = lambda: Watchdog(options.watchdog)
     if options.adapter is not None:
         made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:

@@ -75,6 +75,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout: How long calls of an old generation may take to end.
         probation: How long a new generation is watched before the old one is let go.
         required: Plugins without which starting fails.
+        watchdog: How long the event loop may be blocked before that is reported; 0 for never.
         allow_symlinks: Accept links that lead out of the plugin folders.
         max_source_size: The largest source file that is read.
         plugins: Configuration by plugin.
@@ -106,6 +107,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: Seconds = 30.0
     probation: Seconds = 0.0
     required: tuple[str, ...] = ()
+    watchdog: Seconds = 0.1
     allow_symlinks: bool = False
     max_source_size: Annotated[int, Meta(gt=0)] = 10 * 2**20
     plugins: dict[str, dict[str, Any]] = {}

@@ -22,6 +22,7 @@ from veko_plugins import PluginManager, Request, Response, Route
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
 from veko_plugins.storage.engine import Engine
 from veko_plugins.storage.queries import Query
+from veko_plugins.watchdog import Block
 
 pytestmark = pytest.mark.anyio
 TESTS = Path(__file__).parents[1]
@@ -106,6 +107,7 @@ SECTION_H = {
     # Not in the section, in the design:
     "context:create": Row(Context, False, (), "test_H_context_create_attaches_by_hand"),
     "plugin:resolve": Row(object, True, (), "test_H_plugin_resolve_answers_for_a_name"),
+    "loop:blocked": Row(Block, False, (NAME,), "test_it_names_plugin_hook_file_and_line"),
 }
 LATER = {
     "cache:get", "cache:set", "cache:delete", "cache:clear", "auth:login", "auth:logout",
