@@ -19,7 +19,7 @@ from ._events import Event
 from ._handle import Handle, Subscription
 from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
 from ._scope import Task, repeat
-from .errors import TransactionError, VekoError
+from .errors import VekoError
 
 if TYPE_CHECKING:
     from ._kernel import Kernel
@@ -225,8 +225,7 @@ class Context:
             TransactionError: The plugin was unloaded.
             Exception: What entering it raised.
         """
-        if self._generation.closed:
-            raise TransactionError("the plugin was unloaded", plugin=self.name)
+        self._generation.check_open()
         failed = functools.partial(self.kernel.failed, self._generation, manager)
         value: _T = await self._generation.scope.enter(manager, failed)
         return value

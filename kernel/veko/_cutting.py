@@ -103,5 +103,7 @@ def _owner(
         return None
     pin = frame.f_locals.get("pin")
     if isinstance(pin, Pin) and pin.held and pin.registry.version <= before.version:
-        return next((one for one in generations if one.name == pin.owner), None)
+        owner = next((one for one in generations if one.name == pin.owner), None)
+        pin.cut = owner is not None
+        return owner
     return None

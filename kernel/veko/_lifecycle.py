@@ -146,6 +146,19 @@ class Generation:
         self.record.error_count += 1
         self.record.last_error = f"{type(error).__name__}: {error}"
 
+    def check_open(self) -> None:
+        """Raise unless this generation may still register something.
+
+        Raises:
+            TransactionError: It is no more.
+        """
+        if self.closed:
+            raise TransactionError(
+                f"generation {self.number} of it is over: it was unloaded or replaced",
+                plugin=self.name,
+                remedy="Do not keep the context beyond unload().",
+            )
+
     def place(self) -> tuple[int, int]:
         """Return the next place within the plugin."""
         self._places += 1
@@ -159,12 +172,7 @@ class Generation:
         """
         handle = value if isinstance(value, Handle) else Handle(None)
         entry = Entry(kind, key, value, self, priority, self.place())
-        if self.closed:
-            raise TransactionError(
-                f"{kind} {key!r} was registered after the plugin was unloaded",
-                plugin=self.name,
-                remedy="Do not keep the context beyond unload().",
-            )
+        self.check_open()
         handle._undo = lambda: self.withdraw(entry)
         self.handles[entry] = handle
         if self.open or not self.live:

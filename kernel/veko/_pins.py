@@ -31,13 +31,14 @@ class Pin:
     Attributes:
         owner: The name of the plugin whose code the work is, if it is one's: when that leaves the
             work is cancelled instead, if a suspended function holds this in a variable `pin`.
+        cut: Whether that has happened.
     """
 
-    __slots__ = ("_outer", "bus", "held", "owner", "registry")
+    __slots__ = ("_outer", "bus", "cut", "held", "owner", "registry")
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.held = False
+        self.held = self.cut = False
         self.owner: str | None = None
         self.registry = bus.registry
         self._outer: Pin | None = None

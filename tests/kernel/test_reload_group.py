@@ -1,5 +1,6 @@
 """Reload with dependents: one transaction of all that need each other, all or none."""
 
+import functools
 import weakref
 from typing import Any
 
@@ -63,7 +64,7 @@ class Chain:
             step("load")()
 
         names = ("unload", "activate", "deactivate", "export_state")
-        more: dict[str, Any] = {which: (lambda run: lambda: run())(step(which)) for which in names}
+        more: dict[str, Any] = {which: functools.partial(step(which)) for which in names}
         more["import_state"] = step("import_state")
         if name == "top":
             more["dependencies"] = ["middle"]
@@ -189,7 +190,7 @@ async def test_a_hook_may_refuse_it_for_one_of_them(kernel: Kernel) -> None:
             raise ValueError("not the top")
 
     kernel.bus.on("plugin:reload", refuse)
-    with pytest.raises(RefusedError, match="not the top.*because it needs base") as caught:
+    with pytest.raises(RefusedError, match=r"not the top.*because it needs base") as caught:
         await chain.reload(kernel)
     assert caught.value.plugin == "top"
     assert chain.steps == []

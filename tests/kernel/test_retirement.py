@@ -92,13 +92,12 @@ async def test_unloading_waits_for_what_was_replaced(kernel: Kernel) -> None:
 
 async def test_closing_waits_for_what_was_replaced() -> None:
     calls = Calls()
-    async with anyio.create_task_group() as group:
-        async with Kernel(drain_timeout=5) as kernel:
-            await kernel.load(calls.form(1))
-            await calls.call(kernel, group)
-            group.start_soon(kernel.reload, calls.form(2))
-            await anyio.wait_all_tasks_blocked()
-            calls.go.set()
+    async with anyio.create_task_group() as group, Kernel(drain_timeout=5) as kernel:
+        await kernel.load(calls.form(1))
+        await calls.call(kernel, group)
+        group.start_soon(kernel.reload, calls.form(2))
+        await anyio.wait_all_tasks_blocked()
+        calls.go.set()
     assert sorted(calls.unloaded) == [1, 2]
 
 
@@ -280,9 +279,9 @@ async def test_what_keeps_the_old_context_is_told_that_it_is_over(kernel: Kernel
         lambda: old.provide("s", 1),
         lambda: old.spawn(anyio.sleep_forever),
     ):
-        with pytest.raises(TransactionError, match="over|unloaded"):
+        with pytest.raises(TransactionError, match="generation 1 of it is over"):
             verb()
-    with pytest.raises(TransactionError):
+    with pytest.raises(TransactionError, match="generation 1 of it is over"):
         await old.enter(anyio.create_task_group())
     assert await kernel.bus.emit("y") == "quick 2"
 

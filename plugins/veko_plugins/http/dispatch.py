@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -135,6 +135,7 @@ async def lifespan(
         await send({"type": f"lifespan.{step}.complete"})
 
 
+_RETRY: Final = {"retry-after": "1"}
 _NO_ROUTES: Table[Target] = Table()
 
 
@@ -202,6 +203,7 @@ class Dispatcher:
                     await exchange.send(unmatched)
                 else:
                     scope[ROUTE] = target.route
+                    pin.owner = target.route.plugin
                     answer = await signals.request_start(request)
                     if isinstance(answer, Response):
                         await exchange.finish(answer)
@@ -218,6 +220,8 @@ class Dispatcher:
                 if not failed(error):
                     raise
                 abort = False
+                if pin.cut:  # its generation was replaced long ago
+                    error = HTTPError(503, "It took too long to wait for.", headers=_RETRY)
                 await self._failed(exchange, error)
             finally:
                 if exchange.pipes:
