@@ -10,6 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from veko_plugins.http import Fragment, Merger, Route
 
 from .. import _openapi as plain
+from .._schemas import Schemas, answers_of
 from ._plain import synthesise, wants_litestar
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def _own(routes: Sequence[tuple[Route, Native]]) -> Fragment:
 
 def _bound(routes: Sequence[Route], read: plain.Read) -> Fragment:
     """Describe plain handlers with Litestar's annotations: what they want, as Litestar has it."""
-    schemas = plain.Schemas(
-        answer for route in routes for answer in plain.answers_of(route.handler)
-    )
+    schemas = Schemas(answer for route in routes for answer in answers_of(route.handler))
     schema = _schema(
         [synthesise(route, f"/{index}", read(route)) for index, route in enumerate(routes)]
     )

@@ -113,7 +113,7 @@ class Merger:
     def _renamed(self, fragment: Fragment, prefix: str) -> dict[_Key, str]:
         """Return new names for the components whose names are taken by something else."""
         theirs = {
-            (section, name): value
+            (section, name): _rewritten(value, {})  # as mine are: lists for tuples
             for section, components in fragment.components.items()
             for name, value in components.items()
         }
