@@ -1,18 +1,25 @@
 """Noticing that a client goes away while its response is being streamed.
 
 Servers say so to `receive` only, so somebody must listen there: one task a stream, none for a
-response that is complete.
+response that is complete. What comes of a body meanwhile is kept for whoever reads it, up to
+`KEPT` bytes; past that nobody listens until some of it was read, so a client that sends more than
+anybody wants to read is not noticed when it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
-from .messages import Receive, Request
+from .messages import Message, Receive, Request
 
-__all__ = ["ClientGone", "is_gone", "while_connected"]
+__all__ = ["KEPT", "ClientGone", "is_gone", "while_connected"]
+
+KEPT: Final = 64 * 1024
+"""Bytes of a body that are kept while its response is being streamed."""
 
 
 class ClientGone(OSError):
@@ -26,14 +33,63 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, ClientGone)
 
 
+class _Keeper:
+    """A `receive` that somebody else may listen to without taking anything away."""
+
+    __slots__ = ("_messages", "_news", "_receive", "_room", "_size", "listening")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: deque[Message] = deque()
+        self._size = 0
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self.listening = True
+
+    async def listen(self) -> None:
+        """Keep what comes until the client goes away."""
+        try:
+            while True:
+                while self._size >= KEPT:
+                    self._room.clear()
+                    await self._room.wait()
+                message: Message = await self._receive()
+                self._messages.append(message)
+                self._size += len(message.get("body", b""))
+                self._news.set()
+                if message["type"] == "http.disconnect":
+                    return
+        finally:
+            self.listening = False
+            self._news.set()
+
+    async def __call__(self) -> Message:
+        """ASGI's receive."""
+        while self.listening and not self._messages:
+            self._news.clear()
+            await self._news.wait()
+        if not self._messages:
+            last: Message = await self._receive()
+            return last
+        message = self._messages.popleft()
+        self._size -= len(message.get("body", b""))
+        self._room.set()
+        return message
+
+
+async def _hear(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @asynccontextmanager
 async def while_connected(request: Request, receive: Receive) -> AsyncIterator[None]:
     """Cancel what is inside when the client goes away, and then raise `ClientGone`.
 
-    While a body is still to be read nobody listens here: whoever reads it will notice.
+    Where somebody reads the body already, he will notice.
     """
     task = asyncio.current_task()
-    if task is None or not request.read:
+    keeper = None if request.read else request.lend(receive, _Keeper)
+    if task is None or not (request.read or keeper):
         yield
         return
     gone = False
@@ -41,9 +97,7 @@ async def while_connected(request: Request, receive: Receive) -> AsyncIterator[N
 
     async def listen() -> None:
         nonlocal gone
-        message = await receive()
-        while message["type"] != "http.disconnect":
-            message = await receive()
+        await (_hear(receive) if keeper is None else keeper.listen())
         gone = True
         task.cancel()
 

@@ -7,8 +7,8 @@ costs its constructor.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ MAX_BODY: Final = 10 * 1024 * 1024
 """Bytes of a body that `Request.body` reads unless the scope says otherwise under `LIMIT`."""
 LIMIT: Final = "veko.max_body"
 _REPLAYED: Final = "veko.replayed"
+_Keeper = TypeVar("_Keeper", bound=Receive)
 
 
 class Request(Connection):
@@ -58,13 +59,15 @@ class Request(Connection):
         state: A dictionary for hooks and middleware to leave things in.
     """
 
-    __slots__ = ("_body", "_form", "_read", "_receive")
+    __slots__ = ("_body", "_form", "_read", "_receive", "_waiting")
+
+    _form: Fields[str | Upload]
+    _waiting: bool
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
         self._body: bytes | None = None
-        self._form: Fields[str | Upload] | None = None
         self._read = False
 
     @property
@@ -92,7 +95,7 @@ class Request(Connection):
             _check_length(int(announced), limit)
         size, more = 0, True
         while more:
-            message = await self._receive()
+            message = await self._wait()
             if message["type"] == "http.disconnect":
                 raise HTTPError(400, "the client went away before its body was read")
             chunk = message.get("body", b"")
@@ -130,10 +133,29 @@ class Request(Connection):
         if self._body is not None and not self.scope.get(_REPLAYED):
             self.scope[_REPLAYED] = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        message: Message = await self._receive()
+        message = await self._wait()
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._read = True
         return message
+
+    async def _wait(self) -> Message:
+        self._waiting = True
+        try:
+            message: Message = await self._receive()
+            return message
+        finally:
+            self._waiting = False
+
+    def lend(self, receive: Receive, keeper: Callable[[Receive], _Keeper]) -> _Keeper | None:
+        """Let somebody listen at the server's `receive` who keeps what comes for this request.
+
+        Returns:
+            Who listens; `None` if the body is being read, or a middleware reads it.
+        """
+        if getattr(self, "_waiting", False) or self._receive is not receive:
+            return None
+        made = self._receive = keeper(receive)
+        return made
 
     async def json(self) -> Any:
         """Decode the body as JSON.
@@ -154,7 +176,7 @@ class Request(Connection):
         Raises:
             HTTPError: 415 if it is neither, 400 if it is malformed.
         """
-        if self._form is None:
+        if not hasattr(self, "_form"):
             self._form = parse_form(self.headers.get("content-type", ""), await self.body())
         return self._form
 
