@@ -42,6 +42,8 @@ _log: Final = logging.getLogger("veko.watchdog")
 PLACES: Final = 1_000
 _LONG: Final = 10
 """Times the threshold after which it is written about though the loop is not back."""
+_LATE: Final = 1.25
+"""Times the threshold after which the thread comes too late to tell who it was."""
 _OWN: Final = Path(__file__).parent
 _IMPORTING: Final = frozenset(str(_OWN / name) for name in ("_importer.py", "loader.py"))
 _DEBUGGERS: Final = frozenset(("bdb.py", "pdb.py"))
@@ -251,8 +253,8 @@ class _Thread:
             if late < self._threshold:
                 continue
             frame = sys._current_frames().get(self._watched)
-            if frame is None or (late > 2 * self._threshold and worked - before < late / 5):
-                # Nobody ran: the process was suspended. It starts afresh.
+            if frame is None or (late > _LATE * self._threshold and worked - before < late / 5):
+                # This thread did not run either: the process was suspended, or the machine busy.
                 self._wait(self._beat)
                 continue
             frames, stack = _read(frame)
