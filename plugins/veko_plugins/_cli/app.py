@@ -71,7 +71,11 @@ def veko() -> None:
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
     help="Processes that serve; more than one needs a storage that they can share, or none.",
 )  # fmt: skip
-@click.option("--dev", is_flag=True, help="Development mode: errors say more to the client.")
+@click.option(
+    "--dev",
+    is_flag=True,
+    help="Development mode: plugins reload when their files change, errors say more.",
+)
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(list(LEVELS)),
     help="The least that is logged.",

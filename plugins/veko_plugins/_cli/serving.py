@@ -149,7 +149,7 @@ def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
     if settings.adapter is not None:
         options["adapter"] = settings.adapter
     if settings.dev:
-        options["dev_mode"] = True
+        options |= {"dev_mode": True, "watch_mode": True}
     options["drain_timeout"] = settings.grace / 2
     return options
 
