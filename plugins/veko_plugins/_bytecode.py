@@ -2,7 +2,8 @@
 
 A source file has one cache file, named after its path; it holds the digest of the source that it
 was made of, the outline (see `_outline`) and the code. An edit overwrites it, so the folder stays
-as large as the sources are many. Without a folder nothing is remembered and nothing is written.
+as large as the sources are many; a source that is edited while this runs is written by the next
+process that imports it. Without a folder nothing is remembered and nothing is written.
 
 Cost: a hit reads the source and its cache file and takes a digest (some 25 µs); what a scan has
 read ahead costs one `stat`. `benchmarks/loading.py` measures it beside its limit.
@@ -93,6 +94,7 @@ class SourceCache:
         self.max_source = max_source
         self._prefix = None if folder is None else f"{folder}{os.sep}"
         self._ahead: dict[str, tuple[Compiled, os.stat_result | None]] = {}
+        self._seen: dict[str, bytes] = {}
 
     def ahead(self, path: str) -> dict[str, object] | None:
         """Return what a source says of its plugin, and keep its code for `compile`.
@@ -155,6 +157,8 @@ class SourceCache:
                 fields, code = marshal.loads(body)
                 return Compiled(source, fields, code)
         compiled = _fresh(path, source)
+        if self._seen.setdefault(path, digest) != digest:
+            return compiled  # an edit while this runs: writing it would hold up the loop
         try:
             made = marshal.dumps((compiled.fields, marshal.dumps(compiled.code)))
         except ValueError:  # a field holds what marshal cannot write

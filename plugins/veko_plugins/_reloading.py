@@ -71,7 +71,9 @@ class Reloading:
             raise
         if config:  # that may be what is wrong with it
             first.former = self._generations.former(name)
-        await self._swap(first, config, self._imported, drained)
+        await self._swap(first, config, self._imported)
+        for retirement in record.retiring[-1:] if drained else ():
+            await retirement.done.wait()
         return record
 
     async def take_back(self, name: str) -> PluginRecord:
@@ -107,7 +109,6 @@ class Reloading:
         first: _Next,
         config: Mapping[str, Any] | None,
         imported: Callable[[PluginRecord], Any],
-        drained: bool = False,
     ) -> None:
         """Let the kernel swap a plugin and those that need it, and note what they run on."""
         group = [first]
@@ -120,7 +121,7 @@ class Reloading:
         try:
             self._on_probation(first)
             kernel = self._manager.kernel
-            await kernel.reload(first.plugin, config, dependents=dependents, drained=drained)
+            await kernel.reload(first.plugin, config, dependents=dependents, drained=False)
         finally:  # it may have been cancelled after the swap
             for one in group:
                 name = one.record.name

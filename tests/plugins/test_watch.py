@@ -59,7 +59,8 @@ class Heard:
 
 def managed(root: Path, **options: Any) -> tuple[PluginManager, Heard]:
     heard = Heard()
-    options = {"adapter": None, "storage": "sqlite:///:memory:", "watch_mode": True, **options}
+    defaults = {"adapter": None, "storage": "sqlite:///:memory:", "watch_mode": True}
+    options = {**defaults, "allow_hot_reload": False, **options}
     manager = PluginManager(root=root, **options)
     for event in EVENTS:
         manager.on(event.name, heard.on(event.name))

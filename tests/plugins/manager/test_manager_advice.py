@@ -20,8 +20,7 @@ from veko_plugins._advice import NOT_YET
         ({"plugins": {"links": {}}}, None),
         ({"plugins": {"broken": {}}}, None),
         ({"plugins": {"storage": {}}}, None),
-        ({"probation": 3}, "probation (argument) has no effect in this version"),
-        ({"probation": 0}, None),
+        ({"probation": 3}, None),
     ],
 )
 async def test_settings_in_vain_are_said(
