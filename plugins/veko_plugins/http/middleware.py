@@ -151,9 +151,10 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
     async def run(request: Request, call_next: CallNext) -> Response:
         scope = request.scope
         scope[following] = call_next
-        if isinstance(request, WebSocket):
-            await request.through(made)
-            return Response(status=101 if request.accepted else 403)
+        if scope["type"] == "websocket":
+            socket: WebSocket = scope[REQUEST]
+            await socket.through(made)
+            return Response(status=101 if socket.accepted else 403)
         response: Response = await scope[EXCHANGE].pipe(made, scope, _source(request))
         return response
 

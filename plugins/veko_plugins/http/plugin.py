@@ -21,13 +21,13 @@ from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 
 from ._verbs import add_middleware, add_route, add_websocket
+from ._visits import Sockets, SocketTarget
 from .connection import SOCKET, Route
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
 from .sockets import EVENTS as SOCKET_EVENTS
-from .sockets import Sockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
 
 __all__ = ["HTTP", "Routes"]

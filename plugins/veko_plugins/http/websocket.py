@@ -9,8 +9,7 @@ no task; how large it may be is the server's business (uvicorn closes with 1009 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -18,18 +17,16 @@ import msgspec
 
 from veko.errors import RouteError, VekoError
 
-from .connection import SOCKET, Connection, Message, Receive, Scope, Send
+from ._channel import ABNORMAL, CLOSE, DENY, Channel
+from .connection import SOCKET, Message
 from .headers import Headers
 from .problem import HTTPError
 from .response import Response, to_json
 
 __all__ = ["SocketClosed", "WebSocket"]
 
-_ABNORMAL: Final = 1006
 _RESERVED: Final = frozenset((1004, 1005, 1006, 1015))
 _LONGEST: Final = 123
-_CLOSE: Final = "websocket.close"
-_DENY: Final = "websocket.http.response"
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
@@ -50,11 +47,7 @@ class SocketClosed(VekoError):
         self.reason = reason
 
 
-class _Gone(OSError):
-    """What a framework gets where a verb raises `SocketClosed`."""
-
-
-class WebSocket(Connection):
+class WebSocket(Channel):
     """A WebSocket, from its handshake to its end.
 
     `async for message in socket` gives the messages until the peer goes away.
@@ -73,31 +66,7 @@ class WebSocket(Connection):
         reason: The reason that came with it.
     """
 
-    __slots__ = (
-        "__weakref__", "_cuts", "_heard", "_receive", "_send", "_started", "_taken", "_under_way",
-        "accepted", "closed", "code", "reason",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        heard: Callable[[Any, WebSocket], Awaitable[Any]] | None = None,
-        accepted: Callable[[], None] | None = None,
-    ) -> None:
-        self.scope = scope
-        self._receive = receive
-        self._send = send
-        self._heard = heard
-        self._under_way = accepted
-        self._started = False
-        self._taken: asyncio.Task[Any] | None = None
-        self._cuts = 0
-        self.accepted = False
-        self.closed = False
-        self.code: int | None = None
-        self.reason = ""
+    __slots__ = ()
 
     @property
     def method(self) -> str:
@@ -147,7 +116,7 @@ class WebSocket(Connection):
             await self.accept()
         message = await self._next()
         if message["type"] != "websocket.receive":
-            raise SocketClosed(self.code or _ABNORMAL, self.reason)
+            raise SocketClosed(self.code or ABNORMAL, self.reason)
         text: str | None = message.get("text")
         return message["bytes"] if text is None else text
 
@@ -237,7 +206,7 @@ class WebSocket(Connection):
             raise ValueError(f"the reason is longer than {_LONGEST} bytes")
         if not self.closed:
             try:
-                await self.asgi_send({"type": _CLOSE, "code": code, "reason": reason})
+                await self.asgi_send({"type": CLOSE, "code": code, "reason": reason})
             except OSError:
                 return  # the peer was quicker
 
@@ -251,19 +220,19 @@ class WebSocket(Connection):
             raise RouteError("the handshake is done", remedy="Close the socket.")
         if self.closed:
             return
-        if _DENY not in (self.scope.get("extensions") or {}):
+        if DENY not in (self.scope.get("extensions") or {}):
             await self.close(1008)
             return
         start, status = response.start(), response.status
         if status not in _STATUSES:  # servers know no words for it
             status = status // 100 * 100
         try:
-            await self.asgi_send({**start, "type": f"{_DENY}.start", "status": status})
+            await self.asgi_send({**start, "type": f"{DENY}.start", "status": status})
             if response.stream is not None:
                 async for chunk in response.stream:
                     data = chunk.encode() if isinstance(chunk, str) else chunk
-                    await self._send({"type": f"{_DENY}.body", "body": data, "more_body": True})
-            await self._send({"type": f"{_DENY}.body", "body": response.body or b""})
+                    await self._send({"type": f"{DENY}.body", "body": data, "more_body": True})
+            await self._send({"type": f"{DENY}.body", "body": response.body or b""})
         except OSError:
             return  # the peer did not wait for it
 
@@ -276,144 +245,11 @@ class WebSocket(Connection):
         except SocketClosed:
             raise StopAsyncIteration from None
 
-    async def asgi_receive(self) -> Message:
-        """ASGI's receive, for an endpoint: `websocket.connect` first, then what comes."""
-        if not self._started:
-            self._started = True
-            return {"type": "websocket.connect"}
-        return await self._next()
-
-    async def asgi_send(self, message: Message) -> None:
-        """ASGI's send, for an endpoint.
-
-        Raises:
-            OSError: The socket is closed.
-        """
-        kind = message["type"]
-        if self.closed and not (kind == f"{_DENY}.body" and not self.accepted):
-            if kind == _CLOSE:
-                return
-            raise _Gone(f"the socket is closed ({self.code})")
-        self._note(message)
-        try:
-            await self._send(message)
-        except OSError as error:
-            self._over(_ABNORMAL)
-            raise _Gone(str(error)) from error
-        self._noted(message)
-
     async def _put(self, message: Message) -> None:
         try:
             await self.asgi_send(message)
         except OSError:
-            raise SocketClosed(self.code or _ABNORMAL, self.reason) from None
-
-    async def _next(self) -> Message:
-        """Return the next message as the hooks left it, or the disconnect."""
-        if not self.closed:
-            try:
-                message: Message = await self._receive()
-                while message["type"] == "websocket.connect":  # a middleware began anew
-                    message = await self._receive()
-            except asyncio.CancelledError:
-                # Who waits here when the socket is taken from him is told so, and may tidy up.
-                if asyncio.current_task() is not self._taken or not self.forgiven():
-                    raise
-                message = {"type": "websocket.disconnect"}
-            if message["type"] == "websocket.receive":
-                if self._heard is None:
-                    return message
-                text = message.get("text")
-                value = await self._heard(message["bytes"] if text is None else text, self)
-                if not self.closed:
-                    key = "text" if isinstance(value, str) else "bytes"
-                    return {"type": "websocket.receive", key: value}
-            else:
-                self._over(message.get("code", 1005), message.get("reason") or "")
-        return {
-            "type": "websocket.disconnect",
-            "code": self.code or _ABNORMAL,
-            "reason": self.reason,
-        }
-
-    async def through(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        """Run an ASGI middleware around what is within; see `follow`."""
-        receive, send, begun = self._receive, self._send, False
-
-        async def first() -> Message:
-            nonlocal begun
-            if begun:
-                message: Message = await receive()
-                return message
-            begun = True
-            return {"type": "websocket.connect"}
-
-        async def noted(message: Message) -> None:
-            self._note(message)
-            await send(message)
-            self._noted(message)
-
-        try:
-            await app(self.scope, first, noted)
-        finally:
-            self._receive, self._send = receive, send
-
-    def follow(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Go on with what an ASGI middleware gave to what is within."""
-        if scope is not self.scope:
-            self.forget()
-        self.scope, self._receive, self._send = scope, receive, send
-
-    def _note(self, message: Message) -> None:
-        if message["type"] == _CLOSE:
-            self._over(message.get("code", 1000), message.get("reason") or "")
-        elif message["type"] == f"{_DENY}.start":
-            self._over(1008)
-
-    def _noted(self, message: Message) -> None:
-        if message["type"] == "websocket.accept":
-            self.accepted = True
-            if self._under_way is not None:
-                self._under_way()
-
-    # -- for the routes plugin, which takes a socket from a handler whose plugin leaves
-
-    def taken(self, task: asyncio.Task[Any], code: int) -> Coroutine[Any, Any, None]:
-        """Close it from outside: nothing else can be sent; awaiting the answer sends the frame.
-
-        Args:
-            task: The task that it lives in.
-            code: The close code.
-        """
-        before, self._taken = self.closed, task
-        self._over(code)
-        return self._last(code, before)
-
-    async def _last(self, code: int, before: bool) -> None:
-        if not before:
-            try:
-                await self._send({"type": _CLOSE, "code": code, "reason": ""})
-            except (OSError, RuntimeError):
-                return  # the peer, or the server, was quicker
-
-    def cut(self) -> None:
-        """Cancel the task of a socket that was taken."""
-        if self._taken is not None:
-            self._cuts += 1
-            self._taken.cancel()
-
-    def forgiven(self) -> bool:
-        """Take back what `cut` did; false if somebody else cancels the task, or nobody did."""
-        task, cuts, self._cuts = self._taken, self._cuts, 0
-        if task is None:
-            return False
-        for _ in range(cuts):
-            task.uncancel()
-        return not task.cancelling()
-
-    def _over(self, code: int, reason: str = "") -> None:
-        if not self.closed:
-            self.closed, self.code, self.reason = True, code, reason
+            raise SocketClosed(self.code or ABNORMAL, self.reason) from None
 
     def __repr__(self) -> str:
         state = f"closed {self.code}" if self.closed else "open" if self.accepted else "waiting"

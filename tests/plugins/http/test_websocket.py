@@ -441,3 +441,19 @@ async def test_a_context_variable_of_a_hook_reaches_the_handler(site: Site) -> N
 
     async with site.plugin(load), dial(site, "/x?who=me") as peer:
         assert await peer.recv() == "me"
+
+
+async def test_a_handshake_that_outlasts_its_plugin_is_refused_with_503() -> None:
+    begun = asyncio.Event()
+
+    async def slow(socket: WebSocket) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with served(find_adapter("litestar")) as site, asyncio.timeout(SECONDS):
+        site.kernel.drain_timeout = 0.05
+        async with site.plugin(lambda context: context.add_websocket("/x", slow)):
+            dialling = asyncio.ensure_future(refused(site, "/x"))
+            await begun.wait()
+            await site.kernel.toggle("guest", False)
+            assert await dialling == 503

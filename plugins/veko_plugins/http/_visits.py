@@ -1,0 +1,167 @@
+"""Visits: the sockets of a generation of a plugin, and how they end with it.
+
+The handler runs in the server's task. A generation that has sockets holds one task, which does
+nothing until it is stopped: then each of its sockets is closed with 1012, its handler is told
+(`SocketClosed` where it waits for a message, else cancelled), and waited for, in bounded time;
+only then do `deactivate` and `unload` run. A socket costs an entry in a set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+import anyio
+
+from veko import GRACE
+
+from .connection import Receive, Scope
+from .exchange import Target
+from .pipe import Pipe
+from .port import ASGI
+from .response import Response
+from .websocket import WebSocket
+
+__all__ = ["RESTART", "SocketTarget", "Sockets", "Visit"]
+
+_log: Final = logging.getLogger("veko.http")
+RESTART: Final = 1012
+"""The close code of a socket whose plugin leaves or is replaced: come back later."""
+_TRIES: Final = 3
+
+
+class Sockets:
+    """The sockets of one generation of a plugin, and the task that ends them with it."""
+
+    def __init__(self) -> None:
+        self._live: set[Visit] = set()
+        self._stopped = False
+
+    async def guard(self) -> None:
+        """Wait to be stopped, and end every socket then."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._stopped = True
+            with anyio.CancelScope(shield=True):
+                await self.end(RESTART)
+
+    def open(self) -> None:
+        """Take sockets in again: the routes are about to go live."""
+        self._stopped = False
+
+    async def end(self, code: int) -> None:
+        """Close every socket and wait until its handler has ended."""
+        if self._live:
+            await asyncio.gather(*(visit.end(code) for visit in self._live))
+
+    def add(self, visit: Visit) -> bool:
+        """Take a socket in, unless the plugin is leaving."""
+        if not self._stopped:
+            self._live.add(visit)
+        return not self._stopped
+
+    def discard(self, visit: Visit) -> None:
+        """Forget a socket that is over."""
+        self._live.discard(visit)
+
+
+class SocketTarget(Target):
+    """What the routing table leads to for a WebSocket.
+
+    Attributes:
+        sockets: Where its sockets are kept.
+    """
+
+    __slots__ = ("sockets",)
+
+    def __init__(self, target: Target, sockets: Sockets) -> None:
+        super().__init__(target.route, target.endpoint, target.around)
+        self.sockets = sockets
+
+
+class Visit:
+    """A WebSocket on its way: what an `Exchange` is to a request.
+
+    Attributes:
+        socket: The socket.
+        target: What answers it, `None` where there is no route.
+        unmatched: The answer where there is no route.
+        at: The plugin whose code is running.
+        outdated: Tells whether its generation left before the handshake was done.
+        told: Whether `websocket:connect` was emitted.
+        running: Whether the handler, or what stands around it, has not ended.
+    """
+
+    __slots__ = (
+        "_closing", "_over", "_task", "at", "outdated", "running", "socket", "target", "told",
+        "unmatched",
+    )  # fmt: skip
+
+    def __init__(
+        self, socket: WebSocket, target: SocketTarget | None, outdated: Callable[[], bool]
+    ) -> None:
+        self.socket = socket
+        self.outdated = outdated
+        self.target = target
+        self.at: str | None = target.route.plugin if target is not None else None
+        self.unmatched: Response | None = None
+        self.told = False
+        self.running = True
+        self._closing: asyncio.Future[None] | None = None
+        self._task = asyncio.current_task()
+        self._over = asyncio.Event()
+
+    async def pull(self, socket: WebSocket) -> Response:
+        """Let the endpoint have the socket until it returns."""
+        assert self.target is not None
+        self.at = self.target.route.plugin
+        answer: Callable[[Any], Awaitable[Response]] | None
+        answer = getattr(self.target.endpoint, "answer", None)
+        if answer is not None:
+            response: Response = await answer(socket)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES and not socket.accepted:
+                return response  # it is refused
+        else:
+            app = cast("ASGI", self.target.endpoint)
+            await app(socket.scope, socket.asgi_receive, socket.asgi_send)
+        return Response(status=101 if socket.accepted else 403)
+
+    async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
+        """Pull the response with which an application refuses the handshake."""
+        pipe = Pipe(app, scope, receive)
+        try:
+            response = await pipe.response()
+            if response.stream is not None:
+                chunks = [c.encode() if isinstance(c, str) else c async for c in response.stream]
+                response.body = b"".join(chunks)
+            return response
+        finally:
+            await pipe.close(abort=False)
+
+    async def end(self, code: int) -> None:
+        """Close the socket from outside and wait for the end of its handler, in bounded time."""
+        task = self._task
+        if task is None or self._over.is_set():
+            return
+        self._closing = asyncio.ensure_future(self.socket.taken(task, code))
+        for _ in range(_TRIES):
+            if self.running:
+                self.socket.cut()
+            try:
+                async with asyncio.timeout(GRACE * 1.05):
+                    await self._over.wait()
+                    return
+            except TimeoutError:
+                continue
+        _log.warning("the handler of %r does not end; it goes on without its socket", self.socket)
+
+    async def over(self) -> None:
+        """Say that the handler has ended, and let the close frame out."""
+        self._over.set()
+        if self._closing is not None:
+            await asyncio.wait([self._closing], timeout=GRACE)
+            self._closing.cancel()
