@@ -39,9 +39,9 @@ class Posts:
     async def run(self) -> None:
         """Emit what is posted, until cancelled."""
         while True:
-            await self._posted.wait()
-            self._posted = anyio.Event()
+            self._posted = anyio.Event()  # of this loop: the kernel may have run in another
             await self.flush()
+            await self._posted.wait()
 
     async def flush(self) -> None:
         """Emit what waits."""

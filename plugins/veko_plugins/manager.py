@@ -86,6 +86,7 @@ class PluginManager:
         if self._state not in ("created", "stopped"):
             raise StateError(f"the manager is {self._state}", remedy="Stop it first.")
         self._state = "starting"
+        self._stopping = asyncio.Event()  # of this loop: it may have run in another
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(started), name="veko")
         try:
@@ -100,7 +101,6 @@ class PluginManager:
 
     async def _run(self, started: asyncio.Future[None]) -> None:
         """Hold the kernel from start to stop, in one task."""
-        self._stopping.clear()
         self._began = time.monotonic()
         self._loading = Loading(self)
         try:
