@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import anyio
 
@@ -83,6 +83,12 @@ class SocketTarget(Target):
         self.sockets = sockets
 
 
+class Work(Protocol):
+    """What says whether its plugin left while it lasted: a pin."""
+
+    cut: bool
+
+
 class Visit:
     """A WebSocket on its way: what an `Exchange` is to a request.
 
@@ -91,21 +97,19 @@ class Visit:
         target: What answers it, `None` where there is no route.
         unmatched: The answer where there is no route.
         at: The plugin whose code is running.
-        outdated: Tells whether its generation left before the handshake was done.
+        work: What holds the registry until the handshake is done.
         told: Whether `websocket:connect` was emitted.
         running: Whether the handler, or what stands around it, has not ended.
     """
 
     __slots__ = (
-        "_closing", "_over", "_task", "at", "outdated", "running", "socket", "target", "told",
-        "unmatched",
+        "_closing", "_over", "_task", "at", "running", "socket", "target", "told", "unmatched",
+        "work",
     )  # fmt: skip
 
-    def __init__(
-        self, socket: WebSocket, target: SocketTarget | None, outdated: Callable[[], bool]
-    ) -> None:
+    def __init__(self, socket: WebSocket, target: SocketTarget | None, work: Work) -> None:
         self.socket = socket
-        self.outdated = outdated
+        self.work = work
         self.target = target
         self.at: str | None = target.route.plugin if target is not None else None
         self.unmatched: Response | None = None

@@ -85,7 +85,7 @@ class Switchboard:
             socket = WebSocket(scope, receive, send, self._message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
             target = found.value if found is not None else None
-            visit = Visit(socket, target, lambda: pin.cut)
+            visit = Visit(socket, target, pin)
             pin.owner = visit.at
             scope[REQUEST], scope[EXCHANGE] = socket, visit
             scope["path_params"] = found.params if found is not None else {}
@@ -117,7 +117,7 @@ class Switchboard:
                 return
             if not failed(error):
                 raise
-            if visit.outdated():  # its generation was replaced while the handshake lasted
+            if visit.work.cut:  # its generation was replaced while the handshake lasted
                 error = _outdated()
             await self._failed(visit, error)
         finally:
@@ -159,7 +159,7 @@ class Switchboard:
         socket = visit.socket
         if socket.closed and isinstance(error, (SocketClosed, OSError)):
             return
-        refused = isinstance(error, HTTPError) and (error.status < 500 or visit.outdated())
+        refused = isinstance(error, HTTPError) and (error.status < 500 or visit.work.cut)
         if not refused:
             await self._kernel.fault(error, plugin=visit.at, origin=socket)
         if not socket.accepted:
