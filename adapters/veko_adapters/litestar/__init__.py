@@ -12,5 +12,6 @@ a plain handler returns goes out with status 200; `None` is a 204.
 """
 
 from ._adapter import LitestarAdapter, Native
+from ._plugin import VekoPlugin
 
-__all__ = ["LitestarAdapter", "Native"]
+__all__ = ["LitestarAdapter", "Native", "VekoPlugin"]
