@@ -58,7 +58,7 @@ def test_what_covers_a_row(other: Path) -> None:
     assert lines["H     app:stop"] == lines["H     app:restart"] == "MISSING"
     assert lines["A10   restore_plugins"] == "MISSING"
     assert lines["P1    auth"] == "(later: practical examples)"
-    assert lines["H     websocket:message"] == "(later: websockets)"
+    assert lines["H     cache:get"] == "(later: practical examples)"
     assert "  A10   restore_plugins\n" in missing
     assert "A9 " not in missing
     assert "cache:get" not in missing

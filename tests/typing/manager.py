@@ -17,7 +17,7 @@ from veko_plugins import (
     Route,
     Stats,
 )
-from veko_plugins.http import CallNext
+from veko_plugins.http import CallNext, WebSocket
 
 
 class Connection:
@@ -28,6 +28,12 @@ class Connection:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Connection]:
     yield Connection()
+
+
+async def talk(socket: WebSocket) -> None:
+    assert_type(await socket.receive(), str | bytes)
+    async for message in socket:
+        await socket.send(message)
 
 
 async def timed(request: Request, call_next: CallNext) -> Response:
@@ -65,6 +71,7 @@ class Typed(Plugin):
         assert_type(context.hook("app:start", self.start), Subscription)
         assert_type(context.remove_hook("app:start", self.start), bool)
         assert_type(context.add_route("GET", "/typed", timed, read), Handle)
+        assert_type(context.add_websocket("/typed", timed, talk), Handle)
         assert_type(context.add_middleware(timed, priority=5), Handle)
         assert_type(context.add_command("typed", self.start, "Starts."), Handle)
         assert_type(context.provide("connection", connection), Handle)

@@ -301,7 +301,7 @@ async def test_middleware_guards_the_handshake(site: Site) -> None:
     seen: list[Any] = []
 
     async def globally(request: Request, call_next: Any) -> Response:
-        response = await call_next(request)
+        response: Response = await call_next(request)
         seen.append((request.method, response.status))
         return response
 
@@ -332,10 +332,14 @@ async def test_hooks_hear_a_socket_from_end_to_end(site: Site) -> None:
     seen: list[Any] = []
     over = asyncio.Event()
 
+    def reverse(message: str | bytes, socket: WebSocket) -> str | bytes:
+        seen.append((message, socket, socket.accepted))
+        return message[::-1]
+
     def load(context: Any) -> None:
         context.add_websocket("/echo", echo)
         context.hook("websocket:connect", lambda s: seen.append(("connect", s, s.accepted)))
-        context.hook("websocket:message", lambda m, s: seen.append((m, s, s.accepted)) or m[::-1])
+        context.hook("websocket:message", reverse)
         context.hook("websocket:disconnect", lambda s: seen.append(("over", s, s.code)))
         context.hook("websocket:disconnect", lambda s: over.set(), priority=0)
 

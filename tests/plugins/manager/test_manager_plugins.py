@@ -553,6 +553,7 @@ async def test_A6_list_plugins(home: Any) -> None:
         ("middleware", "context.add_middleware(lambda request, call_next: call_next(request))"),
         ("router", "context.add_route('GET', '/x', lambda: 1)"),
         ("api", "context.add_route('GET', '/api/x', lambda: 1)"),
+        ("websocket", "context.add_websocket('/x', lambda socket: None)"),
         ("cli", "context.add_command('x', lambda: 1)"),
         ("generic", "context.hook('app:start', lambda: 1)"),
     ],
@@ -577,6 +578,7 @@ async def test_A8_get_stats(home: Any) -> None:
             context.add_middleware(around)
             context.add_route("GET", "/a", lambda: 1)
             context.add_route("POST", "/a", lambda: 1)
+            context.add_websocket("/a", lambda socket: None)
             context.add_command("a", lambda: 1)
         """,
     )
