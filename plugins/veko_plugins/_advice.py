@@ -71,7 +71,7 @@ def refuse_unshared(options: Options, workers: int) -> None:
     """
     if workers < 2:
         return
-    for name in ("watch_mode", "dev_mode"):
+    for name in ("dev_mode", "watch_mode"):
         if getattr(options, name):
             raise OptionError(
                 f"{name} is for one process, not for {workers} workers",
