@@ -153,12 +153,14 @@ class Dispatcher:
     Attributes:
         startup: Called when the server starts, if it speaks the lifespan protocol.
         shutdown: Called when it stops.
+        answer: Answers an HTTP request; what traces requests stands around it.
     """
 
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
         self.dev_mode = dev_mode
         self.startup: Callable[[], Awaitable[None]] = _nothing
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
+        self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[None]] = self._http
         self._kernel = kernel
         self._signals = Signals(kernel.bus)
         self._switchboard = Switchboard(kernel, partial(problem, dev_mode=dev_mode))
@@ -168,7 +170,7 @@ class Dispatcher:
         kind = scope["type"]
         if kind == "http":
             try:
-                await self._http(scope, receive, send)
+                await self.answer(scope, receive, send)
             finally:
                 # A server keeps the scope for as long as the client keeps its connection, and a
                 # route would keep its plugin.
