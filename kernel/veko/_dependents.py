@@ -5,7 +5,7 @@ A plugin needs those that it names in `dependencies`, and those whose services i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import DependencyError
@@ -40,13 +40,15 @@ def from_the_top(
             yield dependent
 
 
-def refuse_if_needed(kernel: Kernel, record: PluginRecord, verb: str) -> None:
-    """Refuse what active plugins would not survive.
+def refuse_if_needed(
+    kernel: Kernel, record: PluginRecord, verb: str, leaving: Collection[PluginRecord]
+) -> None:
+    """Refuse what active plugins that are not leaving would not survive.
 
     Raises:
         DependencyError: Some need it; the message names them.
     """
-    names = ", ".join(sorted(r.name for r in dependents(kernel, record.name)))
+    names = ", ".join(sorted(r.name for r in dependents(kernel, record.name) if r not in leaving))
     if names:
         raise DependencyError(
             f"cannot {verb} it: {names} need it",

@@ -245,9 +245,10 @@ class Kernel:
             RefusedError: A hook refused it.
         """
         record = self._loaded(name)
-        if not force:
-            await self._cascade(record, cascade, "unload", self._operations.unload, False)
-        await self._run(self._operations.unload, record, force, self._leave())
+        if force:
+            await self._run(self._operations.unload, record, None, self._leave())
+        else:
+            await self._take_away(record, cascade, "unload", self._operations.unload)
 
     async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
         """Switch a plugin off or on.
@@ -275,8 +276,7 @@ class Kernel:
         if wanted:
             await self._run(self._operations.switch_on, record)
         else:
-            await self._cascade(record, cascade, "switch off", self._operations.switch_off)
-            await self._run(self._operations.switch_off, record, self._leave())
+            await self._take_away(record, cascade, "switch off", self._operations.switch_off)
         return wanted
 
     async def reload(
@@ -394,14 +394,15 @@ class Kernel:
         """Return the active plugins that need this one, the last to arrive first."""
         return dependents(self, name)
 
-    async def _cascade(
-        self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any], *args: Any
+    async def _take_away(
+        self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any]
     ) -> None:
         if not cascade:
-            refuse_if_needed(self, record, verb)
-        for dependent in tuple(from_the_top(self, record, [record])):
-            if dependent.active:
-                await self._run(act, dependent, *args, self._leave())
+            refuse_if_needed(self, record, verb, [record])
+        leaving = [*from_the_top(self, record, [record]), record]
+        for one in leaving:
+            if one.active or one is record:
+                await self._run(act, one, leaving, self._leave())
 
     def forget(self, record: PluginRecord) -> None:
         """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""

@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ import anyio
 
 from ._config import as_config, validated
 from ._context import Context
+from ._dependents import refuse_if_needed
 from ._events import Origin
 from ._handle import STAGING
 from ._lifecycle import Generation, Operation, PluginRecord, State
 from ._limits import must_pass
 from ._plugin import Plugin
+from ._registry import Registry
 from ._retirement import Retirement
 from ._transactions import Transactions
 from .errors import (
@@ -231,21 +233,23 @@ class Operations:
         except Exception as error:
             await self.bus.report(error, owner=generation, handler=f"{generation.name}.{step}")
 
-    async def unload(self, record: PluginRecord, force: bool, spare: frozenset[int]) -> None:
-        """Unload a plugin; see `Kernel.unload`."""
+    async def unload(
+        self, record: PluginRecord, leaving: Sequence[PluginRecord] | None, spare: frozenset[int]
+    ) -> None:
+        """Unload a plugin; see `Kernel.unload`. With those `leaving`, or by force."""
         async with self.alone("unload", record) as told:
             generation = record.current
             if generation is None:
                 return
-            if not force:
+            if leaving is not None:
                 await self.ask("plugin:unload", record)
                 if record.active:
                     await self.ask("plugin:deactivate", record)
             was_active = record.active
             try:
-                before = await self.transactions.commit(generation, remove=generation.entries)
+                before = await self._remove(generation, "unload", leaving)
             except Exception as error:
-                if not force:
+                if leaving is not None:
                     raise
                 _log.error("%s leaves though it was refused", record.name, exc_info=error)
                 before = self.bus.registry
@@ -263,14 +267,25 @@ class Operations:
                 told.append((record, "plugin:deactivated"))
             told.append((record, "plugin:unloaded"))
 
-    async def switch_off(self, record: PluginRecord, spare: frozenset[int]) -> None:
+    async def _remove(
+        self, generation: Generation, verb: str, leaving: Sequence[PluginRecord] | None
+    ) -> Registry:
+        def check() -> None:  # somebody may have come to need it since this was asked for
+            if leaving is not None:
+                refuse_if_needed(self.kernel, generation.record, verb, leaving)
+
+        return await self.transactions.commit(generation, remove=generation.entries, swapping=check)
+
+    async def switch_off(
+        self, record: PluginRecord, leaving: Sequence[PluginRecord], spare: frozenset[int]
+    ) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
         async with self.alone("toggle", record) as told:
             generation = record.current
             if generation is None or not record.active:
                 return
             await self.ask("plugin:deactivate", record)
-            before = await self.transactions.commit(generation, remove=generation.entries)
+            before = await self._remove(generation, "switch off", leaving)
             generation.live = False
             record.move(State.INACTIVE)
             await Retirement(self, [generation], before, spare).quiesce()
@@ -314,14 +329,12 @@ class Operations:
                 )
 
     def check_fresh(self, *generations: Generation) -> None:
-        """Raise if a provider whose service generations use has been replaced since."""
+        """Raise if what generations have used is no longer live."""
         for generation in generations:
             for service, (name, used) in generation.uses.items():
-                provider = self.kernel.get(name)
-                now = provider.current if provider is not None else None
-                if name not in generation.group and now is not used():
+                if name not in generation.group and not getattr(used(), "live", False):
                     raise LoadError(
-                        f"{name}, whose service {service!r} it holds, was replaced since",
+                        f"{name}, whose service {service!r} it holds, was replaced or left since",
                         plugin=generation.name,
                         path=generation.plugin.source,
                         remedy="Load it again, or reload it.",

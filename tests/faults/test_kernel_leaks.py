@@ -5,11 +5,9 @@ The suite runs `CYCLES` of each; `VEKO_CYCLES=1000` is the whole of it.
 
 import asyncio
 import gc
-import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +17,7 @@ import pytest
 
 from veko import Kernel, Plugin, PluginRecord, as_plugin
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unlogged")]
 CYCLES = int(os.environ.get("VEKO_CYCLES", "200"))
 WARM = 100
 MEBIBYTE = 2**20
@@ -75,16 +73,6 @@ def load(context):
 """
 
 
-@pytest.fixture(autouse=True)
-def unlogged() -> Iterator[None]:
-    """Keep errors out of pytest's log records, which would keep their frames alive."""
-    logger = logging.getLogger("veko")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(before)
-
-
 class Lives:
     """Modules of a plugin, each made anew, and weak references to all that came of them."""
 
@@ -123,7 +111,7 @@ def standing(kernel: Kernel) -> dict[str, Any]:
         "older": list(kernel.bus.older),
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
-        "files": len(os.listdir("/proc/self/fd")),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
         "records": [record.name for record in kernel.records()],
     }
 

@@ -406,7 +406,7 @@ async def test_what_holds_a_service_of_a_plugin_that_came_anew_is_not_switched_o
     await kernel.toggle("above")
     await kernel.unload("base")
     await kernel.load(base)
-    with pytest.raises(LoadError, match="was replaced since"):
+    with pytest.raises(LoadError, match="was replaced or left since"):
         await kernel.toggle("above")
     await kernel.reload(plugin("above", lambda context: context.use("s")))
     await kernel.toggle("above")
