@@ -166,7 +166,7 @@ def _option(value: Any, wanted: Any, known: inspect.UnionType) -> tuple[Any, Any
         tag = getattr(one, "tag_field", None)
         if isinstance(value, Mapping):
             fits = hasattr(one, "fields") or isinstance(one, inspect.DictType)
-            fits = fits and (tag is None or value.get(tag) == one.tag)
+            fits = fits and (tag is None or value.get(tag) == getattr(one, "tag", None))
         else:
             fits = isinstance(value, list) and not hasattr(one, "fields")
             fits = fits and not isinstance(one, (inspect.NoneType, inspect.DictType))

@@ -73,8 +73,8 @@ class Mounted:
         root: str = scope.get("root_path", "").rstrip("/")
         path = path_of(scope)
         params = dict(scope["path_params"])
+        rest: str = params.pop(_REST, "")
         if self._above is None:
-            rest: str = params.pop(_REST, "")
             above = path.removesuffix(rest).rstrip("/") if rest else path.rstrip("/")
         else:
             above = "/".join(path.split("/")[: self._above + 1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from veko import Context
 from veko.errors import RouteError
@@ -27,12 +27,13 @@ class ASGIAdapter:
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
         """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
-        return [
+        endpoints: list[Any] = [
             route.handler
             if isinstance(route.handler, Mounted)
             else Plain(bind(route, read(route, context), context))
             for route in routes
         ]
+        return endpoints
 
     def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
         """Mount an ASGI application under a path; see `veko_plugins.http.Adapter.expand`."""

@@ -1,0 +1,88 @@
+"""The adapter: plain handlers bound, Starlette's and FastAPI's own taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.websockets import WebSocket as StarletteWebSocket
+from veko import Context
+from veko.errors import RouteError
+from veko_plugins.http import ASGI, Endpoint, Fragment, Route
+
+from .. import _openapi
+from .._binding import bind
+from .._mounted import Mounted, is_asgi, mount, start
+from .._parameters import Parameter, leaves, read
+from .._serve import serve
+from ._endpoints import SharedRequest, StarletteMounted, StarlettePlain, shared_socket
+from ._sources import application_of, routes_of
+
+__all__ = ["StarletteAdapter"]
+
+
+class StarletteAdapter:
+    """The HTTP port by Starlette."""
+
+    name = "starlette"
+
+    def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
+        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        endpoints: list[Any] = [
+            route.handler
+            if isinstance(route.handler, Mounted)
+            else StarlettePlain(bind(route, _read(route, context), context))
+            for route in routes
+        ]
+        return endpoints
+
+    def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
+        """Take a handler of Starlette's or FastAPI's apart; see `veko_plugins.http.Adapter.expand`.
+
+        A whole application, of Starlette or not, is mounted.
+        """
+        if isinstance(handler, Starlette):
+            return mount(plugin, path, StarletteMounted(handler))
+        try:
+            source = application_of(handler, path)
+        except Exception as error:
+            raise RouteError(
+                f"{handler!r} is refused: {type(error).__name__}: {error}", plugin=plugin
+            ) from error
+        if source is not None:
+            return routes_of(plugin, path, source)
+        if is_asgi(handler):
+            return mount(plugin, path, Mounted(cast("ASGI", handler)))
+        raise RouteError(
+            f"{handler!r} is no route, router or application of Starlette or FastAPI",
+            plugin=plugin,
+            remedy="Plain handlers go to add_route().",
+        )
+
+    def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
+        """Describe the plain handlers; see `veko_plugins.http.Adapter.describe`."""
+        plain = [route for route in routes if not isinstance(route.handler, Mounted)]
+        return _openapi.describe(plain, partial(_read, context=context))
+
+    serve = staticmethod(serve)
+    start = staticmethod(start)
+
+
+def _read(route: Route, context: Context) -> tuple[Parameter, ...]:
+    requests: dict[Any, Callable[[Any], Any]] = {
+        StarletteRequest: SharedRequest.of,
+        StarletteWebSocket: shared_socket,
+    }
+    return read(route, context, requests=requests, foreign=_is_foreign)
+
+
+def _is_foreign(annotation: object) -> bool:
+    """Tell whether an annotation asks for what Starlette or FastAPI would make."""
+    return any(
+        str(getattr(one, "__module__", "")).startswith(("starlette.", "fastapi."))
+        for leaf in leaves(annotation)
+        for one in (leaf, type(leaf))
+    )

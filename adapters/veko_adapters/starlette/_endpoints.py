@@ -1,0 +1,200 @@
+"""Endpoints: plain handlers that may answer as Starlette's do, and whole applications.
+
+An application runs behind its own middleware. Only what answers errors that nobody handles is
+left out of it, so that they come to our dispatcher, which counts them and tells them as problems.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response as StarletteResponse
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket as StarletteWebSocket
+from starlette.websockets import WebSocketDisconnect
+from veko_plugins.http import (
+    REQUEST,
+    ASGISend,
+    Fault,
+    HTTPError,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    SocketClosed,
+    WebSocket,
+    pulled,
+)
+from veko_plugins.http.dispatch import problem
+
+from .._faults import dotted
+from .._mounted import Mounted
+
+__all__ = ["SharedRequest", "StarletteMounted", "StarlettePlain", "shared_socket"]
+
+
+class SharedRequest(StarletteRequest):
+    """Starlette's request; the body is read once for it and for the hooks' request."""
+
+    @classmethod
+    def of(cls, request: Request) -> SharedRequest:
+        """Make one of ours."""
+        return cls(request.scope, request.receive)
+
+    async def body(self) -> bytes:
+        ours: Request = self.scope[REQUEST]
+        self._body = body = await ours.body()
+        return body
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        ours: Request = self.scope[REQUEST]
+        async for chunk in ours.stream():
+            yield chunk
+        yield b""
+
+
+def shared_socket(socket: WebSocket) -> StarletteWebSocket:
+    """Make Starlette's WebSocket of ours; what passes it, passes the hooks."""
+    return StarletteWebSocket(socket.scope, socket.asgi_receive, socket.asgi_send)
+
+
+class StarlettePlain:
+    """The endpoint of a plain handler.
+
+    Attributes:
+        answer: Answers a request.
+    """
+
+    __slots__ = ("answer",)
+
+    def __init__(self, call: Callable[[Any], Awaitable[Any]]) -> None:
+        async def answer(request: Any, /) -> Response:
+            try:
+                found = await call(request)
+            except (HTTPException, MultiPartException) as error:
+                raise translated(error) from error
+            except WebSocketDisconnect as error:
+                raise _closed(request, error) from None
+            if isinstance(found, StarletteResponse):
+                return await _whole(found, request)
+            return Response.of(found)
+
+        self.answer: Callable[[Any], Coroutine[Any, Any, Response]] = answer
+
+
+async def _whole(answer: StarletteResponse, request: Any) -> Response:
+    """Turn a response of Starlette's into ours; only what streams, or works on, needs a task."""
+    if type(answer).__call__ is StarletteResponse.__call__ and answer.background is None:
+        return Response.received(answer.status_code, answer.raw_headers, bytes(answer.body))
+    app: Any = answer
+    return await pulled(app, request.scope, request.receive)
+
+
+class StarletteMounted(Mounted):
+    """An application of Starlette's or FastAPI's, as the handler and endpoint of its routes.
+
+    Args:
+        app: The application.
+        above: See `Mounted`.
+
+    Attributes:
+        source: The application as it was given.
+    """
+
+    def __init__(self, app: Starlette, above: int | None = None) -> None:
+        super().__init__(_in_our_words(app), above)
+        self.source = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        """Let the application answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        except WebSocketDisconnect as error:
+            raise _closed(scope[REQUEST], error) from None
+
+
+def _closed(socket: WebSocket, error: WebSocketDisconnect) -> SocketClosed:
+    return SocketClosed(socket.code or error.code, socket.reason)
+
+
+class _As:
+    """A stack of middleware that runs as another application than the one it was built for."""
+
+    def __init__(self, app: ASGIApp, known_as: Starlette) -> None:
+        self.app = app
+        self._known_as = known_as
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["app"] = self._known_as
+        await self.app(scope, receive, send)
+
+
+def _in_our_words(app: Starlette) -> Any:
+    """Return a twin of an application that tells errors as problems where it has no handler."""
+    twin = copy.copy(app)
+    handlers = dict(app.exception_handlers)
+    fastapi: Any = sys.modules.get("fastapi.exceptions")
+    theirs: Any = sys.modules.get("fastapi.exception_handlers")
+    if handlers.get(HTTPException) in (None, getattr(theirs, "http_exception_handler", None)):
+        handlers[HTTPException] = _tell
+    if fastapi is not None:
+        invalid, given = fastapi.RequestValidationError, theirs.request_validation_exception_handler
+        if handlers.get(invalid) in (None, given):
+            handlers[invalid] = _tell
+    twin.exception_handlers = handlers
+    stack: Any = twin.build_middleware_stack()
+    if isinstance(stack, ServerErrorMiddleware) and stack.handler is None and not stack.debug:
+        stack = stack.app
+    twin.middleware_stack = _As(stack, app)
+    return twin
+
+
+async def _tell(connection: Any, error: Exception) -> StarletteResponse:
+    """Answer with the problem that an error is; a failure of the server is for the dispatcher."""
+    del connection
+    status = getattr(error, "status_code", 422)
+    if status < 400:
+        raised: Any = error
+        return StarletteResponse(raised.detail or None, status, raised.headers)
+    told = translated(error)
+    if status >= 500:
+        raise told from error
+    made = problem(told)
+    answer = StarletteResponse(made.body, told.status)
+    answer.raw_headers = [*made.start()["headers"]]
+    return answer
+
+
+def translated(error: Exception) -> HTTPError:
+    """Say an error of Starlette's or FastAPI's in our words."""
+    if isinstance(error, HTTPException):
+        detail: object = error.detail
+        text = detail if isinstance(detail, str) else _as_text(detail)
+        return HTTPError(error.status_code, text, headers=error.headers or {})
+    if isinstance(error, MultiPartException):
+        return HTTPError(400, error.message)
+    invalid: Any = error
+    faults = [_fault(fault) for fault in invalid.errors()]
+    return HTTPError(422, "the request does not fit", errors=faults)
+
+
+def _fault(fault: Any) -> Fault:
+    place, *path = fault.get("loc") or ("",)
+    return Fault(str(fault.get("msg", "")), str(place), dotted(path))
+
+
+def _as_text(detail: object) -> str:
+    try:
+        return msgspec.json.encode(detail).decode()
+    except (TypeError, ValueError):
+        return str(detail)
