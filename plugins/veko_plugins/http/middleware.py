@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from veko.errors import RouteError
 
@@ -153,7 +153,7 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
         scope[following] = call_next
         if scope["type"] == "websocket":
             socket: WebSocket = scope[REQUEST]
-            await socket.through(made)
+            await socket.through(cast("ASGI", made))
             return Response(status=101 if socket.accepted else 403)
         response: Response = await scope[EXCHANGE].pipe(made, scope, _source(request))
         return response
