@@ -23,6 +23,7 @@ from .metrics import Metrics
 from .options import FILES, NO_STORAGE, Options, settings_of
 from .probation import EVENTS as PROBATION_EVENTS
 from .probation import Probation
+from .profiling import Profiling
 from .reload import EVENTS as RELOAD_EVENTS
 from .reload import Reload
 from .signals import Signals
@@ -110,13 +111,14 @@ def core_plugins(
         "commands": Commands,
         "state": lambda: State(stored / "state.jsonl", loading),
         "backup": lambda: Backup(stored / "backups", loading),
+        "profiling": lambda: Profiling(stored / "profiles"),
     }
     if options.storage == NO_STORAGE:
         del made["storage"]
     if options.enable_metrics:
         made["metrics"] = Metrics
     if options.watchdog:
-        made["watchdog"] = lambda: Watchdog(options.watchdog)
+        made["watchdog"] = lambda: Watchdog(options.watchdog, begin="app:start")
     if options.adapter is not None:
         made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:

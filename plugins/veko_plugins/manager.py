@@ -29,6 +29,7 @@ from .builder import PluginBuilder, simple_plugin
 from .health import PluginHealth
 from .metrics import Metrics
 from .options import Options
+from .profiling import PluginProfile
 from .signals import Observer, Signals
 from .state import StateReport
 from .validation import ValidationReport
@@ -319,6 +320,33 @@ class PluginManager:
             )
         metrics: Metrics = entry.value
         return metrics
+
+    async def profile_plugin(
+        self,
+        name: str,
+        duration: float = 10.0,
+        *,
+        path: str | Path | None = None,
+        memory: bool = False,
+    ) -> PluginProfile:
+        """Sample what a plugin does on the event loop, and write a flame graph.
+
+        Args:
+            name: The plugin.
+            duration: For how many seconds.
+            path: Where the flame graph goes, a page for a browser, or a file for speedscope if it
+                ends in `.json`; `.veko/profiles/<name>-<time>.html` if left out.
+            memory: Whether to trace its allocations too, which slows everything down meanwhile.
+
+        Raises:
+            NotFoundError: There is no such plugin.
+            OptionError: pyinstrument is not installed, or the file cannot be written.
+            StateError: Something is being profiled already.
+        """
+        profile: PluginProfile = await self.use("profiling").profile(
+            name, duration, path=path, memory=memory
+        )
+        return profile
 
     def error_count(self, name: str) -> int:
         """Return how often a plugin's code failed since it was loaded; 0 if it is not here."""

@@ -15,19 +15,18 @@ known is `None`. Nothing here keeps a plugin's code alive.
 
 from __future__ import annotations
 
-import glob
 import inspect
 import time
-import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from veko import Context, Plugin, PluginRecord, Subscription
+from veko import Context, Plugin, Subscription
 
 from ._histogram import Histogram, merged, quantile
+from ._home import allocated
 from ._timed import timed
 from ._uptime import uptime_of
 
@@ -129,7 +128,7 @@ class Metrics(Plugin):
         whole = _calls(merged(list(counts.values())))
         return PluginMetrics(
             uptime=uptime_of(record),
-            memory=_memory(record),
+            memory=allocated(record),
             error_count=record.error_count,
             last_check=datetime.now(UTC),
             health=self._health(name),
@@ -183,13 +182,3 @@ def _calls(counts: list[int]) -> CallMetrics:
     total = sum(counts)
     p50, p95, p99 = (quantile(counts, total, q) for q in (0.5, 0.95, 0.99))
     return CallMetrics(total, p50, p95, p99)
-
-
-def _memory(record: PluginRecord) -> int | None:
-    """Ask tracemalloc what the plugin's own files have allocated."""
-    source = record.source
-    if source is None or not tracemalloc.is_tracing():
-        return None
-    own = glob.escape(str(source)) + ("/*" if source.is_dir() else "")
-    snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, own)])
-    return sum(trace.size for trace in snapshot.traces)

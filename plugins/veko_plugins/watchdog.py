@@ -17,7 +17,6 @@ that keeps the interpreter's lock is named if it still stands there when it lets
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import sys
 import threading
@@ -26,12 +25,14 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from veko import Context, Event, Plugin, PluginRecord, VekoError
+from veko import Context, Event, Plugin, VekoError
+
+from ._whose import Place, Whose
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -99,9 +100,14 @@ class LoopBlocked(VekoError):
 
 
 class _Frame(NamedTuple):
-    code: CodeType
+    name: str
     path: str
+    first: int
     line: int
+
+    @property
+    def place(self) -> Place:
+        return self.path, self.first
 
 
 class _Culprit(NamedTuple):
@@ -119,6 +125,8 @@ class Watchdog(Plugin):
 
     Args:
         threshold: Seconds that the loop may be blocked.
+        begin: The event with which it begins to watch; `None`: at once. While an application
+            starts, nobody waits for its loop yet.
     """
 
     name = "watchdog"
@@ -126,8 +134,9 @@ class Watchdog(Plugin):
     description = "Names the plugin and the line that block the event loop"
     core = True
 
-    def __init__(self, threshold: float = 0.1) -> None:
+    def __init__(self, threshold: float = 0.1, *, begin: str | None = None) -> None:
         self.threshold = threshold
+        self._begin = begin
         self._places: dict[tuple[str, int], Block] = {}
 
     async def load(self, context: Context) -> None:
@@ -135,7 +144,14 @@ class Watchdog(Plugin):
         self._places = {}
         context.declare(LOOP_BLOCKED)
         context.provide("watchdog", self)
-        await context.enter(self._watching(context.kernel))
+
+        async def watch() -> None:
+            await context.enter(self._watching(context.kernel))
+
+        if self._begin is None:
+            await watch()
+        else:
+            context.hook(self._begin, watch, priority=float("-inf"))
 
     @property
     def blocks(self) -> list[Block]:
@@ -166,7 +182,7 @@ class Watchdog(Plugin):
     ) -> None:
         found = _culprit(kernel, frames)
         at = found.at if found else frames[0]
-        handler = found.handler if found else at.code.co_qualname
+        handler = found.handler if found else at.name
         key = (at.path, at.line)
         known = self._places.get(key)
         block = Block(
@@ -203,7 +219,7 @@ class Watchdog(Plugin):
             remedy=f"See line {block.line}; await what waits, or leave the work to "
             "anyio.to_thread.run_sync().",
         )
-        if any(frame.code.co_name == "call_life_cycle" for frame in frames):
+        if any(frame.name.endswith(".call_life_cycle") for frame in frames):
             _log.warning("%s", error)
             return
         record = kernel.get(block.plugin)
@@ -292,60 +308,23 @@ def _read(frame: FrameType | None) -> tuple[list[_Frame], str]:
     summary.reverse()
     frames = []
     while frame is not None:
-        frames.append(_Frame(frame.f_code, frame.f_code.co_filename, frame.f_lineno))
+        code = frame.f_code
+        frames.append(
+            _Frame(code.co_qualname, code.co_filename, code.co_firstlineno, frame.f_lineno)
+        )
         frame = frame.f_back
     return frames, "".join(summary.format())
 
 
 def _culprit(kernel: Kernel, frames: list[_Frame]) -> _Culprit | None:
     """Find the plugin whose code is innermost, and which of its functions was called."""
-    handlers = _handlers(kernel)
-    homes = [(record, home) for record in kernel.records() if (home := _home(record)) is not None]
-
-    def owner(frame: _Frame) -> str | None:
-        if frame.code in handlers:
-            return handlers[frame.code][0]
-        path = Path(frame.path)
-        return next((r.name for r, home in homes if path.is_relative_to(home)), None)
-
-    owners = [owner(frame) for frame in frames]
+    whose = Whose(kernel)
+    owners = [whose.plugin(frame.place) for frame in frames]
     at = next((i for i, name in enumerate(owners) if name is not None), None)
     if at is None:
         return None
     name = owners[at]
     assert name is not None
-    own = [frame for frame, whose in zip(frames, owners, strict=True) if whose == name]
-    outermost = next((f for f in own if f.code in handlers), own[-1])
-    event = handlers[outermost.code][1] if outermost.code in handlers else None
-    return _Culprit(name, event, outermost.code.co_qualname, frames[at])
-
-
-def _home(record: PluginRecord) -> Path | None:
-    source = record.source
-    if source is None or record.core:
-        return None
-    return source.parent if source.name == "__init__.py" else source
-
-
-def _handlers(kernel: Kernel) -> dict[CodeType, tuple[str, str | None]]:
-    """Return the code of all plugins' handlers, with the plugin and the event or route."""
-    found: dict[CodeType, tuple[str, str | None]] = {}
-    registry = kernel.bus.registry
-    for kind in ("hook", "pattern", "route"):
-        for entry in registry.entries(kind):
-            value: Any = entry.value
-            code = _code(value.handler)
-            if entry.owner is None or entry.owner.record.core or code is None:
-                continue
-            called = f"{value.method} {value.path}" if kind == "route" else str(value.event)
-            twice = code in found and found[code][1] != called
-            found[code] = entry.owner.name, None if twice else called
-    return found
-
-
-def _code(fn: Any) -> CodeType | None:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    fn = getattr(fn, "__func__", fn)
-    code: CodeType | None = getattr(fn, "__code__", None)
-    return code
+    own = [frame for frame, owner in zip(frames, owners, strict=True) if owner == name]
+    outermost = next((frame for frame in own if whose.is_handler(frame.place)), own[-1])
+    return _Culprit(name, whose.event(outermost.place), outermost.name, frames[at])

@@ -88,6 +88,9 @@ SECTION_H = {
     "plugin:activate": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:deactivate": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:reload": Row(str, False, (PluginRecord,), _STEPS),
+    "plugin:rollback": Row(
+        str, False, (PluginRecord, str), "test_H_plugin_rollback_when_new_code_fails"
+    ),
     "plugin:error": Row(NAME, False, (BaseException,), "test_H_plugin_error_and_plugin_timeout"),
     "plugin:timeout": Row(NAME, False, (BaseException,), "test_H_plugin_error_and_plugin_timeout"),
     # A plugin that is about to load or reload is not what its record says yet, but its generation.
@@ -95,6 +98,7 @@ SECTION_H = {
     "config:change": Row(
         object, False, (PluginRecord,), "test_H_config_validate_and_config_change"
     ),
+    "dev:hotreload": Row(str, False, (Path,), "test_H_dev_hotreload_after_a_reload"),
     "database:connect": Row(Engine, False, (), _STORED),
     "database:query": Row(Query, True, (), _STORED),
     "database:disconnect": Row(Engine, False, (), _STORED),
@@ -107,11 +111,14 @@ SECTION_H = {
     # Not in the section, in the design:
     "context:create": Row(Context, False, (), "test_H_context_create_attaches_by_hand"),
     "plugin:resolve": Row(object, True, (), "test_H_plugin_resolve_answers_for_a_name"),
+    "dev:profile": Row(
+        PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
+    ),
     "loop:blocked": Row(Block, False, (NAME,), "test_it_names_plugin_hook_file_and_line"),
 }
 LATER = {
     "cache:get", "cache:set", "cache:delete", "cache:clear", "auth:login", "auth:logout",
-    "auth:register", "dev:hotreload", "dev:debug", "dev:profile",
+    "auth:register", "dev:debug",
 }  # fmt: skip
 """Of the plugins that other issues bring: whoever declares one gives it a row above."""
 
@@ -237,7 +244,7 @@ async def test_H_each_event_is_fired_with_the_arguments_of_its_row(tmp_path: Pat
     heard: dict[str, list[tuple[Any, ...]]] = {}
     app = object()
     (tmp_path / "plugins").mkdir()
-    manager = managed(tmp_path, app, watch_mode=True, timeout=0.2)
+    manager = managed(tmp_path, app, watch_mode=True, timeout=0.2, probation=60)
     bell = asyncio.Event()
 
     def listener(event: str) -> Callable[..., None]:
@@ -326,6 +333,23 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     await until("file:change")
     path.unlink()
     await until("file:delete")
+    await take_back(manager, root, until)
+
+
+async def take_back(manager: PluginManager, root: Path, until: Callable[[str], Any]) -> None:
+    """Save a plugin, and a version of it that fails."""
+    path = root / "plugins" / "shop.py"
+    source = "name = 'shop'\nversion = '{}'\ndef load(context): context.hook('tick', {})\n"
+    path.write_text(source.format("1", "lambda: None"))
+    await until("dev:hotreload")
+    heard = asyncio.Event()
+    observer = manager.on("dev:hotreload", heard.set)
+    path.write_text(source.format("2", "lambda: 1 / 0"))
+    await asyncio.wait_for(heard.wait(), 10)
+    observer.cancel()
+    for _ in range(manager.options.error_threshold + 1):
+        await manager.bus.emit("tick")
+    await until("plugin:rollback")
 
 
 @asynccontextmanager
