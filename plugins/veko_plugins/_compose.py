@@ -47,7 +47,7 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "metrics", "openapi", "probation", "reload", "routes", "storage", "watch", "watchdog",
+    "metrics", "openapi", "probation", "reload", "routes", "storage", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that options may have left out already."""
 
@@ -113,6 +113,8 @@ def core_plugins(
         "backup": lambda: Backup(stored / "backups", loading),
         "profiling": lambda: Profiling(stored / "profiles"),
     }
+    if options.otlp is not None or "tracing" in options.plugins:
+        made = {"tracing": lambda: _tracing(options.otlp), **made}  # the outermost interceptors
     if options.storage == NO_STORAGE:
         del made["storage"]
     if options.enable_metrics:
@@ -150,6 +152,18 @@ def core_plugins(
             )
         if name not in made and plugin is not None:
             yield _core(plugin)
+
+
+def _tracing(otlp: str | None) -> Plugin:
+    try:
+        from .tracing import Tracing
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        raise OptionError(
+            "traces need the OpenTelemetry SDK", remedy='pip install "veko[otel]"'
+        ) from error
+    return Tracing(otlp)
 
 
 def _core(form: Any) -> Plugin:

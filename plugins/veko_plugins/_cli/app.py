@@ -89,6 +89,9 @@ def veko() -> None:
 )  # fmt: skip
 @click.option("--access-log", is_flag=True, help="Log a line a request.")
 @click.option(
+    "--otlp", metavar="URL", help="Send traces to this OTLP collector (http://localhost:4318)."
+)
+@click.option(
     "--forwarded-allow-ips", metavar="LIST", default="",
     help="Proxies whose X-Forwarded-For and -Proto are believed: addresses, networks, or *.",
 )  # fmt: skip
@@ -109,6 +112,7 @@ def serve(
     log_file: Path | None,
     log_format: str,
     access_log: bool,
+    otlp: str | None,
     forwarded_allow_ips: str,
     grace: float,
 ) -> None:
@@ -134,6 +138,7 @@ def serve(
         ),
         grace=grace,
         debug=_debugging(),
+        otlp=otlp,
     )
     raise SystemExit(serving.serve(settings) if workers == 1 else supervision.serve(settings))
 

@@ -67,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
     forwarded_allow_ips: tuple[str, ...]
     grace: float
     debug: bool
+    otlp: str | None = None
     place: Place | None = None
 
 
@@ -150,6 +151,8 @@ def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
         options["adapter"] = settings.adapter
     if settings.dev:
         options |= {"dev_mode": True, "watch_mode": True}
+    if settings.otlp is not None:
+        options["otlp"] = settings.otlp
     options["drain_timeout"] = settings.grace / 2
     return options
 

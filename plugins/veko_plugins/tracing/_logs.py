@@ -1,0 +1,60 @@
+"""Log records carry the ids of the trace and the span in which they were logged.
+
+Every record of the standard library's logging gets `trace_id` and `span_id`, hexadecimal, `"0"`
+outside of a trace: the attributes `otelTraceID` and `otelSpanID` of OpenTelemetry's own
+instrumentation too, so that formats written for that go on working. Undone at unload, as far as
+nobody has put a factory of his own on top meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from opentelemetry.trace.propagation import get_current_span
+
+from ._context import VARIABLE, Context, span_id
+from ._records import SEGMENT, id_of, trace_of
+
+__all__ = ["LogIds"]
+
+
+class LogIds:
+    """A factory of log records that knows the span in which they are made."""
+
+    def __init__(self) -> None:
+        self._before = logging.getLogRecordFactory()
+        self._on = False
+
+    def install(self) -> None:
+        """Put it in place."""
+        self._before = logging.getLogRecordFactory()
+        self._on = True
+        logging.setLogRecordFactory(self)
+
+    def remove(self) -> None:
+        """Take it away; under somebody else's factory it goes on doing nothing."""
+        self._on = False
+        if logging.getLogRecordFactory() is self:
+            logging.setLogRecordFactory(self._before)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        """Make a record."""
+        record = self._before(*args, **kwargs)
+        if self._on:
+            trace, span = _ids()
+            record.trace_id = record.otelTraceID = trace
+            record.span_id = record.otelSpanID = span
+        return record
+
+
+def _ids() -> tuple[str, str]:
+    held = VARIABLE.get()
+    if isinstance(held, tuple):
+        record, site = held
+        return trace_of(record[SEGMENT]).hex(), f"{span_id(id_of(record, site)):016x}"
+    if isinstance(held, Context) and held:
+        ids = get_current_span(held).get_span_context()
+        if ids.is_valid:
+            return f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+    return "0", "0"

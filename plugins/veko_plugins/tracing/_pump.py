@@ -1,0 +1,97 @@
+"""The pump: reads the tape in small slices on the event loop, and hands the spans on.
+
+A slice takes a fraction of a millisecond, and every slice waits for its turn like anybody else's
+callback, so a burst of spans is no pause for requests. What is handed on: encoded spans to the
+sender, spans to those who keep or show them. An output that raises loses that slice, counted, and
+is heard of once in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from ._recorder import Recorder
+from ._records import Row, rows
+
+__all__ = ["Output", "Pump"]
+
+_log: Final = logging.getLogger("veko.tracing")
+SLICE: Final = 256
+"""Spans that are read at a time."""
+EVERY: Final = 0.1
+"""Seconds between two looks at the tape."""
+
+Output = Callable[[Sequence[Row]], None]
+
+
+class Pump:
+    """Reads a recorder's tape.
+
+    Attributes:
+        outputs: Who gets the spans.
+        turn: Called when the tape was read to its end, if it was not empty before.
+        recorded: Spans that were read.
+        failed: Spans that an output did not take.
+    """
+
+    def __init__(self, recorder: Recorder, turn: Callable[[], None]) -> None:
+        self.outputs: list[Output] = []
+        self.turn = turn
+        self.recorded = 0
+        self.failed = 0
+        self._recorder = recorder
+        self._lost = 0
+        self._told: set[str] = set()
+        self._reading = anyio.Lock()
+
+    async def run(self) -> None:
+        """Read the tape again and again."""
+        while True:
+            await anyio.sleep(EVERY)
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Read the tape to its end."""
+        async with self._reading:
+            tape = self._recorder.tape
+            any_read = bool(tape)
+            while tape:
+                piece = tape.copy()
+                tape.clear()
+                for at in range(0, len(piece), 3 * SLICE):
+                    self._read(piece[at : at + 3 * SLICE])
+                    await anyio.lowlevel.checkpoint()
+            if any_read:
+                self.turn()
+            self._tell_lost()
+
+    def _read(self, piece: list[object]) -> None:
+        found = rows(iter(piece))
+        self.recorded += len(found)
+        for output in tuple(self.outputs):
+            try:
+                output(found)
+            except Exception as error:
+                self.failed += len(found)
+                self.complain(f"spans are lost: {output!r} raised {type(error).__name__}: {error}")
+
+    def complain(self, line: str) -> None:
+        """Log a line once."""
+        key = line[:60]
+        if key not in self._told and len(self._told) < 100:
+            self._told.add(key)
+            _log.warning("%s. This is said once", line)
+
+    def _tell_lost(self) -> None:
+        lost = self._recorder.lost
+        if lost != self._lost:
+            self._lost = lost
+            self.complain(
+                f"more spans come than can be read: {lost} were not recorded so far, "
+                "`manager.use('tracing').stats()` counts on"
+            )

@@ -1,0 +1,387 @@
+"""The recorder: interceptors that write down what is emitted, which hooks ran, and when.
+
+A hook call costs a look at the clock, a setting of the context variable and three entries on the
+tape; an emission a coroutine, a record, two looks at the clock and two settings (figures:
+`benchmarks/tracing.py`). What is opened in a frame is closed in it, whatever comes: an answer, an
+error, a cancellation, a coroutine that is closed from somewhere else. Nothing here waits, and
+nothing raises.
+
+The tape is bounded. Past its limit nothing is recorded until it was read; what was not recorded is
+counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+import types
+from collections.abc import Callable
+from contextvars import ContextVar
+from random import random
+from typing import TYPE_CHECKING, Any, Final
+
+from veko import Stop
+
+from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
+from ._records import (
+    SEGMENT,
+    Dropped,
+    Happening,
+    More,
+    Own,
+    Record,
+    Segment,
+    Unsampled,
+    clock,
+    more_of,
+    now,
+    offset_of,
+    segment_of,
+    trace_of,
+)
+from ._sites import Site, emission_site, hook_site
+
+if TYPE_CHECKING:
+    from veko import Subscription
+
+__all__ = ["Recorder"]
+
+_CANCELLED: Final = ("CancelledError", "Cancelled", "GeneratorExit")
+_STACK: Final = 16_384
+"""Characters of a stack that are kept."""
+_SEEN: Final = "_veko_recorded"
+
+Emission = Callable[..., Any]
+
+
+class Recorder:
+    """Writes the tape.
+
+    Args:
+        variable: What holds the place: the variable of OpenTelemetry's runtime context.
+        ratio: How much of the traces that begin here is recorded, by event; -1 for never, not
+            even as a part of another trace.
+        limit: Entries that the tape may have.
+        sampler: Decides instead of the ratio, if the application has one of its own.
+
+    Attributes:
+        tape: Record, site, time, for each span that has ended.
+        lost: Spans that were not recorded because the tape was full.
+        thin: Whether many traces are not recorded: hooks are then wrapped in a way that makes
+            this cheaper, and recording a little dearer.
+    """
+
+    def __init__(
+        self,
+        variable: ContextVar[Any],
+        ratio: Callable[[str], float],
+        *,
+        limit: int = 300_000,
+        thin: bool = False,
+        sampler: Callable[[Site, Context], bool] | None = None,
+    ) -> None:
+        self.tape: list[Any] = []
+        self.lost = 0
+        self.thin = thin
+        self.variable = variable
+        self._ratio = ratio
+        self._limit = limit
+        self._sampler = sampler
+
+    # -- interceptors
+
+    def wrap_hook(
+        self, event: str, subscription: Subscription, call: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Stand around a handler; see `Bus.intercept`."""
+        if self._ratio(event) < 0:
+            return call
+        is_async = (
+            subscription.is_async
+            if call is subscription.handler
+            else inspect.iscoroutinefunction(call)
+        )
+        code, inner = _hook_code(subscription.arity, is_async, self.thin)
+        names: dict[str, Any] = {
+            "call": call,
+            "site": hook_site(event, subscription),
+            "get": self.variable.get,
+            "put": self.variable.set,
+            "add": self.tape.append,
+            "clock": clock,
+            "enter": self._enter,
+            "failed": self._failed,
+            "Unsampled": Unsampled,
+        }
+        if inner is not None:
+            names["recorded"] = types.FunctionType(inner.replace(), names)
+        made = types.FunctionType(_named(code, call, subscription.arity), names)
+        if inner is not None:
+            made.returns_coroutine = True  # type: ignore[attr-defined]
+        return made
+
+    def wrap_emission(self, event: str, call: Emission) -> Emission:
+        """Stand around the emissions of an event; see `Bus.intercept_emission`."""
+        ratio = self._ratio(event)
+        if ratio < 0:
+            return call
+        get, put = self.variable.get, self.variable.set
+        add, tape, limit = self.tape.append, self.tape, self._limit
+        begin, ended = self.begin, self.ended
+        site = emission_site(event)
+        always = ratio >= 1 and self._sampler is None
+        kind = Own if getattr(call, "at_once", False) else tuple
+
+        async def emission(value: Any = None, *args: Any) -> Any:
+            outer = get()
+            held = outer.__class__
+            if held is Unsampled:
+                return await call(value, *args)
+            if held is tuple and len(tape) < limit:
+                time = clock()
+                record = [outer[0][0], outer, site, time, time, 0, None]
+            elif always and not outer and len(tape) < limit:  # nothing is around it
+                time = clock()
+                record = [[None, 0, None, None, None], None, site, time, time, 0, None]
+            else:
+                found = begin(outer, site, ratio)
+                if found.__class__ is not list:
+                    return await _unrecorded(put, found, outer, call, value, *args)
+                record = found
+            put((record, None) if kind is tuple else Own((record, None)))
+            try:
+                answer = await call(value, *args)
+            except BaseException as error:
+                ended(record, outer, error)
+                raise
+            add(record)
+            add(None)
+            add(clock())
+            put(outer)
+            return answer
+
+        return emission
+
+    # -- what is rarer
+
+    def begin(self, outer: Any, site: Site, ratio: float) -> Any:
+        """Return the record of what begins below whatever the variable holds.
+
+        Returns:
+            The record, or an `Unsampled` to put into the variable.
+        """
+        if isinstance(outer, tuple):
+            return self.open(site, outer[0][SEGMENT], outer)
+        if isinstance(outer, Dropped):
+            if len(self.tape) >= self._limit:
+                self.lost += 1
+                return outer
+            return self.open(site, segment_of(), None)
+        if isinstance(outer, Unsampled):
+            return outer
+        found = self._below(outer, site, ratio)
+        return found if isinstance(found, Unsampled) else self.open(site, *found)
+
+    def open(self, site: Site, segment: Segment, parent: Any) -> Any:
+        """Return a record of a segment; `Dropped` if the tape is full."""
+        if len(self.tape) >= self._limit:
+            self.lost += 1
+            return Dropped()
+        time = clock()
+        return [segment, parent, site, time, time, 0, None]
+
+    def _below(self, outer: Context, site: Site, ratio: float) -> Any:
+        """Find segment and parent below an OpenTelemetry context, or that it is not recorded."""
+        if not outer:
+            if not self._wanted(site, outer, ratio):
+                return Unsampled()
+            return segment_of(), None
+        span: Any = outer.get(SPAN_KEY)
+        if isinstance(span, LiveSpan):
+            record = span.place[0]
+            above: Segment = record[SEGMENT]
+            segment = segment_of(trace_of(above), above[1], outer, above[4])
+            segment[2] = offset_of(above)
+            return segment, span.place
+        found = remote_of(span)
+        if found is None:
+            if not self._wanted(site, outer, ratio):
+                return Unsampled(outer)
+            return segment_of(base=outer), None
+        trace, number, sampled, state = found
+        if not sampled:
+            return Unsampled(outer)
+        segment = segment_of(trace, number, outer, state)
+        inside = placed(outer)
+        if inside is not None and trace_of(inside[0][SEGMENT]) == trace:
+            segment[2] = offset_of(inside[0][SEGMENT])
+        return segment, None
+
+    def _wanted(self, site: Site, outer: Context, ratio: float) -> bool:
+        if self._sampler is not None and ratio >= 1:
+            return self._sampler(site, outer)
+        return ratio >= 1 or random() < ratio
+
+    def _enter(self, outer: Any, site: Site) -> Any:
+        """Enter a hook where the variable does not hold a plain place; `None`: not recorded."""
+        if isinstance(outer, Own):
+            record = outer[0]
+            more_of(record, site).begin = clock()
+            place: Any = Own((record, site))
+        elif isinstance(outer, Dropped):
+            self.lost += 1
+            return None
+        else:  # a handler before this one attached a context of OpenTelemetry and left it there
+            inside = placed(outer) if isinstance(outer, Context) else None
+            if inside is None:
+                return None
+            record = inside[0]
+            more_of(record, site).begin = clock()
+            place = Own((record, site))
+        self.variable.set(place)
+        return record
+
+    def _failed(self, record: Record, site: Site, error: BaseException) -> None:
+        """End a hook that raised."""
+        self.tape += (record, site, clock())
+        self._note(record, site, error)
+        here = self.variable.get()
+        if isinstance(here, tuple) and here[0] is record:
+            self.variable.set(Own((record, site)))
+
+    def ended(self, record: Record, outer: Any, error: BaseException | None = None) -> None:
+        """End what `begin` began, and put back what the variable held."""
+        self.tape += (record, None, clock())
+        if error is not None:
+            self._note(record, None, error)
+        here = self.variable.get()
+        # A coroutine may be closed from anywhere; what the variable holds there is not ours.
+        if not isinstance(error, GeneratorExit) or (isinstance(here, tuple) and here[0] is record):
+            self.variable.set(outer)
+
+    def _note(self, record: Record, site: Site | None, error: BaseException) -> None:
+        """Write down how a span failed; its stack only once, where it came up."""
+        more = more_of(record, site)
+        if isinstance(error, Stop):
+            more.outcome = "stop"
+        elif type(error).__name__ in _CANCELLED and not isinstance(error, Exception):
+            more.outcome = "cancelled"
+        else:
+            note(more, record[SEGMENT], error)
+
+
+def note(more: More, segment: Segment, error: BaseException) -> None:
+    """Note an error on a span: status, and an event with the stack if no other span has it."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _full(kind)
+    more.outcome = "error"
+    try:
+        told = str(error)
+    except Exception:
+        told = "<no text>"
+    more.description = f"{kind.__name__}: {told}"[:1024]
+    more.attributes.setdefault("error.type", name)
+    trace = trace_of(segment)
+    if getattr(error, _SEEN, None) == trace:
+        return
+    try:
+        setattr(error, _SEEN, trace)
+    except Exception:
+        pass  # without a __dict__ it may be told twice
+    try:
+        stack = "".join(traceback.format_exception(error))
+    except Exception:
+        stack = ""
+    if len(stack) > _STACK:
+        stack = f"{stack[: _STACK // 2]}\n...\n{stack[-_STACK // 2 :]}"
+    more.events.append(
+        Happening(
+            "exception",
+            now(segment),
+            {
+                "exception.type": name,
+                "exception.message": told[:4096],
+                "exception.stacktrace": stack,
+            },
+        )
+    )
+
+
+def _full(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+async def _unrecorded(
+    put: Callable[[Any], Any], found: Any, outer: Any, call: Emission, *args: Any
+) -> Any:
+    """Emit where nothing is recorded, and let those below know."""
+    put(found)
+    try:
+        return await call(*args)
+    finally:
+        put(outer)
+
+
+@functools.lru_cache(maxsize=128)
+def _hook_code(
+    arity: int | None, is_async: bool, thin: bool
+) -> tuple[types.CodeType, types.CodeType | None]:
+    """Generate the code that stands around a handler, for the number of its arguments.
+
+    Returns:
+        The code, and what it hands on to if it is a plain def that returns coroutines.
+    """
+    names = [f"a{i}" for i in range(arity or 0)]
+    given = "*args" if arity is None else ", ".join(names)
+    wait, word = ("await ", "async def") if is_async else ("", "def")
+    body = f"""
+    if outer.__class__ is not tuple:
+        if outer.__class__ is Unsampled:
+            return {wait}call({given})
+        record = enter(outer, site)
+        if record is None:
+            return {wait}call({given})
+    else:
+        record = outer[0]
+        put((record, site))
+    try:
+        answer = {wait}call({given})
+    except BaseException as error:
+        failed(record, site, error)
+        raise
+    add(record)
+    add(site)
+    add(clock())
+    return answer
+"""
+    if thin and is_async:
+        source = f"""
+def traced({given}):
+    outer = get()
+    if outer.__class__ is Unsampled:
+        return call({given})
+    return recorded(outer{", " if given else ""}{given})
+{word} recorded(outer{", " if given else ""}{given}):{body}"""
+    else:
+        source = f"{word} traced({given}):\n    outer = get(){body}"
+    scope: dict[str, Any] = {}
+    exec(compile(source, "<veko tracing>", "exec"), scope)
+    inner = scope.get("recorded")
+    return scope["traced"].__code__, None if inner is None else inner.__code__
+
+
+def _named(code: types.CodeType, call: Callable[..., Any], arity: int | None) -> types.CodeType:
+    """Put a handler's names on code: one who gives too few arguments is told as it would."""
+    inner = call.__func__ if isinstance(call, types.MethodType) else call
+    if not isinstance(inner, types.FunctionType):
+        return code.replace()
+    bound = 1 if inner is not call else 0
+    own = inner.__code__.co_varnames[bound : bound + (arity or 0)]
+    if len(own) < (arity or 0):
+        return code.replace()
+    return code.replace(
+        co_name=inner.__name__,
+        co_qualname=inner.__qualname__,
+        co_varnames=(*own, *code.co_varnames[len(own) :]),
+    )

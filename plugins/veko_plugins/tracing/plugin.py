@@ -1,0 +1,288 @@
+"""The core plugin `tracing`: see the package."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import unquote
+
+import anyio.to_thread
+import msgspec
+from msgspec import Meta
+
+from veko import Context, Plugin, __version__
+
+from . import _sdk
+from ._context import VARIABLE, install
+from ._logs import LogIds
+from ._otlp import Scope, encode, request
+from ._pump import Pump
+from ._recorder import Recorder
+from ._records import Row
+from ._sender import Sender
+from ._server import HTTP, ServerSpans
+from ._steps import STEP, StepSpan
+from ._store import Store
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["Tracing", "TracingConfig", "TracingStats"]
+
+_log: Final = logging.getLogger("veko.tracing")
+_BODY: Final = 2**19
+"""Bytes of a request to the collector, about."""
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+
+
+class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How tracing is configured: `[plugins.tracing]`.
+
+    Attributes:
+        otlp: The URL of an OTLP collector, over HTTP: `http://localhost:4318`.
+        headers: Headers for it; those of `OTEL_EXPORTER_OTLP_HEADERS` if left out.
+        compress: Whether to gzip what is sent.
+        service: The name of this service; that of `OTEL_SERVICE_NAME`, else `veko`, if left out.
+        sample: The share of traces beginning here that is recorded, from 0 to 1.
+        events: The same by event or pattern (`fnmatch`), also for `http` and `step`; -1: no spans
+            of that event at all, as it is for `log`.
+        keep: Traces that are kept in memory for `jaeger`, `veko trace` and `tracing.traces()`.
+        jaeger: The path below which Jaeger's query API is served, `"/jaeger"` say.
+        max_pending: Spans that may wait to be read; past it, they are counted and dropped.
+        log_ids: Whether log records get `trace_id` and `span_id`.
+    """
+
+    otlp: str | None = None
+    headers: dict[str, str] | None = None
+    compress: bool = False
+    service: str | None = None
+    sample: Ratio = 1.0
+    events: dict[str, float] = {}
+    keep: Annotated[int, Meta(ge=0)] = 0
+    jaeger: str | None = None
+    max_pending: Annotated[int, Meta(ge=1)] = 100_000
+    log_ids: bool = True
+
+
+class TracingStats(msgspec.Struct, frozen=True):
+    """What became of the spans so far.
+
+    Attributes:
+        recorded: Spans that were recorded and read.
+        pending: Spans that wait to be read.
+        dropped: Spans that were not recorded since too many waited, or that nobody took.
+        sent: Spans that the collector took.
+    """
+
+    recorded: int
+    pending: int
+    dropped: int
+    sent: int
+
+
+class Tracing(Plugin):
+    """The core plugin of traces; the service `tracing` is this object.
+
+    Args:
+        otlp: The URL of an OTLP collector; the configuration's if left out.
+    """
+
+    name = "tracing"
+    version = "2.0.0"
+    description = "Spans of hook calls, requests and life-cycle steps, for OpenTelemetry"
+    core = True
+    config_schema = TracingConfig
+
+    def __init__(self, otlp: str | None = None) -> None:
+        self._otlp = otlp
+        self._config = TracingConfig()
+        self._recorder: Recorder | None = None
+        self._pump: Pump | None = None
+        self._sender: Sender | None = None
+        self._scope: Scope | None = None
+        self._parts: list[bytes] = []
+        self._others: dict[bytes, list[bytes]] = {}
+        self._size = 0
+        self._count = 0
+        self._replay: _sdk.Replay | None = None
+        self._ended: _sdk.Ended | None = None
+        self._logs = LogIds()
+        self._undo: list[Callable[[], None]] = []
+        self.store: Store | None = None
+
+    def load(self, context: Context, config: TracingConfig) -> None:
+        """Set up what spans are sent to, and stand around all that is emitted."""
+        self._config = config
+        url = self._otlp or config.otlp or _from_environment()
+        resource = _sdk.resource_attributes(config.service)
+        provider = _sdk.application_provider()
+        foreign = provider is not None and not _sdk.is_own(provider)
+        sampler = _sdk.sampler_of(provider) if provider is not None and foreign else None
+        recorder = Recorder(
+            VARIABLE,
+            self._ratio,
+            limit=3 * config.max_pending,
+            thin=config.sample < 1 or sampler is not None,
+            sampler=sampler,
+        )
+        pump = Pump(recorder, self._turn)
+        self._recorder, self._pump = recorder, pump
+        if url is not None:
+            self._scope = Scope(resource, "veko", __version__)
+            self._sender = Sender(url, config.headers or _headers(), compress=config.compress)
+            pump.outputs.append(self._encode)
+            _, self._ended = _sdk.own_provider(resource, config.sample)
+            self._ended.take = self._take
+        elif provider is not None and foreign:
+            self._replay = _sdk.Replay(provider)
+            pump.outputs.append(self._replay)
+        if config.keep or config.jaeger is not None:
+            self.store = Store(config.keep or 200, resource)
+            pump.outputs.append(self.store.add)
+        if not install():
+            _log.warning(
+                "spans that plugins start do not nest below hooks: another runtime context of "
+                "OpenTelemetry is in use (OTEL_PYTHON_CONTEXT)"
+            )
+        context.provide("tracing", self)
+        context.intercept(recorder.wrap_hook)
+        context.intercept_emission(recorder.wrap_emission)
+        context.intercept_step(functools.partial(StepSpan, recorder, self._ratio(STEP)))
+        context.spawn(pump.run)
+        context.hook("plugin:loaded", functools.partial(self._seek_http, context))
+        self._seek_http(context)
+        if config.log_ids:
+            self._logs.install()
+
+    def _seek_http(self, context: Context, *_: object) -> None:
+        """Stand around the dispatcher of requests, once there is one."""
+        entry = context.kernel.registry.get("service", "http")
+        dispatcher = getattr(entry.value, "asgi", None) if entry is not None else None
+        if dispatcher is None or self._recorder is None:
+            return
+        if getattr(dispatcher.answer, "traces", None) is self:
+            return
+        before = dispatcher.answer
+        after: Any = ServerSpans(self._recorder, self._ratio(HTTP)).around(before)
+        after.traces = self
+        dispatcher.answer = after
+
+        def undo() -> None:
+            if dispatcher.answer is after:
+                dispatcher.answer = before
+
+        self._undo.append(undo)
+
+    async def deactivate(self) -> None:
+        """Send what is left, for a few seconds."""
+        while self._undo:
+            self._undo.pop()()
+        await self.flush()
+
+    async def unload(self) -> None:
+        """Let go of everything."""
+        self._logs.remove()
+        while self._undo:
+            self._undo.pop()()
+        if self._ended is not None:
+            self._ended.take = None
+        if self._pump is not None:
+            await self._pump.drain()
+        if self._sender is not None:
+            await anyio.to_thread.run_sync(self._sender.close)
+            if self._sender.lost or (self._recorder is not None and self._recorder.lost):
+                stats = self.stats()
+                _log.warning("%d of %d spans were dropped", stats.dropped, stats.recorded)
+        self._recorder = self._pump = self._sender = None
+
+    # -- the service
+
+    def stats(self) -> TracingStats:
+        """Return how many spans were recorded, sent and dropped."""
+        recorder, pump, sender = self._recorder, self._pump, self._sender
+        if recorder is None or pump is None:
+            return TracingStats(0, 0, 0, 0)
+        return TracingStats(
+            recorded=pump.recorded,
+            pending=len(recorder.tape) // 3,
+            dropped=recorder.lost + pump.failed + (sender.lost if sender is not None else 0),
+            sent=sender.sent if sender is not None else 0,
+        )
+
+    async def flush(self, seconds: float = 5.0) -> bool:
+        """Read the tape and wait until the collector has it all.
+
+        Args:
+            seconds: How long to wait at most.
+
+        Returns:
+            Whether it has.
+        """
+        if self._pump is None:
+            return True
+        await self._pump.drain()
+        if self._sender is None:
+            return True
+        return await anyio.to_thread.run_sync(self._sender.flush, seconds)
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether the application's provider has processors that need ordinary, dearer spans."""
+        return self._replay is not None and self._replay.ordinary()
+
+    # -- ways out
+
+    def _ratio(self, event: str) -> float:
+        """Return how much of what begins with an event is recorded; -1: never."""
+        given = self._config.events
+        if event in given:
+            return given[event]
+        for pattern, ratio in given.items():
+            if fnmatch.fnmatchcase(event, pattern):
+                return ratio
+        return -1.0 if event == "log" else self._config.sample
+
+    def _encode(self, rows: Sequence[Row]) -> None:
+        self._parts += encode(rows)
+        self._count += len(rows)
+        self._size += 256 * len(rows)
+        if self._size >= _BODY:
+            self._send()
+
+    def _take(self, span: ReadableSpan) -> None:
+        """Take a span that a plugin started by OpenTelemetry's own interface."""
+        scope, encoded = _sdk.encode_readable(span)
+        if self._count < self._config.max_pending:
+            self._others.setdefault(scope, []).append(encoded)
+            self._count += 1
+
+    def _turn(self) -> None:
+        """The tape was read to its end."""
+        self._send()
+
+    def _send(self) -> None:
+        if self._count and self._sender is not None and self._scope is not None:
+            body = request(self._scope, self._parts, self._others)
+            self._sender.put(body, self._count)
+            self._parts, self._others = [], {}
+            self._size = self._count = 0
+
+
+def _from_environment() -> str | None:
+    """Return the collector that OpenTelemetry's environment variables name."""
+    own = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if own:
+        return own
+    common = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return f"{common.rstrip('/')}/v1/traces" if common else None
+
+
+def _headers() -> dict[str, str]:
+    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    text = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
+    return {unquote(name).strip().lower(): unquote(value).strip() for name, _, value in pairs}
