@@ -277,7 +277,7 @@ class Loading:
             await self._manager.bus.report(error, owner=plugin.manifest.name, handler="load")
             raise
 
-    def _check(self, plugin: Plugin) -> None:
+    def _check(self, plugin: Plugin, versions: Mapping[str, str] | None = None) -> None:
         """Check what is not the kernel's business: values, versions, what is installed.
 
         Raises:
@@ -285,7 +285,7 @@ class Loading:
         """
         validation = self._validation()
         if validation is not None:
-            validation.check(plugin)
+            validation.check(plugin, versions)
 
     def _validation(self) -> Validation | None:
         """The service `validation`, if it is wanted and was not left out."""

@@ -6,7 +6,7 @@ as long as it is on probation (`former`): of that only the sources are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,7 +47,7 @@ class Reloading:
         self,
         manager: PluginManager,
         generations: Generations,
-        check: Callable[[Plugin], None],
+        check: Callable[[Plugin, Mapping[str, str]], None],
         made: Callable[[Any], Plugin],
     ) -> None:
         self._manager = manager
@@ -65,7 +65,7 @@ class Reloading:
         record = manager.kernel.get(name)
         assert record is not None
         try:
-            first = await self._imported(record)
+            first = await self._imported(record, {})
         except Exception as error:
             await manager.bus.report(error, owner=record, handler="reload")
             raise
@@ -108,13 +108,14 @@ class Reloading:
         self,
         first: _Next,
         config: Mapping[str, Any] | None,
-        imported: Callable[[PluginRecord], Any],
+        imported: Callable[[PluginRecord, Mapping[str, str]], Awaitable[_Next]],
     ) -> None:
         """Let the kernel swap a plugin and those that need it, and note what they run on."""
         group = [first]
 
         async def dependents(record: PluginRecord) -> Plugin:
-            group.append(await imported(record))
+            versions = {one.record.name: one.plugin.manifest.version for one in group}
+            group.append(await imported(record, versions))
             self._on_probation(group[-1])
             return group[-1].plugin
 
@@ -137,8 +138,8 @@ class Reloading:
         if one.former is not None and self._manager.options.probation:
             self.former.setdefault(one.record.name, one.former)
 
-    async def _imported(self, record: PluginRecord) -> _Next:
-        """Import a plugin as its files are now."""
+    async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
+        """Import a plugin as its files are now, beside others that come with it."""
         manager, name = self._manager, record.name
         origin: Any = self._generations.origin(name) or record.plugin  # the kernel was given it
         loaded: Loaded | None = None
@@ -155,7 +156,7 @@ class Reloading:
                     path=plugin.source,
                     remedy="Unload it and load it under its new name.",
                 )
-            self._check(plugin)
+            self._check(plugin, versions)
         except BaseException:
             self._generations.dispose(loaded)
             raise
@@ -172,7 +173,7 @@ class Reloading:
         loaded = msgspec.structs.replace(imported, content=former.content)
         return _Next(record, loaded.plugin, former.source, loaded, None)
 
-    async def _as_it_is(self, record: PluginRecord) -> _Next:
+    async def _as_it_is(self, record: PluginRecord, _: Mapping[str, str]) -> _Next:
         """Import a plugin as its files were when it was imported last."""
         former = self._generations.former(record.name)
         if former is not None:

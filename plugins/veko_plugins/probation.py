@@ -132,6 +132,7 @@ class Probation(Plugin):
             else:
                 del self._trials[name]
                 self._host.acquit(name)
+                self._context.log("info", f"{name} {trial.version} has stood its probation")
 
     async def _go_back(self, name: str) -> None:
         """Take a plugin back. It gets a name: a task may be kept, and what it was given too."""

@@ -124,6 +124,7 @@ class Reload(Plugin):
         self._aside: set[Path] = set()
         self._leaving: set[str] = set()
         self._overdue: dict[str, Path] = {}
+        self._short: set[Path] = set()
         self._noise = Noise()
 
     def load(self, context: Context) -> None:
@@ -208,6 +209,8 @@ class Reload(Plugin):
         if set(gone) - moved.keys():
             await anyio.sleep(GRACE)
             await self._guarded(self._unload, gone)
+            if self._short and self._load_new:
+                await self._guarded(self._load_needing, [], touched)
 
     async def _guarded(self, step: Callable[..., Any], *args: Any) -> list[str]:
         try:
@@ -285,6 +288,9 @@ class Reload(Plugin):
             report = await self._host.load_all(wanted, retries=0)
             for name, error in {**report.failed, **report.skipped}.items():
                 self._context.log("warning", f"failed {name}: {error}")
+            hopeless = [e for e in report.failed.values() if not isinstance(e, DependencyError)]
+            if len(report.loaded) + len(hopeless) < len(wanted):  # or its name is still taken
+                self._short.update(wanted)
             for place, name in self._host.places().items():
                 record = self._context.kernel.get(name)
                 if place in wanted and record is not None and record.loaded:
@@ -293,9 +299,10 @@ class Reload(Plugin):
             news += report.loaded
         return news
 
-    async def _load_needing(self, news: list[str], touched: Mapping[Path, Any]) -> list[str]:
+    async def _load_needing(self, news: Collection[str], touched: Mapping[Path, Any]) -> list[str]:
         """Load what could not be because it needs what is there only now."""
-        needed, waiting = set(news), set[Path]()
+        needed, waiting = set(news), self._short - self._host.places().keys()
+        self._short.clear()
         parse = self._context.use("dependencies").parse
         sources = [source for source in self._not_loaded() if source.outline is not None]
         for _ in sources:  # as often as a chain may be long
@@ -320,7 +327,7 @@ class Reload(Plugin):
             place = next((p for p, one in self._host.places().items() if one == name), None)
             if place is None:
                 continue
-            if _file(place).is_file():  # an editor has replaced it
+            if _file(place).is_file() or self._is_elsewhere(name):
                 self._touch(place)
                 continue
             async with self._turns.alone(place):
@@ -339,6 +346,18 @@ class Reload(Plugin):
                 finally:
                     self._leaving.discard(name)
         return []
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """Tell whether another file is the plugin now; it is looked for there next time."""
+        try:
+            source: Source = self._context.use("discovery").find(name)
+        except VekoError:
+            return False
+        if source.path is None or not _file(source.path).is_file():
+            return False
+        self._host.relocate(name, source)
+        self._touch(source.path)
+        return True
 
     async def _tell(self, what: str, record: PluginRecord, path: Path, begin: float | None) -> None:
         took = "" if begin is None else f" in {(time.perf_counter() - begin) * 1000:.0f} ms"

@@ -99,8 +99,12 @@ class Validation(Plugin):
 
     # -- what the loading pipeline asks
 
-    def check(self, plugin: Plugin) -> None:
+    def check(self, plugin: Plugin, versions: Mapping[str, str] | None = None) -> None:
         """Check a plugin that is about to be loaded; log what is merely odd.
+
+        Args:
+            plugin: The plugin.
+            versions: Those that other plugins are about to have with it, by name.
 
         Raises:
             ManifestError: Values in its manifest are wrong; needs that are not met are listed too.
@@ -109,7 +113,10 @@ class Validation(Plugin):
         """
         manifest, path = plugin.manifest, plugin.source
         found = findings(manifest, plugin=manifest.name)
-        unmet, needs = self._unmet(manifest), list(self._engine_faults(manifest, found.warnings))
+        unmet, needs = (
+            self._unmet(manifest, versions, soon=True),
+            list(self._engine_faults(manifest, found.warnings)),
+        )
         peers = peer_faults(manifest.peer_dependencies)
         if self._strict_peers:
             needs += peers
@@ -148,14 +155,15 @@ class Validation(Plugin):
         return masked(config, schema)
 
     def _unmet(
-        self, manifest: Manifest, more: Mapping[str, str] | None = None
+        self, manifest: Manifest, more: Mapping[str, str] | None = None, *, soon: bool = False
     ) -> DependencyError | None:
         sound = tuple(one for one in manifest.dependencies if not requirement_fault(one))
         if not sound:
             return None
         manifest = msgspec.structs.replace(manifest, dependencies=sound)
         kernel = self._context.kernel
-        active = {**(more or {}), **{r.name: r.version for r in kernel.records() if r.active}}
+        now = {record.name: record.version for record in kernel.records() if record.active}
+        active = now | dict(more or {}) if soon else dict(more or {}) | now
         active.pop(manifest.name, None)
         fault: DependencyError | None = (
             kernel.use("dependencies").plan([manifest], active).faults.get(manifest.name)
