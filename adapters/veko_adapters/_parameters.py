@@ -81,7 +81,7 @@ def read(
         signature = inspect.signature(fn)
     except (TypeError, ValueError) as error:
         raise _unsound(route, f"has no signature: {error}") from None
-    in_path = {segment.text: segment.converter for segment in parse_path(route.path)}
+    in_path = {segment.text for segment in parse_path(route.path) if segment.converter}
     given = [
         p for p in signature.parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
