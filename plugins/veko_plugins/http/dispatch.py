@@ -260,6 +260,8 @@ class Dispatcher:
             if not gone:
                 if exchange.target is not None:
                     await self._signals.request_end(request, response)
+                if not isinstance(error, Exception):  # a server would take it for its own end
+                    error = RuntimeError(f"the response broke off: {type(error).__name__}")
                 raise error
             return
         answer: object = error
@@ -272,9 +274,11 @@ class Dispatcher:
         try:
             await exchange.finish(answer)
         except Exception as failure:
-            if not exchange.under_way():
-                raise
-            await self._failed(exchange, failure)
+            if exchange.under_way():
+                await self._failed(exchange, failure)
+            else:
+                await self._fault(exchange, failure)
+                await exchange.send(problem(failure, dev_mode=self.dev_mode))
 
 
 def _let_go(request: Request) -> None:

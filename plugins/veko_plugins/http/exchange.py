@@ -30,12 +30,13 @@ _BODY = "http.response.body"
 def failed(error: BaseException) -> bool:
     """Tell whether something is a failure of the code that raised it.
 
-    A cancellation is one where this task is not the one that is being cancelled.
+    A cancellation is one where this task is not the one that is being cancelled. What ends the
+    process or closes the coroutine is none.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
-    return isinstance(error, (Exception, SystemExit))
+    return not isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 class Target:
@@ -210,7 +211,16 @@ class Exchange:
         await self._signals.response_end(response, self.request)
 
     async def send(self, response: Response) -> None:
-        """Send a response as it is."""
+        """Send a response as it is.
+
+        Raises:
+            RouteError: Its status is none that ends a request; nothing was sent.
+        """
+        if not 200 <= response.status <= 599:
+            raise RouteError(
+                f"a response cannot have the status {response.status!r}",
+                remedy="Choose one from 200 to 599.",
+            )
         self.response, self.begun = response, True
         if response.stream is not None:
             await self._stream(response)

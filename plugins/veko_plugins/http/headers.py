@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
-__all__ = ["Headers", "RawHeaders", "encode_header"]
+__all__ = ["Headers", "RawHeaders", "encode_header", "received"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -24,7 +24,7 @@ def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
 
     Raises:
         ValueError: The name is no token (RFC 9110), or the value holds a control character or
-            one that Latin-1 does not have.
+            one that Latin-1 does not have; or it is `Transfer-Encoding`, which is the server's.
     """
     try:
         raw_name, raw_value = name.encode("ascii").lower(), value.encode("latin-1").strip(b" \t")
@@ -34,7 +34,23 @@ def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
         raise ValueError(f"{name!r} is not the name of a header")
     if _BAD_VALUE.search(raw_value):
         raise ValueError(f"the value of header {name!r} holds a control character")
+    if raw_name == b"transfer-encoding":
+        # Beside a length it would leave open where the response ends.
+        raise ValueError("how a response is transferred is for the server to say")
     return raw_name, raw_value
+
+
+def received(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """Take headers that a framework sends.
+
+    Raises:
+        ValueError: A name is no token, or a value holds a control character.
+    """
+    raw = [(name.lower(), value) for name, value in pairs]
+    for name, value in raw:
+        if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
+            raise ValueError(f"the header {name!r} cannot be sent: {value!r}")
+    return raw
 
 
 class Headers(MutableMapping[str, str]):

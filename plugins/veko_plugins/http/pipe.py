@@ -43,7 +43,9 @@ class Pipe:
         except asyncio.CancelledError:
             self._ready.cancel()
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if self._ready.done():
                 self._error = error
             else:

@@ -14,6 +14,8 @@ import msgspec
 
 from veko.errors import VekoError
 
+from .headers import Headers
+
 __all__ = ["PROBLEM_JSON", "Fault", "HTTPError", "Problem", "describe", "phrase"]
 
 PROBLEM_JSON = "application/problem+json"
@@ -62,6 +64,9 @@ class HTTPError(VekoError):
         detail: What to tell the client; shown as it is.
         errors: The single faults, if there are several.
         headers: Headers of the response (`Retry-After`, `WWW-Authenticate`).
+
+    Raises:
+        ValueError: The status is no error's, or a header is not fit to be sent.
     """
 
     def __init__(
@@ -72,11 +77,15 @@ class HTTPError(VekoError):
         errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"{status!r} is not the status of an error: those are 400 to 599")
+        # Half a surrogate pair could not be sent.
+        detail = str(detail).encode("utf-8", "replace").decode()
         super().__init__(detail or phrase(status))
         self.status = status
         self.detail = detail
         self.errors = tuple(errors)
-        self.headers = dict(headers or {})
+        self.headers = dict(Headers.of(headers)) if headers else {}
 
 
 def phrase(status: int) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from veko.errors import RouteError
 
-from .headers import Headers
+from .headers import Headers, received
 from .messages import Message, Receive, Scope, Send
 
 __all__ = ["Response", "to_json"]
@@ -101,7 +101,7 @@ class Response:
         """Make a response of the messages that a framework sent; a `None` body is streamed."""
         made = cls.__new__(cls)
         made.status, made._body, made.stream = status, body, None
-        made.headers = Headers([(name.lower(), value) for name, value in raw])
+        made.headers = Headers(received(raw))
         return made
 
     @property
