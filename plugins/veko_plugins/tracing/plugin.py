@@ -14,7 +14,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Meta
 
-from veko import Context, Plugin, __version__
+from veko import ConfigError, Context, Plugin, __version__
 
 from . import _sdk
 from ._context import VARIABLE, install
@@ -95,7 +95,6 @@ class Tracing(Plugin):
     version = "2.0.0"
     description = "Spans of hook calls, requests and life-cycle steps, for OpenTelemetry"
     core = True
-    config_schema = TracingConfig
 
     def __init__(self, otlp: str | None = None) -> None:
         self._otlp = otlp
@@ -114,9 +113,9 @@ class Tracing(Plugin):
         self._undo: list[Callable[[], None]] = []
         self.store: Store | None = None
 
-    def load(self, context: Context, config: TracingConfig) -> None:
+    def load(self, context: Context) -> None:
         """Set up what spans are sent to, and stand around all that is emitted."""
-        self._config = config
+        config = self._config = _configured(context.config)
         url = self._otlp or config.otlp or _from_environment()
         resource = _sdk.resource_attributes(config.service)
         provider = _sdk.application_provider()
@@ -270,6 +269,18 @@ class Tracing(Plugin):
             self._sender.put(body, self._count)
             self._parts, self._others = [], {}
             self._size = self._count = 0
+
+
+def _configured(config: object) -> TracingConfig:
+    """Check the configuration: this plugin comes up before the one that does it for others."""
+    try:
+        return msgspec.convert(config or {}, TracingConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{str(error)[:1].lower()}{str(error)[1:]}",
+            plugin="tracing",
+            remedy="The fields of [plugins.tracing] are those of veko_plugins.tracing.TracingConfig.",
+        ) from error
 
 
 def _from_environment() -> str | None:
