@@ -1,0 +1,151 @@
+"""From saving a file to the first answer of the new code, beside `uvicorn --reload`.
+
+    python benchmarks/reload.py [rounds] [others]
+
+Two servers run the same plugins: `veko serve --dev`, and uvicorn with `--reload` on an application
+of the same manager. One plugin of three routes is saved beside 200 others, for one server and then
+for the other; a client that asks all the time says when the first new answer was there. Of Veko's
+time, what is between the report of the change and the swap is told by its log; the rest is the
+watch (it waits until the file has been quiet for 20 ms) and the client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import httpx
+from _harness import table
+
+GOAL: Final = 150.0
+PLUGIN: Final = """
+name = {name!r}
+version = "1.0.{number}"
+
+def load(context):
+    for path in {paths!r}:
+        context.add_route("GET", path, answer)
+
+def answer() -> int:
+    return {number}
+"""
+APPLICATION: Final = """
+from pathlib import Path
+from veko_plugins import PluginManager
+
+app = PluginManager(root=Path(__file__).parent, storage="none", auto_load=True).asgi
+"""
+
+
+class Server:
+    """A server of an application of its own, and a client that watches one plugin of it."""
+
+    def __init__(self, root: Path, others: int, *command: str) -> None:
+        self.root = root
+        self.took: list[float] = []
+        self.inside: list[float] = []
+        (root / "plugins").mkdir(parents=True)
+        (root / "app.py").write_text(APPLICATION)
+        (root / "veko.toml").write_text('storage = "none"\n')
+        for number in range(others):
+            name = f"other{number}"
+            source = PLUGIN.format(name=name, number=0, paths=[f"/{name}"])
+            (root / "plugins" / f"{name}.py").write_text(source)
+        self._save(0)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self._listening = threading.Event()
+        self._port = 0
+        threading.Thread(target=self._read, daemon=True).start()
+        if not self._listening.wait(60):
+            raise SystemExit(f"{command} did not start")
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}")
+        self._until(0)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"(?:Listening|running) on http://[\w.]+:(\d+)", line):
+                self._port = int(found[1])
+                self._listening.set()
+            elif found := re.search(r"reloaded shop \S+ in (\d+) ms", line):
+                self.inside.append(float(found[1]))
+
+    def _save(self, number: int) -> None:
+        paths = ["/shop/a", "/shop/b", "/shop/c"]
+        source = PLUGIN.format(name="shop", number=number, paths=paths)
+        (self.root / "plugins" / "shop.py").write_text(source)
+
+    def _until(self, number: int) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                if self._client.get("/shop/c").text == str(number):
+                    return
+            except httpx.TransportError:  # uvicorn starts anew
+                pass
+            time.sleep(0.001)
+        raise SystemExit(f"{number} was never answered")
+
+    def turn(self, number: int) -> None:
+        """Save the plugin and wait for its answer."""
+        begin = time.perf_counter()
+        self._save(number)
+        self._until(number)
+        self.took.append((time.perf_counter() - begin) * 1000)
+
+    def close(self) -> None:
+        """End it."""
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(30)
+
+
+def main(rounds: int, others: int) -> None:
+    root = Path(tempfile.mkdtemp())
+    servers: dict[str, Server] = {}
+    try:
+        servers["veko serve --dev"] = Server(
+            root / "veko", others, "veko_plugins.cli", "serve", "--dev", "--port", "0"
+        )
+        servers["uvicorn --reload"] = Server(
+            root / "uvicorn", others, "uvicorn", "app:app", "--port", "0", "--reload",
+            "--reload-dir", "plugins",
+        )  # fmt: skip
+        for number in range(1, rounds + 1):
+            for server in servers.values():
+                server.turn(number)
+    finally:
+        for server in servers.values():
+            server.close()
+        shutil.rmtree(root)
+    rows = []
+    for name, server in servers.items():
+        took = sorted(server.took)
+        inside = f"{statistics.median(server.inside):.0f}" if server.inside else ""
+        numbers = (statistics.median(took), took[int(len(took) * 0.95)], took[-1])
+        rows.append([name, *(f"{one:.0f}" for one in numbers), inside])
+    print(f"{rounds} saves of a plugin of 3 routes beside {others} others, ms until its answer\n")
+    print(table(["", "median", "p95", "most", "of it import to swap"], rows))
+    mine = statistics.median(servers["veko serve --dev"].took)
+    print(f"\ngoal: <= {GOAL:g} ms, {'met' if mine <= GOAL else 'missed'}")
+
+
+if __name__ == "__main__":
+    given = [int(one) for one in sys.argv[1:]]
+    main(*(given + [30, 200][len(given) :]))
