@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, settings
 
 _SETTLE_TURNS = 20
 _JOIN_SECONDS = 2.0
-_POOLS = ("AnyIO worker thread", "asyncio_", "Trio thread", "waitpid-")
-"""Threads which the backends keep for the next caller and end by themselves."""
+_POOLS = ("AnyIO worker thread", "asyncio_", "Trio thread", "waitpid-", "Dummy-")
+"""Threads which the backends keep for the next caller and end by themselves, and what Python calls
+those that an extension (granian) made."""
 
 settings.register_profile(
     "ci",

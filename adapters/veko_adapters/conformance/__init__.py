@@ -20,7 +20,17 @@ import pytest
 
 from ._site import Guest, Site, anyio_backend, served, site, verify_loop
 
-_MODULES = ("paths", "requests", "bodies", "routes", "hooks", "files", "malformed", "sockets")
+_MODULES = (
+    "paths",
+    "requests",
+    "bodies",
+    "routes",
+    "hooks",
+    "answers",
+    "files",
+    "malformed",
+    "sockets",
+)
 
 # Only what is registered before it is imported has its assertions explained.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
