@@ -1,4 +1,4 @@
-"""Starlette's and FastAPI's own behind our table, and what plain handlers may take of them."""
+"""Starlette's own behind our table, and what plain handlers may take of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
