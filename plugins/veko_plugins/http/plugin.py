@@ -27,6 +27,7 @@ from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
+from .problem import HTTPError
 from .sockets import EVENTS as SOCKET_EVENTS
 from .table import HANDSHAKE, Table, Taken, parse_path
 
@@ -87,6 +88,11 @@ class HTTP:
     def __init__(self, asgi: Dispatcher, adapter: Adapter) -> None:
         self.asgi = asgi
         self.adapter = adapter
+
+    @staticmethod
+    def refusal(status: int, detail: str = "") -> Exception:
+        """Return what a handler raises to answer with a problem: for other core plugins."""
+        return HTTPError(status, detail)
 
     async def serve(
         self,
