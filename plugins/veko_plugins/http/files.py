@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -66,7 +66,8 @@ class FileResponse(Response):
         self._path, found = _find(Path(path), root)
         self._size = self._length = found.st_size
         self._start = 0
-        given = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers or ()
+        given: list[tuple[str, str]] = list(pairs)
         if media_type is None and not any(name.lower() == "content-type" for name, _ in given):
             guessed, encoding = mimetypes.guess_type(self._path.name)
             media_type = None if encoding else guessed
