@@ -132,6 +132,11 @@ class Kernel:
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)
 
+    @property
+    def waiting(self) -> int:
+        """How many posted emissions wait."""
+        return self._posts.waiting
+
     def post(self, event: str, *args: Any) -> None:
         """Emit from where nothing can be awaited: soon, in order, in a task of the kernel.
 

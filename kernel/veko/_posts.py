@@ -29,6 +29,11 @@ class Posts:
         self._posted = anyio.Event()
         self._dropped = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def add(self, event: str, *args: Any) -> None:
         """Emit an event soon."""
         if self._bus.heard(event):

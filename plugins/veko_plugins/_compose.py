@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -47,7 +48,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "metrics", "openapi", "probation", "reload", "routes", "storage", "tracing", "watch", "watchdog",
+    "metrics", "openapi", "probation", "reload", "routes", "storage", "telemetry", "tracing",
+    "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that options may have left out already."""
 
@@ -126,6 +128,8 @@ def core_plugins(
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi
         made["openapi"] = lambda: OpenAPI(path, options.directory)
+    if options.otlp is not None or options.prometheus is not None:
+        made["telemetry"] = lambda: _telemetry(options)
     if options.probation:
         made["probation"] = lambda: Probation(loading, options.probation)
     if options.watch_mode:
@@ -152,6 +156,15 @@ def core_plugins(
             )
         if name not in made and plugin is not None:
             yield _core(plugin)
+
+
+def _telemetry(options: Options) -> Plugin:
+    from .telemetry import Telemetry
+
+    resource = {"service.name": options.directory.absolute().name}
+    if os.environ.get("OTEL_SERVICE_NAME"):
+        resource = {}
+    return Telemetry(otlp=options.otlp, prometheus=options.prometheus, resource=resource)
 
 
 def _tracing(otlp: str | None) -> Plugin:

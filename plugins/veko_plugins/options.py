@@ -75,7 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout: How long calls of an old generation may take to end.
         probation: How long a new generation is watched before the old one is let go.
         required: Plugins without which starting fails.
-        otlp: URL of an OTLP collector (HTTP) that traces are sent to.
+        otlp: URL of an OTLP collector (HTTP) that traces and metrics are sent to.
+        prometheus: Path of a route with the metrics in Prometheus's text format; `None` for none.
         watchdog: How long the event loop may be blocked before that is reported; 0 for never.
         allow_symlinks: Accept links that lead out of the plugin folders.
         max_source_size: The largest source file that is read.
@@ -109,6 +110,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     probation: Seconds = 0.0
     required: tuple[str, ...] = ()
     otlp: str | None = None
+    prometheus: str | None = None
     watchdog: Seconds = 0.1
     allow_symlinks: bool = False
     max_source_size: Annotated[int, Meta(gt=0)] = 10 * 2**20

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ _log: Final = logging.getLogger("veko.watchdog")
 PLACES: Final = 1_000
 _LONG: Final = 10
 """Times the threshold after which it is written about though the loop is not back."""
+_LAGS: Final = 10.0
+"""Seconds for which it is remembered how late the loop was."""
 _LATE: Final = 1.25
 """Times the threshold after which the thread comes too late to tell who it was."""
 _OWN: Final = Path(__file__).parent
@@ -138,6 +141,7 @@ class Watchdog(Plugin):
         self.threshold = threshold
         self._begin = begin
         self._places: dict[tuple[str, int], Block] = {}
+        self._lags: deque[float] | None = None
 
     async def load(self, context: Context) -> None:
         """Begin to watch the loop that this runs in."""
@@ -154,6 +158,11 @@ class Watchdog(Plugin):
             context.hook(self._begin, watch, priority=float("-inf"))
 
     @property
+    def lag(self) -> float | None:
+        """How late the loop's beat was at worst within about ten seconds; `None` before any."""
+        return None if self._lags is None else max(self._lags, default=0.0)
+
+    @property
     def blocks(self) -> list[Block]:
         """The places that have blocked the loop, the longest first."""
         return sorted(self._places.values(), key=lambda block: -block.seconds)
@@ -162,13 +171,15 @@ class Watchdog(Plugin):
     async def _watching(self, kernel: Kernel) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         told: _Told = asyncio.Queue()
-        thread = _Thread(loop, self.threshold, told)
+        lags = self._lags = deque(maxlen=max(1, round(_LAGS / (self.threshold / 2))))
+        thread = _Thread(loop, self.threshold, told, lags)
         telling = asyncio.ensure_future(self._tell(kernel, told))
         thread.start()
         try:
             yield
         finally:
             thread.stop()
+            self._lags = None
             telling.cancel()
             await asyncio.wait([telling])
 
@@ -230,8 +241,15 @@ class Watchdog(Plugin):
 class _Thread:
     """The thread that looks, and the timer of the loop that it looks at."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float, told: _Told) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threshold: float,
+        told: _Told,
+        lags: deque[float],
+    ) -> None:
         self._loop = loop
+        self._lags = lags
         self._threshold = threshold
         self._beat = threshold / 2
         self._told = told
@@ -256,7 +274,8 @@ class _Thread:
         self._thread.join(timeout=5.0)
 
     def _tick(self) -> None:
-        self._last = time.monotonic()
+        last, self._last = self._last, time.monotonic()
+        self._lags.append(max(0.0, self._last - last - self._beat) if last else 0.0)
         self._timer = self._loop.call_later(self._beat, self._tick)
         if self._missed:
             self._back.set()
@@ -268,10 +287,16 @@ class _Thread:
             late = time.monotonic() - last
             if late < self._threshold:
                 continue
-            frame = sys._current_frames().get(self._watched)
-            if frame is None or (late > _LATE * self._threshold and worked - before < late / 5):
+            if late > _LATE * self._threshold and worked - before < late / 5:
                 # This thread did not run either: the process was suspended, or the machine busy.
-                self._wait(self._beat)
+                # If the loop does not come back now that both may run, it is blocked as well.
+                looked = time.monotonic()
+                if self._wait(self._threshold / 4):
+                    continue
+                if time.monotonic() - looked > self._threshold / 2:
+                    continue
+            frame = sys._current_frames().get(self._watched)
+            if frame is None:
                 continue
             frames, stack = _read(frame)
             del frame

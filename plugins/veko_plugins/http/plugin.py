@@ -28,6 +28,7 @@ from .exchange import Target, run_route, run_target
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
 from .problem import HTTPError
+from .response import Response
 from .sockets import EVENTS as SOCKET_EVENTS
 from .table import HANDSHAKE, Table, Taken, parse_path
 
@@ -83,7 +84,10 @@ class HTTP:
     Attributes:
         asgi: The application that answers for all plugins.
         adapter: The framework behind it.
+        response: The class `Response`, for those who know the service and not this package.
     """
+
+    response = Response
 
     def __init__(self, asgi: Dispatcher, adapter: Adapter) -> None:
         self.asgi = asgi

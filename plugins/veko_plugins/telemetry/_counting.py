@@ -1,0 +1,117 @@
+"""Counting: what nobody else counts, or counts only until a reload."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ._readings import Exponential
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["OTHER", "Counting"]
+
+MOST: Final = 1_000
+"""Series of a metric; what comes after them is counted together."""
+OTHER: Final = "_OTHER"
+_MARK: Final = "veko.telemetry.begun"
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_LOW, _HIGH = -160, 80
+"""The buckets of a request: from a microsecond to 17 minutes, in eighths of a power of two."""
+
+
+class _Seconds:
+    """Counts of durations in seconds."""
+
+    __slots__ = ("counts", "total", "zero")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (_HIGH - _LOW)
+        self.zero = 0
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        index = math.ceil(math.log2(seconds) * 8) - 1 - _LOW if seconds > 0 else -1
+        if index < 0:
+            self.zero += 1
+        else:
+            self.counts[min(index, len(self.counts) - 1)] += 1
+
+    def reading(self) -> Exponential:
+        return Exponential(_LOW, list(self.counts), self.zero, self.total)
+
+
+class Counting:
+    """The counts of one run.
+
+    Attributes:
+        errors: By plugin.
+        emissions: By event; each in a list of one, to count in place.
+        requests: By method, route and status.
+        under_way: Requests that have begun and not ended.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[str, int] = {}
+        self.emissions: dict[str, list[int]] = {}
+        self.requests: dict[tuple[tuple[str, str | int], ...], _Seconds] = {}
+        self.under_way = 0
+        self._kernel: Any = None
+
+    def load(self, context: Context) -> None:
+        """Begin to count."""
+        self._kernel = context.kernel
+        context.intercept_emission(self._emission)
+        context.hook("plugin:error", self._error, priority=math.inf)
+        if context.kernel.registry.get("service", "http") is not None:
+            context.hook("request:start", self._begun, priority=math.inf)
+            context.hook("request:end", self._ended, priority=-math.inf)
+
+    def lag(self) -> float | None:
+        """Return how late the loop was at worst, if the watchdog watches it."""
+        entry = self._kernel.registry.get("service", "watchdog")
+        return None if entry is None else entry.value.lag
+
+    def _emission(self, event: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        known = event in self.emissions or len(self.emissions) < MOST
+        cell = self.emissions.setdefault(event if known else OTHER, [0])
+
+        def counted(*args: Any) -> Any:
+            cell[0] += 1
+            return call(*args)
+
+        vars(counted).update(vars(call) if hasattr(call, "__dict__") else {})
+        return counted
+
+    def _error(self, name: str | None, error: object) -> None:
+        del error
+        key = name or OTHER
+        if key not in self.errors and len(self.errors) >= MOST:
+            key = OTHER
+        self.errors[key] = self.errors.get(key, 0) + 1
+
+    def _begun(self, request: Any) -> None:
+        self.under_way += 1
+        request.scope[_MARK] = time.perf_counter()
+
+    def _ended(self, request: Any, response: Any) -> None:
+        begun = request.scope.pop(_MARK, None)
+        if begun is None:
+            return  # it began before this was loaded
+        self.under_way -= 1
+        route, status = request.route, response.status if response is not None else 500
+        key: tuple[tuple[str, str | int], ...] = (
+            ("http.request.method", request.method if request.method in _METHODS else OTHER),
+            ("http.route", route.path if route is not None else OTHER),
+            ("http.response.status_code", status),
+        )
+        if key not in self.requests and len(self.requests) >= MOST:
+            key = (("http.route", OTHER),)
+        cell = self.requests.get(key)
+        if cell is None:
+            cell = self.requests[key] = _Seconds()
+        cell.add(time.perf_counter() - begun)
