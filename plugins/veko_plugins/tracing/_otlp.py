@@ -115,6 +115,8 @@ def attributes_of(row: Row) -> dict[str, Any]:
     site, *_, more = row
     if more is None:
         return {**site.attributes, "veko.outcome": "ok"}
+    if not site.mix:  # a span of the SDK's
+        return {**site.attributes, **more.attributes}
     return {**site.attributes, "veko.outcome": outcome_of(row), **more.attributes}
 
 

@@ -25,7 +25,9 @@ from veko import Stop
 
 from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
 from ._records import (
+    PARENT,
     SEGMENT,
+    SITE,
     Dropped,
     Happening,
     More,
@@ -40,7 +42,7 @@ from ._records import (
     segment_of,
     trace_of,
 )
-from ._sites import Site, emission_site, hook_site
+from ._sites import SERVER, Site, emission_site, hook_site
 
 if TYPE_CHECKING:
     from veko import Subscription
@@ -62,6 +64,8 @@ class Recorder:
         variable: What holds the place: the variable of OpenTelemetry's runtime context.
         ratio: How much of the traces that begin here is recorded, by event; -1 for never, not
             even as a part of another trace.
+        core: Whether hooks of core plugins are recorded too; an event that only they hear is no
+            emission then.
         limit: Entries that the tape may have.
         sampler: Decides instead of the ratio, if the application has one of its own.
 
@@ -77,6 +81,7 @@ class Recorder:
         variable: ContextVar[Any],
         ratio: Callable[[str], float],
         *,
+        core: bool = False,
         limit: int = 300_000,
         thin: bool = False,
         sampler: Callable[[Site, Context], bool] | None = None,
@@ -86,7 +91,11 @@ class Recorder:
         self.thin = thin
         self.variable = variable
         self._ratio = ratio
+        self._core = core
         self._limit = limit
+        self._event: str | None = None
+        self._whole = True
+        self._hooks = 0
         self._sampler = sampler
 
     # -- interceptors
@@ -95,8 +104,13 @@ class Recorder:
         self, event: str, subscription: Subscription, call: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Stand around a handler; see `Bus.intercept`."""
-        if self._ratio(event) < 0:
+        if self._event != event or self._whole:
+            self._event, self._whole, self._hooks = event, False, 0
+        owner = subscription.owner
+        quiet = not self._core and getattr(getattr(owner, "plugin", None), "core", False)
+        if quiet or self._ratio(event) < 0 or getattr(owner, "name", None) == "tracing":
             return call
+        self._hooks += 1
         is_async = (
             subscription.is_async
             if call is subscription.handler
@@ -122,9 +136,12 @@ class Recorder:
         return made
 
     def wrap_emission(self, event: str, call: Emission) -> Emission:
-        """Stand around the emissions of an event; see `Bus.intercept_emission`."""
-        ratio = self._ratio(event)
-        if ratio < 0:
+        """Stand around the emissions of an event; see `Bus.intercept_emission`.
+
+        It is asked after `wrap_hook` was for each handler of the event.
+        """
+        ratio, self._whole = self._ratio(event), True
+        if ratio < 0 or self._event != event or not self._hooks:
             return call
         get, put = self.variable.get, self.variable.set
         add, tape, limit = self.tape.append, self.tape, self._limit
@@ -259,6 +276,17 @@ class Recorder:
         # A coroutine may be closed from anywhere; what the variable holds there is not ours.
         if not isinstance(error, GeneratorExit) or (isinstance(here, tuple) and here[0] is record):
             self.variable.set(outer)
+
+    def request_failed(self, error: BaseException) -> None:
+        """Note an error that was answered on the span of its request."""
+        held = self.variable.get()
+        if not isinstance(held, tuple):
+            return
+        record: Record = held[0]
+        while record[PARENT] is not None:
+            record = record[PARENT][0]
+        if record[SITE].kind == SERVER:
+            note(more_of(record, None), record[SEGMENT], error)
 
     def _note(self, record: Record, site: Site | None, error: BaseException) -> None:
         """Write down how a span failed; its stack only once, where it came up."""

@@ -37,10 +37,10 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from veko import __version__
 
-from ._context import Context, span_id
+from ._context import Context, number_of, span_id
 from ._otlp import attributes_of, encode_span, field, status_field
-from ._records import BASE, STATE, TRACE, Happening, Row
-from ._sites import Site
+from ._records import BASE, STATE, TRACE, Happening, More, Row, segment_of
+from ._sites import INTERNAL, SERVER, Site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,9 +51,11 @@ __all__ = [
     "application_provider",
     "encode_readable",
     "is_own",
+    "listen",
     "own_provider",
     "readable",
     "resource_attributes",
+    "row_of",
     "sampler_of",
 ]
 
@@ -86,10 +88,14 @@ def application_provider() -> TracerProvider | None:
     return provider if isinstance(provider, TracerProvider) else None
 
 
-def own_provider(resource: Mapping[str, Any], ratio: float) -> tuple[TracerProvider, Ended]:
-    """Return our provider, which is set up and put in use if there is none."""
+def own_provider(resource: Mapping[str, Any], ratio: float) -> Ended:
+    """Set up our provider and put it in use, if that is not done yet.
+
+    Returns:
+        What takes the spans that plugins start.
+    """
     if _own:
-        return _own[0]
+        return _own[0][1]
     sampler = DEFAULT_ON if ratio >= 1 else ParentBased(TraceIdRatioBased(max(0.0, ratio)))
     provider = TracerProvider(
         sampler, Resource.create(dict(resource)), shutdown_on_exit=False, span_limits=SpanLimits()
@@ -99,7 +105,18 @@ def own_provider(resource: Mapping[str, Any], ratio: float) -> tuple[TracerProvi
     if application_provider() is None:
         trace.set_tracer_provider(provider)
     _own.append((provider, ended))
-    return provider, ended
+    return ended
+
+
+def listen(provider: TracerProvider) -> Ended:
+    """Return what takes the spans of the application's provider."""
+    active = provider._active_span_processor
+    for processor in getattr(active, "_span_processors", ()):
+        if isinstance(processor, Ended):
+            return processor
+    ended = Ended()
+    provider.add_span_processor(ended)
+    return ended
 
 
 def is_own(provider: TracerProvider) -> bool:
@@ -247,6 +264,23 @@ def encode_readable(span: ReadableSpan) -> tuple[bytes, bytes]:
         ids.trace_state or None,
     )
     return field(1, name), encoded
+
+
+def row_of(span: ReadableSpan) -> Row:
+    """Turn a span of the SDK's into one of ours, to be kept beside them."""
+    ids = span.context
+    assert ids is not None
+    more = More()
+    more.events = [Happening(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events]
+    if span.status.status_code is StatusCode.ERROR:
+        more.outcome, more.description = "error", span.status.description
+    kind = SERVER if span.kind is SpanKind.SERVER else INTERNAL
+    site = Site(span.name, dict(span.attributes or {}), kind)
+    site.mix = 0
+    segment = segment_of(ids.trace_id.to_bytes(16, "big"))
+    parent = number_of(span.parent.span_id) if span.parent is not None else 0
+    own = number_of(ids.span_id)
+    return site, segment, own, parent, span.start_time or 0, span.end_time or 0, more
 
 
 def resource_attributes(service: str | None) -> dict[str, Any]:

@@ -43,23 +43,27 @@ class ServerSpans:
     Args:
         recorder: What writes the spans down.
         ratio: How much of the traces that begin here is recorded.
+        quiet: Requests of paths that begin so are not recorded.
     """
 
-    def __init__(self, recorder: Recorder, ratio: float) -> None:
+    def __init__(self, recorder: Recorder, ratio: float, quiet: str | None = None) -> None:
         self._recorder = recorder
+        self._quiet = quiet
         self._ratio = ratio
         self._sites: dict[tuple[str, Any], Site] = {}
 
     def around(self, answer: Answer) -> Answer:
         """Return what answers requests, with a span around it."""
         recorder = self._recorder
-        variable = recorder.variable
+        variable, quiet = recorder.variable, self._quiet
 
         async def traced(scope: Scope, receive: Any, send: Any) -> None:
             outer = variable.get()
             asked = {name: value for name, value in scope["headers"] if name in _ASKED}
             site = self._site(scope["method"], None)
-            if isinstance(outer, Context) and not outer and b"traceparent" in asked:
+            if quiet is not None and scope["path"].startswith(quiet):
+                found: Any = Unsampled()
+            elif isinstance(outer, Context) and not outer and b"traceparent" in asked:
                 found = self._remote(asked, site)
             else:
                 found = recorder.begin(outer, site, self._ratio)

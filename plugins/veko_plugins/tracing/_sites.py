@@ -29,7 +29,8 @@ class Site:
         name: The name of its spans.
         kind: Their kind.
         attributes: What they have in common; `veko.outcome` is not among it.
-        mix: What makes the id of a hook's span out of that of its emission.
+        mix: What makes the id of a hook's span out of that of its emission; 0 for a span that is
+            not ours.
         limit: The time limit in ns, if there is one.
         wire: Encoded forms by outcome; the encoder's own.
     """

@@ -14,10 +14,12 @@ import anyio.to_thread
 import msgspec
 from msgspec import Meta
 
-from veko import ConfigError, Context, Plugin, __version__
+from veko import ConfigError, Context, OptionError, Plugin, __version__
 
 from . import _sdk
+from ._api import JaegerAPI
 from ._context import VARIABLE, install
+from ._jaeger import file_of, trace_json
 from ._logs import LogIds
 from ._otlp import Scope, encode, request
 from ._pump import Pump
@@ -54,6 +56,7 @@ class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         jaeger: The path below which Jaeger's query API is served, `"/jaeger"` say.
         max_pending: Spans that may wait to be read; past it, they are counted and dropped.
         log_ids: Whether log records get `trace_id` and `span_id`.
+        core: Whether hooks of core plugins are recorded too.
     """
 
     otlp: str | None = None
@@ -66,6 +69,7 @@ class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jaeger: str | None = None
     max_pending: Annotated[int, Meta(ge=1)] = 100_000
     log_ids: bool = True
+    core: bool = False
 
 
 class TracingStats(msgspec.Struct, frozen=True):
@@ -111,6 +115,7 @@ class Tracing(Plugin):
         self._ended: _sdk.Ended | None = None
         self._logs = LogIds()
         self._undo: list[Callable[[], None]] = []
+        self._routed: Any = None
         self.store: Store | None = None
 
     def load(self, context: Context) -> None:
@@ -124,6 +129,7 @@ class Tracing(Plugin):
         recorder = Recorder(
             VARIABLE,
             self._ratio,
+            core=config.core,
             limit=3 * config.max_pending,
             thin=config.sample < 1 or sampler is not None,
             sampler=sampler,
@@ -134,11 +140,14 @@ class Tracing(Plugin):
             self._scope = Scope(resource, "veko", __version__)
             self._sender = Sender(url, config.headers or _headers(), compress=config.compress)
             pump.outputs.append(self._encode)
-            _, self._ended = _sdk.own_provider(resource, config.sample)
-            self._ended.take = self._take
         elif provider is not None and foreign:
             self._replay = _sdk.Replay(provider)
             pump.outputs.append(self._replay)
+        if provider is not None and foreign:
+            self._ended = _sdk.listen(provider)
+        else:
+            self._ended = _sdk.own_provider(resource, config.sample)
+        self._ended.take = self._take
         if config.keep or config.jaeger is not None:
             self.store = Store(config.keep or 200, resource)
             pump.outputs.append(self.store.add)
@@ -153,20 +162,27 @@ class Tracing(Plugin):
         context.intercept_step(functools.partial(StepSpan, recorder, self._ratio(STEP)))
         context.spawn(pump.run)
         context.hook("plugin:loaded", functools.partial(self._seek_http, context))
-        self._seek_http(context)
+        context.hook("request:error", recorder.request_failed, priority=float("inf"))
         if config.log_ids:
             self._logs.install()
+
+    def activate(self, context: Context) -> None:
+        """Stand around the dispatcher of requests, if there is one already."""
+        self._seek_http(context)
 
     def _seek_http(self, context: Context, *_: object) -> None:
         """Stand around the dispatcher of requests, once there is one."""
         entry = context.kernel.registry.get("service", "http")
         dispatcher = getattr(entry.value, "asgi", None) if entry is not None else None
-        if dispatcher is None or self._recorder is None:
-            return
-        if getattr(dispatcher.answer, "traces", None) is self:
+        if entry is None or dispatcher is None or self._recorder is None:
             return
         before = dispatcher.answer
-        after: Any = ServerSpans(self._recorder, self._ratio(HTTP)).around(before)
+        if getattr(before, "traces", None) is self:
+            return
+        prefix = self._config.jaeger
+        prefix = None if prefix is None else f"/{prefix.strip('/')}".rstrip("/")
+        quiet = None if prefix is None else f"{prefix}/api/"
+        after: Any = ServerSpans(self._recorder, self._ratio(HTTP), quiet).around(before)
         after.traces = self
         dispatcher.answer = after
 
@@ -175,6 +191,9 @@ class Tracing(Plugin):
                 dispatcher.answer = before
 
         self._undo.append(undo)
+        if prefix is not None and self.store is not None and self._routed is not dispatcher:
+            self._routed = dispatcher
+            JaegerAPI(self.store, entry.value.refusal).add(context, prefix)
 
     async def deactivate(self) -> None:
         """Send what is left, for a few seconds."""
@@ -228,6 +247,34 @@ class Tracing(Plugin):
             return True
         return await anyio.to_thread.run_sync(self._sender.flush, seconds)
 
+    async def traces(self, limit: int = 0) -> list[dict[str, Any]]:
+        """Return the last traces, the newest first, as Jaeger's API has them.
+
+        Args:
+            limit: How many at most; 0 for all that are kept (`keep`).
+        """
+        store = await self._kept()
+        found = [trace_json(kept, store.resource) for kept in store]
+        return found[:limit] if limit else found
+
+    async def jaeger_file(self, limit: int = 0) -> bytes:
+        """Return the last traces as a file that Jaeger's UI opens.
+
+        Args:
+            limit: How many at most; 0 for all that are kept (`keep`).
+        """
+        return file_of(await self._kept(), limit)
+
+    async def _kept(self) -> Store:
+        if self.store is None or self._pump is None:
+            raise OptionError(
+                "no traces are kept",
+                plugin="tracing",
+                remedy="Set keep = 100 in [plugins.tracing].",
+            )
+        await self._pump.drain()
+        return self.store
+
     @property
     def ordinary(self) -> bool:
         """Whether the application's provider has processors that need ordinary, dearer spans."""
@@ -254,6 +301,10 @@ class Tracing(Plugin):
 
     def _take(self, span: ReadableSpan) -> None:
         """Take a span that a plugin started by OpenTelemetry's own interface."""
+        if self.store is not None:
+            self.store.add([_sdk.row_of(span)])
+        if self._sender is None:
+            return
         scope, encoded = _sdk.encode_readable(span)
         if self._count < self._config.max_pending:
             self._others.setdefault(scope, []).append(encoded)
@@ -279,7 +330,7 @@ def _configured(config: object) -> TracingConfig:
         raise ConfigError(
             f"{str(error)[:1].lower()}{str(error)[1:]}",
             plugin="tracing",
-            remedy="The fields of [plugins.tracing] are those of veko_plugins.tracing.TracingConfig.",
+            remedy="[plugins.tracing] has the fields of veko_plugins.tracing.TracingConfig.",
         ) from error
 
 

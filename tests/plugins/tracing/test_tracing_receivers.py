@@ -11,6 +11,7 @@ import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
 from veko_plugins import PluginManager
 
 from .conftest import Tap, attributes
@@ -155,7 +156,14 @@ async def test_an_error_is_told_once_with_its_stack(tap: Tap, tmp_path: Path) ->
     server = tap.named("GET /broken")
     assert server.status.code == Status.STATUS_CODE_ERROR
     assert attributes(server)["http.response.status_code"] == 500
-    assert attributes(server)["error.type"] == "500"
+    assert attributes(server)["error.type"] == "ValueError"
+    (told,) = [event for span in tap.spans for event in span.events]
+    assert told in server.events
+    assert told.name == "exception"
+    found = {pair.key: pair.value.string_value for pair in told.attributes}
+    assert found["exception.type"] == "ValueError"
+    assert found["exception.message"] == "out of stock"
+    assert 'raise ValueError("out of stock")' in found["exception.stacktrace"]
     assert attributes(tap.named("GET"))["http.response.status_code"] == 404
     assert tap.named("GET").status.code == Status.STATUS_CODE_UNSET
 
