@@ -127,7 +127,10 @@ class Run:
         more = BROKEN[self.number // 2 % len(BROKEN)] if broken else ""
         source = SHOP.format(number=self.number, more=more)
         (self.root / "plugins" / "shop.py").write_text(source)
-        failed = (await line(self.server, r"(reloaded|failed) shop"))[1] == "failed"
+        said = await line(self.server, r"(reloaded|failed) shop.*")
+        failed = said[1] == "failed"
+        if failed is not broken:
+            print(f"version {self.number}, {more or 'sound'}: {said[0]}")
         self.good += not failed and not broken
         self.rolled_back += failed and broken
         self.astray += failed is not broken

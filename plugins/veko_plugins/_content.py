@@ -3,8 +3,8 @@
 Sources count by their bytes; other files up to 64 KiB too, larger ones by size and time. What
 tools write for themselves (see `_watched`) is not there.
 
-Cost: a plugin of one file: a digest of what was read anyway. A folder is read once more, in a
-thread.
+Cost: a plugin of one file: a digest of what was read anyway. Of a folder, what was not imported is
+read as well: some 20 us a file.
 Promise: what an import has run is what counts for it, even if the file changed since.
 """
 

@@ -11,13 +11,11 @@ generation only.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
-import anyio.to_thread
 import msgspec
 
 from veko import (
@@ -127,13 +125,10 @@ class Loader(Plugin):
             return Loaded(plugin, generation, source)
         if not package:
             return Loaded(plugin, generation, source, content_of(source.path, held))
-        try:  # what it has not imported yet is kept with what it has
-            keep: dict[str, bytes] = {}
-            read = functools.partial(content_of, source.path, dict(held), keep=keep)
-            content = await anyio.to_thread.run_sync(read)
-        except BaseException:
-            self.dispose(generation)
-            raise
+        # What it has not imported yet is kept with what it has. No thread: plugins that load side
+        # by side are to arrive in their order.
+        keep: dict[str, bytes] = {}
+        content = content_of(source.path, dict(held), keep=keep)
         generation.sources = {**keep, **held}
         return Loaded(plugin, generation, source, content)
 
