@@ -64,7 +64,8 @@ class Loading:
         ]
 
     def _unloaded(self, name: str) -> None:
-        if self._manager.kernel.get(name) is None:  # else it was loaded anew meanwhile
+        record = self._manager.kernel.get(name)
+        if record is None or not record.loaded:  # else it was loaded anew meanwhile
             self.reloading.forget(name)
             self.generations.unloaded(name)
 

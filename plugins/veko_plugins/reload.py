@@ -17,29 +17,23 @@ changed is said, no more.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.lowlevel
 
-from veko import Event, Plugin, PluginRecord
-from veko.errors import DependencyError, NotFoundError, VekoError
+from veko import Event, Plugin
 
-from ._content import Content, content_now, differing
-from ._noise import Noise, settings_changed
-from ._sources import Source
-from ._turns import Turns
+from ._changes import Changes, Host, file_of
+from ._noise import settings_changed
 
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["EVENTS", "Host", "Reload"]
+__all__ = ["EVENTS", "Reload"]
 
 EVENTS: Final = (
     Event(
@@ -49,40 +43,6 @@ EVENTS: Final = (
         "the path of the file.",
     ),
 )
-GRACE: Final = 0.25
-"""Seconds that files may be gone before their plugin is unloaded."""
-
-
-class Host(Protocol):
-    """What loads plugins: the manager's part in this."""
-
-    def places(self) -> Mapping[Path, str]:
-        """The files and folders that plugins run from, with their names."""
-        ...
-
-    def content(self, name: str) -> Content | None:
-        """What the files of a loaded plugin held; `None` if it is of no file."""
-        ...
-
-    def rejected(self, name: str) -> Content | None:
-        """What they held when it was taken back last, if it was."""
-        ...
-
-    def relocate(self, name: str, origin: Any) -> None:
-        """Let the next reload of a plugin be from elsewhere."""
-        ...
-
-    async def reload(
-        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
-    ) -> PluginRecord:
-        """Give a plugin a new generation."""
-        ...
-
-    async def load_all(
-        self, among: Collection[Path] | None = None, *, retries: int | None = None
-    ) -> Any:
-        """Load what is found; returns a `LoadReport`."""
-        ...
 
 
 class Reload(Plugin):
@@ -102,6 +62,7 @@ class Reload(Plugin):
     core = True
 
     _context: Context
+    _changes: Changes
 
     def __init__(
         self,
@@ -117,15 +78,8 @@ class Reload(Plugin):
         self._load_new = load_new
         self._settings = settings
         self._settings_files = tuple(settings_files)
-        self._turns = Turns()
         self._touched: dict[Path, tuple[Path, float]] = {}  # by place: a file, and when
         self._woken = anyio.Event()
-        self._failed: dict[Path, Content] = {}
-        self._aside: set[Path] = set()
-        self._leaving: set[str] = set()
-        self._overdue: dict[str, Path] = {}
-        self._short: set[Path] = set()
-        self._noise = Noise()
 
     def load(self, context: Context) -> None:
         """Hook what happens to files and to plugins."""
@@ -133,22 +87,21 @@ class Reload(Plugin):
         for event in EVENTS:
             context.declare(event)
         context.provide("reload", self)
+        self._changes = Changes(context, self._host, self._load_new, self._touch)
         context.hook("file:add", self._added)
         context.hook("file:change", self._touch)
         context.hook("file:delete", self._touch)
-        context.hook("plugin:loaded", self._loaded)
-        context.hook("plugin:unloaded", self._unloaded)
+        context.hook("plugin:loaded", self._changes.loaded)
+        context.hook("plugin:unloaded", self._changes.unloaded)
         context.spawn(self._run)
         context.spawn(
             settings_changed, self._settings_files, self._settings, self._settings_changed
         )
 
-    # -- what is told
-
     def _added(self, path: Path) -> None:
         place = self._place(path)
-        if path in (place, _file(place)):
-            self._aside.discard(place)
+        if path in (place, file_of(place)):
+            self._changes.added(place)
         self._touch(path)
 
     def _touch(self, path: Path) -> None:
@@ -165,20 +118,6 @@ class Reload(Plugin):
                 return folder / path.relative_to(folder).parts[0]
         return path
 
-    def _loaded(self, name: str) -> None:
-        for place, one in self._host.places().items():
-            if one == name:
-                self._aside.discard(place)
-
-    def _unloaded(self, name: str) -> None:
-        self._overdue.pop(name, None)
-        for place in self._overdue.values():  # what has kept them may be gone
-            self._touch(place)
-        if name not in self._leaving:
-            self._aside.update(place for place, one in self._host.places().items() if one == name)
-
-    # -- what is done
-
     async def _run(self) -> None:
         async with anyio.create_task_group() as group:
             while True:
@@ -187,201 +126,7 @@ class Reload(Plugin):
                 self._woken = anyio.Event()
                 touched, self._touched = self._touched, {}
                 if touched:
-                    group.start_soon(self._turn, touched)
-
-    async def _turn(self, touched: Mapping[Path, tuple[Path, float]]) -> None:
-        """Do what one moment's changes ask for."""
-        places = self._host.places()
-        there = {place for place in touched if _file(place).is_file()}
-        moved = self._moved(there - places.keys(), places) if there - places.keys() else {}
-        names = {places[place]: place for place in touched if place in places and place in there}
-        ranked = sorted(names | moved, key=self._rank)
-        news: list[str] = []
-        for name in ranked:
-            place = moved.get(name) or names[name]
-            news += await self._guarded(self._reload, name, place, *touched[place])
-        fresh = there - places.keys() - set(moved.values()) - self._aside
-        if fresh and self._load_new:
-            news += await self._guarded(self._load, fresh, touched)
-        if news and self._load_new:
-            await self._guarded(self._load_needing, news, touched)
-        gone = [name for place, name in places.items() if place in touched and place not in there]
-        if set(gone) - moved.keys():
-            await anyio.sleep(GRACE)
-            await self._guarded(self._unload, gone)
-            if self._short and self._load_new:
-                await self._guarded(self._load_needing, [], touched)
-
-    async def _guarded(self, step: Callable[..., Any], *args: Any) -> list[str]:
-        try:
-            done: list[str] = await step(*args)
-        except Exception as error:  # a plugin folder that cannot be read, say
-            await self._context.kernel.bus.report(error, owner=self.name, handler="reload")
-            return []
-        return done
-
-    def _rank(self, name: str) -> int:
-        record = self._context.kernel.get(name)
-        return 0 if record is None else record.rank
-
-    def _moved(self, new: Collection[Path], places: Mapping[Path, str]) -> dict[str, Path]:
-        """Return the plugins whose file has another name now; they are looked for there."""
-        gone = {name for place, name in places.items() if not _file(place).is_file()}
-        found: dict[str, Path] = {}
-        for place in new if gone else ():
-            try:
-                source: Source = self._context.use("discovery").find(place)
-            except VekoError:
-                continue
-            if source.outline is not None and source.name in gone:
-                self._host.relocate(source.name, source)
-                found[source.name] = place
-        return found
-
-    async def _reload(self, name: str, place: Path, path: Path, begin: float) -> list[str]:
-        """Reload a plugin if its files hold something else; returns it if its version has changed.
-
-        What that fails with was reported by who failed.
-        """
-        news: list[str] = []
-        async with self._turns.alone(place):
-            record, runs = self._context.kernel.get(name), self._host.content(name)
-            if record is None or not record.loaded or runs is None:
-                return news
-            now = await content_now(place, runs)
-            changed = self._counting(differing(runs, now))
-            tried = (self._failed.get(place), self._host.rejected(name))
-            if not changed or any(one is not None and not differing(one, now) for one in tried):
-                return news
-            before = record.version
-            self._failed[place] = now
-            try:
-                await self._host.reload(name, None, drained=False)
-            except Exception as error:
-                message = f"failed {name}: {error} (version {record.version} goes on)"
-                self._context.log("warning", message)
-                return news
-            except anyio.get_cancelled_exc_class():
-                self._context.log("warning", f"gave up on {name}: its files have changed again")
-                raise
-            self._failed.pop(place, None)
-            await self._tell("reloaded", record, path, begin)
-            if record.version != before:
-                news.append(name)
-        return news
-
-    async def _load(
-        self, new: Collection[Path], touched: Mapping[Path, Any], again: bool = False
-    ) -> list[str]:
-        """Load what is not loaded; returns what is now."""
-        news: list[str] = []
-        async with AsyncExitStack() as stack:
-            wanted: dict[Path, Content] = {}
-            for place in sorted(new):
-                await stack.enter_async_context(self._turns.alone(place))
-                now = await content_now(place, {})
-                if again or differing(self._failed.get(place, {}), now):
-                    wanted[place] = now
-            if not wanted:
-                return news
-            self._failed |= wanted
-            report = await self._host.load_all(wanted, retries=0)
-            for name, error in {**report.failed, **report.skipped}.items():
-                self._context.log("warning", f"failed {name}: {error}")
-            hopeless = [e for e in report.failed.values() if not isinstance(e, DependencyError)]
-            if len(report.loaded) + len(hopeless) < len(wanted):  # or its name is still taken
-                self._short.update(wanted)
-            for place, name in self._host.places().items():
-                record = self._context.kernel.get(name)
-                if place in wanted and record is not None and record.loaded:
-                    del self._failed[place]
-                    await self._tell("loaded", record, *touched.get(place, (place, None)))
-            news += report.loaded
-        return news
-
-    async def _load_needing(self, news: Collection[str], touched: Mapping[Path, Any]) -> list[str]:
-        """Load what could not be because it needs what is there only now."""
-        needed, waiting = set(news), self._short - self._host.places().keys()
-        self._short.clear()
-        parse = self._context.use("dependencies").parse
-        sources = [source for source in self._not_loaded() if source.outline is not None]
-        for _ in sources:  # as often as a chain may be long
-            for source in sources:
-                for requirement in source.outline.dependencies if source.outline else ():
-                    with contextlib.suppress(VekoError):
-                        if parse(requirement).name in needed and source.path is not None:
-                            waiting.add(source.path)
-                            needed.add(source.name)
-        return await self._load(waiting, touched, again=True) if waiting else []
-
-    def _not_loaded(self) -> Iterator[Source]:
-        places = self._host.places()
-        for source in self._context.use("discovery").scan().sources:
-            if source.path not in places and source.path not in self._aside:
-                yield source
-
-    async def _unload(self, gone: Iterable[str]) -> list[str]:
-        """Unload plugins whose files are gone, those that need others first."""
-        kernel = self._context.kernel
-        for name in sorted(gone, key=self._rank, reverse=True):
-            place = next((p for p, one in self._host.places().items() if one == name), None)
-            if place is None:
-                continue
-            if _file(place).is_file() or self._is_elsewhere(name):
-                self._touch(place)
-                continue
-            async with self._turns.alone(place):
-                self._leaving.add(name)
-                try:
-                    await kernel.unload(name)
-                except NotFoundError:
-                    pass  # somebody was faster
-                except DependencyError as error:
-                    self._overdue[name] = place
-                    self._context.log("warning", f"{name} goes on though it is gone: {error}")
-                except Exception as error:
-                    await kernel.bus.report(error, owner=kernel.get(name), handler="reload")
-                else:
-                    self._context.log("success", f"unloaded {name}: its files are gone")
-                finally:
-                    self._leaving.discard(name)
-        return []
-
-    def _is_elsewhere(self, name: str) -> bool:
-        """Tell whether another file is the plugin now; it is looked for there next time."""
-        try:
-            source: Source = self._context.use("discovery").find(name)
-        except VekoError:
-            return False
-        if source.path is None or not _file(source.path).is_file():
-            return False
-        self._host.relocate(name, source)
-        self._touch(source.path)
-        return True
-
-    async def _tell(self, what: str, record: PluginRecord, path: Path, begin: float | None) -> None:
-        took = "" if begin is None else f" in {(time.perf_counter() - begin) * 1000:.0f} ms"
-        self._context.log("success", f"{what} {record.name} {record.version}{took}")
-        await self._context.kernel.bus.emit("dev:hotreload", record.name, path)
-
-    def _counting(self, changed: Collection[Path]) -> set[Path]:
-        """Return those that people save and want to see."""
-        watch = self._context.use("watch")
-        counting = {path for path in changed if not watch.ignores(path)}
-        for path in self._noise.found(counting):
-            counting.discard(path)
-            watch.unwatch(glob.escape(path.as_posix()))
-            self._context.log(
-                "warning",
-                f"{path} changes all the time and is watched no more: keep what a plugin writes "
-                "outside its folder, or name it in watch_ignore",
-            )
-        return counting
+                    group.start_soon(self._changes.turn, touched)
 
     def _settings_changed(self) -> None:
         self._context.log("warning", "the settings have changed: they count from the next start on")
-
-
-def _file(place: Path) -> Path:
-    """Return the file that is imported."""
-    return place if place.suffix == ".py" else place / "__init__.py"

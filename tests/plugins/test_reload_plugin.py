@@ -269,6 +269,51 @@ async def test_D8_what_was_unloaded_by_hand_stays_so(project: Any) -> None:
         assert await one.ask("shop") == "newer"
 
 
+async def test_D8_an_empty_file_is_being_written(project: Any) -> None:
+    async with project(three) as one:
+        text = (one.folder / "shop.py").read_text()
+        (one.folder / "shop.py").write_text("")
+        (one.folder / "new.py").write_text("")
+        await one.nothing_more()
+        assert await one.ask("shop") == "old"
+        (one.folder / "shop.py").write_text(text.replace("old", "new"))
+        await one.reloaded("shop")
+        assert await one.ask("shop") == "new"
+
+
+async def test_D8_plugins_that_restart(project: Any) -> None:
+    def save(one: Project, version: str, port: str) -> None:
+        (one.folder / "door.py").write_text(
+            f"name, version, reload = 'door', {version!r}, 'restart'\n"
+            "from pathlib import Path\n"
+            f"lock = Path({str(one.folder.parent / 'lock')!r})\n"
+            "def load(context):\n"
+            f"    number = int({port!r})\n"
+            "    lock.mkdir()\n"
+            "    context.hook('ask:door', lambda: number)\n"
+            "def unload(): lock.rmdir()\n"
+        )
+
+    async with project(lambda one: save(one, "1", "1")) as one:
+        save(one, "2", "2")
+        await one.reloaded("door")
+        assert await one.ask("door") == 2
+        save(one, "3", "none")
+        await one.until("plugin:error", "door")
+        await one.until("log", "failed door")
+        assert await one.ask("door") == 2
+        modules = [name for name in sys.modules if name.startswith("veko_generation.door")]
+        assert len(modules) == 1
+        (one.folder.parent / "lock").rename(one.folder.parent / "taken")
+        (one.folder.parent / "lock").write_text("nobody can have it")
+        save(one, "4", "4")
+        assert (await one.until("log", "failed door"))[1].endswith("(it is down)")
+        (one.folder.parent / "lock").unlink()
+        save(one, "5", "5")
+        await one.reloaded("door")
+        assert await one.ask("door") == 5
+
+
 BROKEN = {
     "syntax": ("def load(:\n", "syntax error"),
     "import": ("import nowhere_at_all\nname, version = 'shop', '2'\ndef load(): pass\n", "nowhere"),
