@@ -13,17 +13,19 @@ of the default one. Asking costs about 2 µs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from random import getrandbits
 from typing import Any, Final
 
 import opentelemetry.context as _api
 from opentelemetry.context.context import Context
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags, TraceState
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.status import Status, StatusCode
 
+from veko_plugins._runtime_context import VekoContext
+
+from ._errors import note
 from ._records import (
     BASE,
     SEGMENT,
@@ -43,7 +45,6 @@ __all__ = [
     "VARIABLE",
     "Context",
     "LiveSpan",
-    "VekoContext",
     "context_of",
     "install",
     "number_of",
@@ -134,8 +135,6 @@ class LiveSpan(Span):
         escaped: bool = False,
     ) -> None:
         """Record an exception."""
-        from ._recorder import note
-
         more = more_of(*self.place)
         before = more.outcome, more.description, more.attributes.get("error.type")
         note(more, self.place[0][SEGMENT], exception)
@@ -186,28 +185,6 @@ def remote_of(span: Any) -> tuple[bytes, int, bool, TraceState | None] | None:
         ids.trace_flags.sampled,
         ids.trace_state or None,
     )
-
-
-class VekoContext(ContextVarsRuntimeContext):
-    """OpenTelemetry's runtime context over the same variable, for places of ours too."""
-
-    def __init__(self, variable: ContextVar[Any] | None = None) -> None:
-        super().__init__()
-        if variable is not None:
-            self._current_context = variable
-
-    def get_current(self) -> Context:
-        """Return the current context."""
-        held = self._current_context.get()
-        return held if held.__class__ is Context else context_of(held)
-
-    def detach(self, token: Token[Context]) -> None:
-        """Put back what was there; where that is another task's, as after an async generator
-        that was closed elsewhere, there is nothing to put back."""
-        try:
-            self._current_context.reset(token)
-        except ValueError:
-            pass
 
 
 _EMPTY: Final = Context()

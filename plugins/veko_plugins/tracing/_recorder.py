@@ -12,9 +12,7 @@ counted.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import traceback
 import types
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -24,20 +22,19 @@ from typing import TYPE_CHECKING, Any, Final
 from veko import Stop
 
 from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
+from ._errors import note
+from ._hook_code import hook_code, named
 from ._records import (
     PARENT,
     SEGMENT,
     SITE,
     Dropped,
-    Happening,
-    More,
     Own,
     Record,
     Segment,
     Unsampled,
     clock,
     more_of,
-    now,
     offset_of,
     segment_of,
     trace_of,
@@ -50,9 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _CANCELLED: Final = ("CancelledError", "Cancelled", "GeneratorExit")
-_STACK: Final = 16_384
-"""Characters of a stack that are kept."""
-_SEEN: Final = "_veko_recorded"
 
 Emission = Callable[..., Any]
 
@@ -116,7 +110,7 @@ class Recorder:
             if call is subscription.handler
             else inspect.iscoroutinefunction(call)
         )
-        code, inner = _hook_code(subscription.arity, is_async, self.thin)
+        code, inner = hook_code(subscription.arity, is_async, self.thin)
         names: dict[str, Any] = {
             "call": call,
             "site": hook_site(event, subscription),
@@ -130,7 +124,7 @@ class Recorder:
         }
         if inner is not None:
             names["recorded"] = types.FunctionType(inner.replace(), names)
-        made = types.FunctionType(_named(code, call, subscription.arity), names)
+        made = types.FunctionType(named(code, call, subscription.arity), names)
         if inner is not None:
             made.returns_coroutine = True  # type: ignore[attr-defined]
         return made
@@ -299,47 +293,6 @@ class Recorder:
             note(more, record[SEGMENT], error)
 
 
-def note(more: More, segment: Segment, error: BaseException) -> None:
-    """Note an error on a span: status, and an event with the stack if no other span has it."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else _full(kind)
-    more.outcome = "error"
-    try:
-        told = str(error)
-    except Exception:
-        told = "<no text>"
-    more.description = f"{kind.__name__}: {told}"[:1024]
-    more.attributes.setdefault("error.type", name)
-    trace = trace_of(segment)
-    if getattr(error, _SEEN, None) == trace:
-        return
-    try:
-        setattr(error, _SEEN, trace)
-    except Exception:
-        pass  # without a __dict__ it may be told twice
-    try:
-        stack = "".join(traceback.format_exception(error))
-    except Exception:
-        stack = ""
-    if len(stack) > _STACK:
-        stack = f"{stack[: _STACK // 2]}\n...\n{stack[-_STACK // 2 :]}"
-    more.events.append(
-        Happening(
-            "exception",
-            now(segment),
-            {
-                "exception.type": name,
-                "exception.message": told[:4096],
-                "exception.stacktrace": stack,
-            },
-        )
-    )
-
-
-def _full(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 async def _unrecorded(
     put: Callable[[Any], Any], found: Any, outer: Any, call: Emission, *args: Any
 ) -> Any:
@@ -349,67 +302,3 @@ async def _unrecorded(
         return await call(*args)
     finally:
         put(outer)
-
-
-@functools.lru_cache(maxsize=128)
-def _hook_code(
-    arity: int | None, is_async: bool, thin: bool
-) -> tuple[types.CodeType, types.CodeType | None]:
-    """Generate the code that stands around a handler, for the number of its arguments.
-
-    Returns:
-        The code, and what it hands on to if it is a plain def that returns coroutines.
-    """
-    names = [f"a{i}" for i in range(arity or 0)]
-    given = "*args" if arity is None else ", ".join(names)
-    wait, word = ("await ", "async def") if is_async else ("", "def")
-    body = f"""
-    if outer.__class__ is not tuple:
-        if outer.__class__ is Unsampled:
-            return {wait}call({given})
-        record = enter(outer, site)
-        if record is None:
-            return {wait}call({given})
-    else:
-        record = outer[0]
-        put((record, site))
-    try:
-        answer = {wait}call({given})
-    except BaseException as error:
-        failed(record, site, error)
-        raise
-    add(record)
-    add(site)
-    add(clock())
-    return answer
-"""
-    if thin and is_async:
-        source = f"""
-def traced({given}):
-    outer = get()
-    if outer.__class__ is Unsampled:
-        return call({given})
-    return recorded(outer{", " if given else ""}{given})
-{word} recorded(outer{", " if given else ""}{given}):{body}"""
-    else:
-        source = f"{word} traced({given}):\n    outer = get(){body}"
-    scope: dict[str, Any] = {}
-    exec(compile(source, "<veko tracing>", "exec"), scope)
-    inner = scope.get("recorded")
-    return scope["traced"].__code__, None if inner is None else inner.__code__
-
-
-def _named(code: types.CodeType, call: Callable[..., Any], arity: int | None) -> types.CodeType:
-    """Put a handler's names on code: one who gives too few arguments is told as it would."""
-    inner = call.__func__ if isinstance(call, types.MethodType) else call
-    if not isinstance(inner, types.FunctionType):
-        return code.replace()
-    bound = 1 if inner is not call else 0
-    own = inner.__code__.co_varnames[bound : bound + (arity or 0)]
-    if len(own) < (arity or 0):
-        return code.replace()
-    return code.replace(
-        co_name=inner.__name__,
-        co_qualname=inner.__qualname__,
-        co_varnames=(*own, *code.co_varnames[len(own) :]),
-    )
