@@ -7,6 +7,7 @@ when it is asked for; a trace of 50 spans takes about 2 ms.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -24,6 +25,8 @@ __all__ = ["Query", "dependencies", "duration", "file_of", "matching", "operatio
 _UNITS: Final = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _EMPTY: Final = More()
+_LONGEST: Final = 16_384
+"""Characters of a text that are shown."""
 
 
 def duration(text: str) -> int:
@@ -39,15 +42,24 @@ def duration(text: str) -> int:
 
 
 def _tag(key: str, value: Any) -> dict[str, Any]:
+    key = _sound(key)
     if isinstance(value, bool):
         return {"key": key, "type": "bool", "value": value}
-    if isinstance(value, int):
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
         return {"key": key, "type": "int64", "value": value}
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return {"key": key, "type": "float64", "value": value}
     if not isinstance(value, str):
-        value = msgspec.json.encode(value, enc_hook=str).decode()
-    return {"key": key, "type": "string", "value": value}
+        try:
+            value = msgspec.json.encode(value, enc_hook=str).decode()
+        except Exception:  # a value may be of any class, with any bug
+            value = f"<{type(value).__name__}>"
+    return {"key": key, "type": "string", "value": _sound(value)}
+
+
+def _sound(text: str) -> str:
+    """Return a text that can be sent: of bounded length, without halves of surrogate pairs."""
+    return text[:_LONGEST].encode("utf-8", "replace").decode()
 
 
 def _tags(row: Row) -> Iterator[dict[str, Any]]:
@@ -73,7 +85,7 @@ def _span(row: Row) -> dict[str, Any]:
         "traceID": trace,
         "spanID": f"{span_id(own):016x}",
         "flags": 1,
-        "operationName": _name(row),
+        "operationName": _sound(_name(row)),
         "references": [above] if parent else [],
         "startTime": begin // 1000,
         "duration": max(0, end // 1000 - begin // 1000),
