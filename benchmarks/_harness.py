@@ -49,6 +49,10 @@ class Timings:
         """Return the fastest batch of `name` by the fastest of `base`."""
         return min(self._rounds[name]) / min(self._rounds[base])
 
+    def fastest(self, name: str) -> float:
+        """Return the time of a call in the fastest batch, in ns."""
+        return min(self._rounds[name])
+
     def difference(self, name: str, base: str) -> float:
         """Return the median over the rounds of `name` less `base`, in ns."""
         pairs = zip(self._rounds[name], self._rounds[base], strict=True)
