@@ -143,6 +143,10 @@ class Changes:
             return []
         return done
 
+    def _runs(self, name: str) -> bool:
+        record = self._context.kernel.get(name)
+        return record is not None and record.loaded
+
     def _rank(self, name: str) -> int:
         record = self._context.kernel.get(name)
         return 0 if record is None else record.rank
@@ -169,7 +173,7 @@ class Changes:
         news: list[str] = []
         async with self._turns.alone(place):
             record, runs = self._context.kernel.get(name), self._host.content(name)
-            if record is None or not record.loaded or runs is None:
+            if record is None or not self._runs(name) or runs is None:
                 return news
             now = await content_now(place, runs)
             changed = self._counting(differing(runs, now))
@@ -181,9 +185,8 @@ class Changes:
             try:
                 await self._host.reload(name, None, drained=False)
             except Exception as error:
-                goes_on = f"version {record.version} goes on" if record.loaded else "it is down"
-                message = f"failed {name}: {error} ({goes_on})"
-                self._context.log("warning", message)
+                still = f"version {record.version} goes on" if self._runs(name) else "it is down"
+                self._context.log("warning", f"failed {name}: {error} ({still})")
                 return news
             except anyio.get_cancelled_exc_class():
                 self._context.log("warning", f"gave up on {name}: its files have changed again")

@@ -72,6 +72,7 @@ class Reloading:
         if config:  # that may be what is wrong with it
             first.former = self._generations.former(name)
         await self._swap(first, config, self._imported)
+        self.rejected.pop(name, None)
         for retirement in record.retiring[-1:] if drained else ():
             await retirement.done.wait()
         return record
