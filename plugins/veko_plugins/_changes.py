@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
+import anyio.to_thread
 
 from veko import PluginRecord, State
 from veko.errors import DependencyError, NotFoundError, VekoError
@@ -23,6 +24,7 @@ from ._content import Content, content_now, differing
 from ._noise import Noise
 from ._sources import Source
 from ._turns import Turns
+from ._versions import Requirement
 
 if TYPE_CHECKING:
     from veko import Context
@@ -230,22 +232,22 @@ class Changes:
         """Load what could not be because it needs what is there only now."""
         needed, waiting = set(news), self._short - self._host.places().keys()
         self._short.clear()
-        parse = self._context.use("dependencies").parse
-        sources = [source for source in self._not_loaded() if source.outline is not None]
-        for _ in sources:  # as often as a chain may be long
+        sources = await self._not_loaded()
+        known = 0
+        while len(needed) > known:  # they may need each other in a chain
+            known = len(needed)
             for source in sources:
-                for requirement in source.outline.dependencies if source.outline else ():
-                    with contextlib.suppress(VekoError):
-                        if parse(requirement).name in needed and source.path is not None:
-                            waiting.add(source.path)
-                            needed.add(source.name)
+                if source.path is not None and not needed.isdisjoint(_needs(source)):
+                    waiting.add(source.path)
+                    needed.add(source.name)
         return await self._load(waiting, touched, again=True) if waiting else []
 
-    def _not_loaded(self) -> Iterator[Source]:
-        places = self._host.places()
-        for source in self._context.use("discovery").scan().sources:
-            if source.path not in places and source.path not in self._aside:
-                yield source
+    async def _not_loaded(self) -> list[Source]:
+        discovery = self._context.use("discovery")
+        found = await anyio.to_thread.run_sync(discovery.scan)
+        discovery.forget()
+        known = self._host.places().keys() | self._aside
+        return [source for source in found.sources if source.path not in known]
 
     async def _unload(self, gone: Iterable[str]) -> list[str]:
         """Unload plugins whose files are gone, those that need others first."""
@@ -310,6 +312,16 @@ class Changes:
 def file_of(place: Path) -> Path:
     """Return the file that is imported for a plugin's file or folder."""
     return place if place.suffix == ".py" else place / "__init__.py"
+
+
+def _needs(source: Source) -> set[str]:
+    """Return the names of the plugins that a source says it needs."""
+    dependencies = source.outline.dependencies if source.outline is not None else ()
+    found: set[str] = set()
+    for text in dependencies:
+        with contextlib.suppress(ValueError):  # loading it says what is wrong
+            found.add(Requirement.parse(text).name)
+    return found
 
 
 def _is_begun(place: Path) -> bool:
