@@ -5,9 +5,9 @@ a file that an editor replaces by a new one has changed (it was not deleted and 
 came and went between two looks was never there, and a folder moved in with all its files adds
 each of them. What is done about a change is the business of those who hook the events.
 
-Cost: a thread that wakes every `quiet` seconds, a `stat` for each file that is reported, and while
-nothing is, a look at the plugin folders each second (less often where it takes long: at most
-a two-hundredth of the time), because network drives and mounts of other machines report nothing.
+Cost: a thread that wakes every `quiet` seconds (half a percent of a core), a `stat` for each file
+that is reported, and while nothing is, a look at the plugin folders each second (less often where
+it takes long: at most a two-hundredth of the time), because network drives and mounts of other machines report nothing.
 Promise: each change is told after `quiet` seconds without another (and `debounce` at the latest),
 once, in order of the paths; what changes after the plugin is active is told, even before the
 system's watch stands; a plugin folder that is made, removed or replaced is found within a second.
