@@ -7,7 +7,8 @@ each of them. What is done about a change is the business of those who hook the 
 
 Cost: a thread that wakes every `quiet` seconds (half a percent of a core), a `stat` for each file
 that is reported, and while nothing is, a look at the plugin folders each second (less often where
-it takes long: at most a two-hundredth of the time), because network drives and mounts of other machines report nothing.
+it takes long: at most a two-hundredth of the time), because network drives and mounts of other
+machines report nothing.
 Promise: each change is told after `quiet` seconds without another (and `debounce` at the latest),
 once, in order of the paths; what changes after the plugin is active is told, even before the
 system's watch stands; a plugin folder that is made, removed or replaced is found within a second.
