@@ -180,10 +180,12 @@ class _Reload:
         for member in self._members:
             manifests = member.old.manifest, member.plugin.manifest
             member.down = any(manifest.reload == "restart" for manifest in manifests)
-        for _ in self._members:  # as often as it may take along a chain, whatever the order
-            names = {member.record.name for member in self._members if member.down}
+        before, names = -1, set[str]()
+        while before < len(names):  # in a circle once is not enough
+            before = len(names)
             for member in self._members:
                 member.down = member.down or not names.isdisjoint(member.record.needs())
+                names |= {member.record.name} if member.down else set()
         return [member for member in self._members if member.down]
 
     async def _take_down(self, down: Sequence[_Member]) -> None:

@@ -117,7 +117,7 @@ async def test_tasks_that_the_kernel_does_not_know_go_on_and_keep_what_they_use(
 async def test_the_old_context_registers_nothing_any_more() -> None:
     held: list[Context] = []
     async with Kernel() as kernel:
-        await kernel.load(plugin(1, lambda context: held.append(context)))  # noqa: PLW0108
+        await kernel.load(plugin(1, lambda context: held.append(context)))
         handle = held[0].hook("x", lambda value: 1)
         await handle
         await kernel.reload(plugin(2, serving(2)))
