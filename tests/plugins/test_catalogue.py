@@ -7,6 +7,7 @@ are fired with.
 
 import ast
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -333,7 +334,11 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     await until("file:change")
     path.unlink()
     await until("file:delete")
+    manager.bus.on("block", lambda value: time.sleep(0.3))
+    await manager.bus.emit("block")
+    await until("loop:blocked")
     await take_back(manager, root, until)
+    await manager.profile_plugin("shop", 0.01)
 
 
 async def take_back(manager: PluginManager, root: Path, until: Callable[[str], Any]) -> None:
