@@ -1,4 +1,4 @@
-"""Traces and what goes wrong: collectors, exporters, attributes, bursts, clocks. Never a request."""
+"""Traces and what goes wrong: collectors, exporters, attributes, bursts, clocks."""
 
 import asyncio
 import logging
@@ -344,7 +344,7 @@ async def test_a_traceparent_that_is_none_begins_a_trace(header: str, tmp_path: 
     from veko_plugins import PluginManager
 
     settings = {"tracing": {"keep": 10, "events": {"step": 0}}}
-    options: dict[str, Any] = {"adapter": "asgi", "storage": "none:", "plugins": settings}
+    options: dict[str, Any] = {"adapter": "asgi", "storage": "none", "plugins": settings}
     async with PluginManager(root=tmp_path, auto_load=False, **options) as manager:
         transport = httpx.ASGITransport(manager.asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from ._context import span_id
-from ._otlp import attributes_of
+from ._otlp import attributes_of, outcome_of
 from ._records import TRACE, More, Row
 from ._sites import SERVER
 from ._store import Kept, Store
@@ -66,10 +66,10 @@ def _tags(row: Row) -> Iterator[dict[str, Any]]:
     for key, value in attributes_of(row).items():
         yield _tag(str(key), value)
     yield _tag("span.kind", "server" if row[0].kind == SERVER else "internal")
-    if row[6] is not None and row[6].outcome == "error":
+    if outcome_of(row) == "error":
         yield _tag("error", True)
         yield _tag("otel.status_code", "ERROR")
-        if row[6].description:
+        if row[6] is not None and row[6].description:
             yield _tag("otel.status_description", row[6].description)
 
 

@@ -13,6 +13,7 @@ The format: opentelemetry-proto, `opentelemetry/proto/trace/v1/trace.proto`.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -114,7 +115,7 @@ def attributes_of(row: Row) -> dict[str, Any]:
     """Return all attributes of a span."""
     site, *_, more = row
     if more is None:
-        return {**site.attributes, "veko.outcome": "ok"}
+        return {"veko.outcome": "ok", **site.attributes}
     if not site.mix:  # a span of the SDK's
         return {**site.attributes, **more.attributes}
     return {**site.attributes, "veko.outcome": outcome_of(row), **more.attributes}
@@ -124,6 +125,8 @@ def outcome_of(row: Row) -> str:
     """Return the outcome of a span: a hook that was cancelled at its limit has timed out."""
     site, _, _, _, begin, end, more = row
     outcome = (more.outcome if more is not None else None) or "ok"
+    if outcome == "ok":
+        outcome = str(site.attributes.get("veko.outcome", outcome))
     if outcome == "cancelled" and site.limit and end - begin >= site.limit:
         return "timeout"
     return outcome
@@ -131,26 +134,46 @@ def outcome_of(row: Row) -> str:
 
 def _wire(site: Site) -> tuple[bytes, bytes, bytes]:
     """Encode what the plain spans of a site have in common: heads with and without parent, tail."""
-    attributes = {**site.attributes, "veko.outcome": "ok"}
+    attributes = {"veko.outcome": "ok", **site.attributes}
     tail = field(5, _text(site.name)) + b"\x30" + _varint(site.kind) + key_values(attributes, 9)
+    tail += status_field(attributes["veko.outcome"], None)
     with_parent = b"\x12" + _varint(2 + _PLAIN.size + len(tail)) + b"\x0a\x10"
     root = b"\x12" + _varint(2 + _ROOT.size + len(tail)) + b"\x0a\x10"
     made = site.wire[None] = (with_parent, root, tail)
     return made
 
 
-def encode(rows: Iterable[Row]) -> list[bytes]:
-    """Encode spans as `spans` fields of a `ScopeSpans`; the pieces are to be joined."""
-    parts: list[bytes] = []
+def encode(rows: Iterable[Row], parts: list[bytes]) -> int:
+    """Encode spans as `spans` fields of a `ScopeSpans`.
+
+    Args:
+        rows: The spans.
+        parts: The pieces are added to these, to be joined.
+
+    Returns:
+        How many spans there were.
+    """
     add = parts.append
+    count = 0
     plain, root = _PLAIN.pack, _ROOT.pack
     for row in rows:
+        count += 1
         site, segment, own, parent, begin, end, more = row
-        if more is not None or segment[STATE] is not None:
-            add(encode_row(row))
-            continue
         wire = site.wire.get(None) or _wire(site)
-        if parent:
+        if more is not None or segment[STATE] is not None:
+            if more is not None and segment[STATE] is None and _only_attributes(site, more):
+                pairs = b"".join([pair(*one) for one in more.attributes.items()])
+                fixed = _PLAIN.size if parent else _ROOT.size
+                add(b"\x12" + _varint(2 + fixed + len(wire[2]) + len(pairs)) + b"\x0a\x10")
+                trace = segment[TRACE]
+                if parent:
+                    add(plain(trace, b"\x12\x08", own, b"\x22\x08", parent, b"9", begin, b"A", end))
+                else:
+                    add(root(trace, b"\x12\x08", own, b"9", begin, b"A", end))
+                add(wire[2] + pairs)
+            else:
+                add(encode_row(row))
+        elif parent:
             add(wire[0])
             add(
                 plain(segment[TRACE], b"\x12\x08", own, b"\x22\x08", parent, b"9", begin, b"A", end)
@@ -159,7 +182,30 @@ def encode(rows: Iterable[Row]) -> list[bytes]:
             add(wire[1])
             add(root(segment[TRACE], b"\x12\x08", own, b"9", begin, b"A", end))
         add(wire[2])
-    return parts
+    return count
+
+
+def _only_attributes(site: Site, more: More) -> bool:
+    return (
+        more.outcome is None
+        and more.name is None
+        and not more.events
+        and not more.links
+        and len(more.attributes) < _MOST
+        and site.attributes.keys().isdisjoint(more.attributes)
+    )
+
+
+def pair(key: Any, value: Any) -> bytes:
+    """Encode an attribute of a span; nothing if it has no encoding."""
+    if value.__class__ is str and key.__class__ is str and len(value) <= 256:
+        return _short(key, value)
+    return key_values({key: value}, 9)
+
+
+@functools.lru_cache(maxsize=4096)
+def _short(key: str, value: str) -> bytes:
+    return key_values({key: value}, 9)
 
 
 def encode_row(row: Row) -> bytes:
@@ -177,7 +223,7 @@ def encode_row(row: Row) -> bytes:
         attributes_of(row),
         more.events,
         more.links,
-        status_field(more.outcome, more.description),
+        status_field(outcome_of(row), more.description),
         segment[STATE],
     )
 

@@ -9,7 +9,7 @@ is heard of once in the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import anyio
@@ -26,7 +26,12 @@ SLICE: Final = 256
 EVERY: Final = 0.1
 """Seconds between two looks at the tape."""
 
-Output = Callable[[Sequence[Row]], None]
+SOON: Final = 0.005
+"""The same after there was much to read."""
+MANY: Final = 512
+"""Spans that are much to read."""
+
+Output = Callable[[Iterable[Row]], None]
 
 
 class Pump:
@@ -46,14 +51,18 @@ class Pump:
         self.failed = 0
         self._recorder = recorder
         self._lost = 0
+        self._pause = EVERY
         self._told: set[str] = set()
         self._reading = anyio.Lock()
 
     async def run(self) -> None:
         """Read the tape again and again."""
         while True:
-            await anyio.sleep(EVERY)
+            before = self.recorded
+            await anyio.sleep(self._pause)
             await self.drain()
+            # What is read soon is still in the processor's cache.
+            self._pause = SOON if self.recorded - before > MANY else EVERY
 
     async def drain(self) -> None:
         """Read the tape to its end."""
@@ -71,13 +80,17 @@ class Pump:
             self._tell_lost()
 
     def _read(self, piece: list[object]) -> None:
-        found = rows(iter(piece))
-        self.recorded += len(found)
-        for output in tuple(self.outputs):
+        outputs = tuple(self.outputs)
+        count = len(piece) // 3
+        self.recorded += count
+        found: Iterable[Row] = rows(iter(piece))
+        if len(outputs) != 1:
+            found = list(found)
+        for output in outputs:
             try:
                 output(found)
             except Exception as error:
-                self.failed += len(found)
+                self.failed += count
                 self.complain(f"spans are lost: {output!r} raised {type(error).__name__}: {error}")
 
     def complain(self, line: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -38,7 +38,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from veko import __version__
 
 from ._context import Context, number_of, span_id
-from ._otlp import attributes_of, encode_span, field, status_field
+from ._otlp import attributes_of, encode_span, field, outcome_of, status_field
 from ._records import BASE, STATE, TRACE, Happening, More, Row, segment_of
 from ._sites import INTERNAL, SERVER, Site
 
@@ -155,7 +155,7 @@ class Replay:
             rest = (one for one in found if type(one) not in _PLAIN)
             self._others = tuple(one for one in rest if not isinstance(one, Ended))
 
-    def __call__(self, rows: Sequence[Row]) -> None:
+    def __call__(self, rows: Iterable[Row]) -> None:
         """Hand spans on."""
         self._look()
         resource = self.provider.resource
@@ -214,8 +214,8 @@ def readable(row: Row, resource: Resource) -> ReadableSpan:
     if parent:
         above = SpanContext(trace_id, span_id(parent), False, _SAMPLED, state)
     status = _UNSET
-    if more is not None and more.outcome == "error":
-        status = Status(StatusCode.ERROR, more.description)
+    if outcome_of(row) == "error":
+        status = Status(StatusCode.ERROR, None if more is None else more.description)
     return ReadableSpan(
         (more.name if more is not None else None) or site.name,
         SpanContext(trace_id, span_id(own), False, _SAMPLED, state),

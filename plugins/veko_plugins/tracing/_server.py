@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ._context import SPAN_KEY, Context, remote_of
 from ._recorder import Recorder
-from ._records import SITE, More, Unsampled, more_of, segment_of
+from ._records import SITE, Unsampled, more_of, segment_of
 from ._sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
@@ -50,7 +50,8 @@ class ServerSpans:
         self._recorder = recorder
         self._quiet = quiet
         self._ratio = ratio
-        self._sites: dict[tuple[str, Any], Site] = {}
+        self._sites: dict[tuple[Any, ...], Site] = {}
+        self._begun = Site("HTTP", {}, SERVER)
 
     def around(self, answer: Answer) -> Answer:
         """Return what answers requests, with a span around it."""
@@ -60,7 +61,7 @@ class ServerSpans:
         async def traced(scope: Scope, receive: Any, send: Any) -> None:
             outer = variable.get()
             asked = {name: value for name, value in scope["headers"] if name in _ASKED}
-            site = self._site(scope["method"], None)
+            site = self._begun
             if quiet is not None and scope["path"].startswith(quiet):
                 found: Any = Unsampled()
             elif isinstance(outer, Context) and not outer and b"traceparent" in asked:
@@ -76,12 +77,12 @@ class ServerSpans:
                 return
             record = found
             status = 0
+            route: Any = None
 
             def sending(message: Any) -> Any:
-                nonlocal status
+                nonlocal status, route
                 if message["type"] == "http.response.start":
-                    status = message["status"]
-                    record[SITE] = self._site(scope["method"], scope.get(_ROUTE))
+                    status, route = message["status"], scope.get(_ROUTE)
                 return send(message)
 
             variable.set((record, None))
@@ -92,7 +93,13 @@ class ServerSpans:
                 error = raised
                 raise
             finally:
-                _describe(more_of(record, None), scope, asked, status)
+                record[SITE] = self._site(scope, route, status)
+                attributes = more_of(record, None).attributes
+                attributes["url.path"] = scope["path"]
+                if scope.get("client"):
+                    attributes["client.address"] = scope["client"][0]
+                if b"user-agent" in asked:
+                    attributes["user_agent.original"] = asked[b"user-agent"][:256].decode("latin-1")
                 recorder.ended(record, outer, error)
 
         return traced
@@ -112,22 +119,40 @@ class ServerSpans:
                 return recorder.open(site, segment, None)
         return recorder.begin(_extracted(asked), site, self._ratio)
 
-    def _site(self, method: str, route: Any) -> Site:
-        method = method if method in _METHODS else "_OTHER"
-        path = None if route is None else route.path
-        key = (method, None if route is None else (path, route.plugin))
+    def _site(self, scope: Scope, route: Any, status: int) -> Site:
+        """Return the site of requests that are alike but for path and client."""
+        server = scope.get("server") or ("", None)
+        key = (
+            scope["method"], None if route is None else (route.path, route.plugin), status,
+            scope.get("scheme"), scope.get("http_version"), server[0], server[1],
+        )  # fmt: skip
         site = self._sites.get(key)
         if site is None:
-            attributes: dict[str, Any] = {"http.request.method": method}
-            shown = "HTTP" if method == "_OTHER" else method
-            if route is not None:
-                attributes["http.route"] = path
-                attributes["veko.plugin"] = route.plugin
-                shown = f"{shown} {path}"
-            site = Site(shown, attributes, SERVER)
+            site = _made(scope, route, status, *server)
             if len(self._sites) < _MOST:
                 self._sites[key] = site
         return site
+
+
+def _made(scope: Scope, route: Any, status: int, host: str, port: int | None) -> Site:
+    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    name = "HTTP" if method == "_OTHER" else method
+    attributes: dict[str, Any] = {"http.request.method": method}
+    if route is not None:
+        name = f"{name} {route.path}"
+        attributes |= {"http.route": route.path, "veko.plugin": route.plugin}
+    if status:
+        attributes["http.response.status_code"] = status
+    attributes["url.scheme"] = scope.get("scheme", "http")
+    if scope.get("http_version"):
+        attributes["network.protocol.version"] = scope["http_version"]
+    if host:
+        attributes["server.address"] = host
+    if port:
+        attributes["server.port"] = port
+    if status >= 500:
+        attributes |= {"veko.outcome": "error", "error.type": str(status)}
+    return Site(name, attributes, SERVER)
 
 
 def _extracted(asked: dict[bytes, bytes]) -> Context:
@@ -139,27 +164,3 @@ def _extracted(asked: dict[bytes, bytes]) -> Context:
     except Exception:  # a propagator is the application's
         return Context()
     return found
-
-
-def _describe(more: More, scope: Scope, asked: dict[bytes, bytes], status: int) -> None:
-    attributes = more.attributes
-    attributes["url.path"] = scope["path"]
-    attributes["url.scheme"] = scope.get("scheme", "http")
-    if status:
-        attributes["http.response.status_code"] = status
-        if status >= 500 and more.outcome is None:
-            more.outcome = "error"
-            attributes["error.type"] = str(status)
-    version = scope.get("http_version")
-    if version:
-        attributes["network.protocol.version"] = version
-    server, client = scope.get("server"), scope.get("client")
-    if server:
-        attributes["server.address"] = server[0]
-        if server[1]:
-            attributes["server.port"] = server[1]
-    if client:
-        attributes["client.address"] = client[0]
-    agent = asked.get(b"user-agent")
-    if agent:
-        attributes["user_agent.original"] = agent[:256].decode("latin-1")

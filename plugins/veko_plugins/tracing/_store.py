@@ -7,7 +7,7 @@ were last added to; a trace keeps `SPANS` spans at most, and counts the others.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ._records import TRACE, Row
@@ -51,7 +51,7 @@ class Store:
         self._traces: OrderedDict[bytes, Kept] = OrderedDict()
         self._spans = 0
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Keep spans."""
         traces = self._traces
         last: Kept | None = None

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import unquote
 
@@ -292,10 +292,10 @@ class Tracing(Plugin):
                 return ratio
         return -1.0 if event == "log" else self._config.sample
 
-    def _encode(self, rows: Sequence[Row]) -> None:
-        self._parts += encode(rows)
-        self._count += len(rows)
-        self._size += 256 * len(rows)
+    def _encode(self, rows: Iterable[Row]) -> None:
+        before = len(self._parts)
+        self._count += encode(rows, self._parts)
+        self._size += 80 * (len(self._parts) - before)
         if self._size >= _BODY:
             self._send()
 

@@ -58,7 +58,7 @@ def headers(context: Any) -> None:
 @asynccontextmanager
 async def served(tmp_path: Path, **options: Any) -> AsyncIterator[tuple[PluginManager, str]]:
     """The three plugins on a real server."""
-    options = {"adapter": "asgi", "storage": "none:", **options}
+    options = {"adapter": "asgi", "storage": "none", **options}
     manager = PluginManager(root=tmp_path, auto_load=False, **options)
     async with manager:
         for load in (orders, audit, headers):

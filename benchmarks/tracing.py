@@ -1,0 +1,368 @@
+"""What does tracing cost, for each call of a handler, and for a request?
+
+    python benchmarks/tracing.py [--quick]
+
+*On the path* is what an emission takes longer with the plugin, by handler: below a request that is
+recorded, below one that is not, and where each emission begins a trace of which 1 in 100 is
+recorded. Handlers observe (return None). Beside it stands `start_as_current_span` of the
+OpenTelemetry SDK around the same calls, whose spans nobody takes.
+*In all* is CPU time of the process by handler, its threads and the garbage collector included, with
+everything sent over OTLP to a collector that takes it at once (a process of its own); beside it the
+SDK with its `BatchSpanProcessor` and OTLP exporter.
+*A request* goes through three plugins that hook its start, its response and its end (9 hooks, 3
+emissions, 13 spans), on a server with all of it sent to that collector and on one without tracing;
+the client is a third process, so on two cores they get in each other's way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.server
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from _harness import Batch, batch, compare, pin, table
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from veko import Kernel, Subscription
+from veko_plugins import PluginManager
+from veko_plugins.tracing import Tracing
+from veko_plugins.tracing._context import VARIABLE, Context
+from veko_plugins.tracing._records import Unsampled, segment_of
+from veko_plugins.tracing._sites import emission_site
+
+WARM = 1_200
+"""Emissions before timing: past the kernel's threshold for compiling a plan."""
+GOALS = {"recorded": 500, "not recorded": 150, "1 in 100": 150}
+KINDS: dict[str, tuple[bool, float | None]] = {
+    "def": (False, None),
+    "async def": (True, None),
+    "async def, limited": (True, 5.0),
+}
+SHOWN = ("off", "recorded", "not recorded", "1 in 100", "SDK")
+
+
+def handler(is_async: bool) -> Callable[[int], Any]:
+    async def observe(v: int) -> None:
+        return None
+
+    def observe_sync(v: int) -> None:
+        return None
+
+    return observe if is_async else observe_sync
+
+
+def by_hand(kernel: Kernel, provider: TracerProvider) -> None:
+    """Trace with the SDK alone, as one does without the plugin."""
+    tracer = provider.get_tracer("bench")
+
+    def hook(event: str, subscription: Subscription, call: Callable[..., Any]) -> Any:
+        attributes = {"veko.event": event, "veko.plugin": "busy", "veko.handler": "observe"}
+
+        async def around_async(v: int) -> Any:
+            with tracer.start_as_current_span("busy.observe", attributes=attributes):
+                return await call(v)
+
+        def around(v: int) -> Any:
+            with tracer.start_as_current_span("busy.observe", attributes=attributes):
+                return call(v)
+
+        return around_async if subscription.is_async else around
+
+    def emission(event: str, call: Any) -> Any:
+        async def around(*args: Any) -> Any:
+            with tracer.start_as_current_span(event):
+                return await call(*args)
+
+        return around
+
+    kernel.bus.intercept(hook)
+    kernel.bus.intercept_emission(emission)
+
+
+def busy(count: int, is_async: bool, limit: float | None) -> dict[str, Any]:
+    def load(context: Any) -> None:
+        for _ in range(count):
+            context.hook("tick", handler(is_async), timeout=limit)
+
+    return {"name": "busy", "version": "1.0.0", "load": load}
+
+
+async def on_the_path(seconds: float, counts: tuple[int, ...]) -> None:
+    rows: list[list[str]] = []
+    met = 0
+    for kind, (is_async, limit) in KINDS.items():
+        for count in counts:
+            async with contextlib.AsyncExitStack() as stack:
+
+                async def make(
+                    stack: contextlib.AsyncExitStack = stack,
+                    count: int = count,
+                    is_async: bool = is_async,
+                    limit: float | None = limit,
+                ) -> dict[str, Batch]:
+                    return {
+                        name: await contender(stack, name, busy(count, is_async, limit))
+                        for name in SHOWN
+                    }
+
+                times = await compare(make, seconds=seconds / (len(KINDS) * len(counts)))
+            cells = [f"{count} {kind}"]
+            for name in SHOWN[1:]:
+                added = times.difference(name, "off") / count
+                best = (times.fastest(name) - times.fastest("off")) / count
+                good = name in GOALS and added <= GOALS[name]
+                met += good
+                unit = f"{added / 1000:.1f} µs" if name == "SDK" else f"{added:.0f} ({best:.0f}) ns"
+                cells.append(unit if good or name == "SDK" else f"**{unit}**")
+            rows.append(cells)
+    print(table(["added to each call: median (fastest)", *SHOWN[1:]], rows))
+    goals = ", ".join(f"{name} ≤ {goal} ns" for name, goal in GOALS.items())
+    print(f"\n{met} of {len(rows) * len(GOALS)} goals met ({goals}); bold ones are not.\n")
+
+
+async def contender(stack: contextlib.AsyncExitStack, name: str, plugin: Any) -> Batch:
+    kernel = await stack.enter_async_context(Kernel())
+    held: Any = Context()
+    tape: list[Any] = []
+    if name == "SDK":
+        by_hand(kernel, TracerProvider(shutdown_on_exit=False))
+    elif name != "off":
+        tracing = Tracing()
+        share = 0.01 if name == "1 in 100" else 0.5 if name == "not recorded" else 1.0
+        more = {"sample": share, "max_pending": 2**31, "log_ids": False}
+        await kernel.load(tracing, {"events": {"step": 0}, **more})
+        recorder = tracing._recorder
+        assert recorder is not None
+        tape = recorder.tape
+        if name == "recorded":
+            held = (recorder.open(emission_site("request"), segment_of(), None), None)
+        elif name == "not recorded":
+            held = Unsampled()
+    await kernel.load(plugin)
+    emit = kernel.bus.emitter("tick")
+    for _ in range(WARM):
+        await emit(1)
+    run = batch("await emit(#)", emit=emit)
+
+    async def timed(turns: int) -> int:
+        VARIABLE.set(held)
+        took = await run(turns)
+        VARIABLE.set(Context())
+        tape.clear()
+        return took
+
+    return timed
+
+
+class Taker(http.server.BaseHTTPRequestHandler):
+    """A collector that takes everything at once."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def child(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run this file as another process; gives what it prints first."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, *args], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+async def in_all(url: str, emissions: int) -> None:
+    count = 5
+    results: dict[str, list[float]] = {"off": [], "Veko": [], "SDK": []}
+    lost = 0
+    for _ in range(3):
+        for name, times in results.items():
+            share = emissions // 10 if name == "SDK" else emissions
+            async with Kernel() as kernel:
+                provider = None
+                if name == "Veko":
+                    tracing = Tracing(url)
+                    await kernel.load(tracing, {"log_ids": False})
+                elif name == "SDK":
+                    provider = TracerProvider(shutdown_on_exit=False)
+                    exporter = OTLPSpanExporter(f"{url}/v1/traces")
+                    provider.add_span_processor(
+                        BatchSpanProcessor(exporter, max_queue_size=10_000_000)
+                    )
+                    by_hand(kernel, provider)
+                await kernel.load(busy(count, True, 5.0))
+                emit = kernel.bus.emitter("tick")
+                for _ in range(WARM):
+                    await emit(1)
+                begin = time.process_time()
+                for number in range(share):
+                    await emit(number)
+                    if number % 20 == 0:
+                        await asyncio.sleep(0)
+                if name == "Veko":
+                    await tracing.flush(60)
+                    lost += tracing.stats().dropped
+                elif provider is not None:
+                    provider.force_flush()
+                times.append((time.process_time() - begin) / share / count * 1e6)
+                if provider is not None:
+                    provider.shutdown()
+    floor = statistics.median(results["off"])
+    rows = [
+        [name, f"{statistics.median(results[name]) - floor:.2f} µs", goal]
+        for name, goal in (("Veko", "≤ 1.5 µs"), ("SDK", ""))
+    ]
+    print(table(["CPU in all, a call (5 limited async hooks)", "added", "goal"], rows))
+    print(f"\n{lost} spans were lost.\n")
+
+
+def three_plugins() -> list[dict[str, Any]]:
+    def load(context: Any) -> None:
+        async def begun(request: Any) -> None:
+            return None
+
+        def ready(response: Any) -> None:
+            return None
+
+        def over(request: Any) -> None:
+            return None
+
+        context.hook("request:start", begun)
+        context.hook("response:start", ready)
+        context.hook("request:end", over)
+        if context.name == "one":
+            context.add_route("GET", "/hello", lambda: {"hello": "world"})
+
+    return [{"name": name, "version": "1.0.0", "load": load} for name in ("one", "two", "three")]
+
+
+async def serve(adapter: str, url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"adapter": adapter, "otlp": url or None, "storage": "none", "watchdog": 0}
+        async with PluginManager(root=folder, auto_load=False, **options) as manager:
+            for plugin in three_plugins():
+                await manager.load_plugin(plugin)
+            stop = asyncio.Event()
+            task = asyncio.create_task(
+                manager.use("http").serve(
+                    port=0, stop=stop, started=lambda host, port: print(port, flush=True)
+                )
+            )
+            await asyncio.to_thread(sys.stdin.read)
+            if url:
+                await manager.use("tracing").flush(30)
+                print(manager.use("tracing").stats(), file=sys.stderr)
+            stop.set()
+            await task
+
+
+async def load_of(port: int, seconds: float, connections: int = 8) -> tuple[float, float]:
+    """Ask again and again; returns requests per second and the 99th percentile in ms."""
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            writer.write(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+            took.append(time.perf_counter() - begin)
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(ask() for _ in range(connections)))
+    took.sort()
+    return len(took) / seconds, took[int(len(took) * 0.99)] * 1000
+
+
+async def of_a_request(url: str, rounds: int, seconds: float) -> None:
+    rows: list[list[str]] = []
+    for adapter in ("litestar", "asgi"):
+        with child("serve", adapter, "") as (_, off), child("serve", adapter, url) as (_, on):
+            pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
+            for number in range(rounds + 1):
+                order = (off, on) if number % 2 else (on, off)
+                found = {port: await load_of(int(port), seconds) for port in order}
+                if number:
+                    pairs.append((found[off], found[on]))
+        throughput = statistics.median(traced[0] / plain[0] for plain, traced in pairs)
+        tail = statistics.median(traced[1] / plain[1] for plain, traced in pairs)
+        plain_rate = statistics.median(plain[0] for plain, _ in pairs)
+        plain_tail = statistics.median(plain[1] for plain, _ in pairs)
+        rows.append([
+            adapter, f"{plain_rate:.0f}/s", f"{throughput:.2f}", "≥ 0.85",
+            f"{plain_tail:.2f} ms", f"{tail:.2f}", "≤ 2",
+        ])  # fmt: skip
+    head = ["a request", "untraced", "traced", "goal", "p99", "traced", "goal"]
+    print(table(head, rows))
+
+
+async def main(quick: bool) -> None:
+    pinned = pin()
+    print(f"{platform.python_implementation()} {platform.python_version()}, {pinned}.\n")
+    await on_the_path(8 if quick else 60, (5, 20))
+    with child("collect") as (_, url):
+        await in_all(url, 5_000 if quick else 20_000)
+
+
+async def requests(quick: bool) -> None:
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # client and server want one each
+    with child("collect") as (_, url):
+        await of_a_request(url, *((4, 0.5) if quick else (12, 2.0)))
+
+
+def collect() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    server.daemon_threads = True
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    import threading
+
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+    server.shutdown()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["collect"]:
+        collect()
+    elif sys.argv[1:2] == ["serve"]:
+        asyncio.run(serve(*sys.argv[2:4]))
+    else:
+        parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+        parser.add_argument("--quick", action="store_true", help="about 20 s, and less exact")
+        parser.add_argument("--only", choices=("calls", "requests"), help="one part of it")
+        given = parser.parse_args()
+        if given.only != "requests":
+            asyncio.run(main(given.quick))
+        if given.only != "calls":
+            asyncio.run(requests(given.quick))
