@@ -9,7 +9,7 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logs import LEVELS
 
-from . import checking, invoke, keeping, serving, showing, supervision
+from . import checking, invoke, keeping, serving, showing, supervision, tracing
 
 __all__ = ["veko"]
 
@@ -141,6 +141,24 @@ def serve(
         otlp=otlp,
     )
     raise SystemExit(serving.serve(settings) if workers == 1 else supervision.serve(settings))
+
+
+@veko.command()
+@click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000/jaeger")
+@click.option(
+    "--jaeger", "file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the file that Jaeger's UI opens, instead of showing trees.",
+)  # fmt: skip
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1, 1500),
+    help="Traces at most.",
+)  # fmt: skip
+def trace(url: str, file: Path | None, limit: int) -> None:
+    """Show the last traces of an application that is being served.
+
+    URL is where it serves Jaeger's query API: `keep` and `jaeger` in [plugins.tracing].
+    """
+    raise SystemExit(tracing.trace(url, file, limit))
 
 
 @veko.command("list")

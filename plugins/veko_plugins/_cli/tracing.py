@@ -1,0 +1,67 @@
+"""`veko trace`: the last traces of an application that is being served, as a file or as a tree."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+__all__ = ["trace"]
+
+
+def trace(url: str, file: Path | None, limit: int) -> int:
+    """Write or show the last traces; returns the exit code.
+
+    Args:
+        url: Where the application serves Jaeger's query API.
+        file: The file for Jaeger's UI; `None` to show trees instead.
+        limit: Traces at most.
+    """
+    try:
+        services = _get(f"{url.rstrip('/')}/api/services")["data"]
+        found: list[Any] = []
+        for service in services:
+            query = urllib.parse.urlencode({"service": service, "limit": limit})
+            found += _get(f"{url.rstrip('/')}/api/traces?{query}")["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        click.echo(
+            f"veko: no traces at {url}: {error}. Set keep and jaeger in [plugins.tracing], and "
+            "name the address: http://127.0.0.1:8000/jaeger",
+            err=True,
+        )
+        return 1
+    if file is not None:
+        file.write_text(json.dumps({"data": found}), encoding="utf-8")
+        click.echo(f"{len(found)} traces in {file}")
+        return 0
+    for one in found:
+        click.echo(f"trace {one['traceID']}")
+        for line in _tree(one["spans"]):
+            click.echo(f"  {line}")
+    return 0
+
+
+def _get(url: str) -> Any:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("that is no URL")
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def _tree(spans: list[Any]) -> Iterator[str]:
+    ids = {span["spanID"] for span in spans}
+    below: dict[str | None, list[Any]] = {}
+    for span in sorted(spans, key=lambda span: span["startTime"]):
+        parent = span["references"][0]["spanID"] if span["references"] else None
+        below.setdefault(parent if parent in ids else None, []).append(span)
+    pending = [(span, 0) for span in reversed(below.get(None, []))]
+    while pending:
+        span, depth = pending.pop()
+        yield f"{span['duration'] / 1000:9.3f} ms  {'  ' * depth}{span['operationName']}"
+        pending += [(one, depth + 1) for one in reversed(below.get(span["spanID"], []))]
