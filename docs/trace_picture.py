@@ -1,0 +1,73 @@
+"""Draw one request's trace tree of the example application: `python docs/trace_picture.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from veko_plugins import PluginManager
+
+HERE = Path(__file__).parent
+WIDE, ROW, LEFT = 900, 24, 330
+
+
+async def traced() -> dict[str, Any]:
+    """Shorten a link with the example application, and return the trace of that request."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "shortener"
+        shutil.copytree(HERE.parent / "examples/shortener", root)
+        settings = {"tracing": {"keep": 100, "service": "shortener"}}
+        async with PluginManager(root=root, plugins=settings) as manager:
+            transport = httpx.ASGITransport(manager.asgi)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                for _ in range(2):  # the second is the one to show: all is imported by then
+                    answer = await client.post("/links", json={"url": "https://example.org/"})
+                    answer.raise_for_status()
+            found = await manager.use("tracing").traces()
+    return next(one for one in found if any("POST" in s["operationName"] for s in one["spans"]))
+
+
+def drawn(trace: dict[str, Any]) -> str:
+    """Draw a trace as bars over time, each below what it is part of."""
+    spans = trace["spans"]
+    below: dict[str | None, list[Any]] = {}
+    for span in sorted(spans, key=lambda span: span["startTime"]):
+        above = span["references"][0]["spanID"] if span["references"] else None
+        below.setdefault(above, []).append(span)
+    begin = min(span["startTime"] for span in spans)
+    whole = max(span["startTime"] + span["duration"] for span in spans) - begin or 1
+    scale = (WIDE - LEFT - 90) / whole
+    lines: list[str] = []
+
+    def draw(span: dict[str, Any], depth: int) -> None:
+        y = 8 + len(lines) // 3 * ROW
+        x, wide = LEFT + (span["startTime"] - begin) * scale, max(2.0, span["duration"] * scale)
+        plugin = any(tag["key"] == "veko.plugin" for tag in span["tags"])
+        name = html.escape(span["operationName"])
+        lines.append(f'<text x="{8 + 16 * depth}" y="{y + 14}">{name}</text>')
+        lines.append(
+            f'<rect x="{x:.1f}" y="{y + 3}" width="{wide:.1f}" height="14" rx="2" '
+            f'fill="{"#3b7dd8" if plugin else "#b9c4d0"}"/>'
+        )
+        lines.append(f'<text x="{x + wide + 6:.1f}" y="{y + 14}">{span["duration"]} µs</text>')
+        for one in below.get(span["spanID"], ()):
+            draw(one, depth + 1)
+
+    for span in below.get(None, ()):
+        draw(span, 0)
+    high = 16 + len(lines) // 3 * ROW
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" '
+        'font-family="sans-serif" font-size="12">\n'
+        f'<rect width="{WIDE}" height="{high}" fill="#fff"/>\n' + "\n".join(lines) + "\n</svg>\n"
+    )
+
+
+if __name__ == "__main__":
+    (HERE / "trace.svg").write_text(drawn(asyncio.run(traced())), encoding="utf-8")
