@@ -168,9 +168,11 @@ class Replay:
 
 
 def _replay(span: ReadableSpan, processor: SpanProcessor, base: Any) -> None:
+    ids = span.context
+    assert ids is not None
     live = _Replayed(
         span.name,
-        span.context,
+        ids,
         span.parent,
         resource=span.resource,
         attributes=span.attributes,

@@ -121,7 +121,7 @@ class ServerSpans:
 
     def _site(self, scope: Scope, route: Any, status: int) -> Site:
         """Return the site of requests that are alike but for path and client."""
-        server = scope.get("server") or ("", None)
+        server: Any = scope.get("server") or ("", None)
         key = (
             scope["method"], None if route is None else (route.path, route.plugin), status,
             scope.get("scheme"), scope.get("http_version"), server[0], server[1],
