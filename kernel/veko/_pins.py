@@ -45,7 +45,8 @@ class Pin:
 
     def __enter__(self) -> Registry:
         self._outer = _PIN.get()
-        self.registry = self.bus.pinned()
+        if self._outer is not None:
+            self.registry = self.bus.pinned()
         self.registry.pins.add(self)
         self.held = True
         _PIN.set(self)
