@@ -55,13 +55,14 @@ class Mounted:
 
     Attributes:
         app: The application.
+        above: How many segments lie above it; `None` if it was mounted whole.
         state: What its lifespan left for its requests.
     """
 
     def __init__(self, app: ASGI, above: int | None = None) -> None:
         self.app = app
         self.state: dict[str, Any] = {}
-        self._above = above
+        self.above = above
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
@@ -74,10 +75,10 @@ class Mounted:
         path = path_of(scope)
         params = dict(scope["path_params"])
         rest: str = params.pop(_REST, "")
-        if self._above is None:
+        if self.above is None:
             above = path.removesuffix(rest).rstrip("/") if rest else path.rstrip("/")
         else:
-            above = "/".join(path.split("/")[: self._above + 1])
+            above = "/".join(path.split("/")[: self.above + 1])
         inner = {key: value for key, value in scope.items() if key not in _OUTER}
         inner["path_params"] = params
         inner["root_path"] = root + above

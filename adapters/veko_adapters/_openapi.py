@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from veko_plugins.http import METHODS, Fragment, Problem, Response, Route, parse_path
+from veko_plugins.http import METHODS, Fragment, Merger, Problem, Response, Route, parse_path
 
+from ._mounted import Mounted
 from ._parameters import EMPTY, Parameter, is_optional
 from ._schemas import REFS, Schemas, answers_of
 
@@ -26,12 +27,15 @@ __all__ = [
     "PROBLEM",
     "PROBLEMS",
     "Read",
+    "below",
     "describe",
     "given_path",
     "is_shown",
     "mounted",
     "operation_of",
     "problems",
+    "told_by",
+    "whole",
 ]
 
 _Object = dict[str, Any]
@@ -63,7 +67,11 @@ def describe(routes: Iterable[Route], read: Read) -> Fragment:
         routes: The routes.
         read: Reads the signature of a route's handler, as the adapter does when it compiles it.
     """
-    shown = [(route, read(route)) for route in routes if is_shown(route)]
+    shown = [
+        (route, read(route))
+        for route in routes
+        if is_shown(route) and not isinstance(route.handler, Mounted)
+    ]
     wanted = [p.annotation for _, parameters in shown for p in parameters if _is_told(p)]
     wanted += [answer for route, _ in shown for answer in answers_of(route.handler)]
     schemas = Schemas(wanted)
@@ -74,20 +82,47 @@ def describe(routes: Iterable[Route], read: Read) -> Fragment:
     return fragment
 
 
-def mounted(path: str, app: Any) -> Fragment:
-    """Describe an application that is mounted whole: as it does itself (FastAPI's), or not at all.
+def mounted(routes: Iterable[Route]) -> Fragment:
+    """Describe applications that are mounted whole: as they do themselves (FastAPI's), or not.
 
     Args:
-        path: Where it is mounted.
-        app: The application.
+        routes: The routes that lead to them.
     """
+    merger = Merger()
+    for path, handler in whole(routes):
+        merger.add(below(path, told_by(handler.app)), "mounted")
+    return merger.whole
+
+
+def whole(routes: Iterable[Route]) -> list[tuple[str, Mounted]]:
+    """Return the applications that are mounted whole, and where."""
+    found: dict[int, tuple[str, Mounted]] = {}
+    for route in routes:
+        handler = route.handler
+        if isinstance(handler, Mounted) and handler.above is None:
+            known = found.setdefault(id(handler), (route.path, handler))
+            if len(route.path) < len(known[0]):
+                found[id(handler)] = route.path, handler
+    return list(found.values())
+
+
+def told_by(app: Any) -> Fragment:
+    """Return what an application says of itself, unless it keeps that to itself."""
     tell: Callable[[], _Object] | None = getattr(app, "openapi", None)
     if tell is None or getattr(app, "openapi_url", None) is None:
         return Fragment()
     document = tell()
+    return Fragment(document["paths"], document.get("components", {}))
+
+
+def below(path: str, fragment: Fragment) -> Fragment:
+    """Put all paths of a fragment below another."""
     above = path.rstrip("/")
-    paths = {(above + below).rstrip("/") or "/": item for below, item in document["paths"].items()}
-    return Fragment(paths, document.get("components", {}))
+    paths = {
+        (above + place).rstrip("/") or "/": operations
+        for place, operations in fragment.paths.items()
+    }
+    return Fragment(paths, fragment.components)
 
 
 def is_shown(route: Route) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -312,11 +312,14 @@ class PluginRecord:
         """Whether its `load()` has returned and its `unload()` has not run."""
         return self.current is not None
 
-    def needs(self) -> Iterator[str]:
-        """Give the names of the plugins that it declares or was seen to need."""
-        yield from (requirement_name(r) for r in self.manifest.dependencies)
-        if self.current is not None:
-            yield from (provider for provider, _ in self.current.uses.values())
+    def needs(self) -> Collection[str]:
+        """Return the names of the plugins that it declares or was seen to need."""
+        declared = self.manifest.dependencies
+        uses = self.current.uses if self.current is not None else None
+        if not declared and not uses:  # of most it is asked, and they are asked one by one
+            return ()
+        names = [requirement_name(r) for r in declared]
+        return names + [provider for provider, _ in uses.values()] if uses else names
 
     def move(self, to: State) -> None:
         """Go to another state.

@@ -122,7 +122,7 @@ def core_plugins(
     if options.enable_metrics:
         made["metrics"] = Metrics
     if options.watchdog:
-        made["watchdog"] = lambda: Watchdog(options.watchdog, begin="app:start")
+        made["watchdog"] = lambda: Watchdog(options.watchdog, begin=False)
     if options.adapter is not None:
         made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:

@@ -146,6 +146,9 @@ class PluginManager:
             raise error
         await self.kernel.bus.emit("app:init", self.app)
         await self.kernel.bus.emit("app:start", self.app)
+        watchdog = self.kernel.registry.get("service", "watchdog")
+        if watchdog is not None:
+            await watchdog.value.begin()
 
     def _names(self) -> set[str]:
         """Return the names of all plugins that were found, those that failed included."""

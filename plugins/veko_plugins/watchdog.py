@@ -128,7 +128,7 @@ class Watchdog(Plugin):
 
     Args:
         threshold: Seconds that the loop may be blocked.
-        begin: The event with which it begins to watch; `None`: at once. While an application
+        begin: Whether to watch from the beginning; else from `begin()` on. While an application
             starts, nobody waits for its loop yet.
     """
 
@@ -137,25 +137,26 @@ class Watchdog(Plugin):
     description = "Names the plugin and the line that block the event loop"
     core = True
 
-    def __init__(self, threshold: float = 0.1, *, begin: str | None = None) -> None:
+    _context: Context
+
+    def __init__(self, threshold: float = 0.1, *, begin: bool = True) -> None:
         self.threshold = threshold
-        self._begin = begin
+        self._at_once = begin
         self._places: dict[tuple[str, int], Block] = {}
         self._lags: deque[float] | None = None
 
     async def load(self, context: Context) -> None:
-        """Begin to watch the loop that this runs in."""
+        """Declare the event, provide the service, and begin if that is wanted."""
         self._places = {}
+        self._context = context
         context.declare(LOOP_BLOCKED)
         context.provide("watchdog", self)
+        if self._at_once:
+            await self.begin()
 
-        async def watch() -> None:
-            await context.enter(self._watching(context.kernel))
-
-        if self._begin is None:
-            await watch()
-        else:
-            context.hook(self._begin, watch, priority=float("-inf"))
+    async def begin(self) -> None:
+        """Begin to watch the loop that this runs in."""
+        await self._context.enter(self._watching(self._context.kernel))
 
     @property
     def lag(self) -> float | None:

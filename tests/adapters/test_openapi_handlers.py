@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 
 from veko_plugins import PluginManager, Request, Response
 
-ADAPTERS = ("litestar", "asgi")
+ADAPTERS = ("litestar", "starlette", "asgi")
 
 
 class Kind(enum.Enum):

@@ -19,7 +19,7 @@ SHORTENER = Path(__file__).parents[2] / "examples" / "shortener"
 TOKEN = {"Authorization": "Bearer chosen"}
 
 
-@pytest.fixture(params=["litestar"])
+@pytest.fixture(params=["litestar", "starlette", "asgi"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of the example application, which lets anybody ask as often as he likes."""
     root = tmp_path / "shortener"

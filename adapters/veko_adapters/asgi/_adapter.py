@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import ASGI, Endpoint, Fragment, Route
+from veko_plugins.http import ASGI, Endpoint, Fragment, Merger, Route
 
 from .. import _openapi
 from .._binding import bind
@@ -46,9 +46,11 @@ class ASGIAdapter:
         return mount(plugin, path, Mounted(cast("ASGI", handler)))
 
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
-        """Describe the plain handlers; see `veko_plugins.http.Adapter.describe`."""
-        plain = [route for route in routes if not isinstance(route.handler, Mounted)]
-        return _openapi.describe(plain, partial(read, context=context))
+        """Describe routes; see `veko_plugins.http.Adapter.describe`."""
+        merger = Merger()
+        merger.add(_openapi.describe(routes, partial(read, context=context)), "plain")
+        merger.add(_openapi.mounted(routes), "mounted")
+        return merger.whole
 
     serve = staticmethod(serve)
     start = staticmethod(start)

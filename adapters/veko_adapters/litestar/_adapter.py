@@ -110,8 +110,8 @@ class LitestarAdapter:
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
         """Describe routes; see `veko_plugins.http.Adapter.describe`."""
         own = [(route, route.handler) for route in routes if isinstance(route.handler, Native)]
-        plain = [r for r in routes if not isinstance(r.handler, (Native, Mounted))]
-        return describe(plain, own, partial(read, context=context, foreign=is_foreign))
+        others = [route for route in routes if not isinstance(route.handler, Native)]
+        return describe(others, own, partial(read, context=context, foreign=is_foreign))
 
     serve = staticmethod(serve)
     start = staticmethod(start)

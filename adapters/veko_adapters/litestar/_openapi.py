@@ -10,6 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from veko_plugins.http import Fragment, Merger, Route
 
 from .. import _openapi as plain
+from .._mounted import Mounted
 from .._schemas import Schemas, answers_of
 from ._plain import synthesise, wants_litestar
 
@@ -27,14 +28,19 @@ def describe(
     """Describe a plugin's routes.
 
     Args:
-        routes: Those with plain handlers.
+        routes: Those with plain handlers, or applications that are mounted.
         own: Those with Litestar's, and what they came from.
         read: Reads the signature of a plain handler.
     """
-    shown = [route for route in routes if plain.is_shown(route)]
+    shown = [
+        route
+        for route in routes
+        if plain.is_shown(route) and not isinstance(route.handler, Mounted)
+    ]
     bound = [route for route in shown if wants_litestar(read(route))]
     merger = Merger()
     merger.add(plain.describe((route for route in shown if route not in bound), read), "plain")
+    merger.add(plain.mounted(routes), "mounted")
     if own:
         merger.add(_own(own), "litestar")
     if bound:

@@ -13,12 +13,12 @@ from veko import Context
 from veko.errors import RouteError
 from veko_plugins.http import ASGI, Endpoint, Fragment, Route
 
-from .. import _openapi
 from .._binding import bind
 from .._mounted import Mounted, is_asgi, mount, start
 from .._parameters import Parameter, leaves, read
 from .._serve import serve
 from ._endpoints import SharedRequest, StarletteMounted, StarlettePlain, shared_socket
+from ._openapi import describe
 from ._sources import application_of, routes_of
 
 __all__ = ["StarletteAdapter"]
@@ -63,9 +63,8 @@ class StarletteAdapter:
         )
 
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
-        """Describe the plain handlers; see `veko_plugins.http.Adapter.describe`."""
-        plain = [route for route in routes if not isinstance(route.handler, Mounted)]
-        return _openapi.describe(plain, partial(_read, context=context))
+        """Describe routes; see `veko_plugins.http.Adapter.describe`."""
+        return describe(routes, partial(_read, context=context))
 
     serve = staticmethod(serve)
     start = staticmethod(start)

@@ -109,11 +109,18 @@ class StarletteMounted(Mounted):
 
     Attributes:
         source: The application as it was given.
+        translates: Whether it says what does not fit as a problem.
     """
 
     def __init__(self, app: Starlette, above: int | None = None) -> None:
-        super().__init__(_in_our_words(app), above)
+        twin = _in_our_words(app)
+        super().__init__(twin, above)
         self.source = app
+        self.translates = any(
+            told is _tell and issubclass(kind, ValueError)
+            for kind, told in twin.exception_handlers.items()
+            if isinstance(kind, type)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Let the application answer."""

@@ -21,7 +21,7 @@ from veko_plugins.http import SOCKET, Route, parse_path
 from .._mounted import METHODS
 from ._endpoints import StarletteMounted
 
-__all__ = ["application_of", "routes_of"]
+__all__ = ["application_of", "methods_of", "routes_of"]
 
 _KNOWN: Final = frozenset(("int", "float", "uuid", "path", "str"))
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([A-Za-z_][A-Za-z0-9_]*))?\}")
@@ -106,13 +106,13 @@ def _places(one: Any) -> tuple[list[str], Iterable[str]]:
     if isinstance(original, WebSocketRoute):
         return _said(path), (SOCKET,)
     if isinstance(original, StarletteRoute):
-        methods = getattr(one, "methods", None) or _methods_of(original.endpoint)
+        methods = getattr(one, "methods", None) or methods_of(original.endpoint)
         # What answers GET answers HEAD in our table.
         return _said(path), sorted({*methods} - ({"HEAD"} if "GET" in methods else set()))
     raise ValueError(f"{original!r} is no route that has a path: register it as an application")
 
 
-def _methods_of(endpoint: Any) -> set[str]:
+def methods_of(endpoint: Any) -> set[str]:
     """Return the methods of an endpoint that is a class."""
     usual = {method for method in METHODS if method != SOCKET}
     return {method for method in usual if hasattr(endpoint, method.lower())} or usual
