@@ -116,11 +116,9 @@ class StarletteMounted(Mounted):
         twin = _in_our_words(app)
         super().__init__(twin, above)
         self.source = app
-        self.translates = any(
-            told is _tell and issubclass(kind, ValueError)
-            for kind, told in twin.exception_handlers.items()
-            if isinstance(kind, type)
-        )
+        fastapi: Any = sys.modules.get("fastapi.exceptions")
+        invalid = fastapi and fastapi.RequestValidationError
+        self.translates = twin.exception_handlers.get(invalid) is _tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Let the application answer."""
