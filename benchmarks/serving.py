@@ -162,7 +162,7 @@ def main() -> None:
         return
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: no load over sockets")
-    rounds, seconds = (2, 1) if given.quick else (9, 3)
+    rounds, seconds = (3, 2) if given.quick else (9, 3)
     seen = over_sockets(rounds, seconds, given.node)
     rows = [
         [

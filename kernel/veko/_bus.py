@@ -37,7 +37,7 @@ from ._registry import (
     Owner,
     Registry,
 )
-from .errors import HookTimeout
+from .errors import HookTimeout, text_of
 
 __all__ = ["EMITTING", "Bus", "Pin", "emissions_of_caller", "hook_entry"]
 
@@ -362,7 +362,8 @@ class Bus:
             count(error)
         name = getattr(owner, "name", owner)
         task = anyio.get_current_task().id
-        _log.error("%s failed: %s", name or handler or "a handler", error, exc_info=error)
+        who = name or handler or "a handler"
+        _log.error("%s failed: %s", who, text_of(error), exc_info=error)
         if task in self._reporting:
             return
         self._reporting.add(task)

@@ -21,7 +21,7 @@ from ._handle import Handle, staging
 from ._plugin import Manifest, Plugin, requirement_name
 from ._registry import Entry
 from ._scope import Scope
-from .errors import StateError, TransactionError
+from .errors import StateError, TransactionError, text_of
 
 if TYPE_CHECKING:
     from ._context import Context
@@ -144,7 +144,7 @@ class Generation:
     def count_error(self, error: BaseException) -> None:
         """Count a failure of the plugin's code."""
         self.record.error_count += 1
-        self.record.last_error = f"{type(error).__name__}: {error}"
+        self.record.last_error = f"{type(error).__name__}: {text_of(error)}"
 
     def check_open(self) -> None:
         """Raise unless this generation may still register something.

@@ -156,3 +156,11 @@ class RouteError(VekoError):
 
 class TranspileError(VekoError):
     """A source could not be turned into code."""
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, even of one whose own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<its text cannot be had: {type(second).__name__}>"

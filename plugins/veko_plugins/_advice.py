@@ -84,7 +84,8 @@ def refuse_unshared(options: Options, workers: int) -> None:
         named = "SQLite" if storage is Storage else f"the storage {type(storage).__name__}"
         raise OptionError(
             f"{named} belongs to one process, and {workers} workers are to serve",
-            remedy="Serve with one worker, give a storage that processes share (one whose "
-            "`shared` is true: Redis, PostgreSQL, NATS) as core plugin, or do without: "
+            remedy="Serve with one worker, give a storage of your own that processes share (its "
+            "`shared` is true) as core plugin (those on Redis, PostgreSQL and NATS are still to "
+            "come), or do without: "
             f'storage = "{NO_STORAGE}".',
         )

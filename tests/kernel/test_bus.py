@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, ConflictError, Event, HookError, Stop, VekoError
+from veko import Bus, ConflictError, Event, HookError, Kernel, Stop, VekoError
 
 pytestmark = pytest.mark.anyio
 
@@ -567,3 +567,24 @@ async def test_an_interceptor_may_hand_out_the_coroutine_of_a_handler() -> None:
     bus.on("twice", double, timeout=5.0)
     for _ in range(1200):
         assert await bus.emit("twice", 2) == 4
+
+
+async def test_an_error_whose_text_fails_is_a_failure_like_another() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    async with Kernel() as kernel:
+        told: list[str] = []
+
+        def load(context: Any) -> None:
+            def fail(value: object) -> None:
+                raise Mute
+
+            context.hook("go", fail)
+
+        record = await kernel.load({"name": "mute", "version": "1.0.0", "load": load})
+        kernel.bus.on("plugin:error", lambda name, error: told.append(type(error).__name__))
+        assert await kernel.bus.emit("go", 1) == 1
+        assert (told, record.error_count) == (["Mute"], 1)
+        assert record.last_error == "Mute: <its text cannot be had: ValueError>"
