@@ -9,6 +9,7 @@ from ._kernel import Kernel
 from ._lifecycle import MOVES, PluginRecord, State
 from ._limits import GRACE, driven
 from ._plugin import Manifest, Plugin, as_plugin
+from ._probes import Probe, Snippet
 from ._registry import Draft, Entry, Kind, Registry
 from .errors import *  # noqa: F403 - the list of what is public stands in that file
 
@@ -30,7 +31,9 @@ __all__ = [
     "Origin",
     "Plugin",
     "PluginRecord",
+    "Probe",
     "Registry",
+    "Snippet",
     "State",
     "Stop",
     "Subscription",

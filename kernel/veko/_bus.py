@@ -12,7 +12,7 @@ import itertools
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
@@ -25,10 +25,12 @@ from ._events import Event, Origin, is_pattern
 from ._handle import Handle, Subscription
 from ._pins import Pin, PinnedPlans
 from ._plan import Emission, Plan, Plans, Step, Token
+from ._probes import Probe
 from ._registry import (
     EVENT,
     HOOK,
     PATTERN,
+    PROBE,
     WRAP,
     WRAP_EMISSION,
     WRAP_STEP,
@@ -137,8 +139,7 @@ class Bus:
         """Wrap handlers: `wrap(event, subscription, call)` returns what is called instead.
 
         It runs once a handler when a plan is made, so it costs nothing where it returns `call`.
-        An async wrapper of a sync handler is fine, and so is a plain def that returns a coroutine
-        and has a true attribute `returns_coroutine`. The first to come is the outermost.
+        An async wrapper of a sync handler is fine. The first to come is the outermost.
         """
         return self.register(Entry(WRAP, WRAP, wrap, place=(next(self.arrival), 0)))
 
@@ -151,6 +152,15 @@ class Bus:
         return self.register(
             Entry(WRAP_EMISSION, WRAP_EMISSION, wrap, place=(next(self.arrival), 0))
         )
+
+    def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
+        """Put lines of code around handlers and emissions: `make(event, subscriptions)`.
+
+        For what is to cost next to nothing a call, as tracing and metrics: see `Probe`. It is asked
+        when a plan is made, and stands around what interceptors made of the handlers. The first to
+        come is the outermost.
+        """
+        return self.register(Entry(PROBE, PROBE, make, place=(next(self.arrival), 0)))
 
     def intercept_step(
         self, enclose: Callable[[str, Owner], AbstractContextManager[Any]]

@@ -12,15 +12,9 @@ __all__ = ["Parameters", "is_async", "parameters", "required_arguments"]
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether calling a handler gives a coroutine.
-
-    A plain def may say that it does with an attribute `returns_coroutine`: an interceptor that
-    has nothing to do then hands out the handler's own coroutine, without one around it.
-    """
+    """Tell whether calling a handler gives a coroutine."""
     while isinstance(function, functools.partial):
         function = function.func
-    if getattr(function, "returns_coroutine", False):
-        return True
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted
     )

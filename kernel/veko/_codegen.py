@@ -10,18 +10,20 @@ import functools
 import types
 from typing import Any, Final
 
+from ._probes import Texts, lines_of
+
 __all__ = ["FILENAME", "MISSING", "Shape", "code_of"]
 
 FILENAME: Final = "<veko plan>"
 MISSING: Final[Any] = object()
-Shape = tuple[tuple[bool, int | None, bool, bool], ...]
+Shape = tuple[tuple[bool, int | None, bool, bool, tuple[Texts, ...]], ...]
 """For each handler: is it async, how many arguments it gets (`None`: all), has it a time limit,
-has it been seen to answer."""
+has it been seen to answer, what probes put around it."""
 
 
 @functools.lru_cache(maxsize=1024)
 def code_of(
-    steps: Shape, takes: bool, checked: bool
+    steps: Shape, takes: bool, checked: bool, around: tuple[Texts, ...] = ()
 ) -> tuple[types.CodeType, tuple[object, ...], tuple[int, ...]]:
     """Generate the code of a shape, whose globals are the handlers, its defaults and first lines.
 
@@ -29,15 +31,16 @@ def code_of(
         steps: The shape.
         takes: Whether what handlers return replaces the value.
         checked: Whether what async handlers return is checked, too.
+        around: What probes put around the whole.
     """
-    most = max((arity or 1 for _, arity, _, _ in steps), default=1)
+    most = max((arity or 1 for _, arity, *_ in steps), default=1)
     extra = [f"a{i}" for i in range(1, most)]
     names = ["value", *extra]
     lines = [f"async def emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
     if extra:  # too few arguments for some handler: let the loop say whose fault that is
         given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
         lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
-    if any(limit for _, _, limit, _ in steps):
+    if any(limit for _, _, limit, *_ in steps):
         lines += [
             "  if 'trio' in modules and on_asyncio() is None:",
             f"   return await loop({', '.join(names)}, *rest)",
@@ -47,33 +50,60 @@ def code_of(
         "  if token is None:",
         f"   return await loop({', '.join(names)}, *rest)",
         "  try:",
+        *lines_of(around, 0, "   "),
     ]
+    outer = "   "
+    if around:
+        lines.append("   try:")
+        outer = "    "
     starts: list[int] = []
-    for i, (is_async_step, arity, limit, answers) in enumerate(steps):
+    for i, (is_async_step, arity, limit, answers, probes) in enumerate(steps):
         starts.append(len(lines) + 1)
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
-        lines.append("   try:")
-        if limit:
-            lines += [
-                f"    c = h{i}({given})",
-                "    try: y = c.send(None)",
-                "    except StopIteration as end: r = end.value",
-                f"    else: r = await resume_limited(c, y, s{i}.limit)",
+        call = [
+            f"c = h{i}({given})",
+            "try: y = c.send(None)",
+            "except StopIteration as end: r = end.value",
+            f"else: r = await resume_limited(c, y, s{i}.limit)",
+        ]
+        if not limit:
+            call = [f"r = {'await ' if is_async_step else ''}h{i}({given})"]
+        if probes:
+            call = [
+                *lines_of(probes, 0, "", i),
+                "try:",
+                *[f" {line}" for line in call],
+                "except BaseException as error:",
+                *lines_of(probes, 2, " ", i),
+                " raise",
+                *lines_of(probes, 1, "", i),
             ]
-        else:
-            lines.append(f"    r = {'await ' if is_async_step else ''}h{i}({given})")
         if not is_async_step or checked:
             # What it has been seen to do is asked first: to answer, with that type, or not.
             take = "value = " if takes else ""
             if answers:
-                lines.append(f"    if r.__class__ is type{i}: {take}r")
+                call.append(f"if r.__class__ is type{i}: {take}r")
             rare = f"{'elif' if answers else 'if'} r is not None and r is not value"
-            lines.append(f"    {rare}: {take}check{i}(r, value)")
+            call.append(f"{rare}: {take}check{i}(r, value)")
         elif takes:
-            lines.append("    if r is not None: value = r")
+            call.append("if r is not None: value = r")
+        call = [
+            "try:",
+            *[f" {line}" for line in call],
+            "except BaseException as error:",
+            f" if await failed(s{i}, error):",
+            "  value = error.value",
+            *lines_of(around, 1, "  "),
+            "  return value",
+            *lines_of(probes, 3, " ", i),
+        ]
+        lines += [outer + line for line in call]
+    if around:
         lines += [
             "   except BaseException as error:",
-            f"    if await failed(s{i}, error): return error.value",
+            *lines_of(around, 2, "    "),
+            "    raise",
+            *lines_of(around, 1, "   "),
         ]
     lines += ["   return value", "  finally:", "   del token"]
     scope: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -17,7 +17,8 @@ import msgspec
 
 from ._events import Event
 from ._handle import Handle, Subscription
-from ._registry import EVENT, KIND, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
+from ._probes import Probe
+from ._registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
 from ._scope import Task, repeat
 from .errors import VekoError
 
@@ -174,6 +175,10 @@ class Context:
     def intercept_emission(self, wrap: Callable[[str, Any], Any]) -> Handle:
         """Wrap whole emissions when a plan is made; see `Bus.intercept_emission`."""
         return self.stage(WRAP_EMISSION, WRAP_EMISSION, wrap)
+
+    def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
+        """Put lines of code around handlers and emissions; see `Bus.probe`."""
+        return self.stage(PROBE, PROBE, make)
 
     def intercept_step(self, enclose: Callable[[str, Any], Any]) -> Handle:
         """Stand around the steps of the life cycle; see `Bus.intercept_step`."""

@@ -24,7 +24,8 @@ from ._callables import is_async
 from ._codegen import MISSING, code_of
 from ._events import Event, Stop, matches
 from ._limits import limited, must_pass, on_asyncio, resume_limited
-from ._registry import EVENT, HOOK, WRAP, WRAP_EMISSION, Registry
+from ._probes import Probe, Snippet, Texts, enclosed, names_of
+from ._registry import EVENT, HOOK, PROBE, WRAP, WRAP_EMISSION, Registry
 from .errors import HookError
 
 if TYPE_CHECKING:
@@ -52,16 +53,32 @@ class Token:
 
 
 class Step:
-    """One handler in a plan, as its interceptors have wrapped it."""
+    """One handler in a plan.
 
-    __slots__ = ("arity", "call", "is_async", "limit", "plan", "seen", "subscription")
+    Attributes:
+        inner: The handler as its interceptors have wrapped it.
+        snippets: What probes put around that.
+        call: Both in one function.
+    """
 
-    def __init__(self, plan: Plan, subscription: Subscription, call: Callable[..., Any]) -> None:
+    __slots__ = (
+        "arity", "call", "inner", "is_async", "limit", "plan", "seen", "snippets", "subscription",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        plan: Plan,
+        subscription: Subscription,
+        inner: Callable[..., Any],
+        snippets: tuple[Snippet, ...] = (),
+    ) -> None:
         self.plan = plan
         self.subscription = subscription
-        self.call = call
-        self.is_async = subscription.is_async if call is subscription.handler else is_async(call)
+        self.inner = inner
+        self.snippets = snippets
+        self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
         self.arity = subscription.arity  # None: everything
+        self.call = enclosed(inner, snippets, self.arity)
         self.limit = subscription.timeout if self.is_async else None
         self.seen: type = type(None)  # what it last returned: one compare then stands for check()
 
@@ -148,7 +165,9 @@ class Plan:
     """
 
     __slots__ = (
+        "_around",
         "_calls",
+        "_loops",
         "_run",
         "_wrapped",
         "bus",
@@ -171,17 +190,23 @@ class Plan:
         self.payload = object if self.declared is None else _runtime_type(self.declared.payload)
         self.token: Token | None = Token()
         self._calls = 0
+        subscriptions = [entry.value for entry in registry.hooks(event)]
         wrappers = [entry.value for entry in registry.entries(WRAP)]
+        probes = _probes(registry, event, subscriptions)
         self.steps: tuple[Step, ...] = tuple(
-            Step(self, entry.value, _wrap(wrappers, event, entry.value))
-            for entry in registry.hooks(event)
+            Step(self, one, _wrap(wrappers, event, one), _snippets(probes, place))
+            for place, one in enumerate(subscriptions)
         )
-        self._run: Emission = functools.partial(self._loop)
-        self.call: Emission = self._loop
-        self.strict: Emission = functools.partial(self._loop, strict=True)
+        around = tuple(probe.emission for probe in probes if probe.emission is not None)
+        self._around = around
+        self._loops: Emission = enclosed(self._loop, around)
+        self.call: Emission = self._loops
+        self.strict: Emission = enclosed(functools.partial(self._loop, strict=True), around)
+        self.first: Emission = enclosed(functools.partial(bus.ask_in_turn, self), around)
+        gather = functools.partial(bus.ask_at_once, self)
+        self.gather: Emission = AtOnce(enclosed(gather, around, at_once=True))
         self._wrapped = [entry.value for entry in registry.entries(WRAP_EMISSION)]
-        self.first: Emission = functools.partial(bus.ask_in_turn, self)
-        self.gather: Emission = AtOnce(bus.ask_at_once, self)
+        self._run: Emission = functools.partial(self._loops)
         if self._wrapped:
             self.call = self._run
         for wrap in reversed(self._wrapped):
@@ -247,11 +272,21 @@ class Plan:
         checked = events is not None and (events.returns or events.stops is not None)
         takes = events is None or events.returns
         steps = tuple(
-            (s.is_async, s.arity, s.limit is not None, s.seen is not type(None)) for s in self.steps
+            (
+                s.is_async,
+                s.arity,
+                s.limit is not None,
+                s.seen is not type(None),
+                _texts(s.snippets),
+            )
+            for s in self.steps
         )
         names: dict[str, Any] = {
             "plan": self,
-            "loop": self._loop,
+            "loop": self._loops,
+            "alone": False,
+            "at_once": False,
+            **names_of(self._around),
             "failed": self.failed,
             "modules": sys.modules,
             "on_asyncio": on_asyncio,
@@ -259,13 +294,13 @@ class Plan:
             "MISSING": MISSING,
         }
         for i, step in enumerate(self.steps):
-            names |= {f"s{i}": step, f"h{i}": step.call, f"check{i}": step.check}
+            names |= {f"s{i}": step, f"h{i}": step.inner, f"check{i}": step.check}
+            names |= names_of(step.snippets, i)
             names[f"type{i}"] = step.seen
-        code, given, names["starts"] = code_of(steps, takes, checked)
+        code, given, names["starts"] = code_of(steps, takes, checked, _texts(self._around))
         run = types.FunctionType(code.replace(), names, "emission", (None, *given))
-        if self._wrapped:  # whoever stands around it goes on calling the same partial
-            self._run.__setstate__((run, (), {}, None))  # type: ignore[attr-defined]
-        else:
+        self._run.__setstate__((run, (), {}, None))  # type: ignore[attr-defined]
+        if not self._wrapped:  # whoever stands around it goes on calling the same partial
             self.call = run
             self.bus.aim(self)
 
@@ -290,6 +325,23 @@ def _wrap(wrappers: list[Any], event: str, subscription: Subscription) -> Callab
     for wrap in reversed(wrappers):
         call = wrap(event, subscription, call)
     return call
+
+
+def _probes(registry: Registry, event: str, subscriptions: list[Subscription]) -> list[Probe]:
+    """Ask the probes about the plan of an event."""
+    if not subscriptions:
+        return []
+    found = [entry.value(event, subscriptions) for entry in registry.entries(PROBE)]
+    return [probe for probe in found if probe is not None]
+
+
+def _snippets(probes: list[Probe], place: int) -> tuple[Snippet, ...]:
+    found = [probe.hooks[place] for probe in probes]
+    return tuple(snippet for snippet in found if snippet is not None)
+
+
+def _texts(snippets: tuple[Snippet, ...]) -> tuple[Texts, ...]:
+    return tuple(tuple(one[:5]) for one in snippets)
 
 
 class Plans(dict[str, Plan | None]):

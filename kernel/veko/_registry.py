@@ -26,6 +26,7 @@ __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
 
 HOOK, PATTERN, EVENT, KIND = "hook", "pattern", "event", "kind"
 WRAP, WRAP_EMISSION, WRAP_STEP = "intercept", "intercept_emission", "intercept_step"
+PROBE = "probe"
 
 _Order = tuple[float, int, int]
 
@@ -298,7 +299,7 @@ class Draft:
         """Return the next registry, with the plans that this draft leaves as they are."""
         if not self._sealed:
             changed = (*self.added, *self.removed)
-            wrapped = any(e.kind in (WRAP, WRAP_EMISSION) for e in changed)
+            wrapped = any(e.kind in (WRAP, WRAP_EMISSION, PROBE) for e in changed)
             names = self.changed_hooks() | {str(e.key) for e in changed if e.kind == EVENT}
             plans = self.before.plans
             self._next.plans = plans.without(None if wrapped else names, self._next)

@@ -550,25 +550,6 @@ async def test_emission_interceptors_stand_around_first_and_gather_too() -> None
     assert await bus.gather("nobody", 1) == []
 
 
-async def test_an_interceptor_may_hand_out_the_coroutine_of_a_handler() -> None:
-    bus = Bus()
-
-    def wrap(event: str, subscription: Any, call: Any) -> Any:
-        def wrapped(*args: Any) -> Any:
-            return call(*args)
-
-        wrapped.returns_coroutine = True  # type: ignore[attr-defined]
-        return wrapped
-
-    async def double(value: int) -> int:
-        return value * 2
-
-    bus.intercept(wrap)
-    bus.on("twice", double, timeout=5.0)
-    for _ in range(1200):
-        assert await bus.emit("twice", 2) == 4
-
-
 async def test_an_error_whose_text_fails_is_a_failure_like_another() -> None:
     class Mute(Exception):
         def __str__(self) -> str:

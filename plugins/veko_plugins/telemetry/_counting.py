@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from veko import Probe, Snippet
 
 from ._readings import Exponential
 
 if TYPE_CHECKING:
-    from veko import Context
+    from veko import Context, Subscription
 
 __all__ = ["OTHER", "Counting"]
 
@@ -21,6 +23,9 @@ _MARK: Final = "veko.telemetry.begun"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _LOW, _HIGH = -160, 80
 """The buckets of a request: from a microsecond to 17 minutes, in eighths of a power of two."""
+
+
+EMITTED: Final = Snippet(before="tm_cell[0] += 1")
 
 
 class _Seconds:
@@ -65,7 +70,7 @@ class Counting:
     def load(self, context: Context) -> None:
         """Begin to count."""
         self._kernel = context.kernel
-        context.intercept_emission(self._emission)
+        context.probe(self._probe)
         context.hook("plugin:error", self._error, priority=math.inf)
         if context.kernel.registry.get("service", "http") is not None:
             context.hook("request:start", self._begun, priority=math.inf)
@@ -76,16 +81,10 @@ class Counting:
         entry = self._kernel.registry.get("service", "watchdog")
         return None if entry is None else entry.value.lag
 
-    def _emission(self, event: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe:
         known = event in self.emissions or len(self.emissions) < MOST
         cell = self.emissions.setdefault(event if known else OTHER, [0])
-
-        def counted(*args: Any) -> Any:
-            cell[0] += 1
-            return call(*args)
-
-        vars(counted).update(vars(call) if hasattr(call, "__dict__") else {})
-        return counted
+        return Probe(EMITTED._replace(names={"tm_cell": cell}), [None] * len(subscriptions))
 
     def _error(self, name: str | None, error: object) -> None:
         del error

@@ -1,28 +1,27 @@
 """The pump: reads the tape in small slices on the event loop, and hands the spans on.
 
 A slice takes a fraction of a millisecond, and every slice waits for its turn like anybody else's
-callback, so a burst of spans is no pause for requests. What is handed on: encoded spans to the
-sender, spans to those who keep or show them. An output that raises loses that slice, counted, and
-is heard of once in the log.
+callback, so a burst of spans is no pause for requests. An output that raises loses that slice,
+counted, and is heard of once in the log.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 
 from ._recorder import Recorder
-from ._records import Row, rows
+from ._records import Record, spans_of
 
 __all__ = ["Output", "Pump"]
 
 _log: Final = logging.getLogger("veko.tracing")
-SLICE: Final = 256
-"""Spans that are read at a time."""
+SLICE: Final = 64
+"""Records that are read at a time."""
 EVERY: Final = 0.1
 """Seconds between two looks at the tape."""
 
@@ -31,7 +30,7 @@ SOON: Final = 0.005
 MANY: Final = 512
 """Spans that are much to read."""
 
-Output = Callable[[Iterable[Row]], None]
+Output = Callable[[list[Record]], None]
 
 
 class Pump:
@@ -72,23 +71,19 @@ class Pump:
             while tape:
                 piece = tape.copy()
                 tape.clear()
-                for at in range(0, len(piece), 3 * SLICE):
-                    self._read(piece[at : at + 3 * SLICE])
+                for at in range(0, len(piece), SLICE):
+                    self._read(piece[at : at + SLICE])
                     await anyio.lowlevel.checkpoint()
             if any_read:
                 self.turn()
             self._tell_lost()
 
-    def _read(self, piece: list[object]) -> None:
-        outputs = tuple(self.outputs)
-        count = len(piece) // 3
+    def _read(self, piece: list[Record]) -> None:
+        count = spans_of(piece)
         self.recorded += count
-        found: Iterable[Row] = rows(iter(piece))
-        if len(outputs) != 1:
-            found = list(found)
-        for output in outputs:
+        for output in tuple(self.outputs):
             try:
-                output(found)
+                output(piece)
             except Exception as error:
                 self.failed += count
                 self.complain(f"spans are lost: {output!r} raised {type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
-"""The recorder: interceptors that write down what is emitted, which hooks ran, and when.
+"""The recorder: a probe that writes down what is emitted, which hooks ran, and when.
 
-A hook call costs a look at the clock, a setting of the context variable and three entries on the
-tape; an emission a coroutine, a record, two looks at the clock and two settings (figures:
+A hook call costs a setting of the context variable, a look at the clock and two entries in the
+record of its emission; an emission that record, two looks at the clock and two settings; one below
+a trace that is not recorded a look at the variable, and its hooks a comparison each (figures:
 `benchmarks/tracing.py`). What is opened in a frame is closed in it, whatever comes: an answer, an
 error, a cancellation, a coroutine that is closed from somewhere else. Nothing here waits, and
 nothing raises.
@@ -12,18 +13,15 @@ counted.
 
 from __future__ import annotations
 
-import inspect
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
-from veko import Stop
+from veko import Probe, Snippet, Stop
 
 from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
 from ._errors import note
-from ._hook_code import hook_code, named
 from ._records import (
     PARENT,
     SEGMENT,
@@ -48,7 +46,43 @@ __all__ = ["Recorder"]
 
 _CANCELLED: Final = ("CancelledError", "Cancelled", "GeneratorExit")
 
-Emission = Callable[..., Any]
+EMISSION: Final = Snippet(
+    before="""\
+tr_outer = tr_get()
+if tr_outer.__class__ is tr_unsampled: tr_record = None
+else:
+ if tr_outer.__class__ is tuple and len(tr_tape) < tr_limit:
+  tr_record = [tr_outer[0][0], tr_outer, tr_here[at_once], tr_clock(), 0, None]
+ elif tr_always and not tr_outer and len(tr_tape) < tr_limit:
+  tr_record = [[None, 0, None, None, None], None, tr_here[at_once], tr_clock(), 0, None]
+ else: tr_record = tr_begin(tr_outer, tr_here[at_once], tr_ratio)
+ if tr_record is not None:
+  tr_add = tr_record.append
+  if alone: tr_put((tr_record, None))""",
+    # It has ended when the last of its hooks had.
+    after="""\
+if tr_record is not None:
+ tr_add(tr_record[-2])
+ tr_keep(tr_record)
+ tr_put(tr_outer)
+elif tr_outer.__class__ is not tr_unsampled: tr_put(tr_outer)""",
+    failed="tr_leave(tr_record, tr_outer, error)",
+)
+HOOK: Final = Snippet(
+    alone="tr_record, tr_add = tr_find(tr_site$)",
+    before="if tr_record is not None: tr_put((tr_record, tr_site$))",
+    after="if tr_record is not None: tr_add(tr_clock()); tr_add(tr_site$)",
+    failed="if tr_record is not None: tr_failed(tr_record, tr_site$, error)",
+    resumed="if tr_record is not None: tr_add(tr_clock()); tr_add(None)",
+)
+QUIET: Final = Snippet(
+    alone="tr_record, tr_add = tr_find(None)",
+    before="if tr_record is not None: tr_put((tr_record, None))",
+    after=HOOK.resumed,
+    failed=HOOK.resumed,
+    resumed=HOOK.resumed,
+)
+"""Around a hook that makes no span: its time is nobody's, what it does is no other hook's."""
 
 
 class Recorder:
@@ -60,14 +94,13 @@ class Recorder:
             even as a part of another trace.
         core: Whether hooks of core plugins are recorded too; an event that only they hear is no
             emission then.
-        limit: Entries that the tape may have.
+        limit: Spans that the tape may have; twice as many where few and many hooks take turns.
         sampler: Decides instead of the ratio, if the application has one of its own.
 
     Attributes:
-        tape: Record, site, time, for each span that has ended.
+        tape: The records that have ended.
         lost: Spans that were not recorded because the tape was full.
-        thin: Whether many traces are not recorded: hooks are then wrapped in a way that makes
-            this cheaper, and recording a little dearer.
+        variable: What holds the place.
     """
 
     def __init__(
@@ -76,106 +109,92 @@ class Recorder:
         ratio: Callable[[str], float],
         *,
         core: bool = False,
-        limit: int = 300_000,
-        thin: bool = False,
+        limit: int = 100_000,
         sampler: Callable[[Site, Context], bool] | None = None,
     ) -> None:
-        self.tape: list[Any] = []
+        self.tape: list[Record] = []
         self.lost = 0
-        self.thin = thin
         self.variable = variable
         self._ratio = ratio
         self._core = core
         self._limit = limit
-        self._event: str | None = None
-        self._whole = True
-        self._hooks = 0
         self._sampler = sampler
 
-    # -- interceptors
-
-    def wrap_hook(
-        self, event: str, subscription: Subscription, call: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        """Stand around a handler; see `Bus.intercept`."""
-        if self._event != event or self._whole:
-            self._event, self._whole, self._hooks = event, False, 0
-        owner = subscription.owner
-        quiet = not self._core and getattr(getattr(owner, "plugin", None), "core", False)
-        if quiet or self._ratio(event) < 0 or getattr(owner, "name", None) == "tracing":
-            return call
-        self._hooks += 1
-        is_async = (
-            subscription.is_async
-            if call is subscription.handler
-            else inspect.iscoroutinefunction(call)
-        )
-        code, inner = hook_code(subscription.arity, is_async, self.thin)
-        names: dict[str, Any] = {
-            "call": call,
-            "site": hook_site(event, subscription),
-            "get": self.variable.get,
-            "put": self.variable.set,
-            "add": self.tape.append,
-            "clock": clock,
-            "enter": self._enter,
-            "failed": self._failed,
-            "Unsampled": Unsampled,
+    def probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe | None:
+        """Stand around the emissions of an event and its handlers; see `Bus.probe`."""
+        ratio = self._ratio(event)
+        heard = [not self._is_quiet(one) for one in subscriptions]
+        if ratio < 0 or not any(heard):
+            return None
+        shared = {
+            "tr_get": self.variable.get,
+            "tr_put": self.variable.set,
+            "tr_clock": clock,
         }
-        if inner is not None:
-            names["recorded"] = types.FunctionType(inner.replace(), names)
-        made = types.FunctionType(named(code, call, subscription.arity), names)
-        if inner is not None:
-            made.returns_coroutine = True  # type: ignore[attr-defined]
-        return made
+        hooks = {**shared, "tr_find": self._find, "tr_failed": self._failed}
+        emission = {
+            **shared,
+            "tr_unsampled": Unsampled,
+            "tr_tape": self.tape,
+            "tr_limit": self._most(1 + sum(heard)),
+            "tr_keep": self.tape.append,
+            "tr_here": [emission_site(event, sum(heard), at_once=one) for one in (False, True)],
+            "tr_always": ratio >= 1 and self._sampler is None,
+            "tr_ratio": ratio,
+            "tr_begin": self._begin,
+            "tr_leave": self._leave,
+        }
+        return Probe(
+            EMISSION._replace(names=emission),
+            [
+                HOOK._replace(names={**hooks, "tr_site$": hook_site(event, one)})
+                if told
+                else QUIET._replace(names=hooks)
+                for one, told in zip(subscriptions, heard, strict=True)
+            ],
+        )
 
-    def wrap_emission(self, event: str, call: Emission) -> Emission:
-        """Stand around the emissions of an event; see `Bus.intercept_emission`.
+    def _most(self, spans: int) -> int:
+        """Return how many records of so many spans the tape may have."""
+        return -(-self._limit // spans)
 
-        It is asked after `wrap_hook` was for each handler of the event.
-        """
-        ratio, self._whole = self._ratio(event), True
-        if ratio < 0 or self._event != event or not self._hooks:
-            return call
-        get, put = self.variable.get, self.variable.set
-        add, tape, limit = self.tape.append, self.tape, self._limit
-        begin, ended = self.begin, self.ended
-        site = emission_site(event)
-        always = ratio >= 1 and self._sampler is None
-        kind = Own if getattr(call, "at_once", False) else tuple
-
-        async def emission(value: Any = None, *args: Any) -> Any:
-            outer = get()
-            held = outer.__class__
-            if held is Unsampled:
-                return await call(value, *args)
-            if held is tuple and len(tape) < limit:
-                time = clock()
-                record = [outer[0][0], outer, site, time, time, 0, None]
-            elif always and not outer and len(tape) < limit:  # nothing is around it
-                time = clock()
-                record = [[None, 0, None, None, None], None, site, time, time, 0, None]
-            else:
-                found = begin(outer, site, ratio)
-                if found.__class__ is not list:
-                    return await _unrecorded(put, found, outer, call, value, *args)
-                record = found
-            put((record, None) if kind is tuple else Own((record, None)))
-            try:
-                # A call without star is 50 ns cheaper, and most events carry one value.
-                answer = await (call(value, *args) if args else call(value))
-            except BaseException as error:
-                ended(record, outer, error)
-                raise
-            add(record)
-            add(None)
-            add(clock())
-            put(outer)
-            return answer
-
-        return emission
+    def _is_quiet(self, subscription: Subscription) -> bool:
+        owner = subscription.owner
+        core = getattr(getattr(owner, "plugin", None), "core", False)
+        return (core and not self._core) or getattr(owner, "name", None) == "tracing"
 
     # -- what is rarer
+
+    def _begin(self, outer: Any, site: Site, ratio: float) -> Record | None:
+        """Begin an emission where the variable does not hold a plain place; `None`: unrecorded."""
+        found = self.begin(outer, site, ratio)
+        if isinstance(found, Unsampled):
+            self.variable.set(found)
+            return None
+        record: Record = found
+        return record
+
+    def _leave(self, record: Record | None, outer: Any, error: BaseException) -> None:
+        """End an emission that raised."""
+        if record is not None:
+            self.ended(record, outer, error)
+        elif not isinstance(error, GeneratorExit):  # what a closed one leaves may be elsewhere
+            self.variable.set(outer)
+
+    def _find(self, site: Site | None) -> tuple[Record | None, Callable[[Any], None] | None]:
+        """Find the record of the emission that a hook is called in, and what adds to it."""
+        outer = self.variable.get()
+        if not isinstance(outer, tuple):
+            # A handler before this one may have left a context of OpenTelemetry attached.
+            inside = placed(outer) if isinstance(outer, Context) else None
+            if inside is None:
+                return None, None
+            outer = inside
+        record: Record = outer[0]
+        own = isinstance(outer, Own) or record[SITE].at_once
+        if own and site is not None:
+            more_of(record, site).begin = clock()
+        return record, record.append
 
     def begin(self, outer: Any, site: Site, ratio: float) -> Any:
         """Return the record of what begins below whatever the variable holds.
@@ -186,8 +205,8 @@ class Recorder:
         if isinstance(outer, tuple):
             return self.open(site, outer[0][SEGMENT], outer)
         if isinstance(outer, Dropped):
-            if len(self.tape) >= self._limit:
-                self.lost += 1
+            if len(self.tape) >= self._most(site.spans):
+                self.lost += site.spans
                 return outer
             return self.open(site, segment_of(), None)
         if isinstance(outer, Unsampled):
@@ -197,11 +216,10 @@ class Recorder:
 
     def open(self, site: Site, segment: Segment, parent: Any) -> Any:
         """Return a record of a segment; `Dropped` if the tape is full."""
-        if len(self.tape) >= self._limit:
-            self.lost += 1
+        if len(self.tape) >= self._most(site.spans):
+            self.lost += site.spans
             return Dropped()
-        time = clock()
-        return [segment, parent, site, time, time, 0, None]
+        return [segment, parent, site, clock(), 0, None]
 
     def _below(self, outer: Context, site: Site, ratio: float) -> Any:
         """Find segment and parent below an OpenTelemetry context, or that it is not recorded."""
@@ -235,28 +253,9 @@ class Recorder:
             return self._sampler(site, outer)
         return ratio >= 1 or random() < ratio
 
-    def _enter(self, outer: Any, site: Site) -> Any:
-        """Enter a hook where the variable does not hold a plain place; `None`: not recorded."""
-        if isinstance(outer, Own):
-            record = outer[0]
-            more_of(record, site).begin = clock()
-            place: Any = Own((record, site))
-        elif isinstance(outer, Dropped):
-            self.lost += 1
-            return None
-        else:  # a handler before this one attached a context of OpenTelemetry and left it there
-            inside = placed(outer) if isinstance(outer, Context) else None
-            if inside is None:
-                return None
-            record = inside[0]
-            more_of(record, site).begin = clock()
-            place = Own((record, site))
-        self.variable.set(place)
-        return record
-
     def _failed(self, record: Record, site: Site, error: BaseException) -> None:
         """End a hook that raised."""
-        self.tape += (record, site, clock())
+        record += (clock(), site)
         self._note(record, site, error)
         here = self.variable.get()
         if isinstance(here, tuple) and here[0] is record:
@@ -264,7 +263,8 @@ class Recorder:
 
     def ended(self, record: Record, outer: Any, error: BaseException | None = None) -> None:
         """End what `begin` began, and put back what the variable held."""
-        self.tape += (record, None, clock())
+        record.append(clock())
+        self.tape.append(record)
         if error is not None:
             self._note(record, None, error)
         here = self.variable.get()
@@ -292,14 +292,3 @@ class Recorder:
             more.outcome = "cancelled"
         else:
             note(more, record[SEGMENT], error)
-
-
-async def _unrecorded(
-    put: Callable[[Any], Any], found: Any, outer: Any, call: Emission, *args: Any
-) -> Any:
-    """Emit where nothing is recorded, and let those below know."""
-    put(found)
-    try:
-        return await call(*args)
-    finally:
-        put(outer)

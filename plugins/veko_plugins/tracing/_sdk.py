@@ -39,7 +39,17 @@ from veko import __version__
 
 from ._context import Context, number_of, span_id
 from ._otlp import attributes_of, encode_span, field, outcome_of, status_field
-from ._records import BASE, STATE, TRACE, Happening, More, Row, segment_of
+from ._records import (
+    BASE,
+    STATE,
+    TRACE,
+    Happening,
+    More,
+    Record,
+    Row,
+    rows,
+    segment_of,
+)
 from ._sites import INTERNAL, SERVER, Site
 
 if TYPE_CHECKING:
@@ -155,11 +165,11 @@ class Replay:
             rest = (one for one in found if type(one) not in _PLAIN)
             self._others = tuple(one for one in rest if not isinstance(one, Ended))
 
-    def __call__(self, rows: Iterable[Row]) -> None:
+    def __call__(self, records: Iterable[Record]) -> None:
         """Hand spans on."""
         self._look()
         resource = self.provider.resource
-        for row in rows if self._plain or self._others else ():
+        for row in rows(records) if self._plain or self._others else ():
             span = readable(row, resource)
             for processor in self._plain:
                 processor.on_end(span)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from veko import Subscription
 
-__all__ = ["INTERNAL", "MASK", "SERVER", "Site", "emission_site", "hook_site", "step_site"]
+__all__ = ["INTERNAL", "RANDOM", "SERVER", "Site", "emission_site", "hook_site", "step_site"]
 
-MASK: Final = 2**64 - 1
+RANDOM: Final = 40
+"""Bits of a span's id that are drawn for each emission; the others number the sites of hooks."""
 INTERNAL, SERVER = 1, 2
 """Kinds of spans, by their numbers in OTLP."""
-_ODD: Final = 0x9E3779B97F4A7C15
 _numbers: Final = itertools.count(1)
 
 
@@ -32,10 +32,12 @@ class Site:
         mix: What makes the id of a hook's span out of that of its emission; 0 for a span that is
             not ours.
         limit: The time limit in ns, if there is one.
-        wire: Encoded forms by outcome; the encoder's own.
+        spans: How many spans there are of an emission with all of its hooks.
+        at_once: Whether it is of emissions whose handlers run side by side.
+        wire: Encoded forms; the encoder's own.
     """
 
-    __slots__ = ("attributes", "kind", "limit", "mix", "name", "wire")
+    __slots__ = ("at_once", "attributes", "kind", "limit", "mix", "name", "spans", "wire")
 
     def __init__(
         self,
@@ -47,9 +49,11 @@ class Site:
         self.name = name
         self.kind = kind
         self.attributes = attributes
-        self.mix = (next(_numbers) * _ODD) & MASK
+        self.mix = (next(_numbers) % (2 ** (64 - RANDOM) - 1) + 1) << RANDOM
         self.limit = None if limit is None else int(limit * 1e9)
-        self.wire: dict[str | None, Any] = {}
+        self.spans = 1
+        self.at_once = False
+        self.wire: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Site {self.name}>"
@@ -93,9 +97,12 @@ def hook_site(event: str, subscription: Subscription) -> Site:
     return Site(name, attributes, limit=subscription.timeout if subscription.is_async else None)
 
 
-def emission_site(event: str) -> Site:
-    """Make the site of the emissions of an event."""
-    return Site(event, {"veko.event": event})
+def emission_site(event: str, hooks: int = 0, *, at_once: bool = False) -> Site:
+    """Make the site of the emissions of an event that so many hooks hear."""
+    site = Site(event, {"veko.event": event})
+    site.spans += hooks
+    site.at_once = at_once
+    return site
 
 
 def step_site(step: str, plugin: Any) -> Site:

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import unquote
 
@@ -21,10 +21,11 @@ from ._api import JaegerAPI
 from ._context import VARIABLE, install
 from ._jaeger import file_of, trace_json
 from ._logs import LogIds
-from ._otlp import Scope, encode, request
+from ._otlp import Scope, request
+from ._packed import encode
 from ._pump import Pump
 from ._recorder import Recorder
-from ._records import Row
+from ._records import Record, rows, spans_of
 from ._sender import Sender
 from ._server import HTTP, ServerSpans
 from ._steps import STEP, StepSpan
@@ -54,7 +55,7 @@ class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             of that event at all, as it is for `log`.
         keep: Traces that are kept in memory for `jaeger`, `veko trace` and `tracing.traces()`.
         jaeger: The path below which Jaeger's query API is served, `"/jaeger"` say.
-        max_pending: Spans that may wait to be read; past it, they are counted and dropped.
+        max_pending: Spans that may wait to be read, about; past it, they are counted and dropped.
         log_ids: Whether log records get `trace_id` and `span_id`.
         core: Whether hooks of core plugins are recorded too.
     """
@@ -130,8 +131,7 @@ class Tracing(Plugin):
             VARIABLE,
             self._ratio,
             core=config.core,
-            limit=3 * config.max_pending,
-            thin=config.sample < 1 or sampler is not None,
+            limit=config.max_pending,
             sampler=sampler,
         )
         pump = Pump(recorder, self._turn)
@@ -149,16 +149,15 @@ class Tracing(Plugin):
             self._ended = _sdk.own_provider(resource, config.sample)
         self._ended.take = self._take
         if config.keep or config.jaeger is not None:
-            self.store = Store(config.keep or 200, resource)
-            pump.outputs.append(self.store.add)
+            store = self.store = Store(config.keep or 200, resource)
+            pump.outputs.append(lambda records: store.add(rows(records)))
         if not install():
             _log.warning(
                 "spans that plugins start do not nest below hooks: another runtime context of "
                 "OpenTelemetry is in use (OTEL_PYTHON_CONTEXT)"
             )
         context.provide("tracing", self)
-        context.intercept(recorder.wrap_hook)
-        context.intercept_emission(recorder.wrap_emission)
+        context.probe(recorder.probe)
         context.intercept_step(functools.partial(StepSpan, recorder, self._ratio(STEP)))
         context.spawn(pump.run)
         context.hook("plugin:loaded", functools.partial(self._seek_http, context))
@@ -226,7 +225,7 @@ class Tracing(Plugin):
             return TracingStats(0, 0, 0, 0)
         return TracingStats(
             recorded=pump.recorded,
-            pending=len(recorder.tape) // 3,
+            pending=spans_of(recorder.tape),
             dropped=recorder.lost + pump.failed + (sender.lost if sender is not None else 0),
             sent=sender.sent if sender is not None else 0,
         )
@@ -292,10 +291,10 @@ class Tracing(Plugin):
                 return ratio
         return -1.0 if event == "log" else self._config.sample
 
-    def _encode(self, rows: Iterable[Row]) -> None:
+    def _encode(self, records: list[Record]) -> None:
         before = len(self._parts)
-        self._count += encode(rows, self._parts)
-        self._size += 80 * (len(self._parts) - before)
+        self._count += encode(records, self._parts)
+        self._size += sum(map(len, self._parts[before:]))
         if self._size >= _BODY:
             self._send()
 

@@ -1,0 +1,149 @@
+"""Encoding records as OTLP protobuf, in bulk.
+
+The idea: nearly all bytes of an emission's spans are the same each time: those of the sites, and of
+the tags between. What is left are ids and times of fixed length, so that an emission and all of its
+hooks are one `struct.pack`, by a function that is made once for each chain of sites. That is why
+the id of a hook's span is that of its emission with three other bytes. Spans that carry more
+(attributes of their own, events, an error) are written field by field.
+
+Cost: 0.2-0.3 µs a plain span, some 10 µs one with more; the SDK's own encoder takes 20 and more.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from ._otlp import encode_row, plain_tail, varint
+from ._records import (
+    BEGIN,
+    ENDS,
+    ID,
+    MORE,
+    OFFSET,
+    PARENT,
+    REMOTE,
+    SEGMENT,
+    SITE,
+    STATE,
+    TRACE,
+    Record,
+    Segment,
+    id_of,
+    offset_of,
+    rows,
+    trace_of,
+)
+from ._sites import RANDOM, Site
+
+__all__ = ["encode"]
+
+_DRAWN: Final = RANDOM // 8
+_NUMBER: Final = 8 - _DRAWN
+_CHAINS: Final = 256
+"""Chains of one emission that packers are kept for."""
+
+_Pack = Callable[..., bytes]
+Packers = tuple[_Pack, _Pack, int]
+"""Encode an emission that has a parent, one that has none; how many spans these are."""
+
+
+def encode(records: Iterable[Record], parts: list[bytes]) -> int:
+    """Encode spans as `spans` fields of a `ScopeSpans`.
+
+    Args:
+        records: The emissions with their hooks, the requests and steps.
+        parts: The pieces are added to these, to be joined.
+
+    Returns:
+        How many spans there were.
+    """
+    count = 0
+    for record in records:
+        segment: Segment = record[SEGMENT]
+        if record[MORE] is None and segment[STATE] is None:
+            sites = tuple(record[ENDS + 1 :: 2])
+            wire: dict[Any, Packers] = record[SITE].wire
+            packers = wire.get(sites) or _packers(record[SITE], sites)
+            own: int = record[ID] or id_of(record, None)
+            drawn = own.to_bytes(_DRAWN, "little")
+            trace: bytes = segment[TRACE] or trace_of(segment)
+            offset = segment[OFFSET]
+            if offset is None:
+                offset = offset_of(segment)
+            hook = b"".join((trace, b'"\x08', drawn, b"\0\0\0\x12\x08", drawn))
+            place = record[PARENT]
+            parent: int = segment[REMOTE] if place is None else id_of(*place)
+            ids: tuple[bytes, ...]
+            if parent:
+                ids = (trace, b'"\x08', parent.to_bytes(8, "little"), b"\x12\x08", drawn, b"\0\0\0")
+                pack = packers[0]
+            else:
+                ids = (trace, b"\x12\x08", drawn, b"\0\0\0")
+                pack = packers[1]
+            parts.append(pack(hook, b"".join(ids), offset, record[BEGIN], *record[ENDS::2]))
+            count += packers[2]
+        else:
+            spans = [encode_row(row) for row in rows((record,))]
+            parts += spans
+            count += len(spans)
+    return count
+
+
+def _packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
+    """Make the functions that encode an emission whose hooks ended in this order."""
+    told = [one for one in sites if one is not None]
+    shape = tuple(one is not None for one in sites)
+    tails = [plain_tail(one) for one in (*told, site)]
+    both: list[_Pack] = []
+    for with_parent in (True, False):
+        size = [_HOOK_SIZE] * len(told) + [_HOOK_SIZE if with_parent else _ROOT_SIZE]
+        heads = [
+            b"\x12" + varint(fixed + len(tail)) + b"\x0a\x10"
+            for fixed, tail in zip(size, tails, strict=True)
+        ]
+        # What is before each span's ids: the tail of the one before it, and its own head.
+        between = [a + b for a, b in zip([b"", *tails], heads, strict=False)]
+        ids = f"{16 + 2 + 8 + 2 + 8 if with_parent else 16 + 2 + 8}s"
+        hook = f"{16 + 2 + 8 + 2 + _DRAWN}s{_NUMBER + 1}sQ1sQ"
+        form = "<" + "".join(f"{len(constant)}s{hook}" for constant in between[:-1])
+        form += f"{len(between[-1])}s{ids}1sQ1sQ{len(tails[-1])}s"
+        names: dict[str, Any] = {"pack": struct.Struct(form).pack, "tail": tails[-1]}
+        names |= {f"k{i}": value for i, value in enumerate(between)}
+        for i, one in enumerate(told):
+            names[f"n{i}"] = one.mix.to_bytes(8, "little")[_DRAWN:] + b"9"
+        both.append(types.FunctionType(_code(shape), names))
+    made = both[0], both[1], len(told) + 1
+    if len(site.wire) < _CHAINS:
+        site.wire[sites] = made
+    return made
+
+
+_HOOK_SIZE: Final = (2 + 16) + (2 + 8) + (2 + 8) + (1 + 8) + (1 + 8)
+_ROOT_SIZE: Final = _HOOK_SIZE - (2 + 8)
+
+
+@functools.lru_cache(maxsize=256)
+def _code(shape: tuple[bool, ...]) -> types.CodeType:
+    """Generate what packs an emission: for each hook whether it makes a span."""
+    times = [f"t{i}" for i in range(len(shape))]
+    lines = [
+        f"def packed({', '.join(['hook', 'ids', 'offset', 'begin', *times, 'end'])}):",
+        *[f" {name} += offset" for name in ("begin", *times, "end")],
+    ]
+    given: list[str] = []
+    last, number = "begin", 0
+    for time, told in zip(times, shape, strict=True):
+        if told:
+            given += [f"k{number}", "hook", f"n{number}", last, "b'A'", time]
+            number += 1
+        last = time
+    given += [f"k{number}", "ids", "b'9'", "begin", "b'A'", "end", "tail"]
+    lines.append(f" return pack({', '.join(given)})")
+    scope: dict[str, Any] = {}
+    exec(compile("\n".join(lines), "<veko otlp>", "exec"), scope)
+    code: types.CodeType = scope["packed"].__code__
+    return code
