@@ -8,7 +8,8 @@ Cost: about 0.15 µs a call, most of it the two looks at the clock, once the eve
 handlers are not timed and cost nothing, nor does anything when this plugin is left out or switched
 off. Memory is asked of tracemalloc, whose snapshot takes longer the more is traced.
 Promise: a call that fails or is cancelled is counted like any other; a quantile is at most 4.5% off
-what was measured (see `_histogram`); what is not known is `None`. Nothing here keeps a plugin's code alive.
+what was measured (see `_histogram`); what is not known is `None`. Nothing here keeps a plugin's
+code alive.
 """
 
 from __future__ import annotations

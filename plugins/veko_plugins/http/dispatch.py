@@ -135,6 +135,7 @@ async def lifespan(
         await send({"type": f"lifespan.{step}.complete"})
 
 
+STATUS: Final = "veko.status"
 _RETRY: Final = {"retry-after": "1"}
 _NO_ROUTES: Table[Target] = Table()
 
@@ -153,14 +154,16 @@ class Dispatcher:
     Attributes:
         startup: Called when the server starts, if it speaks the lifespan protocol.
         shutdown: Called when it stops.
-        answer: Answers an HTTP request; what traces requests stands around it.
+        answer: Answers an HTTP request and returns the response that went out, or `None`; what
+            traces requests stands around it. Where it raises, the status that went out before is
+            in the scope under `STATUS`.
     """
 
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
         self.dev_mode = dev_mode
         self.startup: Callable[[], Awaitable[None]] = _nothing
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
-        self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[None]] = self._http
+        self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
         self._kernel = kernel
         self._signals = Signals(kernel.bus)
         self._switchboard = Switchboard(kernel, partial(problem, dev_mode=dev_mode))
@@ -184,7 +187,7 @@ class Dispatcher:
         """Close every WebSocket with 1012, and wait until the handlers have ended."""
         await self._switchboard.end()
 
-    async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
         # One long function, since each call from here would cost as much as what it does.
         pin, signals = self._kernel.pin(), self._signals
         with pin as registry:
@@ -220,6 +223,7 @@ class Dispatcher:
                 abort = False
             except BaseException as error:
                 if not failed(error):
+                    _keep_status(exchange, scope)
                     raise
                 abort = False
                 if pin.cut:  # its generation was replaced long ago
@@ -234,6 +238,7 @@ class Dispatcher:
                     _let_go(exchange.request)
             if target is not None:
                 await signals.request_end(exchange.request, exchange.response)
+            return exchange.response
 
     async def _close(self, exchange: Exchange, *, abort: bool) -> None:
         try:
@@ -262,6 +267,7 @@ class Dispatcher:
                     await self._signals.request_end(request, response)
                 if not isinstance(error, Exception):  # a server would take it for its own end
                     error = RuntimeError(f"the response broke off: {type(error).__name__}")
+                _keep_status(exchange, request.scope)
                 raise error
             return
         answer: object = error
@@ -279,6 +285,11 @@ class Dispatcher:
             else:
                 await self._fault(exchange, failure)
                 await exchange.send(problem(failure, dev_mode=self.dev_mode))
+
+
+def _keep_status(exchange: Exchange, scope: Scope) -> None:
+    if exchange.begun and exchange.response is not None:
+        scope[STATUS] = exchange.response.status
 
 
 def _let_go(request: Request) -> None:

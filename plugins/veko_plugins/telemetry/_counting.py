@@ -65,6 +65,7 @@ class Counting:
         self.emissions: dict[str, list[int]] = {}
         self.requests: dict[tuple[tuple[str, str | int], ...], _Seconds] = {}
         self.under_way = 0
+        self._cells: dict[tuple[str, str, int], _Seconds] = {}
         self._kernel: Any = None
 
     def load(self, context: Context) -> None:
@@ -98,19 +99,28 @@ class Counting:
         request.scope[_MARK] = time.perf_counter()
 
     def _ended(self, request: Any, response: Any) -> None:
-        begun = request.scope.pop(_MARK, None)
+        scope = request.scope
+        begun = scope.pop(_MARK, None)
         if begun is None:
             return  # it began before this was loaded
         self.under_way -= 1
         route, status = request.route, response.status if response is not None else 500
+        key = scope["method"], route.path if route is not None else OTHER, status
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cell(*key)
+        cell.add(time.perf_counter() - begun)
+
+    def _cell(self, method: str, route: str, status: int) -> _Seconds:
+        """Return where requests that are alike are counted."""
         key: tuple[tuple[str, str | int], ...] = (
-            ("http.request.method", request.method if request.method in _METHODS else OTHER),
-            ("http.route", route.path if route is not None else OTHER),
+            ("http.request.method", method if method in _METHODS else OTHER),
+            ("http.route", route),
             ("http.response.status_code", status),
         )
         if key not in self.requests and len(self.requests) >= MOST:
             key = (("http.route", OTHER),)
-        cell = self.requests.get(key)
-        if cell is None:
-            cell = self.requests[key] = _Seconds()
-        cell.add(time.perf_counter() - begun)
+        cell = self.requests.setdefault(key, _Seconds())
+        if len(self._cells) < 2 * MOST:
+            self._cells[method, route, status] = cell
+        return cell

@@ -109,11 +109,13 @@ class LiveSpan(Span):
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event."""
         at = now(self.place[0][SEGMENT]) if timestamp is None else timestamp
-        more_of(*self.place).events.append(Happening(name, at, dict(attributes or {})))
+        more = more_of(*self.place)
+        more.events = [*more.events, Happening(name, at, dict(attributes or {}))]
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Add a link."""
-        more_of(*self.place).links.append((context, dict(attributes or {})))
+        more = more_of(*self.place)
+        more.links = [*more.links, (context, dict(attributes or {}))]
 
     def update_name(self, name: str) -> None:
         """Give it another name."""

@@ -42,17 +42,12 @@ def note(more: More, segment: Segment, error: BaseException) -> None:
         stack = ""
     if len(stack) > _STACK:
         stack = f"{stack[: _STACK // 2]}\n...\n{stack[-_STACK // 2 :]}"
-    more.events.append(
-        Happening(
-            "exception",
-            now(segment),
-            {
-                "exception.type": name,
-                "exception.message": told[:4096],
-                "exception.stacktrace": stack,
-            },
-        )
-    )
+    attributes = {
+        "exception.type": name,
+        "exception.message": told[:4096],
+        "exception.stacktrace": stack,
+    }
+    more.events = [*more.events, Happening("exception", now(segment), attributes)]
 
 
 def _full(kind: type) -> str:

@@ -22,10 +22,12 @@ from ._sites import Site
 __all__ = [
     "Scope",
     "attributes_of",
+    "encode_plain",
     "encode_row",
     "encode_span",
     "field",
     "key_values",
+    "only_attributes",
     "outcome_of",
     "plain_tail",
     "request",
@@ -33,7 +35,8 @@ __all__ = [
     "varint",
 ]
 
-_TIMES: Final = struct.Struct("<1sQ1sQ")
+_CHILD: Final = struct.Struct("<16s2sQ2sQ1sQ1sQ")
+_ROOT: Final = struct.Struct("<16s2sQ1sQ1sQ")
 _MASK: Final = 2**64 - 1
 _FIXED64: Final = struct.Struct("<Q")
 _DOUBLE: Final = struct.Struct("<d")
@@ -146,19 +149,13 @@ def plain_tail(site: Site) -> bytes:
 def encode_row(row: Row) -> bytes:
     """Encode a span as a `spans` field of a `ScopeSpans`."""
     site, segment, own, parent, begin, end, more = row
-    above = _FIXED64.pack(parent) if parent else b""
-    if segment[STATE] is None and (more is None or _only_attributes(site, more)):
-        ids: bytes = b"\x0a\x10" + segment[TRACE] + b"\x12\x08" + _FIXED64.pack(own)
-        if parent:
-            ids += b"\x22\x08" + above
-        pairs = b"" if more is None else b"".join([_pair(*one) for one in more.attributes.items()])
-        body = ids + _TIMES.pack(b"9", begin, b"A", end) + plain_tail(site) + pairs
-        return b"\x12" + varint(len(body)) + body
+    if segment[STATE] is None and (more is None or only_attributes(site, more)):
+        return encode_plain(site, segment[TRACE], own, parent, begin, end, more)
     more = more or More()
     return encode_span(
         segment[TRACE],
         _FIXED64.pack(own),
-        above,
+        _FIXED64.pack(parent) if parent else b"",
         more.name or site.name,
         site.kind,
         begin,
@@ -171,7 +168,23 @@ def encode_row(row: Row) -> bytes:
     )
 
 
-def _only_attributes(site: Site, more: More) -> bool:
+def encode_plain(
+    site: Site, trace: bytes, own: int, parent: int, begin: int, end: int, more: More | None
+) -> bytes:
+    """Encode a span that carries at most attributes besides those of its site."""
+    pairs = b"" if more is None else b"".join([_pair(*one) for one in more.attributes.items()])
+    tail = site.wire.get(None) or plain_tail(site)
+    if parent:
+        head = b"\x12" + varint(2 + _CHILD.size + len(tail) + len(pairs)) + b"\x0a\x10"
+        ids = _CHILD.pack(trace, b"\x12\x08", own, b"\x22\x08", parent, b"9", begin, b"A", end)
+    else:
+        head = b"\x12" + varint(2 + _ROOT.size + len(tail) + len(pairs)) + b"\x0a\x10"
+        ids = _ROOT.pack(trace, b"\x12\x08", own, b"9", begin, b"A", end)
+    return b"".join((head, ids, tail, pairs))
+
+
+def only_attributes(site: Site, more: More) -> bool:
+    """Tell whether a span carries nothing but attributes besides what its site has."""
     return (
         more.outcome is None
         and more.name is None

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ._otlp import encode_row, plain_tail, varint
+from ._otlp import encode_plain, encode_row, only_attributes, plain_tail, varint
 from ._records import (
     BEGIN,
     ENDS,
@@ -62,34 +62,39 @@ def encode(records: Iterable[Record], parts: list[bytes]) -> int:
         How many spans there were.
     """
     count = 0
+    add = parts.append
     for record in records:
         segment: Segment = record[SEGMENT]
-        if record[MORE] is None and segment[STATE] is None:
+        trace: bytes = segment[TRACE] or trace_of(segment)
+        site: Site = record[SITE]
+        own: int = record[ID] or id_of(record, None)
+        place = record[PARENT]
+        parent: int = segment[REMOTE] if place is None else id_of(*place)
+        offset = segment[OFFSET]
+        if offset is None:
+            offset = offset_of(segment)
+        more = record[MORE]
+        if segment[STATE] is not None:
+            pass
+        elif more is None:
             sites = tuple(record[ENDS + 1 :: 2])
-            wire: dict[Any, Packers] = record[SITE].wire
-            packers = wire.get(sites) or _packers(record[SITE], sites)
-            own: int = record[ID] or id_of(record, None)
+            child, root, spans = site.wire.get(sites) or _packers(site, sites)
             drawn = own.to_bytes(_DRAWN, "little")
-            trace: bytes = segment[TRACE] or trace_of(segment)
-            offset = segment[OFFSET]
-            if offset is None:
-                offset = offset_of(segment)
             hook = b"".join((trace, b'"\x08', drawn, b"\0\0\0\x12\x08", drawn))
-            place = record[PARENT]
-            parent: int = segment[REMOTE] if place is None else id_of(*place)
-            ids: tuple[bytes, ...]
-            if parent:
-                ids = (trace, b'"\x08', parent.to_bytes(8, "little"), b"\x12\x08", drawn, b"\0\0\0")
-                pack = packers[0]
-            else:
-                ids = (trace, b"\x12\x08", drawn, b"\0\0\0")
-                pack = packers[1]
-            parts.append(pack(hook, b"".join(ids), offset, record[BEGIN], *record[ENDS::2]))
-            count += packers[2]
-        else:
-            spans = [encode_row(row) for row in rows((record,))]
-            parts += spans
-            count += len(spans)
+            pack = child if parent else root
+            add(pack(hook, trace, own, parent, offset, record[BEGIN], *record[ENDS::2]))
+            count += spans
+            continue
+        elif len(record) == ENDS + 1:
+            told = more.get(None)
+            if told is not None and only_attributes(site, told):
+                begin, end = record[BEGIN] + offset, record[ENDS] + offset
+                add(encode_plain(site, trace, own, parent, begin, end, told))
+                count += 1
+                continue
+        encoded = [encode_row(row) for row in rows((record,))]
+        parts += encoded
+        count += len(encoded)
     return count
 
 
@@ -107,7 +112,7 @@ def _packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
         ]
         # What is before each span's ids: the tail of the one before it, and its own head.
         between = [a + b for a, b in zip([b"", *tails], heads, strict=False)]
-        ids = f"{16 + 2 + 8 + 2 + 8 if with_parent else 16 + 2 + 8}s"
+        ids = "16s2sQ2sQ" if with_parent else "16s2sQ"
         hook = f"{16 + 2 + 8 + 2 + _DRAWN}s{_NUMBER + 1}sQ1sQ"
         form = "<" + "".join(f"{len(constant)}s{hook}" for constant in between[:-1])
         form += f"{len(between[-1])}s{ids}1sQ1sQ{len(tails[-1])}s"
@@ -115,7 +120,7 @@ def _packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
         names |= {f"k{i}": value for i, value in enumerate(between)}
         for i, one in enumerate(told):
             names[f"n{i}"] = one.mix.to_bytes(8, "little")[_DRAWN:] + b"9"
-        both.append(types.FunctionType(_code(shape), names))
+        both.append(types.FunctionType(_code(shape, with_parent), names))
     made = both[0], both[1], len(told) + 1
     if len(site.wire) < _CHAINS:
         site.wire[sites] = made
@@ -127,11 +132,11 @@ _ROOT_SIZE: Final = _HOOK_SIZE - (2 + 8)
 
 
 @functools.lru_cache(maxsize=256)
-def _code(shape: tuple[bool, ...]) -> types.CodeType:
+def _code(shape: tuple[bool, ...], with_parent: bool) -> types.CodeType:
     """Generate what packs an emission: for each hook whether it makes a span."""
     times = [f"t{i}" for i in range(len(shape))]
     lines = [
-        f"def packed({', '.join(['hook', 'ids', 'offset', 'begin', *times, 'end'])}):",
+        f"def packed(hook, trace, own, parent, offset, {', '.join(['begin', *times, 'end'])}):",
         *[f" {name} += offset" for name in ("begin", *times, "end")],
     ]
     given: list[str] = []
@@ -141,7 +146,10 @@ def _code(shape: tuple[bool, ...]) -> types.CodeType:
             given += [f"k{number}", "hook", f"n{number}", last, "b'A'", time]
             number += 1
         last = time
-    given += [f"k{number}", "ids", "b'9'", "begin", "b'A'", "end", "tail"]
+    given += [f"k{number}", "trace", r"b'\x12\x08'", "own"]
+    if with_parent:
+        given += [r"b'\x22\x08'", "parent"]
+    given += ["b'9'", "begin", "b'A'", "end", "tail"]
     lines.append(f" return pack({', '.join(given)})")
     scope: dict[str, Any] = {}
     exec(compile("\n".join(lines), "<veko otlp>", "exec"), scope)

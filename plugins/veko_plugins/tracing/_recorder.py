@@ -101,6 +101,7 @@ class Recorder:
         tape: The records that have ended.
         lost: Spans that were not recorded because the tape was full.
         variable: What holds the place.
+        limit: Spans that the tape may have, about.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Recorder:
         self.variable = variable
         self._ratio = ratio
         self._core = core
-        self._limit = limit
+        self.limit = limit
         self._sampler = sampler
 
     def probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe | None:
@@ -139,7 +140,7 @@ class Recorder:
             "tr_limit": self._most(1 + sum(heard)),
             "tr_keep": self.tape.append,
             "tr_here": [emission_site(event, sum(heard), at_once=one) for one in (False, True)],
-            "tr_always": ratio >= 1 and self._sampler is None,
+            "tr_always": self.always(ratio),
             "tr_ratio": ratio,
             "tr_begin": self._begin,
             "tr_leave": self._leave,
@@ -154,9 +155,13 @@ class Recorder:
             ],
         )
 
+    def always(self, ratio: float) -> bool:
+        """Tell whether all traces of a ratio are recorded, without asking anybody."""
+        return ratio >= 1 and self._sampler is None
+
     def _most(self, spans: int) -> int:
         """Return how many records of so many spans the tape may have."""
-        return -(-self._limit // spans)
+        return -(-self.limit // spans)
 
     def _is_quiet(self, subscription: Subscription) -> bool:
         owner = subscription.owner

@@ -16,7 +16,7 @@ moves whole traces, never a span out of its parent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from random import getrandbits
 from typing import Any, Final, NamedTuple
 
@@ -128,11 +128,11 @@ class More:
 
     __slots__ = ("attributes", "begin", "description", "events", "links", "name", "outcome")
 
-    def __init__(self) -> None:
-        self.attributes: dict[str, Any] = {}
+    def __init__(self, attributes: dict[str, Any] | None = None) -> None:
+        self.attributes: dict[str, Any] = {} if attributes is None else attributes
         self.begin: int | None = None
-        self.events: list[Happening] = []
-        self.links: list[Any] = []
+        self.events: Sequence[Happening] = ()
+        self.links: Sequence[Any] = ()
         self.name: str | None = None
         self.outcome: str | None = None
         self.description: str | None = None

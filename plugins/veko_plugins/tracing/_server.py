@@ -18,14 +18,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ._context import SPAN_KEY, Context, remote_of
 from ._recorder import Recorder
-from ._records import SITE, Unsampled, more_of, segment_of
+from ._records import MORE, SITE, More, Record, Unsampled, clock, more_of, segment_of
 from ._sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
 
 HTTP: Final = "http"
 """What sampling by event calls a request."""
-_ROUTE: Final = "veko.route"
+ROUTE, STATUS = "veko.route", "veko.status"
 _PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
@@ -34,7 +34,7 @@ _ASKED: Final = frozenset((b"traceparent", b"tracestate", b"baggage", b"user-age
 _MOST: Final = 4096
 
 Scope = MutableMapping[str, Any]
-Answer = Callable[[Scope, Any, Any], Awaitable[None]]
+Answer = Callable[[Scope, Any, Any], Awaitable[Any]]
 
 
 class ServerSpans:
@@ -55,54 +55,62 @@ class ServerSpans:
 
     def around(self, answer: Answer) -> Answer:
         """Return what answers requests, with a span around it."""
-        recorder = self._recorder
-        variable, quiet = recorder.variable, self._quiet
+        recorder, begun = self._recorder, self._begun
+        get, put, tape = recorder.variable.get, recorder.variable.set, recorder.tape
+        quiet, always, limit = self._quiet, recorder.always(self._ratio), recorder.limit
 
-        async def traced(scope: Scope, receive: Any, send: Any) -> None:
-            outer = variable.get()
-            asked = {name: value for name, value in scope["headers"] if name in _ASKED}
-            site = self._begun
+        async def traced(scope: Scope, receive: Any, send: Any) -> Any:
+            outer = get()
+            asked = {}
+            for header in scope["headers"]:
+                if header[0] in _ASKED:
+                    asked[header[0]] = header[1]
             if quiet is not None and scope["path"].startswith(quiet):
                 found: Any = Unsampled()
-            elif isinstance(outer, Context) and not outer and b"traceparent" in asked:
-                found = self._remote(asked, site)
+            elif not outer and b"traceparent" in asked:
+                found = self._remote(asked, begun)
+            elif not outer and always and len(tape) < limit:
+                found = [[None, 0, None, None, None], None, begun, clock(), 0, None]
             else:
-                found = recorder.begin(outer, site, self._ratio)
-            if isinstance(found, Unsampled):
-                variable.set(found)
+                found = recorder.begin(outer, begun, self._ratio)
+            if found.__class__ is not list:
+                put(found)
                 try:
-                    await answer(scope, receive, send)
+                    return await answer(scope, receive, send)
                 finally:
-                    variable.set(outer)
-                return
-            record = found
+                    put(outer)
+            put((found, None))
             status = 0
-            route: Any = None
-
-            def sending(message: Any) -> Any:
-                nonlocal status, route
-                if message["type"] == "http.response.start":
-                    status, route = message["status"], scope.get(_ROUTE)
-                return send(message)
-
-            variable.set((record, None))
             error: BaseException | None = None
             try:
-                await answer(scope, receive, sending)
+                response = await answer(scope, receive, send)
+                if response is not None:
+                    status = response.status
             except BaseException as raised:
-                error = raised
+                error, status = raised, scope.get(STATUS, 0)
                 raise
             finally:
-                record[SITE] = self._site(scope, route, status)
-                attributes = more_of(record, None).attributes
-                attributes["url.path"] = scope["path"]
-                if scope.get("client"):
-                    attributes["client.address"] = scope["client"][0]
-                if b"user-agent" in asked:
-                    attributes["user_agent.original"] = asked[b"user-agent"][:256].decode("latin-1")
-                recorder.ended(record, outer, error)
+                self._tell(found, scope, asked.get(b"user-agent"), status)
+                recorder.ended(found, outer, error)
+                error = None  # it holds this frame
+            return response
 
         return traced
+
+    def _tell(self, record: Record, scope: Scope, agent: bytes | None, status: int) -> None:
+        """Say what a request was."""
+        record[SITE] = self._site(scope, scope.get(ROUTE) if status else None, status)
+        attributes = {"url.path": scope["path"]}
+        client = scope.get("client")
+        if client:
+            attributes["client.address"] = client[0]
+        if agent is not None:
+            attributes["user_agent.original"] = agent[:256].decode("latin-1")
+        table = record[MORE]
+        if table is None:
+            record[MORE] = {None: More(attributes)}
+        else:
+            more_of(record, None).attributes.update(attributes)
 
     def _remote(self, asked: dict[bytes, bytes], site: Site) -> Any:
         """Begin below what the client says."""
