@@ -89,3 +89,11 @@ $(VENV)/.run $(VENV)/.test $(VENV)/.check $(VENV)/.bench: pyproject.toml $(VENV)
 	@echo "Installing Veko into $(VENV) (again only when pyproject.toml changes)"
 	@$(INSTALL) --editable '.[all]' $(GROUPS)
 	@touch $@
+
+# Clients that tests start as processes of their own, since what they need does not go with ours.
+$(VENV)/.test: $(VENV)/.clients
+$(VENV)/.clients: pyproject.toml $(VENV)/pyvenv.cfg
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/clients
+	@$(BIN)/python -m pip --python $(VENV)/clients install --quiet --disable-pip-version-check \
+	    --group clients
+	@touch $@
