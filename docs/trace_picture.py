@@ -1,10 +1,14 @@
-"""Draw one request's trace tree of the example application: `python docs/trace_picture.py`."""
+"""Draw one request's trace tree of the example application: `python docs/trace_picture.py`.
+
+It goes to `docs/trace.svg`, or to the file that is named.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import html
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,23 +18,27 @@ import httpx
 from veko_plugins import PluginManager
 
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parent / "examples/shortener"
 WIDE, ROW, LEFT = 900, 24, 330
 
 
 async def traced() -> dict[str, Any]:
-    """Shorten a link with the example application, and return the trace of that request."""
+    """Delete a link of the example application, and return the trace of that request."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "shortener"
-        shutil.copytree(HERE.parent / "examples/shortener", root)
+        shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns(".veko"))
         settings = {"tracing": {"keep": 100, "service": "shortener"}}
         async with PluginManager(root=root, plugins=settings) as manager:
+            token = (root / ".veko/admin-token").read_text("utf-8").strip()
             transport = httpx.ASGITransport(manager.asgi)
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                client.headers["authorization"] = f"Bearer {token}"
                 for _ in range(2):  # the second is the one to show: all is imported by then
-                    answer = await client.post("/links", json={"url": "https://example.org/"})
-                    answer.raise_for_status()
-            found = await manager.use("tracing").traces()
-    return next(one for one in found if any("POST" in s["operationName"] for s in one["spans"]))
+                    made = await client.post("/links", json={"url": "https://example.org/"})
+                    gone = await client.delete(f"/admin/links/{made.json()['code']}")
+                    gone.raise_for_status()
+            (found, *_) = await manager.use("tracing").traces()
+            return found
 
 
 def drawn(trace: dict[str, Any]) -> str:
@@ -70,4 +78,5 @@ def drawn(trace: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    (HERE / "trace.svg").write_text(drawn(asyncio.run(traced())), encoding="utf-8")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "trace.svg"
+    target.write_text(drawn(asyncio.run(traced())), encoding="utf-8")

@@ -52,6 +52,19 @@ def test_what_is_generated_is_fresh() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_the_picture_of_a_trace_is_of_the_example_as_it_is(tmp_path: Path) -> None:
+    drawn = tmp_path / "trace.svg"
+    script = [sys.executable, ROOT / "docs" / "trace_picture.py", drawn]
+    ran = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+    def names(picture: Path) -> list[str]:
+        texts = re.findall(r"<text [^>]*>([^<]*)<", picture.read_text("utf-8"))
+        return [text for text in texts if not text.endswith("µs")]
+
+    assert names(drawn) == names(ROOT / "docs" / "trace.svg") != []
+
+
 @pytest.mark.parametrize(
     ("page", "described"),
     [("manager.md", [PluginManager]), ("context.md", [Context, veko.Context])],
