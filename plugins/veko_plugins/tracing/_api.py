@@ -135,7 +135,9 @@ class JaegerAPI:
             if given.get("tags"):
                 tags = msgspec.json.decode(given["tags"], type=dict[str, str], strict=False)
             for pair in given.getall("tag"):
-                key, _, value = pair.partition(":")
+                key, colon, value = pair.partition(":")
+                if not colon:
+                    raise ValueError(f"tag: {pair[:40]!r} is not written as key:value")
                 tags[key] = value
             shortest = duration(given["minDuration"]) if given.get("minDuration") else None
             longest = duration(given["maxDuration"]) if given.get("maxDuration") else None

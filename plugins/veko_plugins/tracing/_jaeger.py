@@ -37,8 +37,11 @@ def duration(text: str) -> int:
     """
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: write 100ms, 1.5s")
-    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+        raise ValueError(f"{text[:40]!r} is not a duration: write 100ms, 1.5s")
+    whole = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not whole < 2**63:
+        raise ValueError(f"{text[:40]!r} is longer than any duration")
+    return round(whole)
 
 
 def _tag(key: str, value: Any) -> dict[str, Any]:

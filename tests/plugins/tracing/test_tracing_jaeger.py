@@ -171,7 +171,9 @@ async def test_the_filters(api: tuple[PluginManager, str]) -> None:
     [
         ("/api/traces", 400),
         ("/api/traces?service=shop&minDuration=soon", 400),
+        ("/api/traces?service=shop&maxDuration=" + "9" * 400 + "h", 400),
         ("/api/traces?service=shop&limit=many", 400),
+        ("/api/traces?service=shop&tag=error", 400),
         ("/api/traces?service=shop&tags=%7B", 400),
         ("/api/traces/0123456789abcdef", 404),
         ("/api/traces/xyz", 400),
