@@ -2,14 +2,15 @@
 
 Every record of the standard library's logging gets `trace_id` and `span_id`, hexadecimal, `"0"`
 outside of a trace: the attributes `otelTraceID` and `otelSpanID` of OpenTelemetry's own
-instrumentation too, so that formats written for that go on working. Undone at unload, as far as
-nobody has put a factory of his own on top meanwhile.
+instrumentation too, so that formats written for that go on working. What is logged with a
+`trace_id` of its own (`extra`) keeps that one. Undone at unload, as far as nobody has put a factory
+of his own on top meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.trace.propagation import get_current_span
 
@@ -17,6 +18,21 @@ from ._context import VARIABLE, Context, span_id
 from ._records import SEGMENT, id_of, trace_of
 
 __all__ = ["LogIds"]
+
+
+_OURS: Final = frozenset(("trace_id", "span_id", "otelTraceID", "otelSpanID"))
+
+
+class _Fields(dict[str, Any]):
+    """The fields of a record: `logging` refuses an `extra` that is among them, but for ours."""
+
+    __slots__ = ()
+
+    def __contains__(self, key: object) -> bool:
+        return key not in _OURS and super().__contains__(key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # who unpickles a record need not know of this
 
 
 class LogIds:
@@ -43,8 +59,13 @@ class LogIds:
         record = self._before(*args, **kwargs)
         if self._on:
             trace, span = _ids()
-            record.trace_id = record.otelTraceID = trace
-            record.span_id = record.otelSpanID = span
+            record.__dict__ = _Fields(
+                record.__dict__,
+                trace_id=trace,
+                span_id=span,
+                otelTraceID=trace,
+                otelSpanID=span,
+            )
         return record
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import pickle
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -416,6 +417,23 @@ async def test_log_records_carry_the_ids(
     await kernel.unload("tracing")
     assert logging.getLogRecordFactory() is not before
     assert not hasattr(logging.makeLogRecord({}), "trace_id")
+
+
+async def test_code_that_writes_trace_ids_itself_goes_on(
+    kernel: Kernel, tracing: Tracing, caplog: pytest.LogCaptureFixture
+) -> None:
+    def own(value: Any) -> None:
+        logging.getLogger("test").warning("own", extra={"trace_id": "mine", "other": 1})
+
+    await kernel.load(hooks(tick=own))
+    await kernel.bus.emit("tick", 1, strict=True)
+    (record,) = [one for one in caplog.records if one.getMessage() == "own"]
+    found = await spans(tracing)
+    told = logging.Formatter("%(trace_id)s %(span_id)s %(other)s").format(record)
+    assert told == f"mine {found['busy.own']['spanID']} 1"
+    assert vars(pickle.loads(pickle.dumps(record))) == dict(vars(record))
+    with pytest.raises(KeyError, match="Attempt to overwrite 'message'"):
+        logging.getLogger("test").warning("own", extra={"message": "no"})
 
 
 async def test_arguments_and_signatures_stay(kernel: Kernel, tracing: Tracing) -> None:
