@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -30,6 +31,8 @@ class Collector(ThreadingHTTPServer):
         self.status = status
         self.count = 0
         self.spans = 0
+        self.largest = 0
+        self.unknown = 0
         self.go = threading.Event()
         self.go.set()
 
@@ -50,9 +53,11 @@ class Handler(BaseHTTPRequestHandler):
         status = self.server.status(self.server.count)
         if status == 200:
             told = ExportTraceServiceRequest.FromString(body)
-            self.server.spans += sum(
-                len(scope.spans) for one in told.resource_spans for scope in one.scope_spans
-            )
+            for one in told.resource_spans:
+                for scope in one.scope_spans:
+                    self.server.spans += len(scope.spans)
+                    self.server.largest = max(self.server.largest, len(body))
+                    self.server.unknown += len(UnknownFieldSet(scope))
         self.send_response(status)
         self.send_header("content-length", "0")
         self.send_header("connection", "close")
@@ -256,6 +261,64 @@ async def test_attributes_that_cannot_be_encoded(caplog: pytest.LogCaptureFixtur
             assert len(await tracing.traces()) == 1
             assert await tracing.jaeger_file()
     assert warnings_of(caplog) == []
+
+
+async def test_nothing_is_sent_that_the_protocol_does_not_know() -> None:
+    with collector() as server:
+        async with traced(otlp=server.url) as (kernel, tracing):
+
+            def load(context: Any) -> None:
+                def more(value: Any) -> None:
+                    trace.get_current_span().set_attribute("answer", value)
+
+                context.hook("tick", more)
+                context.hook("tick", lambda value: trace.get_current_span().add_event("now"))
+
+            await kernel.load({"name": "more", "version": "1.0.0", "load": load})
+            await emit(kernel, 3)
+            assert await tracing.flush(10)
+        assert server.spans == 3 * 8
+        assert server.unknown == 0
+
+
+async def test_spans_of_plugins_are_sent_though_nothing_is_emitted() -> None:
+    with collector() as server:
+        async with traced(otlp=server.url, keep=10, max_pending=500) as (_, tracing):
+            tracer = trace.get_tracer("own")
+
+            def ended_elsewhere() -> None:
+                for _ in range(100):
+                    tracer.start_span("own").end()
+
+            await asyncio.gather(*(asyncio.to_thread(ended_elsewhere) for _ in range(4)))
+            assert await tracing.flush(10)
+            assert (server.spans, tracing.stats().recorded, tracing.stats().sent) == (400,) * 3
+            assert len(await tracing.traces()) == 10
+            for _ in range(700):
+                tracer.start_span("own").end()
+            assert tracing.stats().pending == 500
+            assert await tracing.flush(10)
+            assert (tracing.stats().sent, tracing.stats().dropped) == (900, 200)
+            tracer.start_span("last").end()
+        assert server.spans == 901
+
+
+async def test_requests_to_the_collector_are_of_bounded_size() -> None:
+    with collector() as server:
+        async with traced(otlp=server.url) as (kernel, tracing):
+
+            def load(context: Any) -> None:
+                def long(value: Any) -> None:
+                    trace.get_current_span().set_attribute("long", "x" * 16_000)
+
+                context.hook("long", long)
+
+            await kernel.load({"name": "long", "version": "1.0.0", "load": load})
+            for _ in range(1000):
+                await kernel.bus.emit("long")
+            assert await tracing.flush(10)
+        assert server.spans == 2000
+        assert 16_000 < server.largest < 4 * 2**20
 
 
 async def test_an_error_without_text() -> None:

@@ -38,7 +38,7 @@ class Pump:
 
     Attributes:
         outputs: Who gets the spans.
-        turn: Called when the tape was read to its end, if it was not empty before.
+        turn: Called whenever the tape was read to its end.
         recorded: Spans that were read.
         failed: Spans that an output did not take.
     """
@@ -67,15 +67,13 @@ class Pump:
         """Read the tape to its end."""
         async with self._reading:
             tape = self._recorder.tape
-            any_read = bool(tape)
             while tape:
                 piece = tape.copy()
                 tape.clear()
                 for at in range(0, len(piece), SLICE):
                     self._read(piece[at : at + SLICE])
                     await anyio.lowlevel.checkpoint()
-            if any_read:
-                self.turn()
+            self.turn()
             self._tell_lost()
 
     def _read(self, piece: list[Record]) -> None:

@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ from ._otlp import Scope, request
 from ._packed import encode
 from ._pump import Pump
 from ._recorder import Recorder
-from ._records import Record, rows, spans_of
+from ._records import Record, Row, rows, spans_of
 from ._sender import Sender
 from ._server import HTTP, ServerSpans
 from ._steps import STEP, StepSpan
@@ -77,7 +78,7 @@ class TracingStats(msgspec.Struct, frozen=True):
     """What became of the spans so far.
 
     Attributes:
-        recorded: Spans that were recorded and read.
+        recorded: Spans that were recorded and read, those that plugins start themselves included.
         pending: Spans that wait to be read.
         dropped: Spans that were not recorded since too many waited, or that nobody took.
         sent: Spans that the collector took.
@@ -112,6 +113,9 @@ class Tracing(Plugin):
         self._others: dict[bytes, list[bytes]] = {}
         self._size = 0
         self._count = 0
+        self._taken: deque[tuple[Row | None, tuple[bytes, bytes] | None]] = deque()
+        self._own = 0
+        self._left = 0
         self._replay: _sdk.Replay | None = None
         self._ended: _sdk.Ended | None = None
         self._logs = LogIds()
@@ -136,6 +140,7 @@ class Tracing(Plugin):
         )
         pump = Pump(recorder, self._turn)
         self._recorder, self._pump = recorder, pump
+        self._own = self._left = 0
         if url is not None:
             self._scope = Scope(resource, "veko", __version__)
             self._sender = Sender(url, config.headers or _headers(), compress=config.compress)
@@ -211,8 +216,8 @@ class Tracing(Plugin):
             await self._pump.drain()
         if self._sender is not None:
             await anyio.to_thread.run_sync(self._sender.close)
-            if self._sender.lost or (self._recorder is not None and self._recorder.lost):
-                stats = self.stats()
+            stats = self.stats()
+            if stats.dropped:
                 _log.warning("%d of %d spans were dropped", stats.dropped, stats.recorded)
         self._recorder = self._pump = self._sender = None
 
@@ -224,9 +229,12 @@ class Tracing(Plugin):
         if recorder is None or pump is None:
             return TracingStats(0, 0, 0, 0)
         return TracingStats(
-            recorded=pump.recorded,
-            pending=spans_of(recorder.tape),
-            dropped=recorder.lost + pump.failed + (sender.lost if sender is not None else 0),
+            recorded=pump.recorded + self._own,
+            pending=spans_of(recorder.tape) + len(self._taken),
+            dropped=recorder.lost
+            + self._left
+            + pump.failed
+            + (sender.lost if sender is not None else 0),
             sent=sender.sent if sender is not None else 0,
         )
 
@@ -294,24 +302,39 @@ class Tracing(Plugin):
     def _encode(self, records: list[Record]) -> None:
         before = len(self._parts)
         self._count += encode(records, self._parts)
-        self._size += sum(map(len, self._parts[before:]))
-        if self._size >= _BODY:
-            self._send()
+        self._grown(sum(map(len, self._parts[before:])))
 
     def _take(self, span: ReadableSpan) -> None:
-        """Take a span that a plugin started by OpenTelemetry's own interface."""
-        if self.store is not None:
-            self.store.add([_sdk.row_of(span)])
-        if self._sender is None:
+        """Take a span that a plugin started by OpenTelemetry's own interface, on any thread."""
+        if len(self._taken) >= self._config.max_pending:
+            self._left += 1
             return
-        scope, encoded = _sdk.encode_readable(span)
-        if self._count < self._config.max_pending:
-            self._others.setdefault(scope, []).append(encoded)
-            self._count += 1
+        try:
+            row = _sdk.row_of(span) if self.store is not None else None
+            encoded = _sdk.encode_readable(span) if self._sender is not None else None
+        except Exception:  # it ends in the plugin's code, which is not to be disturbed
+            self._left += 1
+            return
+        self._taken.append((row, encoded))
 
     def _turn(self) -> None:
         """The tape was read to its end."""
+        while self._taken:
+            row, encoded = self._taken.popleft()
+            self._own += 1
+            if row is not None and self.store is not None:
+                self.store.add([row])
+            if encoded is not None:
+                scope, span = encoded
+                self._others.setdefault(scope, []).append(span)
+                self._count += 1
+                self._grown(len(span))
         self._send()
+
+    def _grown(self, size: int) -> None:
+        self._size += size
+        if self._size >= _BODY:
+            self._send()
 
     def _send(self) -> None:
         if self._count and self._sender is not None and self._scope is not None:
