@@ -17,13 +17,13 @@ import msgspec
 from ._context import span_id
 from ._otlp import attributes_of, outcome_of
 from ._records import TRACE, More, Row
-from ._sites import SERVER
 from ._store import Kept, Store
 
 __all__ = ["Query", "dependencies", "duration", "file_of", "matching", "operations", "trace_json"]
 
 _UNITS: Final = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _EMPTY: Final = More()
 _LONGEST: Final = 16_384
 """Characters of a text that are shown."""
@@ -68,7 +68,7 @@ def _sound(text: str) -> str:
 def _tags(row: Row) -> Iterator[dict[str, Any]]:
     for key, value in attributes_of(row).items():
         yield _tag(str(key), value)
-    yield _tag("span.kind", "server" if row[0].kind == SERVER else "internal")
+    yield _tag("span.kind", _KINDS[row[0].kind])
     if outcome_of(row) == "error":
         yield _tag("error", True)
         yield _tag("otel.status_code", "ERROR")
@@ -189,13 +189,7 @@ def _as_text(value: Any) -> str:
 
 def operations(store: Store) -> list[tuple[str, str]]:
     """Return the names of all kept spans with their kinds, sorted."""
-    return sorted(
-        {
-            (_name(row), "server" if row[0].kind == SERVER else "internal")
-            for kept in store
-            for row in kept.rows
-        }
-    )
+    return sorted({(_name(row), _KINDS[row[0].kind]) for kept in store for row in kept.rows})
 
 
 def dependencies(store: Store, start: int, end: int) -> list[dict[str, Any]]:

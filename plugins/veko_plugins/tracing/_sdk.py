@@ -50,7 +50,7 @@ from ._records import (
     rows,
     segment_of,
 )
-from ._sites import INTERNAL, SERVER, Site
+from ._sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -286,8 +286,7 @@ def row_of(span: ReadableSpan) -> Row:
     more.events = [Happening(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events]
     if span.status.status_code is StatusCode.ERROR:
         more.outcome, more.description = "error", span.status.description
-    kind = SERVER if span.kind is SpanKind.SERVER else INTERNAL
-    site = Site(span.name, dict(span.attributes or {}), kind)
+    site = Site(span.name, dict(span.attributes or {}), span.kind.value + 1)
     site.mix = 0
     segment = segment_of(ids.trace_id.to_bytes(16, "big"))
     parent = number_of(span.parent.span_id) if span.parent is not None else 0

@@ -372,6 +372,18 @@ async def test_spans_of_plugins_nest_below_the_hook(kernel: Kernel, tracing: Tra
     assert int(header[-2:], 16) & 1
 
 
+@pytest.mark.parametrize("kind", list(trace.SpanKind))
+async def test_spans_of_plugins_keep_their_kind(
+    kernel: Kernel, tracing: Tracing, kind: trace.SpanKind
+) -> None:
+    def ask(value: Any) -> None:
+        trace.get_tracer("test").start_span("ask", kind=kind).end()
+
+    await kernel.load(hooks(tick=ask))
+    await kernel.bus.emit("tick", 1)
+    assert (await spans(tracing))["ask"]["tags"]["span.kind"] == kind.name.lower()
+
+
 async def test_below_a_span_of_the_application(kernel: Kernel, tracing: Tracing) -> None:
     await kernel.load(hooks(tick=lambda value: None))
     with trace.get_tracer("app").start_as_current_span("application"):
