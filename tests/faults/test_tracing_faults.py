@@ -399,9 +399,13 @@ async def test_a_bad_configuration_refuses_to_load(config: dict[str, Any], told:
         "", "garbage", "00-0-0-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01",
         "ff-" + "1" * 32 + "-" + "1" * 16 + "-01", "00-" + "1" * 32 + "-" + "1" * 16 + "-zz",
         "00-" + "1" * 32 + "-" + "1" * 16 + "-01-more", "\xff\xfe", "00-" + "A" * 32 + "-x",
+        "00-" + "1" * 32 + "-" + "1" * 16 + "-01" + "x" * 1000,
+        "00-" + "A" * 32 + "-" + "1" * 16 + "-01",
     ],
 )  # fmt: skip
-async def test_a_traceparent_that_is_none_begins_a_trace(header: str, tmp_path: Any) -> None:
+async def test_a_traceparent_that_is_none_begins_a_trace(
+    header: str, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     import httpx
 
     from veko_plugins import PluginManager
@@ -418,3 +422,4 @@ async def test_a_traceparent_that_is_none_begins_a_trace(header: str, tmp_path: 
         (span,) = found["spans"]
         assert span["operationName"] == "GET"
         assert span["references"] == []
+    assert caplog.records == [], "who sends such headers fills no log"

@@ -61,10 +61,10 @@ class ServerSpans:
 
         async def traced(scope: Scope, receive: Any, send: Any) -> Any:
             outer = get()
-            asked = {}
-            for header in scope["headers"]:
-                if header[0] in _ASKED:
-                    asked[header[0]] = header[1]
+            asked: dict[bytes, bytes] = {}
+            for name, value in scope["headers"]:
+                if name in _ASKED:
+                    asked[name] = value if name not in asked else b"%b,%b" % (asked[name], value)
             if quiet is not None and scope["path"].startswith(quiet):
                 found: Any = Unsampled()
             elif not outer and b"traceparent" in asked:
@@ -125,6 +125,8 @@ class ServerSpans:
                 number = int.from_bytes(bytes.fromhex(parent.decode()), "little")
                 segment = segment_of(bytes.fromhex(trace.decode()), number)
                 return recorder.open(site, segment, None)
+        if match is None:  # OpenTelemetry would say so in the log, for each request
+            del asked[b"traceparent"]
         return recorder.begin(_extracted(asked), site, self._ratio)
 
     def _site(self, scope: Scope, route: Any, status: int) -> Site:

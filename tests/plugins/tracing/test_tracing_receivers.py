@@ -185,3 +185,18 @@ async def test_the_life_cycle(tap: Tap, tmp_path: Path) -> None:
             "veko.plugin.generation": 1,
             "veko.outcome": "ok",
         }
+
+
+async def test_headers_that_come_twice(tap: Tap, tmp_path: Path) -> None:
+    given = f"00-{TRACE}-{PARENT}-01"
+    async with served(tmp_path, otlp=tap.url) as (manager, url):
+        async with httpx.AsyncClient(base_url=url) as client:
+            parts = [("traceparent", given), ("tracestate", "a=1"), ("tracestate", "b=2,c=3")]
+            await client.get("/orders/1", headers=parts)
+            another = given.replace("4b", "5b")
+            await client.get("/broken", headers=[("traceparent", given), ("traceparent", another)])
+        assert await manager.use("tracing").flush()
+        await tap.until(lambda spans: any(span.name == "GET /broken" for span in spans))
+    assert tap.named("GET /orders/{id:int}").trace_state == "a=1,b=2,c=3"
+    broken = tap.named("GET /broken")
+    assert broken.parent_span_id == b"", "who gives two parents has none"
