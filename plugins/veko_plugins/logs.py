@@ -142,7 +142,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time, level, plugin, message, details, the fields, the error."""
+    """One JSON object a line: time, level, plugin, message, details, the fields, the error.
+
+    With the ids of trace and span, where the record has them.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -153,6 +156,10 @@ class JSONFormatter(logging.Formatter):
         }
         for key, value in _extras(record).items():
             entry.setdefault(key, value)
+        for key in ("trace_id", "span_id"):
+            found = getattr(record, key, "0")
+            if found != "0":
+                entry.setdefault(key, found)
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
         return _json(entry)

@@ -15,6 +15,7 @@ import pytest
 
 from veko import Context, Kernel, LogRecord, OptionError, Plugin
 from veko_plugins.logs import Logging
+from veko_plugins.tracing import Tracing
 
 
 class Writer(Plugin):
@@ -90,6 +91,23 @@ async def test_json_lines(context: Context, logs: Logging, console: io.StringIO)
         "details": {"path": repr(Path("/x")), "1": 2},
         "n": 3,
     }
+
+
+@pytest.mark.anyio
+async def test_json_lines_tell_the_trace(
+    context: Context, logs: Logging, console: io.StringIO
+) -> None:
+    tracing = Tracing()
+    await context.kernel.load(tracing, {"keep": 1})
+    logs.configure("info", format="json", stream=console)
+    context.hook("tick", lambda: context.log("info", "inside"))
+    await context.kernel.bus.emit("tick")
+    context.log("info", "outside")
+    inside, outside = map(json.loads, console.getvalue().splitlines())
+    (found,) = await tracing.traces(1)
+    assert inside["trace_id"] == found["traceID"]
+    assert inside["span_id"] in {span["spanID"] for span in found["spans"]}
+    assert not {"trace_id", "span_id"} & outside.keys()
 
 
 @pytest.mark.anyio
@@ -216,6 +234,7 @@ if {without_rich}:
     sys.modules["rich"] = sys.modules["rich.console"] = None
 import logging
 from veko_plugins.logs import Logging
+from veko_plugins.tracing import Tracing
 logs = Logging()
 logs.configure("info")
 logging.getLogger("veko.plugin.links").warning("[bold]odd[/bold]")
