@@ -229,6 +229,41 @@ async def test_an_exporter_that_fails_costs_one_line(
     ]
 
 
+@pytest.mark.parametrize("status", [None, 400, 503])
+async def test_a_collector_that_fails_costs_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int | None
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        if status is None:
+            server.close()
+        async with managed(tmp_path, Telemetry(otlp=url, interval=0.2)) as manager:
+            telemetry = manager.use("telemetry")
+            assert [await telemetry.export() for _ in range(3)] == [False] * 3
+    [line] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert line.startswith("metrics cannot be exported, which is tried again")
+
+
+async def test_names_that_have_no_utf_8(tmp_path: Path) -> None:
+    kept = Kept()
+    telemetry = Telemetry(exporter=kept, prometheus="/metrics")
+    async with managed(tmp_path, telemetry) as manager:
+        manager.bus.on("odd:\ud800", lambda value: None)
+        await manager.bus.emit("odd:\ud800", 1)
+        async with client(manager) as one:
+            answer = await one.get("/metrics")
+        assert answer.status_code == 200
+        assert list(text_string_to_metric_families(answer.text))
+        assert await manager.use("telemetry").export()
+        assert of(kept.metric("veko.emissions"), veko__event="odd:\\ud800").value == 1
+
+
 async def test_an_exporter_that_hangs_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -29,10 +31,13 @@ from ._readings import Exponential, Family, bound
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
 
-__all__ = ["exporter_to", "metrics_data"]
+__all__ = ["exporter_to", "heard", "metrics_data"]
 
 _SCALE = 3
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
+
+heard: Final[ContextVar[list[str] | None]] = ContextVar("veko_export", default=None)
+"""What the exporter of `exporter_to` says of an export; without a list it says so in the log."""
 
 
 def exporter_to(url: str, timeout: float) -> MetricExporter:
@@ -44,8 +49,16 @@ def exporter_to(url: str, timeout: float) -> MetricExporter:
     """
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
+    logging.getLogger(OTLPMetricExporter.__module__).addFilter(_is_for_the_log)
     whole = url if url.endswith("/v1/metrics") else url.rstrip("/") + "/v1/metrics"
     return OTLPMetricExporter(endpoint=whole, timeout=timeout)
+
+
+def _is_for_the_log(record: logging.LogRecord) -> bool:
+    told = heard.get()
+    if told is not None:
+        told.append(record.getMessage())
+    return told is None
 
 
 def metrics_data(

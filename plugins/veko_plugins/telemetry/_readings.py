@@ -87,7 +87,7 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
         ),
         Family(
             "veko.emissions", "counter", "{emission}", "Emissions that somebody heard.",
-            [({"veko.event": event}, cell[0]) for event, cell in counting.emissions.items()],
+            [({"veko.event": _text(event)}, cell[0]) for event, cell in counting.emissions.items()],
         ),
         Family(
             "veko.plugins", "gauge", "{plugin}", "Loaded plugins of the application.",
@@ -120,11 +120,16 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
     return [family for family in families if family.points]
 
 
+def _text(name: str) -> str:
+    """Return a name that can be sent: an event may be called anything."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _durations(kernel: Kernel) -> Iterator[Point]:
     entry = kernel.registry.get("service", "metrics")
     if entry is None:
         return
     for record in kernel.records():
         for event, counts in entry.value.histograms(record.name).items():
-            attributes = {"veko.event": event, "veko.plugin": record.name}
+            attributes = {"veko.event": _text(event), "veko.plugin": record.name}
             yield attributes, Exponential(0, counts[1:], zero=counts[0])

@@ -95,10 +95,12 @@ class Telemetry(Plugin):
         """Export what there is now; false if that failed, which is logged once until it works."""
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
-        from ._otlp import metrics_data
+        from ._otlp import heard, metrics_data
 
         assert self._exporter is not None
         why: object
+        told: list[str] = []
+        before = heard.set(told)
         try:
             data = metrics_data(self.read(), self._resource, self._began)
             answer = await anyio.to_thread.run_sync(
@@ -112,7 +114,9 @@ class Telemetry(Plugin):
                     _log.info("metrics are exported again")
                 self._failing = False
                 return True
-            why = "the exporter says so"
+            why = told[-1] if told else "the exporter says so"
+        finally:
+            heard.reset(before)
         if not self._failing:
             _log.warning("metrics cannot be exported, which is tried again: %s", why)
         self._failing = True
