@@ -51,10 +51,20 @@ async def test_traces_as_trees_and_as_a_file(tmp_path: Path) -> None:
         file = tmp_path / "traces.json"
         code, shown, _ = await veko("trace", f"{url}/jaeger", "--jaeger", str(file))
         assert (code, "1 traces in" in shown) == (0, True)
+        code, _, told = await veko("trace", f"{url}/jaeger", "--jaeger", str(file / "below"))
+        assert (code, "cannot be written" in told, "Traceback" in told) == (1, True, False)
         (found,) = json.loads(file.read_text())["data"]
         assert {span["operationName"] for span in found["spans"]} >= {"GET /hello"}
         stop.set()
         await serving
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://localhost:port", "http://127.0.0.1/a b"])
+async def test_an_address_that_is_none(url: str) -> None:
+    code, _, told = await veko("trace", url)
+    assert code == 1
+    assert f"no traces at {url}" in told
+    assert "Traceback" not in told
 
 
 async def test_nobody_serves_them() -> None:

@@ -381,6 +381,8 @@ async def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"otlp": "localhost:4318"}, "is not the URL of a collector"),
         ({"otlp": "ftp://localhost"}, "is not the URL of a collector"),
+        ({"otlp": "http://localhost:port"}, "is not the URL of a collector"),
+        ({"otlp": "http://[::1"}, "is not the URL of a collector"),
         ({"sample": 2}, "sample"),
         ({"keap": 1}, "keap"),
         ({"max_pending": 0}, "max_pending"),

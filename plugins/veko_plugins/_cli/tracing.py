@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def trace(url: str, file: Path | None, limit: int) -> int:
         for service in services:
             query = urllib.parse.urlencode({"service": service, "limit": limit})
             found += _get(f"{url.rstrip('/')}/api/traces?{query}")["data"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         click.echo(
             f"veko: no traces at {url}: {error}. Set keep and jaeger in [plugins.tracing], and "
             "name the address: http://127.0.0.1:8000/jaeger",
@@ -37,7 +38,11 @@ def trace(url: str, file: Path | None, limit: int) -> int:
         )
         return 1
     if file is not None:
-        file.write_text(json.dumps({"data": found}), encoding="utf-8")
+        try:
+            file.write_text(json.dumps({"data": found}), encoding="utf-8")
+        except OSError as error:
+            click.echo(f"veko: {file} cannot be written: {error}", err=True)
+            return 1
         click.echo(f"{len(found)} traces in {file}")
         return 0
     for one in found:

@@ -57,17 +57,20 @@ class Sender:
         timeout: float = 10.0,
         compress: bool = False,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("no scheme, or no host")
+            self._address = parts.hostname, parts.port
+        except ValueError as error:
             raise OptionError(
-                f"otlp: {url!r} is not the URL of a collector",
+                f"otlp: {url!r} is not the URL of a collector: {error}",
                 remedy="Give http://HOST:4318 (OTLP over HTTP); see also OTEL_EXPORTER_OTLP_*.",
-            )
+            ) from error
         self.url = url
         self.sent = 0
         self.lost = 0
         self._secure = parts.scheme == "https"
-        self._address = parts.hostname, parts.port
         path = parts.path if parts.path not in ("", "/") else "/v1/traces"
         self._path = f"{path}?{parts.query}" if parts.query else path
         self._headers = {
