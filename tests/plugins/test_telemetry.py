@@ -250,6 +250,30 @@ async def test_a_collector_that_fails_costs_one_line(
     assert line.startswith("metrics cannot be exported, which is tried again")
 
 
+async def test_a_cancelled_request_is_no_longer_under_way(tmp_path: Path) -> None:
+    kept, reached = Kept(), asyncio.Event()
+
+    def load(context: Any) -> None:
+        async def wait() -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        context.add_route("GET", "/wait", wait)
+
+    async with managed(tmp_path, Telemetry(exporter=kept)) as manager:
+        await manager.load_plugin({"name": "slow", "version": "1.0.0", "load": load})
+        async with client(manager) as one:
+            asking = asyncio.create_task(one.get("/wait"))
+            await reached.wait()
+            await manager.use("telemetry").export()
+            assert of(kept.metric("http.server.active_requests")).value == 1
+            asking.cancel()
+            await asyncio.wait([asking])
+            del asking
+        await manager.use("telemetry").export()
+        assert of(kept.metric("http.server.active_requests")).value == 0
+
+
 async def test_names_that_have_no_utf_8(tmp_path: Path) -> None:
     kept = Kept()
     telemetry = Telemetry(exporter=kept, prometheus="/metrics")

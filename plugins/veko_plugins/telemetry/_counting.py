@@ -50,6 +50,24 @@ class _Seconds:
         return Exponential(_LOW, list(self.counts), self.zero, self.total)
 
 
+class _UnderWay:
+    """A request that has begun; of one that was cancelled it is only heard that it is forgotten."""
+
+    __slots__ = ("_counting", "begun")
+
+    def __init__(self, counting: Counting) -> None:
+        self._counting: Counting | None = counting
+        self.begun = time.perf_counter()
+        counting.under_way += 1
+
+    def end(self) -> None:
+        counting, self._counting = self._counting, None
+        if counting is not None:
+            counting.under_way -= 1
+
+    __del__ = end
+
+
 class Counting:
     """The counts of one run.
 
@@ -95,21 +113,20 @@ class Counting:
         self.errors[key] = self.errors.get(key, 0) + 1
 
     def _begun(self, request: Any) -> None:
-        self.under_way += 1
-        request.scope[_MARK] = time.perf_counter()
+        request.scope[_MARK] = _UnderWay(self)
 
     def _ended(self, request: Any, response: Any) -> None:
         scope = request.scope
-        begun = scope.pop(_MARK, None)
+        begun: _UnderWay | None = scope.pop(_MARK, None)
         if begun is None:
             return  # it began before this was loaded
-        self.under_way -= 1
+        begun.end()
         route, status = request.route, response.status if response is not None else 500
         key = scope["method"], route.path if route is not None else OTHER, status
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cell(*key)
-        cell.add(time.perf_counter() - begun)
+        cell.add(time.perf_counter() - begun.begun)
 
     def _cell(self, method: str, route: str, status: int) -> _Seconds:
         """Return where requests that are alike are counted."""
