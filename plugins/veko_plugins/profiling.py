@@ -13,6 +13,7 @@ or blocks for is. The file is written whole or not at all.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 import tracemalloc
@@ -109,8 +110,8 @@ class Profiling(Plugin):
 
         Raises:
             NotFoundError: There is no such plugin.
-            OptionError: pyinstrument is not installed, `duration` is not above 0, or nothing can
-                be written there.
+            OptionError: pyinstrument is not installed, `duration` is not above 0 or has no end,
+                or nothing can be written there.
             StateError: Something is being profiled already.
         """
         kernel = self._context.kernel
@@ -119,7 +120,7 @@ class Profiling(Plugin):
             raise NotFoundError(
                 f"there is no plugin {name!r} to profile", plugin=name, remedy="Load it first."
             )
-        if not duration > 0:
+        if not 0 < duration < math.inf:
             raise OptionError(f"{duration} s are no time to profile", remedy="Give seconds.")
         target = self._target(name, path)
         if self._running:
@@ -235,7 +236,7 @@ def _write(session: Session, target: Path) -> None:
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OptionError(
             f"the flame graph cannot be written: {error}", remedy="Give another path."
         ) from error

@@ -1,6 +1,7 @@
 """Profiling a plugin: where its time goes, as a flame graph."""
 
 import asyncio
+import math
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,11 +126,15 @@ async def test_a_plugin_that_does_nothing_has_an_empty_graph(manager: PluginMana
 async def test_bad_requests_say_what_to_do(manager: PluginManager, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nobody"):
         await manager.profile_plugin("nobody", 0.01)
-    with pytest.raises(OptionError, match="no time"):
-        await manager.profile_plugin("busy", 0)
+    for duration in (0, -1, math.nan, math.inf):
+        with pytest.raises(OptionError, match="no time"):
+            async with asyncio.timeout(5):
+                await manager.profile_plugin("busy", duration)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OptionError, match="cannot be written"):
-        await manager.profile_plugin("busy", 0.01, path=tmp_path / "file" / "x.html")
+    for path in (tmp_path / "file" / "x.html", tmp_path, tmp_path / "a\0b.html"):
+        with pytest.raises(OptionError, match="cannot be written"):
+            await manager.profile_plugin("busy", 0.01, path=path)
+    assert not list(tmp_path.parent.glob("*.part"))
 
 
 async def test_one_at_a_time_and_a_cancelled_one_ends(manager: PluginManager) -> None:
