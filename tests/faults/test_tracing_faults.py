@@ -33,6 +33,9 @@ class Collector(ThreadingHTTPServer):
         self.spans = 0
         self.largest = 0
         self.unknown = 0
+        self.came: list[float] = []
+        self.headers = {"connection": "close"}
+        self.body = b""
         self.go = threading.Event()
         self.go.set()
 
@@ -58,10 +61,13 @@ class Handler(BaseHTTPRequestHandler):
                     self.server.spans += len(scope.spans)
                     self.server.largest = max(self.server.largest, len(body))
                     self.server.unknown += len(UnknownFieldSet(scope))
+        self.server.came.append(time.monotonic())
         self.send_response(status)
-        self.send_header("content-length", "0")
-        self.send_header("connection", "close")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(self.server.body)))
         self.end_headers()
+        self.wfile.write(self.server.body)
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -135,6 +141,27 @@ async def test_errors_that_pass(caplog: pytest.LogCaptureFixture) -> None:
         assert server.spans == 300
     (line,) = warnings_of(caplog)
     assert "it answers 503" in line
+
+
+async def test_a_collector_says_how_long_to_wait() -> None:
+    with collector(lambda count: 429 if count == 1 else 200) as server:
+        server.headers = {"retry-after": "1"}
+        async with traced(otlp=server.url) as (kernel, tracing):
+            await emit(kernel, 10)
+            assert await tracing.flush(10)
+        first, second = server.came
+    assert second - first >= 1
+    assert server.spans == 60
+
+
+async def test_an_answer_without_end_sends_nothing_twice() -> None:
+    with collector() as server:
+        server.headers, server.body = {}, bytes(200_000)
+        async with traced(otlp=server.url) as (kernel, tracing):
+            for _ in range(3):
+                await emit(kernel, 10)
+                assert await tracing.flush(10)
+        assert (server.count, server.spans) == (3, 180)
 
 
 async def test_errors_that_stay(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,8 +2,9 @@
 
 A collector that is down, slow or answers errors costs memory up to a bound and one line in the log,
 never time of the event loop: what does not fit is dropped and counted. After a failure that may
-pass (no connection, 429, 502, 503, 504) the same bytes are sent again, with pauses that double, up
-to `PAUSE` seconds; other answers mean that these bytes will never be taken.
+pass (no connection, 429, 502, 503, 504) the same bytes are sent again, with pauses that double, or
+as long as the collector says (`Retry-After`), up to `PAUSE` seconds; other answers mean that these
+bytes will never be taken.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Sender:
         self._connection: http.client.HTTPConnection | None = None
         self._thread: threading.Thread | None = None
         self._process = 0
+        self._after = 0.0
 
     def put(self, body: bytes, spans: int) -> None:
         """Send a request soon.
@@ -162,7 +164,7 @@ class Sender:
             if not again:
                 pause = 0.0
                 continue
-            pause = min(PAUSE, pause * 2 or 0.5)
+            pause = min(PAUSE, max(pause * 2 or 0.5, self._after))
             with self._lock:
                 if self._size + len(body) > self._limit:
                     self.lost += count
@@ -191,6 +193,7 @@ class Sender:
 
     def _send(self, body: bytes, count: int) -> bool:
         """Send one request; true if it is to be tried again."""
+        self._after = 0.0
         try:
             status = self._post(gzip.compress(body, 1) if self._compress else body)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -225,6 +228,8 @@ class Sender:
                 connection.request("POST", self._path, body, self._headers)
                 answer = connection.getresponse()
                 answer.read(65_536)
+                after = answer.getheader("retry-after", "")
+                self._after = float(after) if after.isdecimal() else 0.0
             except (OSError, http.client.HTTPException) as error:
                 # A connection that was kept may have been closed at its other end meanwhile.
                 connection.close()
@@ -232,7 +237,7 @@ class Sender:
                 if fresh or isinstance(error, TimeoutError):
                     raise
             else:
-                if answer.will_close:
+                if answer.will_close or not answer.isclosed():
                     connection.close()
                     self._connection = None
                 return answer.status
