@@ -156,7 +156,10 @@ def context_of(held: Any) -> Context:
         if held.shown is None:
             base = held.base or {}
             if remote_of(base.get(SPAN_KEY)) is None:
-                ids = SpanContext(getrandbits(128) or 1, getrandbits(64) or 1, is_remote=False)
+                trace = (
+                    getrandbits(128) if held.trace is None else int.from_bytes(held.trace, "big")
+                )
+                ids = SpanContext(trace or 1, getrandbits(64) or 1, is_remote=False)
                 base = {**base, SPAN_KEY: NonRecordingSpan(ids)}
             held.shown = Context(base)
         shown: Context = held.shown

@@ -111,7 +111,7 @@ class Recorder:
         *,
         core: bool = False,
         limit: int = 100_000,
-        sampler: Callable[[Site, Context], bool] | None = None,
+        sampler: Callable[[Site, Context], tuple[bytes, bool]] | None = None,
     ) -> None:
         self.tape: list[Record] = []
         self.lost = 0
@@ -229,9 +229,7 @@ class Recorder:
     def _below(self, outer: Context, site: Site, ratio: float) -> Any:
         """Find segment and parent below an OpenTelemetry context, or that it is not recorded."""
         if not outer:
-            if not self._wanted(site, outer, ratio):
-                return Unsampled()
-            return segment_of(), None
+            return self._begun(site, outer, ratio)
         span: Any = outer.get(SPAN_KEY)
         if isinstance(span, LiveSpan):
             record = span.place[0]
@@ -241,9 +239,7 @@ class Recorder:
             return segment, span.place
         found = remote_of(span)
         if found is None:
-            if not self._wanted(site, outer, ratio):
-                return Unsampled(outer)
-            return segment_of(base=outer), None
+            return self._begun(site, outer, ratio)
         trace, number, sampled, state = found
         if not sampled:
             return Unsampled(outer)
@@ -253,10 +249,15 @@ class Recorder:
             segment[2] = offset_of(inside[0][SEGMENT])
         return segment, None
 
-    def _wanted(self, site: Site, outer: Context, ratio: float) -> bool:
+    def _begun(self, site: Site, outer: Context, ratio: float) -> Any:
+        """Begin a trace: its segment, or that it is not recorded."""
+        trace: bytes | None = None
         if self._sampler is not None and ratio >= 1:
-            return self._sampler(site, outer)
-        return ratio >= 1 or random() < ratio
+            trace, wanted = self._sampler(site, outer)
+        else:
+            wanted = ratio >= 1 or random() < ratio
+        base = outer or None
+        return (segment_of(trace, base=base), None) if wanted else Unsampled(base, trace)
 
     def _failed(self, record: Record, site: Site, error: BaseException) -> None:
         """End a hook that raised."""

@@ -87,16 +87,18 @@ class Unsampled:
     Attributes:
         base: The OpenTelemetry context that it began in, if it was not empty.
         shown: What is shown to OpenTelemetry, once it was asked for.
+        trace: The id of the trace, if somebody was asked about that.
     """
 
-    __slots__ = ("base", "shown")
+    __slots__ = ("base", "shown", "trace")
 
     base: Any
     shown: Any
 
-    def __init__(self, base: Any = None) -> None:
+    def __init__(self, base: Any = None, trace: bytes | None = None) -> None:
         self.base = base
         self.shown = None
+        self.trace = trace
 
 
 class Dropped(Unsampled):

@@ -200,19 +200,21 @@ def _replay(span: ReadableSpan, processor: SpanProcessor, base: Any) -> None:
     live.end(span.end_time)
 
 
-def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], bool] | None:
-    """Return what asks the provider's sampler about a trace that begins; `None`: all are wanted."""
+def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[bytes, bool]] | None:
+    """Return what asks the provider's sampler about a trace that begins; `None`: all are wanted.
+
+    It answers with the id of the trace, too: by that others may be asked again, and shall agree.
+    """
     sampler: Sampler = provider.sampler
     if sampler in (ALWAYS_ON, DEFAULT_ON):
         return None
     ids = provider.id_generator
 
-    def wanted(site: Site, context: Context) -> bool:
+    def wanted(site: Site, context: Context) -> tuple[bytes, bool]:
         kind, attributes = _KINDS[site.kind], site.attributes
-        answer = sampler.should_sample(
-            context, ids.generate_trace_id(), site.name, kind, attributes
-        )
-        return answer.decision is Decision.RECORD_AND_SAMPLE
+        trace = ids.generate_trace_id()
+        answer = sampler.should_sample(context, trace, site.name, kind, attributes)
+        return trace.to_bytes(16, "big"), answer.decision is Decision.RECORD_AND_SAMPLE
 
     return wanted
 

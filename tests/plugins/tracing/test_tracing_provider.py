@@ -192,6 +192,26 @@ async def work(kernel, tracing):
     assert least <= int(out) <= most
 
 
+def test_a_sampler_is_asked_about_the_trace_that_begins() -> None:
+    run(
+        "sampler=TraceIdRatioBased(0.5)",
+        """
+provider.add_span_processor(SimpleSpanProcessor(memory))
+async def work(kernel, tracing):
+    for _ in range(100):
+        await kernel.bus.emit("order", 1)
+    await tracing.flush()
+    spans = memory.get_finished_spans()
+    assert len(spans) > 0
+    bound = TraceIdRatioBased.get_bound_for_rate(0.5)
+    for span in spans:
+        assert span.context.trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < bound, span.name
+    names = [span.name for span in spans]
+    assert names.count("order") == names.count("orders.check") == names.count("query"), names
+""",
+    )
+
+
 def test_the_entry_point_of_the_runtime_context() -> None:
     done = subprocess.run(
         [
