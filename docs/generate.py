@@ -45,9 +45,10 @@ def events(found: Iterable[Event]) -> str:
         "|---|---|---|---|",
     ]
     for event in found:
-        returned = "yes" if event.returns else ""
+        told = ["yes"] if event.returns else []
         if event.stops is not None:
-            returned += f"; a `{shown(event.stops)}` ends it"
+            told.append(f"a {code(event.stops)} ends it")
+        returned = "; ".join(told)
         doc = " ".join(event.doc.split()).replace("|", "\\|")
         lines.append(f"| `{event.name}` | {code(event.payload)} | {returned} | {doc} |")
     return "\n".join(lines) + "\n"

@@ -61,6 +61,32 @@ async def test_a_hook_may_answer_by_itself(site: Site) -> None:
     assert called == []
 
 
+@pytest.mark.parametrize("status", [401, 503])
+@pytest.mark.parametrize("how", ["raised", "returned"])
+async def test_a_hook_may_refuse(site: Site, how: str, status: int) -> None:
+    seen: list[str] = []
+
+    def guard(request: Request) -> HTTPError:
+        refusal = HTTPError(status, "not now", headers={"x-why": "guard"})
+        if how == "raised":
+            raise refusal
+        return refusal
+
+    def load(context: Any) -> None:
+        context.add_route("GET", "/x", lambda request: seen.append("handler"))
+        context.hook("request:start", guard, priority=20)
+        context.hook("request:start", lambda r: seen.append("later"))
+        for event in (*AROUND[1:], "request:error", "error:handle"):
+            context.hook(event, lambda one, other, event=event: seen.append(event))
+
+    async with site.plugin(load) as record:
+        answer = await site.client.get("/x")
+        assert (answer.status_code, answer.json()["detail"]) == (status, "not now")
+        assert answer.headers["x-why"] == "guard"
+        assert record.error_count == 0
+    assert seen == [*AROUND[1:]]
+
+
 async def test_hooks_may_replace_the_request_and_the_response(site: Site) -> None:
     def other(request: Request) -> Request:
         return Request({**request.scope, "query_string": b"a=2"}, request.receive)

@@ -356,6 +356,20 @@ async def test_hooks_hear_a_socket_from_end_to_end(site: Site) -> None:
     assert len({id(socket) for _, socket, _ in seen}) == 1
 
 
+@pytest.mark.parametrize("status", [401, 503])
+async def test_a_hook_may_refuse_the_handshake(site: Site, status: int) -> None:
+    def guard(socket: WebSocket) -> None:
+        raise HTTPError(status, "not now")
+
+    def load(context: Any) -> None:
+        context.add_websocket("/echo", echo)
+        context.hook("websocket:connect", guard)
+
+    async with site.plugin(load):
+        assert (await refusal(site, "/echo"))[0] == status
+        assert site.errors() == 0
+
+
 async def test_a_plugin_that_leaves_closes_its_own_sockets_only(site: Site) -> None:
     async with site.plugin(adding("/theirs", echo), "other"), dial(site, "/theirs") as theirs:
         async with site.plugin(adding("/ours", echo)):

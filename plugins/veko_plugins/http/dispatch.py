@@ -38,8 +38,9 @@ REQUEST_START = Event(
     "request:start",
     Request,
     returns=True,
-    stops=Response,
-    doc="A request was matched and not yet handled. A handler that returns a `Response` answers.",
+    stops=Response | HTTPError,
+    doc="A request was matched and not yet handled. A handler that returns a `Response` answers, "
+    "one that raises an `HTTPError` refuses.",
 )
 REQUEST_END = Event(
     "request:end",
@@ -209,12 +210,15 @@ class Dispatcher:
                 else:
                     scope[ROUTE] = target.route
                     pin.owner = target.route.plugin
-                    answer = await signals.request_start(request)
+                    try:
+                        answer = await signals.request_start(request)
+                    except HTTPError as refusal:  # whatever its status, nobody has failed
+                        answer = problem(refusal, dev_mode=self.dev_mode)
+                    if answer is not request:
+                        answer = self._adopt(exchange, answer)
                     if isinstance(answer, Response):
                         await exchange.finish(answer)
                     else:
-                        if answer is not request:
-                            _adopt(exchange, answer)
                         run = around or target.answer
                         if run is not None:
                             await exchange.finish(await run(answer))
@@ -239,6 +243,21 @@ class Dispatcher:
             if target is not None:
                 await signals.request_end(exchange.request, exchange.response)
             return exchange.response
+
+    def _adopt(
+        self, exchange: Exchange, answer: Request | Response | HTTPError
+    ) -> Request | Response:
+        """Go on with what hooks made of a request: a response, a refusal or another request."""
+        if isinstance(answer, HTTPError):
+            return problem(answer, dev_mode=self.dev_mode)
+        if not isinstance(answer, Response):
+            scope, before = answer.scope, exchange.request.scope
+            if scope is not before:
+                for key in (EXCHANGE, ROUTE, "path_params"):
+                    scope.setdefault(key, before[key])
+            scope[REQUEST] = answer
+            exchange.request = answer
+        return answer
 
     async def _close(self, exchange: Exchange, *, abort: bool) -> None:
         try:
@@ -295,13 +314,3 @@ def _keep_status(exchange: Exchange, scope: Scope) -> None:
 def _let_go(request: Request) -> None:
     for key in (REQUEST, EXCHANGE):
         request.scope.pop(key, None)
-
-
-def _adopt(exchange: Exchange, request: Request) -> None:
-    """Go on with another request than the one that came."""
-    scope, before = request.scope, exchange.request.scope
-    if scope is not before:
-        for key in (EXCHANGE, ROUTE, "path_params"):
-            scope.setdefault(key, before[key])
-    scope[REQUEST] = request
-    exchange.request = request

@@ -57,7 +57,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HTTPError(VekoError):
-    """Raise it anywhere in a request to answer with a problem of that status.
+    """Raise it in a handler, a middleware or a hook on `request:start` to answer with a problem.
 
     Args:
         status: The status code, 400 to 599.

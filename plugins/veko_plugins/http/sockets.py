@@ -37,7 +37,7 @@ EVENTS: Final = (
     Event(
         "websocket:connect",
         WebSocket,
-        stops=(Response, HTTPError),
+        stops=Response | HTTPError,
         doc="A handshake was matched and not yet accepted. Closing the socket, raising an "
         "`HTTPError` or returning a `Response` refuses it.",
     ),
@@ -136,9 +136,14 @@ class Switchboard:
             response = await around(request) if around is not None else visit.unmatched
         else:
             visit.told = True
-            answer = await self._connect(socket)
+            try:
+                answer = await self._connect(socket)
+            except HTTPError as refusal:
+                answer = refusal
             if isinstance(answer, HTTPError):
-                raise answer
+                if socket.accepted:
+                    raise answer
+                answer = self._problem(answer)  # whatever its status, nobody has failed
             if isinstance(answer, Response):
                 response = answer
             elif socket.closed:
