@@ -174,6 +174,37 @@ async def test_no_header_brings_another_along(site: Site, place: str, text: str)
         assert record.error_count == 1
 
 
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+async def test_a_body_is_as_long_as_it_is(site: Site, server: str) -> None:
+    def handler(status: int, length: str) -> Response:
+        return Response("hello", status, headers={"content-length": length})
+
+    def load(context: Any) -> None:
+        context.add_route("GET", "/x/{status:int}/{length}", handler)
+        context.add_route("HEAD", "/only", lambda: Response(headers={"content-length": "7"}))
+
+    pytest.importorskip(server)
+    adapter = site.kernel.use("http").adapter
+    async with (
+        served(adapter, server=server) as other,
+        other.plugin(load) as record,
+        wire(other.url) as connection,
+    ):
+
+        async def told(method: str, target: str) -> tuple[int, str | None, bytes]:
+            answer = await connection.ask(request(method, target))
+            assert answer is not None
+            return answer.status, answer.header("content-length"), answer.body
+
+        for length in ("2", "20", "0"):
+            assert await told("GET", f"/x/200/{length}") == (200, "5", b"hello")
+            assert await told("HEAD", f"/x/200/{length}") == (200, "5", b"")
+            for status in (204, 304):
+                assert await told("GET", f"/x/{status}/{length}") == (status, None, b"")
+        assert await told("HEAD", "/only") == (200, "7", b"")
+        assert record.error_count == 0
+
+
 def _deep() -> Any:
     found: list[Any] = []
     for _ in range(20_000):

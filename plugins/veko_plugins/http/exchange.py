@@ -225,10 +225,10 @@ class Exchange:
         if response.stream is not None:
             await self._stream(response)
         else:
-            send = self._send
+            send, method = self._send, self.request.scope["method"]
             try:
-                await send(response.start())
-                await send(response.whole(self.request.scope["method"]))
+                await send(response.start(method))
+                await send(response.whole(method))
             except ClientGone:
                 raise
             except OSError as error:

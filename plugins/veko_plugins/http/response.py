@@ -34,6 +34,7 @@ _JSON = msgspec.json.Encoder(enc_hook=_encode_other)
 _AS_JSON = (b"content-type", b"application/json")
 _AS_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _AS_BYTES = (b"content-type", b"application/octet-stream")
+_LENGTH = b"content-length"
 
 
 class Response:
@@ -125,15 +126,27 @@ class Response:
         found = self.headers.get("content-type")
         return found.partition(";")[0].strip() if found else None
 
-    def start(self) -> Message:
-        """Return the ASGI message that begins this response."""
-        raw, status = self.headers.raw, self.status
-        if self._body is not None and status >= 200 and status not in (204, 304):
-            for name, _ in raw:
-                if name == b"content-length":
+    def start(self, method: str = "GET") -> Message:
+        """Return the ASGI message that begins this response.
+
+        A body has the length that it has, whatever a header says: servers that believe the header
+        send what is too much as the beginning of the next response.
+
+        Args:
+            method: What was asked; to `HEAD` a length without its body is right.
+        """
+        raw, status, body = self.headers.raw, self.status, self._body
+        if status in (204, 304):
+            raw = [pair for pair in raw if pair[0] != _LENGTH]
+        elif body is not None:
+            length = b"%d" % len(body)
+            for name, told in raw:
+                if name == _LENGTH:
+                    if told != length and (body or method != "HEAD"):
+                        raw = [(n, length if n == _LENGTH else value) for n, value in raw]
                     break
             else:
-                raw = [*raw, (b"content-length", b"%d" % len(self._body))]
+                raw = [*raw, (_LENGTH, length)]
         return {"type": "http.response.start", "status": status, "headers": raw}
 
     def silent(self, method: str) -> bool:
@@ -151,7 +164,7 @@ class Response:
         if deliver is not None:
             deliver(self)
             return
-        await send(self.start())
+        await send(self.start(scope["method"]))
         if self.stream is None or self.silent(scope["method"]):
             await send(self.whole(scope["method"]))
             return
