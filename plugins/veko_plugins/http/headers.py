@@ -30,6 +30,8 @@ def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
         raw_name, raw_value = name.encode("ascii").lower(), value.encode("latin-1").strip(b" \t")
     except UnicodeEncodeError as error:
         raise ValueError(f"header {name!r} cannot be encoded: {error.reason}") from None
+    except AttributeError:
+        raise ValueError(f"header {name!r} is no text: {value!r}; write str(...)") from None
     if not _NAME.fullmatch(raw_name):
         raise ValueError(f"{name!r} is not the name of a header")
     if _BAD_VALUE.search(raw_value):

@@ -264,6 +264,11 @@ def test_no_header_begins_another(put: Callable, name: str, value: str) -> None:
         put(Headers(), name, value)
 
 
+def test_a_header_that_is_no_text_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"'x-count' is no text: 5; write str"):
+        Response(headers={"x-count": 5})  # type: ignore[dict-item]
+
+
 def test_a_media_type_begins_no_header() -> None:
     with pytest.raises(ValueError, match="control character"):
         Response("", media_type="text/html\r\nx: y")
