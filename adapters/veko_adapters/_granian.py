@@ -9,6 +9,7 @@ cannot be told: the greatest size of a WebSocket's message.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from ._serve import BACKLOG, HEADERS_TIMEOUT, MAX_HEADER_SIZE
 
 __all__ = ["run"]
 
+_log = logging.getLogger("_granian")
 _LOGGING = {"incremental": True, "handlers": {}, "loggers": {}}
 _CUT = 2.0
 """Seconds that requests which were cancelled may take to end."""
@@ -35,7 +37,10 @@ class _Server(Server):
     """A server on a socket that is bound already."""
 
     def __init__(self, descriptor: int, target: Any, **options: Any) -> None:
+        level = _log.level
         super().__init__(target, log_dictconfig=_LOGGING, **options)
+        # It sets one by itself, and would tell an address that is not the one of this socket.
+        _log.setLevel(level)
         self._descriptor = descriptor
 
     def _init_shared_socket(self) -> None:

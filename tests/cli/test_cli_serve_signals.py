@@ -165,6 +165,17 @@ def test_streams_and_sockets_are_cut_when_the_time_is_over(
 
 
 @pytest.mark.parametrize("server", SERVERS)
+def test_a_server_says_nothing_of_its_own(start: Start, served: Path, server: str) -> None:
+    veko = start("serve", served, "--port", 0, "--server", server)
+    url = veko.wait_for(r"Listening on (\S+)")[1]
+    assert httpx.get(f"{url}/one").text == "1.0.0"
+    veko.process.terminate()
+    assert veko.ends() == 0
+    assert {*re.findall(r"http://[^\s/]+", veko.text)} == {url}
+    assert server not in veko.text
+
+
+@pytest.mark.parametrize("server", SERVERS)
 def test_requests_whose_headers_are_too_many_or_too_large(
     start: Start, served: Path, server: str
 ) -> None:
