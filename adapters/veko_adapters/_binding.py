@@ -21,10 +21,10 @@ from veko.errors import RouteError
 from veko_plugins.http import Fault, HTTPError, Route, parse_path
 
 from ._faults import LARGEST, Unfit, body_faults, by_pydantic, told
-from ._parameters import EMPTY, Parameter, is_many, is_optional
+from ._parameters import EMPTY, Parameter, is_many, is_optional, lists_of
 from ._services import Service, service_type
 
-__all__ = ["Source", "bind", "faults", "settle", "source"]
+__all__ = ["Source", "bind", "faults", "is_model", "settle", "source"]
 
 Source = Callable[[Any], Any]
 """Takes an argument out of a request, or a WebSocket."""
@@ -147,7 +147,7 @@ def source(route: Route, p: Parameter, context: Context) -> Source:
 
 
 def _check(route: Route, p: Parameter) -> None:
-    if p.annotation is Any or _is_model(p):
+    if p.annotation is Any or is_model(p):
         return
     try:
         sound = not isinstance(type_info(p.annotation), CustomType)
@@ -162,7 +162,7 @@ def _check(route: Route, p: Parameter) -> None:
         )
 
 
-def _is_model(p: Parameter) -> bool:
+def is_model(p: Parameter) -> bool:
     """Tell whether the body is wanted as a pydantic model."""
     return p.place == "body" and hasattr(p.annotation, "__pydantic_validator__")
 
@@ -195,8 +195,8 @@ async def _data(request: Any, p: Parameter) -> Any:
     """
     if p.annotation is bytes:
         return await request.body()
-    model = p.annotation if _is_model(p) else None
-    if (form := await _form(request)) is not None:
+    model = p.annotation if is_model(p) else None
+    if (form := await _form(request, p)) is not None:
         return by_pydantic(model.model_validate, form) if model else _convert(form, p.annotation)
     body = await request.body()
     if not body:
@@ -218,12 +218,14 @@ def _kind(request: Any) -> str:
     return kind.partition(";")[0].strip().lower()
 
 
-async def _form(request: Any) -> dict[str, Any] | None:
+async def _form(request: Any, p: Parameter) -> dict[str, Any] | None:
     if _kind(request) not in _FORMS:
         return None
     form = await request.form()
-    many = {name: form.getall(name) for name in form}
-    return {name: found if len(found) > 1 else found[0] for name, found in many.items()}
+    many, lists = {name: form.getall(name) for name in form}, lists_of(p.annotation)
+    return {
+        name: found if len(found) > 1 or name in lists else found[0] for name, found in many.items()
+    }
 
 
 async def faults(
@@ -252,7 +254,7 @@ async def _faults_of_body(request: Any, p: Parameter, error: Exception) -> list[
     if isinstance(error, Unfit):
         return [Fault(detail, "body", where) for detail, where in error.found]
     if isinstance(error, msgspec.ValidationError) and len(await request.body()) <= LARGEST:
-        form = await _form(request)
+        form = await _form(request, p)
         try:
             value = msgspec.json.decode(await request.body()) if form is None else form
             found = body_faults(value, p.annotation, strict=form is None)

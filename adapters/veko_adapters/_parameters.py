@@ -26,7 +26,7 @@ from veko_plugins.http.websocket import WebSocket
 
 from ._services import is_there, service_type
 
-__all__ = ["EMPTY", "Parameter", "Place", "is_many", "is_optional", "leaves", "read"]
+__all__ = ["EMPTY", "Parameter", "Place", "is_many", "is_optional", "leaves", "lists_of", "read"]
 
 EMPTY: Final = inspect.Parameter.empty
 _REQUEST_NAMES: Final = frozenset(("request", "req"))
@@ -197,6 +197,24 @@ def is_many(annotation: Any) -> bool:
         ):
             return True
     return False
+
+
+def lists_of(annotation: Any) -> set[str]:
+    """Return the names under which the fields of a class take several values."""
+    found: set[str] = set()
+    for option in _options(annotation):
+        if not isinstance(option, type):
+            continue
+        if issubclass(option, msgspec.Struct):
+            fields = msgspec.structs.fields(option)
+            found.update(one.encode_name for one in fields if is_many(one.type))
+            continue
+        model: Mapping[str, Any] = getattr(option, "model_fields", None) or {}
+        found.update(one.alias or name for name, one in model.items() if is_many(one.annotation))
+        if not model:
+            hints = typing.get_type_hints(option)
+            found.update(name for name, hint in hints.items() if is_many(hint))
+    return found
 
 
 def is_optional(annotation: Any) -> bool:

@@ -18,7 +18,7 @@ from litestar.types import Scope as LitestarScope
 from veko.errors import RouteError
 from veko_plugins.http import REQUEST, Request, Response, Route, pulled
 
-from .._binding import Source, settle
+from .._binding import Source, is_model, settle
 from .._parameters import EMPTY, Parameter, leaves
 
 __all__ = ["OURS", "is_foreign", "respond", "synthesise", "wants_litestar"]
@@ -39,7 +39,9 @@ def is_foreign(annotation: Any) -> bool:
 
 def wants_litestar(parameters: Sequence[Parameter]) -> bool:
     """Tell whether some of a handler's arguments are for Litestar to make."""
-    return any(p.place not in OURS and is_foreign(p.annotation) for p in parameters)
+    return any(
+        p.place not in OURS and is_foreign(p.annotation) and not is_model(p) for p in parameters
+    )
 
 
 async def respond(answer: Any, scope: Any, receive: Any) -> Response:
