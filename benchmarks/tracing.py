@@ -9,9 +9,10 @@ OpenTelemetry SDK around the same calls, whose spans nobody takes.
 *In all* is CPU time of the process by handler, its threads and the garbage collector included, with
 everything sent over OTLP to a collector that takes it at once (a process of its own); beside it the
 SDK with its `BatchSpanProcessor` and OTLP exporter.
-*A request* goes through three plugins that hook its start, its response and its end (9 hooks, 3
-emissions, 13 spans), on a server with all of it sent to that collector and on one without tracing;
-the client is a third process, so on two cores they get in each other's way.
+*A request* goes through three plugins, on a server with all of it sent to that collector and on one
+without tracing, which take turns: each of the three hooks one of the request's start and its
+response's start (7 spans), or all of its start, its response and its end (13 spans). The server has
+the first core, wrk with 50 connections and the collector have the last.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ import argparse
 import asyncio
 import contextlib
 import http.server
+import itertools
 import os
 import platform
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from _harness import Batch, batch, compare, pin, table
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -181,11 +186,24 @@ class Taker(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def on(core: Callable[[Iterable[int]], int], command: list[str]) -> list[str]:
+    """Return a command that runs on one core, if there are several."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if len(cores) < 2 or shutil.which("taskset") is None:
+        return command
+    return ["taskset", "-c", str(core(cores)), *command]
+
+
 @contextlib.contextmanager
-def child(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run this file as another process; gives what it prints first."""
+def child(
+    core: Callable[[Iterable[int]], int], *args: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run this file as another process, on the first or last core; gives what it prints first."""
     process = subprocess.Popen(
-        [sys.executable, __file__, *args], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+        on(core, [sys.executable, __file__, *args]),
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -242,7 +260,9 @@ async def in_all(url: str, emissions: int) -> None:
     print(f"\n{lost} spans were lost.\n")
 
 
-def three_plugins() -> list[dict[str, Any]]:
+def three_plugins(spans: int) -> list[dict[str, Any]]:
+    """Make plugins through which a request has so many spans."""
+
     def load(context: Any) -> None:
         async def begun(request: Any) -> None:
             return None
@@ -253,20 +273,22 @@ def three_plugins() -> list[dict[str, Any]]:
         def over(request: Any) -> None:
             return None
 
-        context.hook("request:start", begun)
-        context.hook("response:start", ready)
-        context.hook("request:end", over)
+        if spans > 7 or context.name != "one":
+            context.hook("request:start", begun)
+            context.hook("response:start", ready)
+        if spans > 7:
+            context.hook("request:end", over)
         if context.name == "one":
             context.add_route("GET", "/hello", lambda: {"hello": "world"})
 
     return [{"name": name, "version": "1.0.0", "load": load} for name in ("one", "two", "three")]
 
 
-async def serve(adapter: str, url: str) -> None:
+async def serve(adapter: str, spans: int, url: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = {"adapter": adapter, "otlp": url or None, "storage": "none", "watchdog": 0}
         async with PluginManager(root=folder, auto_load=False, **options) as manager:
-            for plugin in three_plugins():
+            for plugin in three_plugins(spans):
                 await manager.load_plugin(plugin)
             stop = asyncio.Event()
             task = asyncio.create_task(
@@ -277,52 +299,77 @@ async def serve(adapter: str, url: str) -> None:
             await asyncio.to_thread(sys.stdin.read)
             if url:
                 await manager.use("tracing").flush(30)
-                print(manager.use("tracing").stats(), file=sys.stderr)
+                stats = manager.use("tracing").stats()
+                print(f"{adapter}, {spans} spans: {stats}", file=sys.stderr)
             stop.set()
             await task
 
 
-async def load_of(port: int, seconds: float, connections: int = 8) -> tuple[float, float]:
-    """Ask again and again; returns requests per second and the 99th percentile in ms."""
-    took: list[float] = []
-    end = time.perf_counter() + seconds
+class Load(NamedTuple):
+    """What wrk saw of a server: requests a second, 99th percentile in ms, µs of CPU a request."""
 
-    async def ask() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < end:
-            begin = time.perf_counter()
-            writer.write(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n")
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length))
-            took.append(time.perf_counter() - begin)
-        writer.close()
-        await writer.wait_closed()
-
-    await asyncio.gather(*(ask() for _ in range(connections)))
-    took.sort()
-    return len(took) / seconds, took[int(len(took) * 0.99)] * 1000
+    rate: float
+    tail: float
+    cpu: float
 
 
-async def of_a_request(url: str, rounds: int, seconds: float) -> None:
+def load_of(process: subprocess.Popen[str], port: str, seconds: float) -> Load:
+    """Ask a server again and again."""
+    command = [
+        "wrk",
+        "-t1",
+        "-c50",
+        f"-d{seconds:g}s",
+        "--latency",
+        f"http://127.0.0.1:{port}/hello",
+    ]
+    before = cpu_of(process.pid)
+    said = subprocess.run(on(max, command), capture_output=True, text=True, check=True).stdout
+    used = cpu_of(process.pid) - before
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise SystemExit(f"the server did not answer well:\n{said}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    tail = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
+    count = re.search(r"(\d+) requests in", said)
+    assert rate is not None
+    assert tail is not None
+    assert count is not None
+    ms = float(tail[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[tail[2]]
+    return Load(float(rate[1]), ms, used / int(count[1]) * 1e6)
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def of_a_request(rounds: int, seconds: float) -> None:
     rows: list[list[str]] = []
-    for adapter in ("litestar", "asgi"):
-        with child("serve", adapter, "") as (_, off), child("serve", adapter, url) as (_, on):
-            pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
-            for number in range(rounds + 1):
-                order = (off, on) if number % 2 else (on, off)
-                found = {port: await load_of(int(port), seconds) for port in order}
-                if number:
-                    pairs.append((found[off], found[on]))
-        throughput = statistics.median(traced[0] / plain[0] for plain, traced in pairs)
-        tail = statistics.median(traced[1] / plain[1] for plain, traced in pairs)
-        plain_rate = statistics.median(plain[0] for plain, _ in pairs)
-        plain_tail = statistics.median(plain[1] for plain, _ in pairs)
-        rows.append([
-            adapter, f"{plain_rate:.0f}/s", f"{throughput:.2f}", "≥ 0.85",
-            f"{plain_tail:.2f} ms", f"{tail:.2f}", "≤ 2",
-        ])  # fmt: skip
-    head = ["a request", "untraced", "traced", "goal", "p99", "traced", "goal"]
+    with child(max, "collect") as (_, url):
+        for adapter, spans in itertools.product(("litestar", "asgi"), ("7", "13")):
+            with (
+                child(min, "serve", adapter, spans, "") as off,
+                child(min, "serve", adapter, spans, url) as on,
+            ):
+                pairs: list[tuple[Load, Load]] = []
+                for number in range(rounds + 1):
+                    found = {
+                        one[1]: load_of(*one, seconds) for one in ((off, on)[:: (-1) ** number])
+                    }
+                    if number:
+                        pairs.append((found[off[1]], found[on[1]]))
+            rate, tail, cpu = (
+                statistics.median(traced[i] / plain[i] for plain, traced in pairs) for i in range(3)
+            )
+            plain = Load(*(statistics.median(pair[0][i] for pair in pairs) for i in range(3)))
+            rows.append([
+                f"{adapter}, {spans} spans", f"{plain.rate:,.0f}/s", f"{rate:.2f}", "≥ 0.85",
+                f"{plain.tail:.1f} ms", f"{tail:.2f}", "≤ 2", f"{plain.cpu:.0f} µs", f"{cpu:.2f}",
+            ])  # fmt: skip
+    head = [
+        "a request", "untraced", "traced", "goal", "p99", "traced", "goal", "CPU", "traced",
+    ]  # fmt: skip
     print(table(head, rows))
 
 
@@ -330,15 +377,14 @@ async def main(quick: bool) -> None:
     pinned = pin()
     print(f"{platform.python_implementation()} {platform.python_version()}, {pinned}.\n")
     await on_the_path(8 if quick else 60, (5, 20))
-    with child("collect") as (_, url):
+    with child(max, "collect") as (_, url):
         await in_all(url, 5_000 if quick else 20_000)
 
 
-async def requests(quick: bool) -> None:
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # client and server want one each
-    with child("collect") as (_, url):
-        await of_a_request(url, *((4, 0.5) if quick else (12, 2.0)))
+def requests(quick: bool) -> None:
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed: no requests over sockets")
+    of_a_request(*((4, 1.0) if quick else (15, 2.0)))
 
 
 def collect() -> None:
@@ -356,7 +402,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["collect"]:
         collect()
     elif sys.argv[1:2] == ["serve"]:
-        asyncio.run(serve(*sys.argv[2:4]))
+        asyncio.run(serve(sys.argv[2], int(sys.argv[3]), sys.argv[4]))
     else:
         parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
         parser.add_argument("--quick", action="store_true", help="about 20 s, and less exact")
@@ -365,4 +411,5 @@ if __name__ == "__main__":
         if given.only != "requests":
             asyncio.run(main(given.quick))
         if given.only != "calls":
-            asyncio.run(requests(given.quick))
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+            requests(given.quick)

@@ -120,7 +120,8 @@ def _packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
         names |= {f"k{i}": value for i, value in enumerate(between)}
         for i, one in enumerate(told):
             names[f"n{i}"] = one.mix.to_bytes(8, "little")[_DRAWN:] + b"9"
-        both.append(types.FunctionType(_code(shape, with_parent), names))
+        # A copy of the code: the interpreter specialises it for one set of names.
+        both.append(types.FunctionType(_code(shape, with_parent).replace(), names))
     made = both[0], both[1], len(told) + 1
     if len(site.wire) < _CHAINS:
         site.wire[sites] = made

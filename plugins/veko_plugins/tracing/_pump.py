@@ -26,8 +26,9 @@ EVERY: Final = 0.1
 """Seconds between two looks at the tape."""
 
 SOON: Final = 0.005
-"""The same after there was much to read."""
-MANY: Final = 512
+"""The same while there is much to read: what is read before the collector of garbage has seen it
+costs that one nothing."""
+MANY: Final = 32
 """Spans that are much to read."""
 
 Output = Callable[[list[Record]], None]
@@ -60,7 +61,6 @@ class Pump:
             before = self.recorded
             await anyio.sleep(self._pause)
             await self.drain()
-            # What is read soon is still in the processor's cache.
             self._pause = SOON if self.recorded - before > MANY else EVERY
 
     async def drain(self) -> None:

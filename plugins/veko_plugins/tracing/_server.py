@@ -80,19 +80,16 @@ class ServerSpans:
                 finally:
                     put(outer)
             put((found, None))
-            status = 0
-            error: BaseException | None = None
             try:
                 response = await answer(scope, receive, send)
-                if response is not None:
-                    status = response.status
-            except BaseException as raised:
-                error, status = raised, scope.get(STATUS, 0)
-                raise
-            finally:
-                self._tell(found, scope, asked.get(b"user-agent"), status)
+            except BaseException as error:
+                self._tell(found, scope, asked.get(b"user-agent"), scope.get(STATUS, 0))
                 recorder.ended(found, outer, error)
-                error = None  # it holds this frame
+                raise
+            self._tell(found, scope, asked.get(b"user-agent"), response.status if response else 0)
+            found.append(clock())
+            tape.append(found)
+            put(outer)
             return response
 
         return traced
