@@ -9,14 +9,16 @@ can. So every block longer than the threshold is seen, and none that is shorter 
 
 Cost: twenty wake-ups a second of the thread and of the loop (`benchmarks/watchdog.py`); nothing on
 any call. What it knows is kept for 1,000 places.
-Promise: it stops nothing and changes nothing. A process that was suspended, a debugger, and the
-import and `load()` of a plugin (a warning, as nobody expects these to be quick) are no faults. Code
-that keeps the interpreter's lock is named if it still stands there when it lets go.
+Promise: it stops nothing, changes nothing and keeps nothing alive. A process that was suspended, a
+debugger, and the import and `load()` of a plugin (a warning, as nobody expects these to be quick)
+are no faults. Code that keeps the interpreter's lock is named if it still stands there when it lets
+go.
 """
 
 from __future__ import annotations
 
 import asyncio
+import linecache
 import logging
 import sys
 import threading
@@ -26,7 +28,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -296,11 +297,10 @@ class _Thread:
                     continue
                 if time.monotonic() - looked > self._threshold / 2:
                     continue
-            frame = sys._current_frames().get(self._watched)
-            if frame is None:
+            frames = _frames_of(self._watched)
+            if not frames:
                 continue
-            frames, stack = _read(frame)
-            del frame
+            stack = _written(frames)
             if any(Path(one.path).name in _DEBUGGERS for one in frames):
                 self._wait(None)
             else:
@@ -326,20 +326,29 @@ class _Thread:
         return came
 
 
-def _read(frame: FrameType | None) -> tuple[list[_Frame], str]:
-    """Read a stack, the innermost frame first, and write it down as a traceback does."""
-    summary = traceback.StackSummary.extract(
-        traceback.walk_stack(frame), lookup_lines=False, limit=60
-    )
-    summary.reverse()
-    frames = []
+def _frames_of(thread: int) -> list[_Frame]:
+    """Read where a thread stands, the innermost frame first.
+
+    No file is read here: whatever the frames refer to lives as long as this thread has them.
+    """
+    frame, found = sys._current_frames().get(thread), list[_Frame]()
     while frame is not None:
         code = frame.f_code
-        frames.append(
+        linecache.lazycache(code.co_filename, frame.f_globals)
+        found.append(
             _Frame(code.co_qualname, code.co_filename, code.co_firstlineno, frame.f_lineno)
         )
         frame = frame.f_back
-    return frames, "".join(summary.format())
+    return found
+
+
+def _written(frames: list[_Frame]) -> str:
+    """Write a stack down as a traceback does."""
+    inner = frames[:60]
+    for path in {one.path for one in inner}:
+        linecache.checkcache(path)
+    lines = [(f.path, f.line, f.name.rpartition(".")[2], None) for f in reversed(inner)]
+    return "".join(traceback.StackSummary.from_list(lines).format())
 
 
 def _culprit(kernel: Kernel, frames: list[_Frame]) -> _Culprit | None:

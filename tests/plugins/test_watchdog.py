@@ -1,6 +1,7 @@
 """The watchdog names who blocks the event loop."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -174,6 +175,34 @@ async def test_a_loop_that_stays_blocked_is_written_about_meanwhile(
         logger.removeHandler(handler)
     assert "still is" in caplog.text
     assert "stuck" in caplog.text
+
+
+async def test_it_lets_go_of_what_it_looks_at_before_it_reads_any_file(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    source = tmp_path / "slow.py"
+    os.mkfifo(source)  # whoever reads it waits for us
+    names: dict[str, Any] = {"os": os, "source": source, "kept": [], "Thing": Kernel}
+    code = """
+def on_tick(value):
+    local = Thing()
+    kept.append(weakref.ref(local))
+    while len(kept) < 2:
+        try:
+            kept.append(os.open(source, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            pass  # nobody reads yet
+"""
+    exec(compile(f"import weakref\n{code}", source, "exec"), names)
+    heard = Heard(kernel)
+    await kernel.load(Guest(lambda context: context.hook("tick", names["on_tick"])))
+    await kernel.bus.emit("tick", 1)
+    local, file = names["kept"]
+    gc.collect()
+    left = local()
+    os.close(file)
+    await heard.block("on_tick")
+    assert left is None
 
 
 async def test_it_ends_with_its_plugin(kernel: Kernel) -> None:
