@@ -1,7 +1,8 @@
 """What becomes of plugins whose files have changed: they reload, load, or are unloaded.
 
 Of one moment's changes each plugin gets one operation, those that others need first. What files
-hold decides, not whether they were touched; what has failed is not tried again with that content.
+hold decides, not whether they were touched; what has failed is not tried again with that content
+of its files and of those that reload with it, unless something that it needs is there meanwhile.
 """
 
 from __future__ import annotations
@@ -99,8 +100,12 @@ class Changes:
         self._aside.discard(place)
 
     def loaded(self, name: str) -> None:
-        """Note that a plugin is loaded, by whomever."""
+        """Note that a plugin is loaded, by whomever; what failed for want of it is tried again."""
         self._aside.difference_update(self._places_of(name))
+        for place in self._failed.keys() & self._host.places().keys():
+            if name in self._needed(place):
+                del self._failed[place]
+                self._touch(place)
 
     def unloaded(self, name: str, record: PluginRecord) -> None:
         """Note that a plugin is unloaded; by hand, if it was not done here."""
@@ -120,11 +125,13 @@ class Changes:
         there = {place for place in touched if file_of(place).is_file()}
         moved = self._moved(there - places.keys(), places) if there - places.keys() else {}
         names = {places[place]: place for place in touched if place in places and place in there}
+        names |= self._held_up(names, places)
         ranked = sorted(names | moved, key=self._rank)
         news: list[str] = []
         for name in ranked:
             place = moved.get(name) or names[name]
-            news += await self._guarded(self._reload, name, place, *touched[place])
+            told = touched.get(place, (place, time.perf_counter()))
+            news += await self._guarded(self._reload, name, place, *told)
         fresh = there - places.keys() - set(moved.values()) - self._aside
         if fresh and self._load_new:
             news += await self._guarded(self._load, fresh, touched)
@@ -136,6 +143,30 @@ class Changes:
             await self._guarded(self._unload, gone)
             if self._short and self._load_new:
                 await self._guarded(self._load_needing, [], touched)
+
+    def _held_up(self, names: Collection[str], places: Mapping[Path, str]) -> dict[str, Path]:
+        """Return what has failed and would bring some plugins along: these may be why it did."""
+        return {
+            places[place]: place
+            for place in self._failed.keys() & places.keys()
+            if not self._with(places[place]).isdisjoint(names)
+        }
+
+    def _with(self, name: str) -> set[str]:
+        """Return the plugins that need one, so that they reload with it."""
+        found, pending = set[str](), [name]
+        while pending:
+            above = {one.name for one in self._context.kernel.dependents(pending.pop())} - found
+            found |= above
+            pending += above
+        return found
+
+    def _needed(self, place: Path) -> set[str]:
+        """Return what the plugin of a file or folder says now that it needs."""
+        try:
+            return _needs(self._context.use("discovery").find(place))
+        except VekoError:
+            return set()
 
     async def _guarded(self, step: Callable[..., Any], *args: Any) -> list[str]:
         try:
@@ -179,11 +210,12 @@ class Changes:
                 return news
             now = await content_now(place, runs)
             changed = self._counting(differing(runs, now))
-            tried = (self._failed.get(place), self._host.rejected(name))
-            if not changed or any(one is not None and not differing(one, now) for one in tried):
+            whole = await self._with_all(name, now)
+            tried = (self._failed.get(place), whole), (self._host.rejected(name), now)
+            if not changed or any(a is not None and not differing(a, b) for a, b in tried):
                 return news
             before = record.version
-            self._failed[place] = now
+            self._failed[place] = whole
             try:
                 await self._host.reload(name, None, drained=False)
             except Exception as error:
@@ -198,6 +230,14 @@ class Changes:
             if record.version != before:
                 news.append(name)
         return news
+
+    async def _with_all(self, name: str, now: Content) -> Content:
+        """Return what the files of a plugin and of all that reload with it hold."""
+        above, whole = self._with(name), dict(now)
+        for place, one in self._host.places().items():
+            if one in above:
+                whole |= await content_now(place, self._host.content(one) or {})
+        return whole
 
     async def _load(
         self, new: Collection[Path], touched: Mapping[Path, Any], again: bool = False

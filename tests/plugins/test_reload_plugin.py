@@ -427,6 +427,43 @@ async def test_D8_both_of_two_plugins_that_change_together(project: Any) -> None
         assert not [told for told in one.told if told[0] == "plugin:error"]
 
 
+async def test_D8_what_a_new_version_needs_may_come_with_it_or_after_it(project: Any) -> None:
+    async with project(three) as one:
+        one.save("shop", "with bank", "dependencies = ['bank']")
+        one.save("bank", "new")
+        await one.reloaded("shop")
+        assert await one.ask("shop") == "with bank"
+        one.save("shop", "with other 2", "dependencies = ['other>=2']")
+        await one.failed("shop")
+        one.save("other", "there", version="2.0.0")
+        await one.reloaded("shop")
+        assert await one.ask("shop") == "with other 2"
+
+
+async def test_D8_what_fails_because_of_those_that_need_it_is_tried_when_they_change(
+    project: Any,
+) -> None:
+    def prepare(one: Project) -> None:
+        one.save("base", "one")
+        one.save("middle", "one", "dependencies = ['base']")
+        one.save("above", "one", "dependencies = ['middle', 'base<2']")
+
+    async with project(prepare) as one:
+        one.save("base", "two", version="2.0.0")
+        await one.until("plugin:error", "above")
+        path = one.save("above", "two", "dependencies = ['middle', 'base>=2']")
+        await one.reloaded("base")
+        assert await one.ask("base") == await one.ask("above") == "two"
+        one.save("base", "three", "raise LookupError")
+        await one.failed("base")
+        one.told.clear()
+        path.write_text(path.read_text())  # nothing is new
+        one.save("middle", "new", "dependencies = ['base']")
+        await one.failed("base")  # once: the other one has changed nothing
+        await one.reloaded("middle")
+        assert not [told for told in one.told if told[0] == "plugin:error"]
+
+
 async def test_D8_unwatched_files_and_files_that_are_written_all_the_time(project: Any) -> None:
     def prepare(one: Project) -> None:
         three(one)
