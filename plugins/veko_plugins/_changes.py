@@ -223,6 +223,7 @@ class Changes:
                 self._context.log("warning", f"failed {name}: {error} ({still})")
                 return news
             except anyio.get_cancelled_exc_class():
+                self._failed.pop(place, None)
                 self._context.log("warning", f"gave up on {name}: its files have changed again")
                 raise
             self._failed.pop(place, None)

@@ -464,6 +464,20 @@ async def test_D8_what_fails_because_of_those_that_need_it_is_tried_when_they_ch
         assert not [told for told in one.told if told[0] == "plugin:error"]
 
 
+async def test_D8_a_slow_load_and_a_file_that_is_saved_twice(project: Any) -> None:
+    go_on = asyncio.Event()
+    async with project(shop, app=go_on, timeout=60) as one:
+        one.manager.on("plugin:reload", one._on("plugin:reload"))
+        path = one.folder / "shop.py"
+        path.write_text("name, version = 'shop', '2'\nasync def load(app): await app.wait()\n")
+        await one.until("plugin:reload", "shop")
+        path.write_text(path.read_text())
+        await one.until("plugin:reload", "shop")
+        go_on.set()
+        await one.reloaded("shop")
+        assert one.record("shop").version == "2"
+
+
 async def test_D8_unwatched_files_and_files_that_are_written_all_the_time(project: Any) -> None:
     def prepare(one: Project) -> None:
         three(one)
