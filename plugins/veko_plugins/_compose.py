@@ -134,7 +134,9 @@ def core_plugins(
         made["probation"] = lambda: Probation(loading, options.probation)
     if options.watch_mode:
         ignore = (*options.watch_ignore, *unwatched)
-        made["watch"] = lambda: Watch(options.plugins_dir, ignore=ignore)
+        made["watch"] = lambda: Watch(
+            options.plugins_dir, ignore=ignore, allow_symlinks=options.allow_symlinks
+        )
         if options.allow_hot_reload:
             made["reload"] = lambda: Reload(
                 loading,

@@ -43,10 +43,14 @@ class Watched:
     Args:
         folders: The folders, absolute; they may be missing.
         ignore: Patterns of what does not count; see `ignore`.
+        follow: Whether what links to folders outside lead to counts too.
     """
 
-    def __init__(self, folders: tuple[Path, ...], ignore: Iterable[str]) -> None:
+    def __init__(
+        self, folders: tuple[Path, ...], ignore: Iterable[str], *, follow: bool = False
+    ) -> None:
         self.folders = folders
+        self.follow = follow
         self.ignored: tuple[str, ...] = ()
         self.known: Files = {}
         self._found: set[Path] = set()  # by a look; the system may report them yet
@@ -70,7 +74,7 @@ class Watched:
         """What became of the paths that the system reports."""
         told: list[Told] = []
         for path in map(self._placed, reported):
-            if path is None or self.ignores(path):
+            if path is None or self.ignores(path) or self._is_outside(path):
                 continue
             stamp = _stamp(path)
             if stamp is not None:
@@ -113,20 +117,38 @@ class Watched:
             if folder is None:
                 continue
             inside = "".join(f"{part}/" for part in place.relative_to(folder).parts)
-            pending = [(str(place), inside)]
+            pending: list[tuple[str, str, tuple[str, ...]]]
+            pending = [(str(place), inside, (os.path.realpath(place),))]
             while pending:
-                where, inside = pending.pop()
+                where, inside, links = pending.pop()
                 for entry in _entries(where):
                     below = inside + entry.name
                     if self._hides(entry.name, below, entry.path):
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append((entry.path, f"{below}/"))
+                        pending.append((entry.path, f"{below}/", links))
+                    elif entry.is_dir():
+                        real = os.path.realpath(entry.path)
+                        if real not in links and self._follows(real, folder):
+                            pending.append((entry.path, f"{below}/", (*links, real)))
                     else:
                         stamp = _stamp(entry)
                         if stamp is not None:
                             found[Path(entry.path)] = stamp
         return found
+
+    def _follows(self, real: str, folder: Path) -> bool:
+        """Tell whether what lies in a folder that a link leads to counts."""
+        return self.follow or real.startswith(os.path.realpath(folder) + os.sep)
+
+    def _is_outside(self, path: Path) -> bool:
+        """Tell whether a link leads to a path that does not count."""
+        folder = self.folder_of(path)
+        return folder is not None and any(
+            one.is_symlink() and one.is_dir() and not self._follows(os.path.realpath(one), folder)
+            for one in (path, *path.parents)
+            if folder in one.parents
+        )
 
     def _placed(self, text: str) -> Path | None:
         """A reported path as it is below its folder; some systems tell where links lead."""

@@ -60,6 +60,7 @@ class Watch(Plugin):
         ignore: Patterns of files that are not told; see `unwatch`.
         quiet: Seconds without a change after which changes are told.
         debounce: The most seconds that a change waits for others.
+        allow_symlinks: Whether to watch folders outside that links lead to.
     """
 
     name = "watch"
@@ -76,11 +77,12 @@ class Watch(Plugin):
         ignore: Iterable[str] = (),
         quiet: float = 0.02,
         debounce: float = 0.5,
+        allow_symlinks: bool = False,
     ) -> None:
         self.folders = tuple(Path(folder).absolute() for folder in folders)
         self.quiet = quiet
         self.debounce = debounce
-        self._files = Watched(self.folders, ignore)
+        self._files = Watched(self.folders, ignore, follow=allow_symlinks)
 
     def load(self, context: Context) -> None:
         """Declare the events and begin to watch.

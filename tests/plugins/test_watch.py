@@ -271,6 +271,32 @@ async def test_O1_a_folder_that_is_a_link(tmp_path: Path) -> None:
         assert paths == [tmp_path / "plugins" / "x.txt"]
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_O5_folders_that_links_lead_to(folder: Path, tmp_path: Path, allowed: bool) -> None:
+    outside, inside = tmp_path / "outside", folder / "inside"
+    for place in (outside, inside):
+        place.mkdir()
+        (place / f"{place.name}.txt").write_text("x")
+        (place / "round").symlink_to(place)
+        (folder / f"to-{place.name}").symlink_to(place)
+    manager, heard = managed(tmp_path, allow_symlinks=allowed)
+    paths: list[Path] = []
+    manager.on("file:change", lambda path: paths.append(path))
+    async with manager:
+        (outside / "outside.txt").write_text("xx")
+        if allowed:
+            await heard.until(("file:change", "outside.txt", None))
+        (inside / "inside.txt").write_text("xx")
+        while folder / "to-inside" / "inside.txt" not in paths:
+            await heard.another()
+        (folder / "late").symlink_to(outside)
+        if allowed:
+            await heard.until(("file:add", "outside.txt", None))
+        told = {one for one in await heard.all(folder) if one[1] != "inside.txt"}
+        both = {("file:change", "outside.txt", None), ("file:add", "outside.txt", None)}
+        assert told == (both if allowed else set())
+
+
 async def test_O14_watch_ignore(folder: Path) -> None:
     manager, heard = managed(folder.parent, watch_ignore=("*.log", "pkg/data/*", "logs/"))
     for place in ("pkg/data/deep", "logs", "data"):
