@@ -235,9 +235,7 @@ class Discovery(Plugin):
                 if linked and not os.path.exists(path):  # noqa: PTH110
                     raise _broken(path)
                 return
-            inside = (file, path / _TOML) if package else ()
-            for one in (*((path,) if linked else ()), *filter(os.path.islink, inside)):
-                self._check_link(one, folder)
+            self._check_links(path, package, linked)
             yield self._source(path, package)
         except VekoError as error:
             problems.append(Problem(_guess(path.stem), path, error))
@@ -258,24 +256,30 @@ class Discovery(Plugin):
             fields=fields,
         )
 
-    def _check_link(self, path: Path, folder: Path) -> None:
-        real, home = os.path.realpath(path), os.path.realpath(folder)
-        if not self._allow_symlinks and not real.startswith(home + os.sep):
-            raise LoadError(
-                f"{path} is a link out of the plugin folder, to {real}",
-                step="discover",
-                path=path,
-                remedy="Copy it into the folder, or set the option `allow_symlinks`.",
-            )
+    def _check_links(self, path: Path, package: bool, linked: bool) -> None:
+        """Refuse a plugin that lies outside of its plugin folder, if that is not allowed."""
+        if self._allow_symlinks:
+            return
+        inside = (path / _INIT, path / _TOML) if package else ()
+        for one in (*((path,) if linked else ()), *filter(os.path.islink, inside)):
+            real, home = os.path.realpath(one), os.path.realpath(path.parent)
+            if not real.startswith(home + os.sep):
+                raise LoadError(
+                    f"{one} is a link out of the plugin folder, to {real}",
+                    step="discover",
+                    path=one,
+                    remedy="Copy it into the folder, or set the option `allow_symlinks`.",
+                )
 
     def _at(self, path: Path) -> Source:
         path = path.absolute()
         if path.name == _INIT:
             path = path.parent
-        if path.suffix == ".py" and os.path.isfile(path):  # noqa: PTH113
-            return self._source(path, package=False)
-        if os.path.isfile(path / _INIT):  # noqa: PTH113
-            return self._source(path, package=True)
+        package = path.suffix != ".py"
+        if os.path.isfile(path / _INIT if package else path):  # noqa: PTH113
+            if path.parent in self.folders:
+                self._check_links(path, package, path.is_symlink())
+            return self._source(path, package)
         there = os.path.exists(path)  # noqa: PTH110
         raise NotFoundError(
             f"{path} is not a plugin" if there else f"there is no {path}",

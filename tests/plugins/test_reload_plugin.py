@@ -256,6 +256,37 @@ async def test_D8_what_failed_at_the_start_is_loaded_when_it_is_mended(project: 
         assert await one.ask("broken") == "mended"
 
 
+async def test_D8_a_linked_plugin_reloads_as_its_files_change(project: Any, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "__init__.py").write_text(
+        "name, version = 'linked', '1'\n"
+        "from .models import number\n"
+        "def load(context): context.hook('ask:linked', lambda: number)\n"
+    )
+    (outside / "models.py").write_text("number = 1\n")
+
+    async with project(three, allow_symlinks=True) as one:
+        (one.folder / "linked").symlink_to(outside)
+        await one.reloaded("linked")
+        assert await one.ask("linked") == 1
+        (outside / "models.py").write_text("number = 2\n")
+        await one.reloaded("linked")
+        assert await one.ask("linked") == 2
+
+
+async def test_D8_a_link_that_a_start_refuses_is_refused(project: Any, tmp_path: Path) -> None:
+    async with project(shop) as one:
+        path = one.save("shop", "new")
+        await one.reloaded("shop")
+        outside = tmp_path / "outside.py"
+        outside.write_text(path.read_text().replace("new", "newer"))
+        path.unlink()
+        path.symlink_to(outside)
+        assert "is a link out of the plugin folder" in await one.failed("shop")
+        assert await one.ask("shop") == "new"
+
+
 async def test_D8_what_was_unloaded_by_hand_stays_so(project: Any) -> None:
     async with project(three) as one:
         await one.manager.unload_plugin("shop")
