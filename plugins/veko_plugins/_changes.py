@@ -98,6 +98,7 @@ class Changes:
     def added(self, place: Path) -> None:
         """Note that somebody has made a plugin's file anew."""
         self._aside.discard(place)
+        self._failed.pop(place, None)
 
     def loaded(self, name: str) -> None:
         """Note that a plugin is loaded, by whomever; what failed for want of it is tried again."""

@@ -256,6 +256,17 @@ async def test_D8_what_failed_at_the_start_is_loaded_when_it_is_mended(project: 
         assert await one.ask("broken") == "mended"
 
 
+async def test_D8_what_is_made_anew_is_tried_anew(project: Any) -> None:
+    async with project(three) as one:
+        path = one.folder / "shop.py"
+        path.write_text(BROKEN["syntax"][0])
+        await one.failed("shop")
+        path.rename(one.folder.parent / "aside.py")
+        await one.until("plugin:unloaded", "shop")
+        (one.folder.parent / "aside.py").rename(path)
+        await one.failed("shop")
+
+
 async def test_D8_a_linked_plugin_reloads_as_its_files_change(project: Any, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
