@@ -120,14 +120,16 @@ class Reloading:
             self._on_probation(group[-1])
             return group[-1].plugin
 
+        swapped = False
         try:
             self._on_probation(first)
             kernel = self._manager.kernel
             await kernel.reload(first.plugin, config, dependents=dependents, drained=False)
+            swapped = True  # though another reload may have replaced it already
         finally:  # it may have been cancelled after the swap
             for one in group:
                 name = one.record.name
-                if one.record.plugin is one.plugin:
+                if swapped or one.record.plugin is one.plugin:
                     self._generations.keep(name, one.origin, one.loaded)
                     continue
                 self._generations.drop(name, one.loaded)

@@ -609,6 +609,20 @@ async def test_H_plugin_rollback_when_new_code_fails(project: Any) -> None:
         assert await one.ask("shop") == "mended"
 
 
+async def test_O14_two_reloads_at_once_leave_the_way_back(project: Any) -> None:
+    def prepare(one: Project) -> None:
+        fragile(one, "good", "1.0.0", fails=False)
+
+    async with project(prepare, probation=60, allow_hot_reload=False) as one:
+        fragile(one, "bad", "2.0.0", fails=True)
+        reload = one.manager.reload_plugin
+        await asyncio.gather(reload("shop"), reload("shop"))
+        assert await one.ask("shop") == "bad"
+        await fail(one, 11)
+        await one.until("plugin:rollback")
+        assert await one.ask("shop") == "good"
+
+
 async def test_O14_the_last_that_stood_its_probation_is_gone_back_to(project: Any) -> None:
     def prepare(one: Project) -> None:
         fragile(one, "good", "1.0.0", fails=False)
