@@ -117,6 +117,7 @@ class Kernel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.root.begin_to_close()
         with anyio.CancelScope(shield=True):
             for record in reversed(self.records()):
                 if record.loaded:
@@ -206,8 +207,9 @@ class Kernel:
             ConfigError: Its configuration was refused.
             LoadError: `load()` or `activate()` raised, or did not end in time (`LoadTimeout`).
             RefusedError: A hook refused it.
+            StateError: The kernel is closing.
         """
-        self.check_open()
+        self.check_not_closing()
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         name = made.manifest.name
@@ -312,7 +314,9 @@ class Kernel:
             DependencyError: A service that is used while its users run is no longer provided.
             VekoError: As `load`, of any of them; the old generations never stopped. Those that
                 had to (`reload = "restart"`) are up again as they were, or `failed`.
+            StateError: The kernel is closing, or began to meanwhile.
         """
+        self.check_not_closing()
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
@@ -355,6 +359,16 @@ class Kernel:
         if not hasattr(self, "root") or self.root.closed:
             what = "closed" if hasattr(self, "root") else "not open yet"
             raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")
+
+    def check_not_closing(self) -> None:
+        """Raise unless plugins may still come.
+
+        Raises:
+            StateError: The kernel is closing, or does not run.
+        """
+        self.check_open()
+        if self.root.closing:
+            raise StateError("the kernel is closing", remedy="Do it before, or in its next run.")
 
     def _loaded(self, name: str) -> PluginRecord:
         record = self._records.get(name)

@@ -69,8 +69,11 @@ class Operations:
                 generation = await self.make(record, plugin, given)
                 await self.ask("plugin:activate", record)
                 await self.activate(generation)
-                fresh = functools.partial(self.check_fresh, generation)
-                await self.transactions.commit(generation, add=generation.entries, swapping=fresh)
+                await self.transactions.commit(
+                    generation,
+                    add=generation.entries,
+                    swapping=functools.partial(self._check_welcome, generation),
+                )
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self._undo(record, generation, error)
@@ -339,6 +342,10 @@ class Operations:
                         path=generation.plugin.source,
                         remedy="Load it again, or reload it.",
                     )
+
+    def _check_welcome(self, generation: Generation) -> None:
+        self.kernel.check_not_closing()  # it would not be unloaded
+        self.check_fresh(generation)
 
     async def ask(self, event: str, record: PluginRecord) -> None:
         """Emit what hooks may refuse by raising."""

@@ -32,7 +32,14 @@ class Root:
         self._group = group
         self._context = contextvars.copy_context()
         self._calls: set[anyio.CancelScope] = set()
-        self.closed = False
+        self._runs: set[anyio.CancelScope] = set()
+        self.closing = self.closed = False
+
+    def begin_to_close(self) -> None:
+        """Cancel what runs for callers whose end would cancel it: a `load()` that hangs, say."""
+        self.closing = True
+        for scope in self._runs:
+            scope.cancel()
 
     def close(self) -> None:
         """Let nothing begin any more, and cancel the calls that run in somebody's own task."""
@@ -87,6 +94,8 @@ class Root:
         """
         done = anyio.Event()
         scope = anyio.CancelScope()
+        if cancel:
+            self._runs.add(scope)
         answer: list[Any] = []
         failure: list[BaseException] = []
 
@@ -99,6 +108,7 @@ class Root:
                     raise
                 failure.append(error)
             finally:
+                self._runs.discard(scope)
                 done.set()
 
         self.start(work)

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Event, Kernel, LoadError, State
+from veko import Event, Kernel, LoadError, State, StateError
 
 pytestmark = pytest.mark.anyio
 
@@ -331,6 +331,72 @@ async def test_a_plugin_that_used_its_own_service_can_be_unloaded(kernel: Kernel
     await kernel.toggle("p", True)
     await kernel.unload("p")
     assert kernel.get("p") is None
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_closing_gives_up_a_reload_that_hangs(swallows: bool) -> None:
+    hanging, unloaded, failures = anyio.Event(), list[int](), list[Exception]()
+
+    async def hangs() -> None:
+        hanging.set()
+        while True:
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                if not swallows:
+                    raise
+
+    async def reload(kernel: Kernel) -> None:
+        try:
+            await kernel.reload(plugin("p", hangs, unload=lambda: unloaded.append(2)))
+        except StateError as error:
+            failures.append(error)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group, Kernel(timeout=60) as kernel:
+            await kernel.load(plugin("p", unload=lambda: unloaded.append(1)))
+            group.start_soon(reload, kernel)
+            await hanging.wait()
+    assert unloaded == [1]
+    assert "closed" in str(failures[0])
+
+
+async def test_while_closing_nothing_is_reloaded_or_loaded() -> None:
+    failures: list[Exception] = []
+
+    async def leave() -> None:
+        for action in (kernel.reload, kernel.load):
+            try:
+                await action(plugin("p" if action == kernel.reload else "late"))
+            except StateError as error:
+                failures.append(error)
+
+    async with Kernel() as kernel:
+        await kernel.load(plugin("p"))
+        await kernel.load(plugin("q", unload=leave))
+    assert ["closing" in str(error) for error in failures] == [True, True]
+
+
+async def test_what_has_loaded_while_closing_is_unloaded() -> None:
+    go, loaded, order = anyio.Event(), anyio.Event(), list[str]()
+
+    async def slow() -> None:
+        await go.wait()
+        loaded.set()
+
+    async def leave() -> None:
+        go.set()
+        await loaded.wait()
+
+    async def load(kernel: Kernel) -> None:
+        with pytest.raises(StateError, match="closing"):
+            await kernel.load(plugin("late", slow, unload=lambda: order.append("late")))
+
+    async with anyio.create_task_group() as group, Kernel() as kernel:
+        await kernel.load(plugin("p", unload=leave))
+        group.start_soon(load, kernel)
+        await anyio.wait_all_tasks_blocked()
+    assert order == ["late"]
 
 
 async def test_many_reloads_pile_nothing_up(kernel: Kernel) -> None:
