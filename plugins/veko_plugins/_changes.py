@@ -94,6 +94,7 @@ class Changes:
         self._leaving: set[str] = set()  # unloaded here
         self._overdue: dict[str, Path] = {}  # gone, and needed by others
         self._short: set[Path] = set()  # not loaded for want of others
+        self._refused: set[Path] = set()  # not reloaded for what others need
 
     def added(self, place: Path) -> None:
         """Note that somebody has made a plugin's file anew."""
@@ -101,12 +102,8 @@ class Changes:
         self._failed.pop(place, None)
 
     def loaded(self, name: str) -> None:
-        """Note that a plugin is loaded, by whomever; what failed for want of it is tried again."""
+        """Note that a plugin is loaded, by whomever."""
         self._aside.difference_update(self._places_of(name))
-        for place in self._failed.keys() & self._host.places().keys():
-            if name in self._needed(place):
-                del self._failed[place]
-                self._touch(place)
 
     def unloaded(self, name: str, record: PluginRecord) -> None:
         """Note that a plugin is unloaded; by hand, if it was not done here."""
@@ -162,6 +159,15 @@ class Changes:
             pending += above
         return found
 
+    def _try_again(self, name: str) -> None:
+        """Look again at what has failed because of a plugin that is another one now."""
+        places = self._host.places()
+        for place in self._failed.keys() & places.keys():
+            refused = place in self._refused and name in self._with(places[place])
+            if refused or name in self._needed(place):
+                del self._failed[place]
+                self._touch(place)
+
     def _needed(self, place: Path) -> set[str]:
         """Return what the plugin of a file or folder says now that it needs."""
         try:
@@ -216,10 +222,13 @@ class Changes:
             if not changed or any(a is not None and not differing(a, b) for a, b in tried):
                 return news
             before = record.version
+            self._refused.discard(place)
             self._failed[place] = whole
             try:
                 await self._host.reload(name, None, drained=False)
             except Exception as error:
+                if isinstance(error, DependencyError):
+                    self._refused.add(place)
                 still = f"version {record.version} goes on" if self._runs(name) else "it is down"
                 self._context.log("warning", f"failed {name}: {error} ({still})")
                 return news
@@ -228,6 +237,7 @@ class Changes:
                 self._context.log("warning", f"gave up on {name}: its files have changed again")
                 raise
             self._failed.pop(place, None)
+            self._try_again(name)
             await self._tell("reloaded", record, path, begin)
             if record.version != before:
                 news.append(name)
@@ -265,7 +275,8 @@ class Changes:
             for place, name in self._host.places().items():
                 record = self._context.kernel.get(name)
                 if place in wanted and record is not None and record.loaded:
-                    del self._failed[place]
+                    self._failed.pop(place, None)
+                    self._try_again(name)
                     await self._tell("loaded", record, *touched.get(place, (place, None)))
             news += report.loaded
         return news

@@ -480,6 +480,12 @@ async def test_D8_what_a_new_version_needs_may_come_with_it_or_after_it(project:
         one.save("other", "there", version="2.0.0")
         await one.reloaded("shop")
         assert await one.ask("shop") == "with other 2"
+        one.told.clear()
+        one.save("early", "new")
+        one.save("late", "new", "dependencies = ['early']")
+        await one.reloaded("early")
+        await one.reloaded("late")
+        assert not [told for told in one.told if told[0] == "plugin:error"]
 
 
 async def test_D8_what_fails_because_of_those_that_need_it_is_tried_when_they_change(
@@ -504,6 +510,24 @@ async def test_D8_what_fails_because_of_those_that_need_it_is_tried_when_they_ch
         await one.failed("base")  # once: the other one has changed nothing
         await one.reloaded("middle")
         assert not [told for told in one.told if told[0] == "plugin:error"]
+
+
+async def test_D8_a_service_that_goes_with_its_use(project: Any) -> None:
+    def prepare(one: Project) -> None:
+        (one.folder / "base.py").write_text(
+            "name, version = 'base', '1'\ndef load(context): context.provide('s', 1)\n"
+        )
+        (one.folder / "user.py").write_text(
+            "name, version, dependencies = 'user', '1', ['base']\n"
+            "def load(context): context.hook('ask:user', lambda: context.use('s'))\n"
+        )
+
+    async with project(prepare) as one:
+        assert await one.ask("user") == 1
+        one.save("base", "without")
+        one.save("user", "without", "dependencies = ['base']")
+        await one.reloaded("base")
+        assert await one.ask("base") == await one.ask("user") == "without"
 
 
 async def test_D8_a_slow_load_and_a_file_that_is_saved_twice(project: Any) -> None:
