@@ -278,8 +278,20 @@ class Changes:
                     self._failed.pop(place, None)
                     self._try_again(name)
                     await self._tell("loaded", record, *touched.get(place, (place, None)))
+            self._tell_of_copies(wanted)
             news += report.loaded
         return news
+
+    def _tell_of_copies(self, places: Iterable[Path]) -> None:
+        discovery = self._context.use("discovery")
+        for place in places:
+            with contextlib.suppress(VekoError):
+                name = discovery.find(place).name
+                for other in self._places_of(name):
+                    if other != place:
+                        self._context.log(
+                            "warning", f"{place} is not loaded: {name} runs from {other}"
+                        )
 
     async def _load_needing(self, news: Collection[str], touched: Mapping[Path, Any]) -> list[str]:
         """Load what could not be because it needs what is there only now."""
@@ -339,6 +351,7 @@ class Changes:
         if source.path is None or not file_of(source.path).is_file():
             return False
         self._host.relocate(name, source)
+        self._failed.pop(source.path, None)
         self._touch(source.path)
         return True
 

@@ -256,6 +256,18 @@ async def test_D8_what_failed_at_the_start_is_loaded_when_it_is_mended(project: 
         assert await one.ask("broken") == "mended"
 
 
+async def test_D8_a_copy_is_told_and_takes_the_place_of_what_is_deleted(project: Any) -> None:
+    async with project(shop) as one:
+        path = one.save("shop", "copy")
+        await one.reloaded("shop")
+        copy = one.folder / "copy.py"
+        copy.write_text(path.read_text().replace("'copy'", "'second copy'"))
+        await one.until("log", f"{copy} is not loaded: shop runs from {path}")
+        path.unlink()
+        assert await one.reloaded("shop") == copy
+        assert await one.ask("shop") == "second copy"
+
+
 async def test_D8_what_is_made_anew_is_tried_anew(project: Any) -> None:
     async with project(three) as one:
         path = one.folder / "shop.py"
