@@ -153,6 +153,7 @@ class Dispatcher:
         dev_mode: Whether problems tell the error and where it came from.
 
     Attributes:
+        under_way: How many requests have begun and not ended.
         startup: Called when the server starts, if it speaks the lifespan protocol.
         shutdown: Called when it stops.
         answer: Answers an HTTP request and returns the response that went out, or `None`; what
@@ -162,6 +163,7 @@ class Dispatcher:
 
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
         self.dev_mode = dev_mode
+        self.under_way = 0
         self.startup: Callable[[], Awaitable[None]] = _nothing
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
         self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
@@ -173,9 +175,11 @@ class Dispatcher:
         """Answer a request, or speak another of ASGI's protocols."""
         kind = scope["type"]
         if kind == "http":
+            self.under_way += 1
             try:
                 await self.answer(scope, receive, send)
             finally:
+                self.under_way -= 1
                 # A server keeps the scope for as long as the client keeps its connection, and a
                 # route would keep its plugin.
                 scope.pop(ROUTE, None)

@@ -50,24 +50,6 @@ class _Seconds:
         return Exponential(_LOW, list(self.counts), self.zero, self.total)
 
 
-class _UnderWay:
-    """A request that has begun; of one that was cancelled it is only heard that it is forgotten."""
-
-    __slots__ = ("_counting", "begun")
-
-    def __init__(self, counting: Counting) -> None:
-        self._counting: Counting | None = counting
-        self.begun = time.perf_counter()
-        counting.under_way += 1
-
-    def end(self) -> None:
-        counting, self._counting = self._counting, None
-        if counting is not None:
-            counting.under_way -= 1
-
-    __del__ = end
-
-
 class Counting:
     """The counts of one run.
 
@@ -75,14 +57,12 @@ class Counting:
         errors: By plugin.
         emissions: By event; each in a list of one, to count in place.
         requests: By method, route and status.
-        under_way: Requests that have begun and not ended.
     """
 
     def __init__(self) -> None:
         self.errors: dict[str, int] = {}
         self.emissions: dict[str, list[int]] = {}
         self.requests: dict[tuple[tuple[str, str | int], ...], _Seconds] = {}
-        self.under_way = 0
         self._cells: dict[tuple[str, str, int], _Seconds] = {}
         self._kernel: Any = None
 
@@ -112,21 +92,26 @@ class Counting:
             key = OTHER
         self.errors[key] = self.errors.get(key, 0) + 1
 
+    @property
+    def under_way(self) -> int:
+        """Requests that have begun and not ended."""
+        entry = self._kernel.registry.get("service", "http")
+        return 0 if entry is None else int(entry.value.asgi.under_way)
+
     def _begun(self, request: Any) -> None:
-        request.scope[_MARK] = _UnderWay(self)
+        request.scope[_MARK] = time.perf_counter()
 
     def _ended(self, request: Any, response: Any) -> None:
         scope = request.scope
-        begun: _UnderWay | None = scope.pop(_MARK, None)
+        begun: float | None = scope.pop(_MARK, None)
         if begun is None:
             return  # it began before this was loaded
-        begun.end()
         route, status = request.route, response.status if response is not None else 500
         key = scope["method"], route.path if route is not None else OTHER, status
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cell(*key)
-        cell.add(time.perf_counter() - begun.begun)
+        cell.add(time.perf_counter() - begun)
 
     def _cell(self, method: str, route: str, status: int) -> _Seconds:
         """Return where requests that are alike are counted."""

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ._records import STATE, TRACE, Happening, More, Row
+from ._records import STATE, TRACE, Happening, More, Row, Visit
 from ._sites import Site
 
 __all__ = [
@@ -27,12 +27,12 @@ __all__ = [
     "encode_span",
     "field",
     "key_values",
-    "only_attributes",
     "outcome_of",
     "plain_tail",
     "request",
     "status_field",
     "varint",
+    "visit_pairs",
 ]
 
 _CHILD: Final = struct.Struct("<16s2sQ2sQ1sQ1sQ")
@@ -149,8 +149,9 @@ def plain_tail(site: Site) -> bytes:
 def encode_row(row: Row) -> bytes:
     """Encode a span as a `spans` field of a `ScopeSpans`."""
     site, segment, own, parent, begin, end, more = row
-    if segment[STATE] is None and (more is None or only_attributes(site, more)):
-        return encode_plain(site, segment[TRACE], own, parent, begin, end, more)
+    if segment[STATE] is None and (more is None or _only_attributes(site, more)):
+        pairs = b"" if more is None else b"".join([pair(*one) for one in more.attributes.items()])
+        return encode_plain(site, segment[TRACE], own, parent, begin, end, pairs)
     more = more or More()
     return encode_span(
         segment[TRACE],
@@ -169,10 +170,9 @@ def encode_row(row: Row) -> bytes:
 
 
 def encode_plain(
-    site: Site, trace: bytes, own: int, parent: int, begin: int, end: int, more: More | None
+    site: Site, trace: bytes, own: int, parent: int, begin: int, end: int, pairs: bytes
 ) -> bytes:
     """Encode a span that carries at most attributes besides those of its site."""
-    pairs = b"" if more is None else b"".join([_pair(*one) for one in more.attributes.items()])
     tail = site.wire.get(None) or plain_tail(site)
     if parent:
         head = b"\x12" + varint(2 + _CHILD.size + len(tail) + len(pairs)) + b"\x0a\x10"
@@ -183,7 +183,7 @@ def encode_plain(
     return b"".join((head, ids, tail, pairs))
 
 
-def only_attributes(site: Site, more: More) -> bool:
+def _only_attributes(site: Site, more: More) -> bool:
     """Tell whether a span carries nothing but attributes besides what its site has."""
     return (
         more.outcome is None
@@ -195,7 +195,7 @@ def only_attributes(site: Site, more: More) -> bool:
     )
 
 
-def _pair(key: Any, value: Any) -> bytes:
+def pair(key: Any, value: Any) -> bytes:
     """Encode an attribute of a span; nothing if it has no encoding."""
     if value.__class__ is str and key.__class__ is str and len(value) <= 256:
         return _short(key, value)
@@ -205,6 +205,18 @@ def _pair(key: Any, value: Any) -> bytes:
 @functools.lru_cache(maxsize=4096)
 def _short(key: str, value: str) -> bytes:
     return key_values({key: value}, 9)
+
+
+def visit_pairs(path: str, client: str | None, agent: bytes | None) -> bytes:
+    """Encode the attributes of a request that its site has not."""
+    return pair("url.path", path) + _client_pairs(client, agent)
+
+
+@functools.lru_cache(maxsize=1024)
+def _client_pairs(client: str | None, agent: bytes | None) -> bytes:
+    attributes = Visit("", client, agent).attributes()
+    del attributes["url.path"]
+    return key_values(attributes, 9)
 
 
 def encode_span(

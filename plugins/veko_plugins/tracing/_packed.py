@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ._otlp import encode_plain, encode_row, only_attributes, plain_tail, varint
+from ._otlp import encode_plain, encode_row, plain_tail, varint, visit_pairs
 from ._records import (
     BEGIN,
     ENDS,
@@ -32,6 +32,7 @@ from ._records import (
     TRACE,
     Record,
     Segment,
+    Visit,
     id_of,
     offset_of,
     rows,
@@ -85,13 +86,11 @@ def encode(records: Iterable[Record], parts: list[bytes]) -> int:
             add(pack(hook, trace, own, parent, offset, record[BEGIN], *record[ENDS::2]))
             count += spans
             continue
-        elif len(record) == ENDS + 1:
-            told = more.get(None)
-            if told is not None and only_attributes(site, told):
-                begin, end = record[BEGIN] + offset, record[ENDS] + offset
-                add(encode_plain(site, trace, own, parent, begin, end, told))
-                count += 1
-                continue
+        elif more.__class__ is Visit:
+            begin, end = record[BEGIN] + offset, record[ENDS] + offset
+            add(encode_plain(site, trace, own, parent, begin, end, visit_pairs(*more)))
+            count += 1
+            continue
         encoded = [encode_row(row) for row in rows((record,))]
         parts += encoded
         count += len(encoded)

@@ -44,6 +44,7 @@ __all__ = [
     "Row",
     "Segment",
     "Unsampled",
+    "Visit",
     "clock",
     "id_of",
     "more_of",
@@ -52,6 +53,7 @@ __all__ = [
     "rows",
     "segment_of",
     "spans_of",
+    "table_of",
     "trace_of",
 ]
 
@@ -60,8 +62,9 @@ clock: Final = time.perf_counter_ns
 Record = list[Any]
 SEGMENT, PARENT, SITE, BEGIN, ID, MORE, ENDS = range(7)
 """A record: its segment; the place that it is below, or `None`; its site; when it began; its id, 0
-until asked; `More` by site; and from `ENDS` on when each hook ended, and which, by turns, and last
-when it ended itself. In the place of a hook, `None` says that what is not told ended there."""
+until asked; `More` by site, or a `Visit`, or nothing; and from `ENDS` on when each hook ended, and
+which, by turns, and last when it ended itself. In the place of a hook, `None` says that what is not
+told ended there."""
 
 Segment = list[Any]
 TRACE, REMOTE, OFFSET, BASE, STATE = range(5)
@@ -140,6 +143,24 @@ class More:
         self.description: str | None = None
 
 
+class Visit(NamedTuple):
+    """What a request has besides its site, as it came: what a record has in the place of `More`
+    until somebody asks for more."""
+
+    path: str
+    client: str | None
+    agent: bytes | None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return it as attributes."""
+        found: dict[str, Any] = {"url.path": self.path}
+        if self.client is not None:
+            found["client.address"] = self.client
+        if self.agent is not None:
+            found["user_agent.original"] = self.agent[:256].decode("latin-1")
+        return found
+
+
 Row = tuple[Site, Segment, int, int, int, int, "More | None"]
 """A span that has ended: site, segment, id, parent (0: none), begin, end, more. Times are in ns
 since the epoch. A plain tuple: a named one takes 0.2 µs to make."""
@@ -186,11 +207,20 @@ def spans_of(tape: Iterable[Record]) -> int:
     return sum((len(record) - ENDS + 1) // 2 for record in tape)
 
 
-def more_of(record: Record, site: Site | None) -> More:
-    """Return the `More` of a span, made now if there is none."""
-    table: dict[Site | None, More] | None = record[MORE]
+def table_of(record: Record) -> dict[Site | None, More]:
+    """Return the table of `More` of a record, made now if there is none."""
+    table: Any = record[MORE]
     if table is None:
         table = record[MORE] = {}
+    elif table.__class__ is Visit:
+        table = record[MORE] = {None: More(table.attributes())}
+    found: dict[Site | None, More] = table
+    return found
+
+
+def more_of(record: Record, site: Site | None) -> More:
+    """Return the `More` of a span, made now if there is none."""
+    table = table_of(record)
     more = table.get(site)
     if more is None:
         more = table[site] = More()
@@ -207,7 +237,7 @@ def rows(tape: Iterable[Record]) -> Iterator[Row]:
         trace_of(segment)
         offset = offset_of(segment)
         own = id_of(record, None)
-        table: dict[Site | None, More] = record[MORE] or {}
+        table = {} if record[MORE] is None else table_of(record)
         last = record[BEGIN]
         ends = iter(record[ENDS:-1])
         for end, site in zip(ends, ends, strict=True):

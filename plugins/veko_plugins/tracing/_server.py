@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ._context import SPAN_KEY, Context, remote_of
 from ._recorder import Recorder
-from ._records import MORE, SITE, More, Record, Unsampled, clock, more_of, segment_of
+from ._records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of
 from ._sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
@@ -97,17 +97,12 @@ class ServerSpans:
     def _tell(self, record: Record, scope: Scope, agent: bytes | None, status: int) -> None:
         """Say what a request was."""
         record[SITE] = self._site(scope, scope.get(ROUTE) if status else None, status)
-        attributes = {"url.path": scope["path"]}
         client = scope.get("client")
-        if client:
-            attributes["client.address"] = client[0]
-        if agent is not None:
-            attributes["user_agent.original"] = agent[:256].decode("latin-1")
-        table = record[MORE]
-        if table is None:
-            record[MORE] = {None: More(attributes)}
+        visit = Visit(scope["path"], client[0] if client else None, agent)
+        if record[MORE] is None:
+            record[MORE] = visit
         else:
-            more_of(record, None).attributes.update(attributes)
+            more_of(record, None).attributes.update(visit.attributes())
 
     def _remote(self, asked: dict[bytes, bytes], site: Site) -> Any:
         """Begin below what the client says."""
