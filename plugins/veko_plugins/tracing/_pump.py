@@ -20,7 +20,7 @@ from ._records import Record, spans_of
 __all__ = ["Output", "Pump"]
 
 _log: Final = logging.getLogger("veko.tracing")
-SLICE: Final = 256
+SLICE: Final = 128
 """Records that are read at a time: as often in a turn of the loop as half of them are gone, since
 where requests come fast each turn brings hundreds."""
 EVERY: Final = 0.1
