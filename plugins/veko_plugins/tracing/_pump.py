@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from ._recorder import Recorder
+from ._recorder import MANY, Recorder
 from ._records import Record, spans_of
 
 __all__ = ["Output", "Pump"]
@@ -24,13 +24,8 @@ SLICE: Final = 128
 """Records that are read at a time: as often in a turn of the loop as half of them are gone, since
 where requests come fast each turn brings hundreds."""
 EVERY: Final = 0.1
-"""Seconds between two looks at the tape."""
-
-SOON: Final = 0.005
-"""The same while there is much to read: what is read before the collector of garbage has seen it
-costs that one nothing."""
-MANY: Final = 32
-"""Spans that are much to read."""
+"""Seconds between two looks at the tape, unless there is much on it: what is read soon is still in
+the processor's cache, and the collector of garbage has not seen it."""
 
 Output = Callable[[list[Record]], None]
 
@@ -52,23 +47,23 @@ class Pump:
         self.failed = 0
         self._recorder = recorder
         self._lost = 0
-        self._pause = EVERY
         self._told: set[str] = set()
         self._reading = anyio.Lock()
 
     async def run(self) -> None:
         """Read the tape again and again."""
         while True:
-            before = self.recorded
-            await anyio.sleep(self._pause)
-            await self.drain()
-            self._pause = SOON if self.recorded - before > MANY else EVERY
+            much = anyio.Event()
+            self._recorder.much = much.set
+            with anyio.move_on_after(EVERY):
+                await much.wait()
+            await self.drain(MANY // 2 if much.is_set() else 0)
 
-    async def drain(self) -> None:
-        """Read the tape to its end."""
+    async def drain(self, left: int = 0) -> None:
+        """Read the tape until no more than so many records are left."""
         async with self._reading:
             tape = self._recorder.tape
-            while tape:
+            while len(tape) > left:
                 for _ in range(1 + len(tape) // (2 * SLICE)):
                     piece = tape[:SLICE]
                     del tape[:SLICE]

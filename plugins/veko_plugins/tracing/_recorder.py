@@ -46,6 +46,8 @@ __all__ = ["Recorder"]
 
 _CANCELLED: Final = ("CancelledError", "Cancelled", "GeneratorExit")
 
+MANY: Final = 128
+"""Records that are much on the tape."""
 EMISSION: Final = Snippet(
     before="""\
 tr_outer = tr_get()
@@ -64,6 +66,7 @@ else:
 if tr_record is not None:
  tr_add(tr_record[-2])
  tr_keep(tr_record)
+ if len(tr_tape) > tr_many: tr_much()
  tr_put(tr_outer)
 elif tr_outer.__class__ is not tr_unsampled: tr_put(tr_outer)""",
     failed="tr_leave(tr_record, tr_outer, error)",
@@ -102,6 +105,7 @@ class Recorder:
         lost: Spans that were not recorded because the tape was full.
         variable: What holds the place.
         limit: Spans that the tape may have, about.
+        much: Called when there is much on the tape.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Recorder:
     ) -> None:
         self.tape: list[Record] = []
         self.lost = 0
+        self.much: Callable[[], object] = int  # nobody reads it yet
         self.variable = variable
         self._ratio = ratio
         self._core = core
@@ -139,6 +144,8 @@ class Recorder:
             "tr_tape": self.tape,
             "tr_limit": self._most(1 + sum(heard)),
             "tr_keep": self.tape.append,
+            "tr_many": MANY,
+            "tr_much": self._tell_much,
             "tr_here": [emission_site(event, sum(heard), at_once=one) for one in (False, True)],
             "tr_always": self.always(ratio),
             "tr_ratio": ratio,
@@ -270,13 +277,22 @@ class Recorder:
     def ended(self, record: Record, outer: Any, error: BaseException | None = None) -> None:
         """End what `begin` began, and put back what the variable held."""
         record.append(clock())
-        self.tape.append(record)
+        self.keep(record)
         if error is not None:
             self._note(record, None, error)
         here = self.variable.get()
         # A coroutine may be closed from anywhere; what the variable holds there is not ours.
         if not isinstance(error, GeneratorExit) or (isinstance(here, tuple) and here[0] is record):
             self.variable.set(outer)
+
+    def keep(self, record: Record) -> None:
+        """Put a record on the tape."""
+        self.tape.append(record)
+        if len(self.tape) > MANY:
+            self.much()
+
+    def _tell_much(self) -> None:
+        self.much()
 
     def request_failed(self, error: BaseException) -> None:
         """Note an error that was answered on the span of its request."""

@@ -88,7 +88,7 @@ class ServerSpans:
                 raise
             self._tell(found, scope, asked.get(b"user-agent"), response.status if response else 0)
             found.append(clock())
-            tape.append(found)
+            recorder.keep(found)
             put(outer)
             return response
 
