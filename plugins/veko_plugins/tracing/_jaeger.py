@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from ._context import span_id
-from ._otlp import attributes_of, outcome_of
+from ._otlp import FAILED, attributes_of, outcome_of
 from ._records import TRACE, More, Row
 from ._store import Kept, Store
 
@@ -69,7 +69,7 @@ def _tags(row: Row) -> Iterator[dict[str, Any]]:
     for key, value in attributes_of(row).items():
         yield _tag(str(key), value)
     yield _tag("span.kind", _KINDS[row[0].kind])
-    if outcome_of(row) == "error":
+    if outcome_of(row) in FAILED:
         yield _tag("error", True)
         yield _tag("otel.status_code", "ERROR")
         if row[6] is not None and row[6].description:

@@ -20,6 +20,7 @@ from ._records import STATE, TRACE, Happening, More, Row, Visit
 from ._sites import Site
 
 __all__ = [
+    "FAILED",
     "Scope",
     "attributes_of",
     "encode_plain",
@@ -37,6 +38,8 @@ __all__ = [
 
 _CHILD: Final = struct.Struct("<16s2sQ2sQ1sQ1sQ")
 _ROOT: Final = struct.Struct("<16s2sQ1sQ1sQ")
+FAILED: Final = ("error", "timeout")
+"""Outcomes that are errors to OpenTelemetry."""
 _MASK: Final = 2**64 - 1
 _FIXED64: Final = struct.Struct("<Q")
 _DOUBLE: Final = struct.Struct("<d")
@@ -109,7 +112,7 @@ def key_values(attributes: Mapping[Any, Any], number: int) -> bytes:
 
 def status_field(outcome: str | None, description: str | None) -> bytes:
     """Encode the status of a span; nothing unless it failed."""
-    if outcome != "error":
+    if outcome not in FAILED:
         return b""
     return field(15, (field(2, _text(description)) if description else b"") + b"\x18\x02")
 

@@ -9,6 +9,8 @@ With `otlp` and no provider we set one up, whose spans (those that plugins start
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +40,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from veko import __version__
 
 from ._context import Context, number_of, span_id
-from ._otlp import attributes_of, encode_span, field, outcome_of, status_field
+from ._otlp import FAILED, attributes_of, encode_span, field, outcome_of, status_field
 from ._records import (
     BASE,
     STATE,
@@ -69,6 +71,7 @@ __all__ = [
     "sampler_of",
 ]
 
+_log: Final = logging.getLogger("veko.tracing")
 _KINDS: Final = (SpanKind.INTERNAL, SpanKind.INTERNAL, SpanKind.SERVER)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 SCOPE: Final = InstrumentationScope("veko", __version__)
@@ -210,11 +213,24 @@ def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[byte
         return None
     ids = provider.id_generator
 
+    @functools.cache
+    def tell(kind: str) -> None:
+        _log.warning(
+            "the application's sampler raises %s: what it fails for is not traced. "
+            "This is said once",
+            kind,
+        )
+
     def wanted(site: Site, context: Context) -> tuple[bytes, bool]:
         kind, attributes = _KINDS[site.kind], site.attributes
         trace = ids.generate_trace_id()
-        answer = sampler.should_sample(context, trace, site.name, kind, attributes)
-        return trace.to_bytes(16, "big"), answer.decision is Decision.RECORD_AND_SAMPLE
+        try:
+            answer = sampler.should_sample(context, trace, site.name, kind, attributes)
+            sampled = answer.decision is Decision.RECORD_AND_SAMPLE
+        except Exception as error:  # it is the application's; what is emitted is not to suffer
+            tell(type(error).__name__)
+            sampled = False
+        return trace.to_bytes(16, "big"), sampled
 
     return wanted
 
@@ -228,7 +244,7 @@ def readable(row: Row, resource: Resource) -> ReadableSpan:
     if parent:
         above = SpanContext(trace_id, span_id(parent), False, _SAMPLED, state)
     status = _UNSET
-    if outcome_of(row) == "error":
+    if outcome_of(row) in FAILED:
         status = Status(StatusCode.ERROR, None if more is None else more.description)
     return ReadableSpan(
         (more.name if more is not None else None) or site.name,

@@ -198,7 +198,7 @@ class Sender:
             status = self._post(gzip.compress(body, 1) if self._compress else body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection = None
-            self._complain(f"{type(error).__name__}: {error}")
+            self._complain(f"{type(error).__name__}: {error}", again=True)
             return True
         if 200 <= status < 300:
             self.sent += count
@@ -206,7 +206,7 @@ class Sender:
                 self._told = False
                 _log.info("%s takes spans again; %d were dropped so far", self.url, self.lost)
             return False
-        self._complain(f"it answers {status}")
+        self._complain(f"it answers {status}", again=status in _PASSING)
         if status in _PASSING:
             return True
         self.lost += count
@@ -243,13 +243,14 @@ class Sender:
                 return answer.status
         raise AssertionError("unreachable: the second connection is a fresh one")
 
-    def _complain(self, why: str) -> None:
+    def _complain(self, why: str, *, again: bool) -> None:
         if not self._told:
             self._told = True
             _log.warning(
-                "spans cannot be sent to %s (%s); up to %d MiB are kept, then the oldest are "
-                "dropped. This is said once until it works again",
+                "spans cannot be sent to %s (%s); %s. This is said once until it works again",
                 self.url,
                 why,
-                self._limit // 2**20,
+                f"up to {self._limit // 2**20} MiB are kept, then the oldest are dropped"
+                if again
+                else "what it refuses is dropped",
             )

@@ -212,6 +212,28 @@ async def work(kernel, tracing):
     )
 
 
+def test_a_sampler_that_raises_costs_the_trace_and_one_line() -> None:
+    body = """
+class Broken:
+    def should_sample(self, *args, **kwargs):
+        raise RuntimeError("broken")
+    def get_description(self):
+        return "broken"
+
+async def work(kernel, tracing):
+    provider.sampler = Broken()
+    await kernel.unload("tracing")
+    await kernel.load(Tracing(), {"events": {"step": 0}})
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    for _ in range(3):
+        assert await kernel.bus.emit("order", 1) == 1
+    print(len(memory.get_finished_spans()))
+"""
+    out = run("", "import logging, sys; logging.basicConfig(stream=sys.stdout)\n" + body)
+    assert out.splitlines()[-1] == "0"
+    assert out.count("sampler raises RuntimeError") == 1
+
+
 def test_the_entry_point_of_the_runtime_context() -> None:
     done = subprocess.run(
         [

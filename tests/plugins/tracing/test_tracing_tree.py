@@ -281,6 +281,7 @@ async def test_time_limits_and_cancelled_calls(
         await kernel.bus.emit("limited", 1, strict=True)
     before = await spans(tracing)
     assert outcome(before["busy.stuck"]) == "timeout"
+    assert before["busy.stuck"]["tags"]["error"] is True
     task = asyncio.create_task(kernel.bus.emit("cut", 1))
     await begun.wait()
     task.cancel()
