@@ -50,7 +50,7 @@ def code_of(
         "  if token is None:",
         f"   return await loop({', '.join(names)}, *rest)",
         "  try:",
-        *lines_of(around, 0, "   "),
+        *lines_of(around, "before", "   "),
     ]
     outer = "   "
     if around:
@@ -70,13 +70,13 @@ def code_of(
             call = [f"r = {'await ' if is_async_step else ''}h{i}({given})"]
         if probes:
             call = [
-                *lines_of(probes, 0, "", i),
+                *lines_of(probes, "before", "", i),
                 "try:",
                 *[f" {line}" for line in call],
                 "except BaseException as error:",
-                *lines_of(probes, 2, " ", i),
+                *lines_of(probes, "failed", " ", i),
                 " raise",
-                *lines_of(probes, 1, "", i),
+                *lines_of(probes, "after", "", i),
             ]
         if not is_async_step or checked:
             # What it has been seen to do is asked first: to answer, with that type, or not.
@@ -93,17 +93,17 @@ def code_of(
             "except BaseException as error:",
             f" if await failed(s{i}, error):",
             "  value = error.value",
-            *lines_of(around, 1, "  "),
+            *lines_of(around, "after", "  "),
             "  return value",
-            *lines_of(probes, 3, " ", i),
+            *lines_of(probes, "resumed", " ", i),
         ]
         lines += [outer + line for line in call]
     if around:
         lines += [
             "   except BaseException as error:",
-            *lines_of(around, 2, "    "),
+            *lines_of(around, "failed", "    "),
             "    raise",
-            *lines_of(around, 1, "   "),
+            *lines_of(around, "after", "   "),
         ]
     lines += ["   return value", "  finally:", "   del token"]
     scope: dict[str, Any] = {}

@@ -24,7 +24,7 @@ from ._callables import is_async
 from ._codegen import MISSING, code_of
 from ._events import Event, Stop, matches
 from ._limits import limited, must_pass, on_asyncio, resume_limited
-from ._probes import Probe, Snippet, Texts, enclosed, names_of
+from ._probes import Probe, Snippet, enclosed, names_of, texts_of
 from ._registry import EVENT, HOOK, PROBE, WRAP, WRAP_EMISSION, Registry
 from .errors import HookError
 
@@ -277,7 +277,7 @@ class Plan:
                 s.arity,
                 s.limit is not None,
                 s.seen is not type(None),
-                _texts(s.snippets),
+                texts_of(s.snippets),
             )
             for s in self.steps
         )
@@ -297,7 +297,7 @@ class Plan:
             names |= {f"s{i}": step, f"h{i}": step.inner, f"check{i}": step.check}
             names |= names_of(step.snippets, i)
             names[f"type{i}"] = step.seen
-        code, given, names["starts"] = code_of(steps, takes, checked, _texts(self._around))
+        code, given, names["starts"] = code_of(steps, takes, checked, texts_of(self._around))
         run = types.FunctionType(code.replace(), names, "emission", (None, *given))
         self._run.__setstate__((run, (), {}, None))  # type: ignore[attr-defined]
         if not self._wrapped:  # whoever stands around it goes on calling the same partial
@@ -338,10 +338,6 @@ def _probes(registry: Registry, event: str, subscriptions: list[Subscription]) -
 def _snippets(probes: list[Probe], place: int) -> tuple[Snippet, ...]:
     found = [probe.hooks[place] for probe in probes]
     return tuple(snippet for snippet in found if snippet is not None)
-
-
-def _texts(snippets: tuple[Snippet, ...]) -> tuple[Texts, ...]:
-    return tuple(tuple(one[:5]) for one in snippets)
 
 
 class Plans(dict[str, Plan | None]):

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from ._callables import is_async
 
-__all__ = ["Probe", "Snippet", "Texts", "enclosed", "lines_of", "names_of"]
+__all__ = ["Probe", "Snippet", "Texts", "enclosed", "lines_of", "names_of", "texts_of"]
 
 Texts = tuple[str, ...]
 """The lines of a snippet without its names: what generated code is kept by."""
@@ -50,6 +50,9 @@ class Snippet(NamedTuple):
     names: Mapping[str, object] = {}
 
 
+_PLACES: Final = Snippet._fields[:-1]
+
+
 class Probe(NamedTuple):
     """What a probe puts into the plan of one event.
 
@@ -62,13 +65,19 @@ class Probe(NamedTuple):
     hooks: Sequence[Snippet | None]
 
 
-def lines_of(texts: Sequence[Texts], place: int, indent: str, number: int | str = "") -> list[str]:
-    """Return the lines of some snippets for one place of theirs (`before` is 0, `after` 1, …).
+def texts_of(snippets: Sequence[Snippet]) -> tuple[Texts, ...]:
+    """Return the lines of some snippets."""
+    return tuple((s.before, s.after, s.failed, s.resumed, s.alone) for s in snippets)
+
+
+def lines_of(texts: Sequence[Texts], place: str, indent: str, number: int | str = "") -> list[str]:
+    """Return the lines of some snippets for one place: `before`, `after`, …
 
     What stands before the call begins with the first snippet, what stands after it with the last.
     """
-    around = reversed(texts) if place in {1, 2} else texts
-    joined = "\n".join(text[place] for text in around if text[place])
+    around = reversed(texts) if place in {"after", "failed"} else texts
+    index = _PLACES.index(place)
+    joined = "\n".join(text[index] for text in around if text[index])
     return textwrap.indent(joined.replace("$", str(number)), indent).splitlines()
 
 
@@ -98,13 +107,10 @@ def enclosed(
     """
     if not snippets:
         return call
-    code = _code(arity, is_async(call), tuple(tuple(one[:5]) for one in snippets))
+    code = _code(arity, is_async(call), texts_of(snippets))
     names: dict[str, Any] = {"call": call, "alone": True, "at_once": at_once}
     names |= names_of(snippets)
     return types.FunctionType(_named(code, call, arity), names)
-
-
-_PLACES: Final = {"before": 0, "after": 1, "failed": 2, "resumed": 3, "alone": 4}
 
 
 @functools.lru_cache(maxsize=256)
@@ -112,14 +118,14 @@ def _code(arity: int | None, waits: bool, texts: tuple[Texts, ...]) -> types.Cod
     given = "*args" if arity is None else ", ".join(f"a{i}" for i in range(arity))
     lines = [
         f"{'async ' if waits else ''}def enclosed({given}):",
-        *lines_of(texts, _PLACES["alone"], " "),
-        *lines_of(texts, _PLACES["before"], " "),
+        *lines_of(texts, "alone", " "),
+        *lines_of(texts, "before", " "),
         " try:",
         f"  answer = {'await ' if waits else ''}call({given})",
         " except BaseException as error:",
-        *lines_of(texts, _PLACES["failed"], "  "),
+        *lines_of(texts, "failed", "  "),
         "  raise",
-        *lines_of(texts, _PLACES["after"], " "),
+        *lines_of(texts, "after", " "),
         " return answer",
     ]
     scope: dict[str, Any] = {}
