@@ -260,8 +260,11 @@ class Routes(Plugin):
                 )
             what = f"the route {route.method} {route.path}"
             made = await _asked(draft, ROUTE_CREATE.name, route, what, plugin)
-            # Whoever changes a route, it stays whose it was.
-            routes.append(made if made.plugin == plugin else _replace(made, plugin=plugin))
+            # Whoever changes a route, it stays whose it was; and methods are matched in capitals.
+            method = made.method.upper()
+            if (made.plugin, made.method) != (plugin, method):
+                made = _replace(made, plugin=plugin, method=method)
+            routes.append(made)
         return routes
 
     def _compile(self, entries: tuple[Entry, ...], routes: list[Route]) -> _Batch:

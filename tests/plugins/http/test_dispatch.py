@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from veko import Kernel, NotFoundError, Plugin
@@ -187,6 +188,18 @@ async def test_nothing_is_left_of_what_was_unloaded(
     await asyncio.sleep(0)
     gc.collect()
     assert [reference() for reference in references] == [None] * 4
+
+
+async def test_a_hook_may_write_the_method_of_a_route_as_it_likes(
+    kernel: Kernel, client: httpx.AsyncClient
+) -> None:
+    def created(route: Route) -> Route:
+        return msgspec.structs.replace(route, method="get")
+
+    kernel.bus.on("route:create", created)
+    await kernel.load(Guest(lambda context: context.add_route("GET", "/x", lambda: "there")))
+    assert (await client.get("/x")).text == "there"
+    assert (await client.post("/x")).status_code == 405
 
 
 async def test_observers_hear_what_was_replaced_and_what_is_gone(kernel: Kernel) -> None:
