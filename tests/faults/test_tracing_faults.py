@@ -440,7 +440,12 @@ async def test_a_traceparent_that_is_none_begins_a_trace(
     from veko_plugins import PluginManager
 
     settings = {"tracing": {"keep": 10, "events": {"step": 0}}}
-    options: dict[str, Any] = {"adapter": "asgi", "storage": "none", "plugins": settings}
+    options: dict[str, Any] = {
+        "adapter": "asgi",
+        "storage": "none",
+        "watchdog": 0,
+        "plugins": settings,
+    }
     async with PluginManager(root=tmp_path, auto_load=False, **options) as manager:
         transport = httpx.ASGITransport(manager.asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:

@@ -23,6 +23,7 @@ from veko import Probe, Snippet, Stop
 from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
 from ._errors import note
 from ._records import (
+    ENDS,
     PARENT,
     SEGMENT,
     SITE,
@@ -36,6 +37,7 @@ from ._records import (
     offset_of,
     segment_of,
     trace_of,
+    unsampled,
 )
 from ._sites import SERVER, Site, emission_site, hook_site
 
@@ -55,8 +57,12 @@ if tr_outer.__class__ is tr_unsampled: tr_record = None
 else:
  if tr_outer.__class__ is tuple and len(tr_tape) < tr_limit:
   tr_record = [tr_outer[0][0], tr_outer, tr_here[at_once], tr_clock(), 0, None]
- elif tr_always and not tr_outer and len(tr_tape) < tr_limit:
-  tr_record = [[None, 0, None, None, None], None, tr_here[at_once], tr_clock(), 0, None]
+ elif tr_draws and not tr_outer and len(tr_tape) < tr_limit:
+  if tr_always or tr_random() < tr_ratio:
+   tr_record = [[None, 0, None, None, None], None, tr_here[at_once], tr_clock(), 0, None]
+  else:
+   tr_record = None
+   tr_put(tr_unsampled())
  else: tr_record = tr_begin(tr_outer, tr_here[at_once], tr_ratio)
  if tr_record is not None:
   tr_add = tr_record.append
@@ -64,7 +70,7 @@ else:
     # It has ended when the last of its hooks had.
     after="""\
 if tr_record is not None:
- tr_add(tr_record[-2])
+ tr_add(tr_record[-2] if len(tr_record) > tr_ends else tr_clock())
  tr_keep(tr_record)
  if len(tr_tape) > tr_many: tr_much()
  tr_put(tr_outer)
@@ -147,6 +153,9 @@ class Recorder:
             "tr_many": MANY,
             "tr_much": self._tell_much,
             "tr_here": [emission_site(event, sum(heard), at_once=one) for one in (False, True)],
+            "tr_ends": ENDS,
+            "tr_draws": self._sampler is None,
+            "tr_random": random,
             "tr_always": self.always(ratio),
             "tr_ratio": ratio,
             "tr_begin": self._begin,
@@ -249,7 +258,7 @@ class Recorder:
             return self._begun(site, outer, ratio)
         trace, number, sampled, state = found
         if not sampled:
-            return Unsampled(outer)
+            return unsampled(outer)
         segment = segment_of(trace, number, outer, state)
         inside = placed(outer)
         if inside is not None and trace_of(inside[0][SEGMENT]) == trace:
@@ -264,7 +273,7 @@ class Recorder:
         else:
             wanted = ratio >= 1 or random() < ratio
         base = outer or None
-        return (segment_of(trace, base=base), None) if wanted else Unsampled(base, trace)
+        return (segment_of(trace, base=base), None) if wanted else unsampled(base, trace)
 
     def _failed(self, record: Record, site: Site, error: BaseException) -> None:
         """End a hook that raised."""

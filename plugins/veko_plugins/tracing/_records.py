@@ -55,6 +55,7 @@ __all__ = [
     "spans_of",
     "table_of",
     "trace_of",
+    "unsampled",
 ]
 
 clock: Final = time.perf_counter_ns
@@ -93,21 +94,21 @@ class Unsampled:
         trace: The id of the trace, if somebody was asked about that.
     """
 
-    __slots__ = ("base", "shown", "trace")
-
-    base: Any
-    shown: Any
-
-    def __init__(self, base: Any = None, trace: bytes | None = None) -> None:
-        self.base = base
-        self.shown = None
-        self.trace = trace
+    # Defaults of the class: most of them are made for each emission, and never asked.
+    base: Any = None
+    shown: Any = None
+    trace: bytes | None = None
 
 
 class Dropped(Unsampled):
     """The same where nothing is recorded because the tape is full: each span is counted."""
 
-    __slots__ = ()
+
+def unsampled(base: Any = None, trace: bytes | None = None) -> Unsampled:
+    """Return what says that a trace that began in a context, and has an id, is not recorded."""
+    made = Unsampled()
+    made.base, made.trace = base, trace
+    return made
 
 
 class Happening(NamedTuple):

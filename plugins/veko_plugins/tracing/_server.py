@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ._context import SPAN_KEY, Context, remote_of
 from ._recorder import Recorder
-from ._records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of
+from ._records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of, unsampled
 from ._sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
@@ -113,7 +113,7 @@ class ServerSpans:
             known = version != b"ff" and (more is None or version != b"00")
             if known and int(trace, 16) and int(parent, 16):
                 if not int(flags, 16) & 1:
-                    return Unsampled(_extracted(asked))
+                    return unsampled(_extracted(asked))
                 number = int.from_bytes(bytes.fromhex(parent.decode()), "little")
                 segment = segment_of(bytes.fromhex(trace.decode()), number)
                 return recorder.open(site, segment, None)
