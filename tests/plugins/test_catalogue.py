@@ -161,9 +161,9 @@ def test_H_nothing_else_is_declared(declared: dict[str, Any]) -> None:
 def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
     stops = {name: event.stops for name, event in declared.items() if event.stops is not None}
     assert stops == {
-        "request:start": Response,
+        "request:start": Response | HTTPError,
         "request:error": Response,
-        "websocket:connect": (Response, HTTPError),
+        "websocket:connect": Response | HTTPError,
     }
 
 
