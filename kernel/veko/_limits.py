@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -57,7 +58,8 @@ def resume(
         coroutine: The coroutine.
         yielded: What it yielded.
         grace: Seconds after its first cancellation from which the next one closes it, so that
-            code which swallows cancellation ends all the same; `None` for never.
+            code which swallows cancellation ends all the same; `None` for never. Cancellations of
+            scopes that it has entered itself, and has left, do not count.
         expired: Tells, after a cancellation, whether it was that of a limit; if the coroutine
             then suspends once more, `_Lingering` is raised with what it yielded.
     """
@@ -92,8 +94,18 @@ def resume(
             return stop.value
         finally:
             error = sent = None  # an exception held here would hold this frame: a cycle a call
+        if cancelling and cut is not None and not _is_cancelled():
+            cut = None  # that was a scope of its own, whose time was over
         if cancelling and expired is not None and expired():
             raise _Lingering(yielded)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether the task that is running, or a scope that it is in, is being cancelled."""
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    task = asyncio.current_task() if on_asyncio() is not None else None
+    return task is not None and task.cancelling() > 0
 
 
 async def driven(coroutine: Coroutine[Any, Any, Any], grace: float = GRACE) -> Any:

@@ -3,7 +3,7 @@
 The idea: a probe puts two looks at the clock around every plugin's handler, and a histogram of our
 own counts per plugin and event. Nothing is computed until somebody asks.
 
-Cost: about 0.15 µs a call, most of it the two looks at the clock, once the event is hot
+Cost: 0.15 to 0.35 µs a call, most of it the two looks at the clock, once the event is hot
 (`benchmarks/metrics.py`); 1 KiB for each event that a plugin was called for. The host's own
 handlers are not timed and cost nothing, nor does anything when this plugin is left out or switched
 off. Memory is asked of tracemalloc, whose snapshot takes longer the more is traced.

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, HookTimeout, Kernel, TimeLimitError
+from veko import Bus, HookTimeout, Kernel, TimeLimitError, driven
 
 pytestmark = pytest.mark.anyio
 SHORT = 0.02
@@ -303,3 +303,33 @@ async def test_a_handler_may_clean_up_after_its_limit() -> None:
     assert await bus.emit("x", 1) == 1
     assert cleaned == ["cleaned"]
     assert [type(error) for error in errors] == [HookTimeout]
+
+
+async def test_time_limits_of_its_own_end_no_driven_coroutine() -> None:
+    async def work() -> int:
+        rounds = 0
+        for _ in range(6):
+            with anyio.move_on_after(0.02):
+                await anyio.sleep_forever()
+            rounds += 1
+        return rounds
+
+    assert await driven(work(), grace=0.03) == 6
+
+
+async def test_a_driven_coroutine_that_swallows_cancellation_is_closed_all_the_same() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                with anyio.move_on_after(60):
+                    await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                swallowed += 1
+
+    with anyio.fail_after(10), anyio.move_on_after(0.02) as scope:
+        await driven(stubborn(), grace=0.05)
+    assert scope.cancelled_caught
+    assert swallowed > 0
