@@ -86,7 +86,7 @@ def encode(records: Iterable[Record], parts: list[bytes]) -> int:
             add(pack(hook, trace, own, parent, offset, record[BEGIN], *record[ENDS::2]))
             count += spans
             continue
-        elif more.__class__ is Visit:
+        elif more.__class__ is Visit and len(record) == ENDS + 1:
             begin, end = record[BEGIN] + offset, record[ENDS] + offset
             add(encode_plain(site, trace, own, parent, begin, end, visit_pairs(*more)))
             count += 1

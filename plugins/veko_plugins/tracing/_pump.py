@@ -35,7 +35,7 @@ class Pump:
 
     Attributes:
         outputs: Who gets the spans.
-        turn: Called whenever the tape was read to its end.
+        turn: Called after each reading.
         recorded: Spans that were read.
         failed: Spans that an output did not take.
     """

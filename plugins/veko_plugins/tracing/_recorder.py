@@ -1,11 +1,11 @@
 """The recorder: a probe that writes down what is emitted, which hooks ran, and when.
 
 A hook call costs a setting of the context variable, a look at the clock and two entries in the
-record of its emission; an emission that record, two looks at the clock and two settings; one below
-a trace that is not recorded a look at the variable, and its hooks a comparison each (figures:
-`benchmarks/tracing.py`). What is opened in a frame is closed in it, whatever comes: an answer, an
-error, a cancellation, a coroutine that is closed from somewhere else. Nothing here waits, and
-nothing raises.
+record of its emission; an emission that record, a look at the clock and a setting, since it ends
+with its last hook; one below a trace that is not recorded a look at the variable, and its hooks a
+comparison each (figures: `benchmarks/tracing.py`). What is opened in a frame is closed in it,
+whatever comes: an answer, an error, a cancellation, a coroutine that is closed from somewhere else.
+Nothing here waits, and nothing raises.
 
 The tape is bounded. Past its limit nothing is recorded until it was read; what was not recorded is
 counted.

@@ -324,7 +324,7 @@ class Tracing(Plugin):
         self._taken.append((row, encoded))
 
     def _turn(self) -> None:
-        """The tape was read to its end."""
+        """Take what plugins started themselves, and send what has waited for long enough."""
         while self._taken:
             row, encoded = self._taken.popleft()
             self._own += 1
