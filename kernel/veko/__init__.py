@@ -1,16 +1,16 @@
 """Veko's kernel: an async priority event bus and the life cycle of plugins. Nothing else."""
 
 from . import errors
-from ._bus import Bus
+from ._bus.bus import Bus
+from ._bus.events import Event, Origin, Stop
+from ._bus.handles import Handle, Subscription
+from ._bus.limits import GRACE, driven
+from ._bus.probes import Probe, Snippet
+from ._bus.registry import Draft, Entry, Kind, Registry
 from ._context import Context, LogRecord
-from ._events import Event, Origin, Stop
-from ._handle import Handle, Subscription
 from ._kernel import Kernel
 from ._lifecycle import MOVES, PluginRecord, State
-from ._limits import GRACE, driven
 from ._plugin import Manifest, Plugin, as_plugin
-from ._probes import Probe, Snippet
-from ._registry import Draft, Entry, Kind, Registry
 from .errors import *  # noqa: F403 - the list of what is public stands in that file
 
 __version__ = "2.0.0"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigError, VekoError
 
 if TYPE_CHECKING:
-    from ._bus import Bus
+    from ._bus.bus import Bus
     from ._lifecycle import Generation
 
 __all__ = ["as_config", "merge", "validated"]

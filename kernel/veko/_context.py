@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
-from ._events import Event
-from ._handle import Handle, Subscription
-from ._probes import Probe
-from ._registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
+from ._bus.events import Event
+from ._bus.handles import Handle, Subscription
+from ._bus.probes import Probe
+from ._bus.registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
 from ._scope import Task, repeat
 from .errors import VekoError
 

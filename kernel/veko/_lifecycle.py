@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._handle import Handle, staging
+from ._bus.handles import Handle, staging
+from ._bus.registry import Entry
 from ._plugin import Manifest, Plugin, requirement_name
-from ._registry import Entry
 from ._scope import Scope
 from .errors import StateError, TransactionError, text_of
 

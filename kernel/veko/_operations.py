@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ._bus.events import Origin
+from ._bus.handles import STAGING
+from ._bus.limits import must_pass
+from ._bus.registry import Registry
 from ._config import as_config, validated
 from ._context import Context
 from ._dependents import refuse_if_needed
-from ._events import Origin
-from ._handle import STAGING
 from ._lifecycle import Generation, Operation, PluginRecord, State
-from ._limits import must_pass
 from ._plugin import Plugin
-from ._registry import Registry
 from ._retirement import Retirement
 from ._transactions import Transactions
 from .errors import (

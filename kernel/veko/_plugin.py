@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
-from ._callables import is_async, parameters
+from ._bus.signature import is_async, parameters
 from .errors import ManifestError
 
 __all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ._bus.limits import must_pass
 from ._config import as_config, merge
 from ._dependents import from_the_top
 from ._lifecycle import Generation, PluginRecord, State
-from ._limits import must_pass
 from ._plugin import Plugin, requirement_name
 from ._retirement import Retirement
 from .errors import DependencyError, LoadError, ManifestError, StateError, VekoError

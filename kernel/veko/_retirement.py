@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ._cutting import cut, move_on
+from ._bus.frames import cut, move_on
+from ._bus.limits import GRACE
+from ._bus.registry import Registry
 from ._lifecycle import Generation, Operation
-from ._limits import GRACE
-from ._registry import Registry
 from .errors import LoadTimeout, StateError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ._handle import Handle
-from ._limits import GRACE, driven, must_pass
+from ._bus.handles import Handle
+from ._bus.limits import GRACE, driven, must_pass
 from .errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._bus.registry import Entry
 from ._lifecycle import Generation
-from ._registry import Entry
 from .errors import ServiceError
 
 if TYPE_CHECKING:

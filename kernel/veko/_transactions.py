@@ -13,8 +13,8 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
-from ._handle import STAGING, Handle
-from ._registry import Draft, Entry, Registry
+from ._bus.handles import STAGING, Handle
+from ._bus.registry import Draft, Entry, Registry
 from .errors import ConflictError, RefusedError, TransactionError, VekoError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Run the chain as a loop, or as generated code once it ran."""
     if request.param == "compiled":
         # The rules for code that was just compiled, without a thousand failures first.
-        monkeypatch.setattr("veko._plan.HOT", 1)
+        monkeypatch.setattr("veko._bus.plans.HOT", 1)
     return str(request.param)
 
 

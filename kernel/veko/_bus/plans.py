@@ -20,17 +20,17 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from ._callables import is_async
-from ._codegen import MISSING, code_of
-from ._events import Event, Stop, matches
-from ._limits import limited, must_pass, on_asyncio, resume_limited
-from ._probes import Probe, Snippet, enclosed, names_of, texts_of
-from ._registry import EVENT, HOOK, PROBE, WRAP, WRAP_EMISSION, Registry
-from .errors import HookError
+from ..errors import HookError
+from .codegen import MISSING, code_of
+from .events import Event, Stop, matches
+from .limits import limited, must_pass, on_asyncio, resume_limited
+from .probes import Probe, Snippet, enclosed, names_of, texts_of
+from .registry import EVENT, HOOK, PROBE, WRAP, WRAP_EMISSION, Registry
+from .signature import is_async
 
 if TYPE_CHECKING:
-    from ._bus import Bus
-    from ._handle import Subscription
+    from .bus import Bus
+    from .handles import Subscription
 
 __all__ = ["AtOnce", "Emission", "Plan", "Plans", "Step", "Token"]
 
@@ -139,7 +139,7 @@ class Step:
 
 @functools.cache
 def _handles() -> type:
-    from ._handle import Handle
+    from .handles import Handle
 
     return Handle
 

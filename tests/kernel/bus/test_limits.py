@@ -19,7 +19,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Run the chain as a loop, or as generated code from the second emission on."""
     if request.param == "compiled":
         # A thousand emissions of a handler that hangs would take too long.
-        monkeypatch.setattr("veko._plan.HOT", 1)
+        monkeypatch.setattr("veko._bus.plans.HOT", 1)
     return str(request.param)
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from ._events import matches
-from .errors import ConflictError
+from ..errors import ConflictError
+from .events import matches
 
 if TYPE_CHECKING:
-    from ._bus import Bus
-    from ._pins import Pin
-    from ._plan import Plans
+    from .bus import Bus
+    from .pins import Pin
+    from .plans import Plans
 
 __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
 

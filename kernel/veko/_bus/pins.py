@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from ._plan import Plan
-from ._registry import Registry
+from .plans import Plan
+from .registry import Registry
 
 if TYPE_CHECKING:
-    from ._bus import Bus
+    from .bus import Bus
 
 __all__ = ["Pin", "PinnedPlans"]
 

@@ -8,7 +8,7 @@ import anyio.lowlevel
 import pytest
 
 from veko import Bus, Event, Kernel, Probe, Snippet, Stop, Subscription
-from veko._plan import HOT, LONG
+from veko._bus.plans import HOT, LONG
 
 pytestmark = pytest.mark.anyio
 

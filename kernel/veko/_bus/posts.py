@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import anyio
 
-from ._bus import Bus
+from .bus import Bus
 
 __all__ = ["Posts"]
 

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ._callables import is_async
+from .signature import is_async
 
 __all__ = ["Probe", "Snippet", "Texts", "enclosed", "lines_of", "names_of", "texts_of"]
 

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from veko import Bus, Event, HookError, Stop
-from veko._plan import HOT, LONG
+from veko._bus.plans import HOT, LONG
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ SCENES: dict[str, tuple[list[Callable[..., Any]], tuple[Any, ...], Event | None]
 async def test_loop_and_generated_code_do_the_same(
     scene: str, limit: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veko._plan.HOT", 3)  # a thousand reports of a failure take too long
+    monkeypatch.setattr("veko._bus.plans.HOT", 3)  # a thousand reports of a failure take too long
     handlers, args, declared = SCENES[scene]
     bus = Bus()
     if declared is not None:
@@ -267,7 +267,7 @@ async def test_plans_of_a_changed_event_do_not_pile_up() -> None:
         await bus.emit("x", 1)
         subscription.cancel()
     gc.collect()
-    from veko._plan import Plan
+    from veko._bus.plans import Plan
 
     mine = [p for p in gc.get_objects() if isinstance(p, Plan) and p.bus is bus and p.event == "x"]
     assert mine == []

@@ -237,7 +237,7 @@ def live_of(bus: Bus, event: str) -> Iterator[Any]:
 @settings(max_examples=400)
 def test_a_bus_does_what_a_list_would(backend: str, program: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("veko._plan.HOT", 3)  # generated code within a short program
+        patch.setattr("veko._bus.plans.HOT", 3)  # generated code within a short program
         anyio.run(run, program, 5, backend=backend)
 
 
@@ -247,5 +247,5 @@ def test_a_bus_does_what_a_list_would(backend: str, program: list[tuple[Any, ...
 @settings(max_examples=150)
 def test_a_bus_with_handlers_that_hang(backend: str, program: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("veko._plan.HOT", 2)
+        patch.setattr("veko._bus.plans.HOT", 2)
         anyio.run(run, program, 2, backend=backend)

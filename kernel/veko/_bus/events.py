@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import VekoError
+from ..errors import VekoError
 
 __all__ = ["Event", "Origin", "Stop", "is_pattern", "matches"]
 

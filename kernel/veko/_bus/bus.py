@@ -20,13 +20,14 @@ from typing import Any, Final
 
 import anyio
 
-from ._codegen import FILENAME
-from ._events import Event, Origin, is_pattern
-from ._handle import Handle, Subscription
-from ._pins import Pin, PinnedPlans
-from ._plan import Emission, Plan, Plans, Step, Token
-from ._probes import Probe
-from ._registry import (
+from ..errors import HookTimeout, text_of
+from .codegen import FILENAME
+from .events import Event, Origin, is_pattern
+from .handles import Handle, Subscription
+from .pins import Pin, PinnedPlans
+from .plans import Emission, Plan, Plans, Step, Token
+from .probes import Probe
+from .registry import (
     EVENT,
     HOOK,
     PATTERN,
@@ -39,7 +40,6 @@ from ._registry import (
     Owner,
     Registry,
 )
-from .errors import HookTimeout, text_of
 
 __all__ = ["EMITTING", "Bus", "Pin", "emissions_of_caller", "hook_entry"]
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Self
 
 import anyio
 
-from ._callables import is_async, required_arguments
-from ._limits import Expired
-from .errors import HookError, HookTimeout, TransactionError, VekoError
+from ..errors import HookError, HookTimeout, TransactionError, VekoError
+from .limits import Expired
+from .signature import is_async, required_arguments
 
 __all__ = ["STAGING", "Handle", "Subscription", "staging"]
 

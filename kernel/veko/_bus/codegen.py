@@ -10,7 +10,7 @@ import functools
 import types
 from typing import Any, Final
 
-from ._probes import Texts, lines_of
+from .probes import Texts, lines_of
 
 __all__ = ["FILENAME", "MISSING", "Shape", "code_of"]
 

@@ -17,15 +17,15 @@ from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ._bus import EMITTING, Bus
-from ._codegen import FILENAME
-from ._limits import on_asyncio, resume
-from ._pins import Pin
-from ._plan import Step
-from ._registry import Registry
+from .bus import EMITTING, Bus
+from .codegen import FILENAME
+from .limits import on_asyncio, resume
+from .pins import Pin
+from .plans import Step
+from .registry import Registry
 
 if TYPE_CHECKING:
-    from ._lifecycle import Generation
+    from .._lifecycle import Generation
 
 __all__ = ["cut", "move_on"]
 
