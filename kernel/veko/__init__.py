@@ -7,10 +7,10 @@ from ._bus.handles import Handle, Subscription
 from ._bus.limits import GRACE, driven
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Draft, Entry, Kind, Registry
-from ._context import Context, LogRecord
-from ._kernel import Kernel
-from ._lifecycle import MOVES, PluginRecord, State
-from ._plugin import Manifest, Plugin, as_plugin
+from ._life.context import Context, LogRecord
+from ._life.generation import MOVES, PluginRecord, State
+from ._life.kernel import Kernel
+from ._life.plugin import Manifest, Plugin, as_plugin
 from .errors import *  # noqa: F403 - the list of what is public stands in that file
 
 __version__ = "2.0.0"

@@ -25,7 +25,7 @@ from .plans import Step
 from .registry import Registry
 
 if TYPE_CHECKING:
-    from .._lifecycle import Generation
+    from .._life.generation import Generation
 
 __all__ = ["cut", "move_on"]
 

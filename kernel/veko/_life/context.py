@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
-from ._bus.events import Event
-from ._bus.handles import Handle, Subscription
-from ._bus.probes import Probe
-from ._bus.registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
-from ._scope import Task, repeat
-from .errors import VekoError
+from .._bus.events import Event
+from .._bus.handles import Handle, Subscription
+from .._bus.probes import Probe
+from .._bus.registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
+from ..errors import VekoError
+from .scope import Task, repeat
 
 if TYPE_CHECKING:
-    from ._kernel import Kernel
-    from ._lifecycle import Generation, PluginRecord
+    from .generation import Generation, PluginRecord
+    from .kernel import Kernel
 
 __all__ = ["Context", "LogRecord"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, VekoError
+from ..errors import ConfigError, VekoError
 
 if TYPE_CHECKING:
-    from ._bus.bus import Bus
-    from ._lifecycle import Generation
+    from .._bus.bus import Bus
+    from .generation import Generation
 
 __all__ = ["as_config", "merge", "validated"]
 

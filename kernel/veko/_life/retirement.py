@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ._bus.frames import cut, move_on
-from ._bus.limits import GRACE
-from ._bus.registry import Registry
-from ._lifecycle import Generation, Operation
-from .errors import LoadTimeout, StateError
+from .._bus.frames import cut, move_on
+from .._bus.limits import GRACE
+from .._bus.registry import Registry
+from ..errors import LoadTimeout, StateError
+from .generation import Generation, Operation
 
 if TYPE_CHECKING:
-    from ._operations import Operations
+    from .operations import Operations
 
 __all__ = ["WAITING", "Retirement"]
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._bus.handles import Handle, staging
-from ._bus.registry import Entry
-from ._plugin import Manifest, Plugin, requirement_name
-from ._scope import Scope
-from .errors import StateError, TransactionError, text_of
+from .._bus.handles import Handle, staging
+from .._bus.registry import Entry
+from ..errors import StateError, TransactionError, text_of
+from .plugin import Manifest, Plugin, requirement_name
+from .scope import Scope
 
 if TYPE_CHECKING:
-    from ._context import Context
-    from ._kernel import Kernel
-    from ._retirement import Retirement
+    from .context import Context
+    from .kernel import Kernel
+    from .retirement import Retirement
 
 __all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "State"]
 

@@ -18,18 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._bus.events import Origin
-from ._bus.handles import STAGING
-from ._bus.limits import must_pass
-from ._bus.registry import Registry
-from ._config import as_config, validated
-from ._context import Context
-from ._dependents import refuse_if_needed
-from ._lifecycle import Generation, Operation, PluginRecord, State
-from ._plugin import Plugin
-from ._retirement import Retirement
-from ._transactions import Transactions
-from .errors import (
+from .._bus.events import Origin
+from .._bus.handles import STAGING
+from .._bus.limits import must_pass
+from .._bus.registry import Registry
+from ..errors import (
     DependencyError,
     LoadError,
     LoadTimeout,
@@ -37,9 +30,16 @@ from .errors import (
     StateError,
     VekoError,
 )
+from .config import as_config, validated
+from .context import Context
+from .dependents import refuse_if_needed
+from .generation import Generation, Operation, PluginRecord, State
+from .plugin import Plugin
+from .retirement import Retirement
+from .transactions import Transactions
 
 if TYPE_CHECKING:
-    from ._kernel import Kernel
+    from .kernel import Kernel
 
 __all__ = ["Operations", "Told"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ._bus.events import Event
-from ._context import Context, LogRecord
+from .._bus.events import Event
+from .context import Context, LogRecord
 
 __all__ = ["EVENTS"]
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
-from ._bus.signature import is_async, parameters
-from .errors import ManifestError
+from .._bus.signature import is_async, parameters
+from ..errors import ManifestError
 
 __all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import DependencyError
+from ..errors import DependencyError
 
 if TYPE_CHECKING:
-    from ._kernel import Kernel
-    from ._lifecycle import PluginRecord
+    from .generation import PluginRecord
+    from .kernel import Kernel
 
 __all__ = ["dependents", "from_the_top", "refuse_if_needed"]
 

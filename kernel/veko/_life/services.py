@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._bus.registry import Entry
-from ._lifecycle import Generation
-from .errors import ServiceError
+from .._bus.registry import Entry
+from ..errors import ServiceError
+from .generation import Generation
 
 if TYPE_CHECKING:
-    from ._kernel import Kernel
+    from .kernel import Kernel
 
 __all__ = ["Services"]
 

@@ -18,9 +18,9 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from ._bus.handles import Handle
-from ._bus.limits import GRACE, driven, must_pass
-from .errors import LoadTimeout, StateError
+from .._bus.handles import Handle
+from .._bus.limits import GRACE, driven, must_pass
+from ..errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
 

@@ -18,26 +18,26 @@ from typing import Any, Final, Self
 import anyio
 from anyio.abc import TaskStatus
 
-from ._bus.bus import Bus, emissions_of_caller, hook_entry
-from ._bus.handles import Subscription
-from ._bus.pins import Pin
-from ._bus.posts import Posts
-from ._bus.registry import Draft, Entry, Kind, Registry
-from ._catalogue import EVENTS
-from ._config import as_config, merge, validated
-from ._dependents import dependents, from_the_top, refuse_if_needed
-from ._lifecycle import Generation, Operation, PluginRecord, State
-from ._operations import Operations
-from ._plugin import Plugin, as_plugin
-from ._reload import Dependents, reload
-from ._scope import Root, Task
-from ._services import Services
-from ._transactions import Transactions
-from .errors import (
+from .._bus.bus import Bus, emissions_of_caller, hook_entry
+from .._bus.handles import Subscription
+from .._bus.pins import Pin
+from .._bus.posts import Posts
+from .._bus.registry import Draft, Entry, Kind, Registry
+from ..errors import (
     ConflictError,
     NotFoundError,
     StateError,
 )
+from .config import as_config, merge, validated
+from .dependents import dependents, from_the_top, refuse_if_needed
+from .events import EVENTS
+from .generation import Generation, Operation, PluginRecord, State
+from .operations import Operations
+from .plugin import Plugin, as_plugin
+from .reload import Dependents, reload
+from .scope import Root, Task
+from .services import Services
+from .transactions import Transactions
 
 __all__ = ["Kernel"]
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._bus.limits import must_pass
-from ._config import as_config, merge
-from ._dependents import from_the_top
-from ._lifecycle import Generation, PluginRecord, State
-from ._plugin import Plugin, requirement_name
-from ._retirement import Retirement
-from .errors import DependencyError, LoadError, ManifestError, StateError, VekoError
+from .._bus.limits import must_pass
+from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
+from .config import as_config, merge
+from .dependents import from_the_top
+from .generation import Generation, PluginRecord, State
+from .plugin import Plugin, requirement_name
+from .retirement import Retirement
 
 if TYPE_CHECKING:
-    from ._operations import Operations, Told
+    from .operations import Operations, Told
 
 __all__ = ["Dependents", "reload"]
 

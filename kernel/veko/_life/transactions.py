@@ -13,13 +13,13 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
-from ._bus.handles import STAGING, Handle
-from ._bus.registry import Draft, Entry, Registry
-from .errors import ConflictError, RefusedError, TransactionError, VekoError
+from .._bus.handles import STAGING, Handle
+from .._bus.registry import Draft, Entry, Registry
+from ..errors import ConflictError, RefusedError, TransactionError, VekoError
 
 if TYPE_CHECKING:
-    from ._kernel import Kernel
-    from ._lifecycle import Generation
+    from .generation import Generation
+    from .kernel import Kernel
 
 __all__ = ["Transactions"]
 

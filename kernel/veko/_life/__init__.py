@@ -1,0 +1,1 @@
+"""The life cycle: which plugins are live. Stands on the bus."""
