@@ -1,14 +1,14 @@
 """Veko's core plugins, and the `PluginManager` that composes them."""
 
-from ._context import Context
-from ._infos import LoadReport, PluginInfo, Stats
 from .backup import BackupError, RestoreReport
 from .builder import PluginBuilder
+from .context import Context
 from .health import BreakerError, PluginHealth
 from .http import CallNext, HTTPError, Request, Response, Route
 from .manager import PluginManager
 from .metrics import CallMetrics, PluginMetrics
 from .options import Options
+from .reports import LoadReport, PluginInfo, Stats
 from .state import StateReport
 
 __all__ = [

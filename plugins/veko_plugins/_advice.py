@@ -13,7 +13,7 @@ import msgspec
 
 from veko import OptionError
 
-from ._versions import did_you_mean
+from ._lib.versions import did_you_mean
 from .options import NO_STORAGE, Options
 from .storage import Storage
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from veko import Event, Kernel, Plugin, as_plugin
 from veko.errors import OptionError
 
-from ._versions import did_you_mean
+from ._lib.versions import did_you_mean
 from .backup import Backup
 from .commands import Commands
 from .config import Config
@@ -19,7 +19,7 @@ from .discovery import Discovery
 from .health import Health
 from .http import OpenAPI, Routes
 from .loader import Loader
-from .logs import Logging
+from .logging import Logging
 from .metrics import Metrics
 from .options import FILES, NO_STORAGE, Options, settings_of
 from .probation import EVENTS as PROBATION_EVENTS

@@ -14,9 +14,9 @@ import msgspec
 
 from veko import Kernel, Plugin, PluginRecord
 
-from ._content import Content
-from ._saved import given_of
-from ._sources import Source
+from ._saved.plugins import given_of
+from ._source.content import Content
+from ._source.source import Source
 
 if TYPE_CHECKING:
     from .loader import Loaded

@@ -18,12 +18,12 @@ import anyio
 from veko import Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
-from ._content import Content
 from ._generations import Generations
-from ._infos import LoadReport
-from ._manifests import sound_plugin
+from ._lib.manifests import sound_plugin
 from ._reloading import Reloading
-from ._sources import Source
+from ._source.content import Content
+from ._source.source import Source
+from .reports import LoadReport
 
 if TYPE_CHECKING:
     from .dependencies import Plan

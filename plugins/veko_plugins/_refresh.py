@@ -22,8 +22,8 @@ import msgspec
 
 from veko import PluginRecord
 
-from ._content import content_now, differing
-from ._sources import Source
+from ._source.content import content_now, differing
+from ._source.source import Source
 from .options import settings_of
 
 if TYPE_CHECKING:

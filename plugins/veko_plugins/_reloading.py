@@ -14,9 +14,9 @@ import msgspec
 from veko import Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
-from ._content import Content, differing
 from ._generations import Former, Generations
-from ._sources import Source
+from ._source.content import Content, differing
+from ._source.source import Source
 
 if TYPE_CHECKING:
     from .loader import Loaded

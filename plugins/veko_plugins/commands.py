@@ -20,8 +20,8 @@ import msgspec
 from veko import Handle, HookError, Kernel, Kind, NotFoundError, Origin, Plugin, VekoError
 
 from ._arguments import UsageError, read
-from ._calls import call
 from ._commandline import parse
+from ._lib.calls import call
 
 if TYPE_CHECKING:
     from veko import Context

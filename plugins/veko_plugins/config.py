@@ -19,8 +19,8 @@ from typing import Any
 
 from veko import ConfigError, Context, Plugin
 
-from ._config_faults import convert_config, schema_faults
-from ._saved import Exactly
+from ._lib.faults import convert_config, schema_faults
+from ._saved.plugins import Exactly
 from .options import merged
 
 __all__ = ["Config"]

@@ -26,7 +26,7 @@ import msgspec
 
 from veko import ConflictError, Context, DependencyError, Plugin
 
-from ._versions import NO_RUNTIME, Requirement, did_you_mean, satisfies, valid_range
+from ._lib.versions import NO_RUNTIME, Requirement, did_you_mean, satisfies, valid_range
 
 __all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engine_faults", "plan"]
 

@@ -35,10 +35,10 @@ from veko import (
     as_plugin,
 )
 
-from ._bytecode import SourceCache
-from ._outline import FIELDS, make_outline
-from ._sources import Outline, Problem, Source
-from ._versions import did_you_mean
+from ._lib.versions import did_you_mean
+from ._source.bytecode import SourceCache
+from ._source.outline import FIELDS, make_outline
+from ._source.source import Outline, Problem, Source
 
 __all__ = ["GROUP", "RESOLVE", "Discovery", "Found", "Outline", "Problem", "Source"]
 

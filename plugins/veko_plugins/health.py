@@ -25,7 +25,7 @@ import msgspec
 from veko import Context, NotFoundError, Plugin, PluginRecord, State
 
 from ._breakers import TURNS, BreakerError, Breakers, Watch
-from ._uptime import uptime_of
+from ._lib.uptime import uptime_of
 from ._window import Window
 
 if TYPE_CHECKING:

@@ -28,12 +28,12 @@ from veko import (
     VekoError,
 )
 
-from ._bytecode import MAX_SOURCE, SourceCache
-from ._content import Content, content_of
-from ._import_errors import explain
 from ._importer import Importer, ModuleGeneration
-from ._manifests import sound_plugin
-from ._sources import Source
+from ._lib.manifests import sound_plugin
+from ._source.bytecode import MAX_SOURCE, SourceCache
+from ._source.content import Content, content_of
+from ._source.import_errors import explain
+from ._source.source import Source
 
 __all__ = ["Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
 

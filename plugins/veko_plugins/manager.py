@@ -22,7 +22,6 @@ from veko.errors import LoadError, NotFoundError, ServiceError, StateError
 from ._advice import in_vain, refuse_unsafe
 from ._asgi import ManagerASGI
 from ._compose import core_plugins, kernel_of
-from ._infos import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ._loading import Loading
 from .backup import RestoreReport
 from .builder import PluginBuilder, simple_plugin
@@ -30,6 +29,7 @@ from .health import PluginHealth
 from .metrics import Metrics
 from .options import Options
 from .profiling import PluginProfile
+from .reports import LoadReport, PluginInfo, Stats, info_of, stats_of
 from .signals import Observer, Signals
 from .state import StateReport
 from .validation import ValidationReport

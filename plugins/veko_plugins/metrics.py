@@ -24,8 +24,8 @@ import msgspec
 from veko import Context, Plugin, Probe, Snippet, Subscription
 
 from ._histogram import SHORT, SLOTS, Histogram, merged, quantile
-from ._home import allocated
-from ._uptime import uptime_of
+from ._lib.home import allocated
+from ._lib.uptime import uptime_of
 
 if TYPE_CHECKING:
     from veko import Kernel

@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from veko import OptionError
 
-from ._versions import did_you_mean
+from ._lib.versions import did_you_mean
 
 __all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "merged", "settings_of"]
 

@@ -26,8 +26,8 @@ import msgspec
 
 from veko import Context, Event, NotFoundError, OptionError, Plugin, PluginRecord, StateError
 
-from ._home import allocated
-from ._whose import Whose
+from ._lib.blame import Whose
+from ._lib.home import allocated
 
 if TYPE_CHECKING:
     from pyinstrument.session import Session

@@ -24,7 +24,7 @@ from blinker import Signal
 
 from veko import Bus, HookTimeout, Plugin, Subscription
 
-from ._calls import call
+from ._lib.calls import call
 
 if TYPE_CHECKING:
     from veko import Context

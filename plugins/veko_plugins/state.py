@@ -20,8 +20,8 @@ import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, VekoError
 
-from ._documents import BackupError, Header, read_document, write_document
-from ._saved import (
+from ._saved.documents import BackupError, Header, read_document, write_document
+from ._saved.plugins import (
     Exactly,
     Host,
     SavedPlugin,

@@ -30,9 +30,7 @@ from veko import (
     VekoError,
 )
 
-from ._bytecode import MAX_SOURCE, read_source
-from ._import_errors import explain
-from ._manifests import (
+from ._lib.manifests import (
     Findings,
     UnsoundError,
     findings,
@@ -40,10 +38,12 @@ from ._manifests import (
     peer_faults,
     requirement_fault,
 )
-from ._secrets import masked
-from ._sources import Source
+from ._lib.secrets import masked
+from ._lib.versions import NO_RUNTIME, did_you_mean
+from ._source.bytecode import MAX_SOURCE, read_source
+from ._source.import_errors import explain
+from ._source.source import Source
 from ._static import static_plugin
-from ._versions import NO_RUNTIME, did_you_mean
 from .options import merged
 
 __all__ = ["Validation", "ValidationReport"]

@@ -32,7 +32,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from veko import Event, Plugin
 from veko.errors import LoadError, OptionError, VekoError
 
-from ._watched import Told, Watched
+from ._source.files import Told, Watched
 
 if TYPE_CHECKING:
     from veko import Context

@@ -34,7 +34,7 @@ import msgspec
 
 from veko import Context, Event, Plugin, VekoError
 
-from ._whose import Place, Whose
+from ._lib.blame import Place, Whose
 
 if TYPE_CHECKING:
     from veko import Kernel

@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from veko import __version__
-from veko_plugins.logs import LEVELS
+from veko_plugins.logging import LEVELS
 
 from . import checking, invoke, keeping, serving, showing, supervision, tracing
 

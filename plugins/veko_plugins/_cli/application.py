@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from veko import OptionError
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 
 __all__ = ["options_of"]
 

@@ -16,7 +16,7 @@ import msgspec
 import rich_click as click
 
 from veko import VekoError
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.validation import ValidationReport
 

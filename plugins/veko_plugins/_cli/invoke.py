@@ -10,7 +10,7 @@ import rich_click as click
 
 from veko import NotFoundError, VekoError
 from veko_plugins.commands import Commands, UsageError
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of

@@ -17,7 +17,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from veko import VekoError
 from veko_plugins.backup import Backup
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of

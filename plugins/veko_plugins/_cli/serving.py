@@ -22,7 +22,7 @@ import rich_click as click
 from veko import PluginRecord, VekoError, __version__
 from veko_plugins._refresh import Refresher
 from veko_plugins.http import Route
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of

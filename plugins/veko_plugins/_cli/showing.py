@@ -17,7 +17,7 @@ import msgspec
 import rich_click as click
 
 from veko import Event, VekoError
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of

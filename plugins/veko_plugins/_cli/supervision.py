@@ -26,7 +26,7 @@ import rich_click as click
 
 from veko import OptionError, VekoError
 from veko_plugins._advice import refuse_unshared
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.options import Options
 
 from .running import Quit, Stop, complain, run

@@ -1,6 +1,6 @@
 """Backups: plugins, states, configurations and storage in one checksummed file. See `plugin`."""
 
-from .._documents import BackupError
+from .._saved.documents import BackupError
 from .plugin import Backup, RestoreReport
 
 __all__ = ["Backup", "BackupError", "RestoreReport"]

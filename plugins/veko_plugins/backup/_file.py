@@ -25,9 +25,9 @@ import msgspec
 
 from veko import StorageError
 
-from .._documents import BackupError, Header, read_document, write_document
-from .._json_values import from_json, to_json
-from .._saved import SavedPlugin, header, plugins_of
+from .._saved.documents import BackupError, Header, read_document, write_document
+from .._saved.json_values import from_json, to_json
+from .._saved.plugins import SavedPlugin, header, plugins_of
 
 __all__ = ["Progress", "Snapshot", "Staged", "read_backup", "write_backup"]
 

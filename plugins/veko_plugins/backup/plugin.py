@@ -28,8 +28,18 @@ import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, ServiceError, State, VekoError
 
-from .._documents import BackupError
-from .._saved import Exactly, Host, Part, SavedPlugin, capture, dotted, given_of, standing, whole
+from .._saved.documents import BackupError
+from .._saved.plugins import (
+    Exactly,
+    Host,
+    Part,
+    SavedPlugin,
+    capture,
+    dotted,
+    given_of,
+    standing,
+    whole,
+)
 from ..options import merged
 from ._file import Progress, read_backup, write_backup
 

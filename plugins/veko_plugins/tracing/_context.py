@@ -23,7 +23,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags,
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.status import Status, StatusCode
 
-from veko_plugins._runtime_context import VekoContext
+from veko_plugins._lib.otel_context import VekoContext
 
 from ._errors import note
 from ._records import (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from veko import Context, Kernel, LogRecord, OptionError, Plugin
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.tracing import Tracing
 
 

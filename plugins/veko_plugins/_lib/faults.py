@@ -15,8 +15,8 @@ import msgspec
 
 from veko import ConfigError
 
-from ._secrets import fields_of, secret_names, stripped
-from ._versions import did_you_mean
+from .secrets import fields_of, secret_names, stripped
+from .versions import did_you_mean
 
 __all__ = ["check_schema", "convert_config", "schema_faults", "type_faults"]
 

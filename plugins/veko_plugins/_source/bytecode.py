@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, cast
 
 from veko import LoadError
 
-from ._outline import outline_fields
+from .outline import outline_fields
 
 __all__ = ["MAX_SOURCE", "Compiled", "SourceCache", "read_source"]
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from ._watched import Watched
+from .files import Watched
 
 __all__ = ["Content", "content_now", "content_of", "differing"]
 

@@ -28,8 +28,8 @@ from packaging.version import InvalidVersion, Version
 
 from veko import ConfigError, Manifest, ManifestError, Plugin, as_plugin
 
-from ._config_faults import check_schema, type_faults
-from ._versions import Requirement, did_you_mean, valid_range
+from .faults import check_schema, type_faults
+from .versions import Requirement, did_you_mean, valid_range
 
 __all__ = [
     "PERMISSIONS", "TYPES", "Findings", "UnsoundError", "findings", "is_event", "peer_faults",

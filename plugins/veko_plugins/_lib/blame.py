@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._home import home_of
+from .home import home_of
 
 if TYPE_CHECKING:
     from veko import Kernel

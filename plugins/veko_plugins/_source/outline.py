@@ -18,7 +18,7 @@ import msgspec
 
 from veko import Manifest
 
-from ._sources import Outline
+from .source import Outline
 
 __all__ = ["FIELDS", "bound_names", "make_outline", "outline_fields"]
 

@@ -19,10 +19,10 @@ import msgspec
 
 from veko import Context, Plugin, PluginRecord, __version__
 
-from ._documents import Header
-from ._json_values import from_json, to_json
-from ._left_out import put_back, without
-from ._secrets import secret_names
+from .._lib.secrets import secret_names
+from .documents import Header
+from .json_values import from_json, to_json
+from .secrets import put_back, without
 
 __all__ = ["Exactly", "Host", "Part", "SavedPlugin", "capture", "dotted", "given_of", "header",
            "plugins_of", "standing", "whole"]  # fmt: skip

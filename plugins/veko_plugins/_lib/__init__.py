@@ -1,0 +1,1 @@
+"""What two core plugins or more share."""
