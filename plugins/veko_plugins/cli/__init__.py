@@ -20,7 +20,7 @@ def main() -> None:
             f"veko: the command line needs {error.name}: pip install 'veko[cli]'", file=sys.stderr
         )
         sys.exit(1)
-    from ._cli.app import veko
+    from .app import veko
 
     veko.main(prog_name="veko")
 
