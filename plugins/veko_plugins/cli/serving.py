@@ -20,10 +20,10 @@ import msgspec
 import rich_click as click
 
 from veko import PluginRecord, VekoError, __version__
-from veko_plugins._refresh import Refresher
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
+from veko_plugins.reload.refresh import Refresher
 
 from .application import options_of
 from .running import Quit, Stop, complain, kernel_quiet, reasons, run

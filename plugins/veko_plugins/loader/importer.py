@@ -32,8 +32,8 @@ from typing import Any, Final
 
 from veko import LoadError
 
-from ._source.bytecode import Compiled, SourceCache
-from ._source.import_errors import explain
+from .._source.bytecode import Compiled, SourceCache
+from .._source.import_errors import explain
 
 __all__ = ["ROOT", "Importer", "ModuleGeneration"]
 

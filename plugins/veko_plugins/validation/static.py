@@ -16,8 +16,8 @@ from typing import Final
 
 from veko import Plugin
 
-from ._lib.manifests import FIELDS, sound_plugin
-from ._source.outline import bound_names, outline_fields
+from .._lib.manifests import FIELDS, sound_plugin
+from .._source.outline import bound_names, outline_fields
 
 __all__ = ["static_plugin"]
 

@@ -21,11 +21,11 @@ import anyio.to_thread
 from veko import PluginRecord, State
 from veko.errors import DependencyError, NotFoundError, VekoError
 
-from ._lib.versions import Requirement
-from ._noise import Noise
-from ._source.content import Content, content_now, differing
-from ._source.source import Source
-from ._turns import Turns
+from .._lib.versions import Requirement
+from .._source.content import Content, content_now, differing
+from .._source.source import Source
+from .busy_files import Noise
+from .place_lock import Turns
 
 if TYPE_CHECKING:
     from veko import Context

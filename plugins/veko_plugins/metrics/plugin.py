@@ -23,9 +23,9 @@ import msgspec
 
 from veko import Context, Plugin, Probe, Snippet, Subscription
 
-from ._histogram import SHORT, SLOTS, Histogram, merged, quantile
-from ._lib.home import allocated
-from ._lib.uptime import uptime_of
+from .._lib.home import allocated
+from .._lib.uptime import uptime_of
+from .histogram import SHORT, SLOTS, Histogram, merged, quantile
 
 if TYPE_CHECKING:
     from veko import Kernel

@@ -24,9 +24,9 @@ import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, State
 
-from ._breakers import TURNS, BreakerError, Breakers, Watch
-from ._lib.uptime import uptime_of
-from ._window import Window
+from .._lib.uptime import uptime_of
+from .breakers import TURNS, BreakerError, Breakers, Watch
+from .window import Window
 
 if TYPE_CHECKING:
     from veko import Kernel

@@ -28,12 +28,12 @@ from veko import (
     VekoError,
 )
 
-from ._importer import Importer, ModuleGeneration
-from ._lib.manifests import sound_plugin
-from ._source.bytecode import MAX_SOURCE, SourceCache
-from ._source.content import Content, content_of
-from ._source.import_errors import explain
-from ._source.source import Source
+from .._lib.manifests import sound_plugin
+from .._source.bytecode import MAX_SOURCE, SourceCache
+from .._source.content import Content, content_of
+from .._source.import_errors import explain
+from .._source.source import Source
+from .importer import Importer, ModuleGeneration
 
 __all__ = ["Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
 

@@ -30,7 +30,7 @@ from veko import (
     VekoError,
 )
 
-from ._lib.manifests import (
+from .._lib.manifests import (
     Findings,
     UnsoundError,
     findings,
@@ -38,13 +38,13 @@ from ._lib.manifests import (
     peer_faults,
     requirement_fault,
 )
-from ._lib.secrets import masked
-from ._lib.versions import NO_RUNTIME, did_you_mean
-from ._source.bytecode import MAX_SOURCE, read_source
-from ._source.import_errors import explain
-from ._source.source import Source
-from ._static import static_plugin
-from .options import merged
+from .._lib.secrets import masked
+from .._lib.versions import NO_RUNTIME, did_you_mean
+from .._source.bytecode import MAX_SOURCE, read_source
+from .._source.import_errors import explain
+from .._source.source import Source
+from ..options import merged
+from .static import static_plugin
 
 __all__ = ["Validation", "ValidationReport"]
 

@@ -22,13 +22,13 @@ import msgspec
 
 from veko import PluginRecord
 
-from ._source.content import content_now, differing
-from ._source.source import Source
-from .options import settings_of
+from .._source.content import content_now, differing
+from .._source.source import Source
+from ..options import settings_of
 
 if TYPE_CHECKING:
-    from .discovery import Found
-    from .manager import PluginManager
+    from ..discovery import Found
+    from ..manager import PluginManager
 
 __all__ = ["Refreshed", "Refresher"]
 

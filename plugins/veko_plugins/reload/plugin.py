@@ -27,8 +27,8 @@ import anyio.lowlevel
 
 from veko import Event, Plugin
 
-from ._changes import Changes, Host, file_of
-from ._noise import settings_changed
+from .busy_files import settings_changed
+from .changes import Changes, Host, file_of
 
 if TYPE_CHECKING:
     from veko import Context

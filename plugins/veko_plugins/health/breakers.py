@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from veko import Context, DependencyError, Origin, PluginRecord, RefusedError, VekoError
 
-from ._window import Window
+from .window import Window
 
 __all__ = ["TURNS", "BreakerError", "Breakers", "Watch"]
 

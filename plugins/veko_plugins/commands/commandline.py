@@ -21,7 +21,7 @@ import msgspec
 
 from veko import VekoError
 
-from ._arguments import COLLECTIONS, EMPTY, Argument, Usage, UsageError, label
+from .arguments import COLLECTIONS, EMPTY, Argument, Usage, UsageError, label
 
 if TYPE_CHECKING:
     import click

@@ -19,9 +19,9 @@ import msgspec
 
 from veko import Handle, HookError, Kernel, Kind, NotFoundError, Origin, Plugin, VekoError
 
-from ._arguments import UsageError, read
-from ._commandline import parse
-from ._lib.calls import call
+from .._lib.calls import call
+from .arguments import UsageError, read
+from .commandline import parse
 
 if TYPE_CHECKING:
     from veko import Context

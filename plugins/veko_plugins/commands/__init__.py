@@ -1,0 +1,5 @@
+"""Commands: functions with names, run from the command line or from code."""
+
+from .plugin import Command, Commands, UsageError
+
+__all__ = ["Command", "Commands", "UsageError"]
