@@ -18,7 +18,7 @@ import msgspec
 
 from veko import Event
 from veko_plugins import Options, PluginManager
-from veko_plugins._advice import NOT_YET
+from veko_plugins.manager.option_checks import NOT_YET
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate.py from the declarations: change those. -->"

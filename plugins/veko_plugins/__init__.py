@@ -1,11 +1,11 @@
 """Veko's core plugins, and the `PluginManager` that composes them."""
 
 from .backup import BackupError, RestoreReport
-from .builder import PluginBuilder
 from .context import Context
 from .health import BreakerError, PluginHealth
 from .http import CallNext, HTTPError, Request, Response, Route
 from .manager import PluginManager
+from .manager.builder import PluginBuilder
 from .metrics import CallMetrics, PluginMetrics
 from .options import Options
 from .reports import LoadReport, PluginInfo, Stats

@@ -25,8 +25,8 @@ import msgspec
 import rich_click as click
 
 from veko import OptionError, VekoError
-from veko_plugins._advice import refuse_unshared
 from veko_plugins.logging import Logging
+from veko_plugins.manager.option_checks import refuse_unshared
 from veko_plugins.options import Options
 
 from .running import Quit, Stop, complain, run

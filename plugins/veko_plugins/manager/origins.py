@@ -14,12 +14,12 @@ import msgspec
 
 from veko import Kernel, Plugin, PluginRecord
 
-from ._saved.plugins import given_of
-from ._source.content import Content
-from ._source.source import Source
+from .._saved.plugins import given_of
+from .._source.content import Content
+from .._source.source import Source
 
 if TYPE_CHECKING:
-    from .loader import Loaded
+    from ..loader import Loaded
 
 __all__ = ["Former", "Generations"]
 

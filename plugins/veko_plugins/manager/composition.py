@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING, Any, Final
 from veko import Event, Kernel, Plugin, as_plugin
 from veko.errors import OptionError
 
-from ._lib.versions import did_you_mean
-from .backup import Backup
-from .commands import Commands
-from .config import Config
-from .dependencies import Dependencies
-from .discovery import Discovery
-from .health import Health
-from .http import OpenAPI, Routes
-from .loader import Loader
-from .logging import Logging
-from .metrics import Metrics
-from .options import FILES, NO_STORAGE, Options, settings_of
-from .probation import EVENTS as PROBATION_EVENTS
-from .probation import Probation
-from .profiling import Profiling
-from .reload import EVENTS as RELOAD_EVENTS
-from .reload import Reload
-from .signals import Signals
-from .state import State
-from .storage import Storage
-from .validation import Validation
-from .watch import EVENTS as FILE_EVENTS
-from .watch import Watch
-from .watchdog import Watchdog
+from .._lib.versions import did_you_mean
+from ..backup import Backup
+from ..commands import Commands
+from ..config import Config
+from ..dependencies import Dependencies
+from ..discovery import Discovery
+from ..health import Health
+from ..http import OpenAPI, Routes
+from ..loader import Loader
+from ..logging import Logging
+from ..metrics import Metrics
+from ..options import FILES, NO_STORAGE, Options, settings_of
+from ..probation import EVENTS as PROBATION_EVENTS
+from ..probation import Probation
+from ..profiling import Profiling
+from ..reload import EVENTS as RELOAD_EVENTS
+from ..reload import Reload
+from ..signals import Signals
+from ..state import State
+from ..storage import Storage
+from ..validation import Validation
+from ..watch import EVENTS as FILE_EVENTS
+from ..watch import Watch
+from ..watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from ._loading import Loading
+    from .loading import Loading
 
 __all__ = ["core_plugins", "kernel_of"]
 
@@ -161,7 +161,7 @@ def core_plugins(
 
 
 def _telemetry(options: Options) -> Plugin:
-    from .telemetry import Telemetry
+    from ..telemetry import Telemetry
 
     resource = {"service.name": options.directory.absolute().name}
     if os.environ.get("OTEL_SERVICE_NAME"):
@@ -171,7 +171,7 @@ def _telemetry(options: Options) -> Plugin:
 
 def _tracing(otlp: str | None) -> Plugin:
     try:
-        from .tracing import Tracing
+        from ..tracing import Tracing
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise

@@ -13,9 +13,9 @@ import msgspec
 
 from veko import OptionError
 
-from ._lib.versions import did_you_mean
-from .options import NO_STORAGE, Options
-from .storage import Storage
+from .._lib.versions import did_you_mean
+from ..options import NO_STORAGE, Options
+from ..storage import Storage
 
 __all__ = ["NOT_YET", "in_vain", "refuse_unsafe", "refuse_unshared"]
 

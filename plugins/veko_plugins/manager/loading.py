@@ -18,18 +18,18 @@ import anyio
 from veko import Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
-from ._generations import Generations
-from ._lib.manifests import sound_plugin
-from ._reloading import Reloading
-from ._source.content import Content
-from ._source.source import Source
-from .reports import LoadReport
+from .._lib.manifests import sound_plugin
+from .._source.content import Content
+from .._source.source import Source
+from ..reports import LoadReport
+from .origins import Generations
+from .reloading import Reloading
 
 if TYPE_CHECKING:
-    from .dependencies import Plan
-    from .loader import Loaded
+    from ..dependencies import Plan
+    from ..loader import Loaded
+    from ..validation import Validation
     from .manager import Form, PluginManager
-    from .validation import Validation
 
 __all__ = ["Loading"]
 

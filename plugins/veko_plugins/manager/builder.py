@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 from veko import Context, ManifestError, Plugin, as_plugin
 
-from ._lib.versions import did_you_mean
-from ._source.outline import FIELDS
+from .._lib.versions import did_you_mean
+from .._source.outline import FIELDS
 
 __all__ = ["PluginBuilder", "simple_plugin"]
 

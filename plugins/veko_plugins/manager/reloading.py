@@ -14,12 +14,12 @@ import msgspec
 from veko import Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
-from ._generations import Former, Generations
-from ._source.content import Content, differing
-from ._source.source import Source
+from .._source.content import Content, differing
+from .._source.source import Source
+from .origins import Former, Generations
 
 if TYPE_CHECKING:
-    from .loader import Loaded
+    from ..loader import Loaded
     from .manager import PluginManager
 
 __all__ = ["Reloading"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .http import ASGI, ASGISend, HTTPError, Receive, Scope
-from .http.dispatch import lifespan, problem
+from ..http import ASGI, ASGISend, HTTPError, Receive, Scope
+from ..http.dispatch import lifespan, problem
 
 if TYPE_CHECKING:
     from .manager import PluginManager

@@ -19,20 +19,20 @@ from typing import Any, Final, Self
 from veko import Bus, Event, Origin, Plugin, PluginRecord, Subscription
 from veko.errors import LoadError, NotFoundError, ServiceError, StateError
 
-from ._advice import in_vain, refuse_unsafe
-from ._asgi import ManagerASGI
-from ._compose import core_plugins, kernel_of
-from ._loading import Loading
-from .backup import RestoreReport
+from ..backup import RestoreReport
+from ..health import PluginHealth
+from ..metrics import Metrics
+from ..options import Options
+from ..profiling import PluginProfile
+from ..reports import LoadReport, PluginInfo, Stats, info_of, stats_of
+from ..signals import Observer, Signals
+from ..state import StateReport
+from ..validation import ValidationReport
+from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
-from .health import PluginHealth
-from .metrics import Metrics
-from .options import Options
-from .profiling import PluginProfile
-from .reports import LoadReport, PluginInfo, Stats, info_of, stats_of
-from .signals import Observer, Signals
-from .state import StateReport
-from .validation import ValidationReport
+from .composition import core_plugins, kernel_of
+from .loading import Loading
+from .option_checks import in_vain, refuse_unsafe
 
 __all__ = ["PluginManager"]
 

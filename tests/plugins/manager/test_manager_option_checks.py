@@ -9,7 +9,7 @@ import pytest
 import veko_plugins
 from veko import OptionError
 from veko_plugins import PluginManager
-from veko_plugins._advice import NOT_YET
+from veko_plugins.manager.option_checks import NOT_YET
 
 
 @pytest.mark.parametrize(

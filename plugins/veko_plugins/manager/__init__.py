@@ -1,0 +1,5 @@
+"""The `PluginManager`, and how it composes the core plugins."""
+
+from .manager import PluginManager
+
+__all__ = ["PluginManager"]
