@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from veko_plugins.http import FileResponse
-from veko_plugins.http.files import CHUNK
+from veko_plugins.http.messages.files import CHUNK
 
 from ._site import Site
 from ._wire import request, wire

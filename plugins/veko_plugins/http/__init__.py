@@ -2,19 +2,19 @@
 
 from .dispatch import Dispatcher, lifespan
 from .exchange import pulled, scope_for
-from .files import FileResponse
-from .forms import Fields, Upload
-from .fragments import METHODS, Fragment, Merger
-from .headers import Headers
-from .messages import MAX_BODY, REQUEST, SOCKET, Address, Receive, Request, Route, Scope
+from .messages.files import FileResponse
+from .messages.forms import Fields, Upload
+from .messages.headers import Headers
+from .messages.problem import Fault, HTTPError, Problem
+from .messages.request import MAX_BODY, REQUEST, SOCKET, Address, Receive, Request, Route, Scope
+from .messages.response import Response
 from .middleware import CallNext, Middleware
-from .openapi import OpenAPI
+from .openapi.fragments import METHODS, Fragment, Merger
+from .openapi.plugin import OpenAPI
 from .plugin import HTTP, Routes
 from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, Starting, find_adapter
-from .problem import Fault, HTTPError, Problem
-from .response import Response
+from .sockets.websocket import SocketClosed, WebSocket
 from .table import Found, Table, Taken, parse_path
-from .websocket import SocketClosed, WebSocket
 
 __all__ = [
     "ASGI",

@@ -19,14 +19,14 @@ import msgspec
 
 from veko import Event
 
-from ._connected import is_gone
 from .exchange import Exchange, Target, failed
-from .messages import REQUEST, ROUTE, Receive, Request, Scope, path_of
+from .messages.connected import is_gone
+from .messages.problem import PROBLEM_JSON, HTTPError, describe
+from .messages.request import REQUEST, ROUTE, Receive, Request, Scope, path_of
+from .messages.response import Response
 from .middleware import EXCHANGE, CallNext
 from .port import ASGISend
-from .problem import PROBLEM_JSON, HTTPError, describe
-from .response import Response
-from .sockets import Switchboard
+from .sockets.switchboard import Switchboard
 from .table import HANDSHAKE, Table
 
 if TYPE_CHECKING:

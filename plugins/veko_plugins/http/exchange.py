@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 from veko.errors import RouteError
 
-from ._connected import ClientGone, while_connected
-from .messages import Message, Receive, Request, Route, Scope
+from .messages.connected import ClientGone, while_connected
+from .messages.pipe import Pipe
+from .messages.request import Message, Receive, Request, Route, Scope
+from .messages.response import Response
 from .middleware import EXCHANGE, CallNext
-from .pipe import Pipe
 from .port import ASGI, ASGISend, Endpoint
-from .response import Response
 
 if TYPE_CHECKING:
     from .dispatch import Signals

@@ -24,10 +24,10 @@ from typing import Any, cast
 
 from veko.errors import RouteError
 
-from .messages import REQUEST, Message, Receive, Request, Scope
+from .messages.request import REQUEST, Message, Receive, Request, Scope
+from .messages.response import Response
 from .port import ASGI, ASGISend
-from .response import Response
-from .websocket import WebSocket
+from .sockets.websocket import WebSocket
 
 __all__ = ["EXCHANGE", "CallNext", "Middleware", "as_middleware", "compose", "name_of"]
 

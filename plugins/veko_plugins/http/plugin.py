@@ -20,17 +20,17 @@ import msgspec
 from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 
-from ._verbs import add_middleware, add_route, add_websocket
-from ._visits import Sockets, SocketTarget
-from .connection import SOCKET, Route
 from .dispatch import EVENTS, Dispatcher
 from .exchange import Target, run_route, run_target
+from .messages.connection import SOCKET, Route
+from .messages.problem import HTTPError
+from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
-from .problem import HTTPError
-from .response import Response
-from .sockets import EVENTS as SOCKET_EVENTS
+from .sockets.switchboard import EVENTS as SOCKET_EVENTS
+from .sockets.visits import Sockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
+from .verbs import add_middleware, add_route, add_websocket
 
 __all__ = ["HTTP", "Routes"]
 

@@ -18,9 +18,9 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from veko import Context
 from veko.errors import NotFoundError, OptionError
 
-from .fragments import Fragment
-from .messages import Message, Receive, Request, Route, Scope
-from .response import Response
+from .messages.request import Message, Receive, Request, Route, Scope
+from .messages.response import Response
+from .openapi.fragments import Fragment
 
 __all__ = ["ASGI", "GROUP", "Adapter", "Answering", "Endpoint", "Starting", "find_adapter"]
 

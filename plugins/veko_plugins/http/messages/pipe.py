@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 from veko.errors import RouteError
 
-from .messages import Message, Receive, Scope
-from .port import ASGI
+from ..port import ASGI
+from .request import Message, Receive, Scope
 from .response import Response
 
 __all__ = ["Pipe"]

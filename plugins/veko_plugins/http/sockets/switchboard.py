@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veko import Event, driven
 
-from ._visits import RESTART, Sockets, SocketTarget, Visit
-from .connection import REQUEST, ROUTE, Receive, Scope, path_of
-from .exchange import failed
-from .middleware import EXCHANGE, CallNext
-from .port import ASGISend
-from .problem import HTTPError
-from .response import Response
-from .table import HANDSHAKE, Table
+from ..exchange import failed
+from ..messages.connection import REQUEST, ROUTE, Receive, Scope, path_of
+from ..messages.problem import HTTPError
+from ..messages.response import Response
+from ..middleware import EXCHANGE, CallNext
+from ..port import ASGISend
+from ..table import HANDSHAKE, Table
+from .visits import RESTART, Sockets, SocketTarget, Visit
 from .websocket import SocketClosed, WebSocket
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import msgspec
 from veko.errors import RouteError
 
 from .headers import Headers, received
-from .messages import Message, Receive, Scope, Send
+from .request import Message, Receive, Scope, Send
 
 __all__ = ["Response", "to_json"]
 

@@ -24,8 +24,8 @@ import anyio.to_thread
 from veko.errors import RouteError
 
 from .headers import Headers
-from .messages import Receive, Scope, Send
 from .problem import HTTPError
+from .request import Receive, Scope, Send
 from .response import Response
 
 __all__ = ["CHUNK", "FileResponse"]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from .connection import Connection, Message, Receive, Scope, Send
+from ..messages.connection import Connection, Message, Receive, Scope, Send
 
 __all__ = ["ABNORMAL", "CLOSE", "DENY", "Channel"]
 

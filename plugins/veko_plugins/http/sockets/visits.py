@@ -18,11 +18,11 @@ import anyio
 
 from veko import GRACE
 
-from .connection import Receive, Scope
-from .exchange import Target
-from .pipe import Pipe
-from .port import ASGI
-from .response import Response
+from ..exchange import Target
+from ..messages.connection import Receive, Scope
+from ..messages.pipe import Pipe
+from ..messages.response import Response
+from ..port import ASGI
 from .websocket import WebSocket
 
 __all__ = ["RESTART", "SocketTarget", "Sockets", "Visit"]

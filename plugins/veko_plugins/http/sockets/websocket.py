@@ -17,11 +17,11 @@ import msgspec
 
 from veko.errors import RouteError, VekoError
 
-from ._channel import ABNORMAL, CLOSE, DENY, Channel
-from .connection import SOCKET, Message
-from .headers import Headers
-from .problem import HTTPError
-from .response import Response, to_json
+from ..messages.connection import SOCKET, Message
+from ..messages.headers import Headers
+from ..messages.problem import HTTPError
+from ..messages.response import Response, to_json
+from .channel import ABNORMAL, CLOSE, DENY, Channel
 
 __all__ = ["SocketClosed", "WebSocket"]
 

@@ -25,15 +25,15 @@ import msgspec
 from veko import Context, Plugin, PluginRecord, Registry
 from veko.errors import OptionError, RouteError
 
-from ._swagger import MEDIA_TYPES, SCRIPT, find_files, make_page
-from .exchange import Target
+from ..exchange import Target
+from ..messages.request import Request, Route
+from ..messages.response import Response
+from ..table import Table, parse_path
 from .fragments import Merger
-from .messages import Request, Route
-from .response import Response
-from .table import Table, parse_path
+from .swagger import MEDIA_TYPES, SCRIPT, find_files, make_page
 
 if TYPE_CHECKING:
-    from .port import Adapter
+    from ..port import Adapter
 
 __all__ = ["OpenAPI"]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from veko import Context, Handle
 from veko.errors import RouteError
 
-from .connection import SOCKET, Route
+from .messages.connection import SOCKET, Route
 from .middleware import Middleware, as_middleware, name_of
 from .table import parse_path
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from .messages import Message, Receive, Request
+from .request import Message, Receive, Request
 
 __all__ = ["KEPT", "ClientGone", "is_gone", "while_connected"]
 

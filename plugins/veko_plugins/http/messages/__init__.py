@@ -1,0 +1,1 @@
+"""Requests and responses: what they carry and how it is read and written."""
