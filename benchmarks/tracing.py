@@ -43,9 +43,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from veko import Kernel, Subscription
 from veko_plugins import PluginManager
 from veko_plugins.tracing import Tracing
-from veko_plugins.tracing._context import VARIABLE, Context
-from veko_plugins.tracing._records import Unsampled, segment_of
-from veko_plugins.tracing._sites import emission_site
+from veko_plugins.tracing.recording.context import VARIABLE, Context
+from veko_plugins.tracing.recording.records import Unsampled, segment_of
+from veko_plugins.tracing.recording.sites import emission_site
 
 WARM = 1_200
 """Emissions before timing: past the kernel's threshold for compiling a plan."""

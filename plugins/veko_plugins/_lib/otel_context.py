@@ -33,7 +33,7 @@ class VekoContext(ContextVarsRuntimeContext):
         held: Any = self._current_context.get()
         if held.__class__ is Context:
             return held
-        from ..tracing._context import context_of
+        from ..tracing.recording.context import context_of
 
         return context_of(held)
 

@@ -1,6 +1,6 @@
 """`veko`: the command line.
 
-The commands live in `_cli`; this file is what the console script and `python -m veko_plugins.cli`
+Each file here is a group of commands; this one is what the console script and `python -m veko_plugins.cli`
 start, so that a missing extra is one clear line and not an ImportError.
 """
 
@@ -23,7 +23,3 @@ def main() -> None:
     from .app import veko
 
     veko.main(prog_name="veko")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,20 +18,20 @@ from msgspec import Meta
 
 from veko import ConfigError, Context, OptionError, Plugin, __version__
 
-from . import _sdk
-from ._api import JaegerAPI
-from ._context import VARIABLE, install
-from ._jaeger import file_of, trace_json
-from ._logs import LogIds
-from ._otlp import Scope, request
-from ._packed import encode
-from ._pump import Pump
-from ._recorder import Recorder
-from ._records import Record, Row, rows, spans_of
-from ._sender import Sender
-from ._server import HTTP, ServerSpans
-from ._steps import STEP, StepSpan
-from ._store import Store
+from .export import sdk as _sdk
+from .export.otlp import Scope, request
+from .export.packed import encode
+from .export.pump import Pump
+from .export.sender import Sender
+from .jaeger.api import JaegerAPI
+from .jaeger.documents import file_of, trace_json
+from .jaeger.store import Store
+from .recording.context import VARIABLE, install
+from .recording.logs import LogIds
+from .recording.recorder import Recorder
+from .recording.records import Record, Row, rows, spans_of
+from .recording.requests import HTTP, ServerSpans
+from .recording.steps import STEP, StepSpan
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

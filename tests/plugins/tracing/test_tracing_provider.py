@@ -239,7 +239,7 @@ def test_the_entry_point_of_the_runtime_context() -> None:
         [
             sys.executable, "-W", "error", "-c",
             "import opentelemetry.context as c\n"
-            "from veko_plugins.tracing._context import VARIABLE, install\n"
+            "from veko_plugins.tracing.recording.context import VARIABLE, install\n"
             "assert type(c._RUNTIME_CONTEXT).__name__ == 'VekoContext', c._RUNTIME_CONTEXT\n"
             "assert c._RUNTIME_CONTEXT._current_context is VARIABLE\n"
             "assert install()",

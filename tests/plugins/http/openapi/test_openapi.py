@@ -244,7 +244,7 @@ async def test_the_page_brings_all_that_it_needs(site: Site) -> None:
 async def test_without_swagger_ui_the_page_takes_it_from_a_network_it_can_trust(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veko_plugins.http.openapi.find_files", lambda: None)
+    monkeypatch.setattr("veko_plugins.http.openapi.plugin.find_files", lambda: None)
     async with serving(tmp_path) as site:
         page = await site.client.get("/schema")
         assert page.text.count("https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.") == 2

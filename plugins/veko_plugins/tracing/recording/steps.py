@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from ._recorder import Recorder
-from ._records import Unsampled
-from ._sites import step_site
+from .recorder import Recorder
+from .records import Unsampled
+from .sites import step_site
 
 __all__ = ["STEP", "StepSpan"]
 

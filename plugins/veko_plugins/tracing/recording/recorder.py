@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veko import Probe, Snippet, Stop
 
-from ._context import SPAN_KEY, Context, LiveSpan, placed, remote_of
-from ._errors import note
-from ._records import (
+from .context import SPAN_KEY, Context, LiveSpan, placed, remote_of
+from .errors import note
+from .records import (
     ENDS,
     PARENT,
     SEGMENT,
@@ -39,7 +39,7 @@ from ._records import (
     trace_of,
     unsampled,
 )
-from ._sites import SERVER, Site, emission_site, hook_site
+from .sites import SERVER, Site, emission_site, hook_site
 
 if TYPE_CHECKING:
     from veko import Subscription

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from random import getrandbits
 from typing import Any, Final, NamedTuple
 
-from ._sites import RANDOM, Site
+from .sites import RANDOM, Site
 
 __all__ = [
     "BASE",

@@ -25,8 +25,8 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from veko_plugins._lib.otel_context import VekoContext
 
-from ._errors import note
-from ._records import (
+from .errors import note
+from .records import (
     BASE,
     SEGMENT,
     STATE,

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ._context import span_id
-from ._otlp import FAILED, attributes_of, outcome_of
-from ._records import TRACE, More, Row
-from ._store import Kept, Store
+from ..export.otlp import FAILED, attributes_of, outcome_of
+from ..recording.context import span_id
+from ..recording.records import TRACE, More, Row
+from .store import Kept, Store
 
 __all__ = ["Query", "dependencies", "duration", "file_of", "matching", "operations", "trace_json"]
 

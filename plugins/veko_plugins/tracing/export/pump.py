@@ -14,8 +14,8 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from ._recorder import MANY, Recorder
-from ._records import Record, spans_of
+from ..recording.recorder import MANY, Recorder
+from ..recording.records import Record, spans_of
 
 __all__ = ["Output", "Pump"]
 

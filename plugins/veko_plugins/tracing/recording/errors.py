@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-from ._records import Happening, More, Segment, now, trace_of
+from .records import Happening, More, Segment, now, trace_of
 
 __all__ = ["note"]
 

@@ -17,8 +17,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ._otlp import encode_plain, encode_row, plain_tail, varint, visit_pairs
-from ._records import (
+from ..recording.records import (
     BEGIN,
     ENDS,
     ID,
@@ -38,7 +37,8 @@ from ._records import (
     rows,
     trace_of,
 )
-from ._sites import RANDOM, Site
+from ..recording.sites import RANDOM, Site
+from .otlp import encode_plain, encode_row, plain_tail, varint, visit_pairs
 
 __all__ = ["encode"]
 

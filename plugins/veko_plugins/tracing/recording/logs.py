@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from opentelemetry.trace.propagation import get_current_span
 
-from ._context import VARIABLE, Context, span_id
-from ._records import SEGMENT, id_of, trace_of
+from .context import VARIABLE, Context, span_id
+from .records import SEGMENT, id_of, trace_of
 
 __all__ = ["LogIds"]
 

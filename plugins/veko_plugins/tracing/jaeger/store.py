@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ._records import TRACE, Row
+from ..recording.records import TRACE, Row
 
 __all__ = ["Kept", "Store"]
 

@@ -14,7 +14,7 @@ import msgspec
 
 from veko import Context
 
-from ._jaeger import (
+from .documents import (
     Query,
     answer,
     dependencies,
@@ -24,7 +24,7 @@ from ._jaeger import (
     service_of,
     trace_json,
 )
-from ._store import Store
+from .store import Store
 
 __all__ = ["JaegerAPI"]
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 from opentelemetry import propagate
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ._context import SPAN_KEY, Context, remote_of
-from ._recorder import Recorder
-from ._records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of, unsampled
-from ._sites import SERVER, Site
+from .context import SPAN_KEY, Context, remote_of
+from .recorder import Recorder
+from .records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of, unsampled
+from .sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
 

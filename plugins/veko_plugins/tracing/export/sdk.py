@@ -39,9 +39,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from veko import __version__
 
-from ._context import Context, number_of, span_id
-from ._otlp import FAILED, attributes_of, encode_span, field, outcome_of, status_field
-from ._records import (
+from ..recording.context import Context, number_of, span_id
+from ..recording.records import (
     BASE,
     STATE,
     TRACE,
@@ -52,7 +51,8 @@ from ._records import (
     rows,
     segment_of,
 )
-from ._sites import Site
+from ..recording.sites import Site
+from .otlp import FAILED, attributes_of, encode_span, field, outcome_of, status_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ._records import STATE, TRACE, Happening, More, Row, Visit
-from ._sites import Site
+from ..recording.records import STATE, TRACE, Happening, More, Row, Visit
+from ..recording.sites import Site
 
 __all__ = [
     "FAILED",

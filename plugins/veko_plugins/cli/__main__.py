@@ -1,0 +1,5 @@
+"""`python -m veko_plugins.cli` is `veko`."""
+
+from . import main
+
+main()

@@ -1,0 +1,1 @@
+"""Sending what was recorded: OTLP, or through the application's own SDK."""

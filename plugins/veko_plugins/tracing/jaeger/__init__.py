@@ -1,0 +1,1 @@
+"""The last traces, in the JSON of Jaeger's query API."""
