@@ -10,56 +10,44 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
-from types import FrameType
 from typing import Any, Final
 
 import anyio
 
 from ..errors import HookTimeout, text_of
-from .codegen import FILENAME
 from .events import Event, Origin, is_pattern
 from .handles import Handle, Subscription
-from .pins import Pin, PinnedPlans
-from .plans import Emission, Plan, Plans, Step, Token
+from .pins import Pin
+from .plans import Plan, Plans, Token
 from .probes import Probe
-from .registry import (
-    EVENT,
-    HOOK,
-    PATTERN,
-    PROBE,
-    WRAP,
-    WRAP_EMISSION,
-    WRAP_STEP,
-    Draft,
-    Entry,
-    Owner,
-    Registry,
-)
+from .registry import EVENT, HOOK, INTERCEPTOR, PATTERN, PROBE, STEP, Draft, Entry, Owner, Registry
 
-__all__ = ["EMITTING", "Bus", "Pin", "emissions_of_caller", "hook_entry"]
+__all__ = ["Bus", "Registrar", "hook_kind"]
 
 _log: Final = logging.getLogger("veko")
+_MISSING: Final[Any] = object()
 
-ERROR_HANDLE = Event(
-    "error:handle",
-    payload=BaseException,
-    returns=True,
-    doc="Any error that a handler or a plugin's code raised. The error and its `Origin`.",
-)
-PLUGIN_ERROR = Event(
-    "plugin:error",
-    payload=str | None,
-    doc="A plugin failed: its name (`None`: the host's own handler) and the error.",
-)
-PLUGIN_TIMEOUT = Event(
-    "plugin:timeout",
-    payload=str | None,
-    doc="A plugin's handler or step reached its time limit: its name and the error.",
+EVENTS: Final = (
+    Event(
+        "error:handle",
+        payload=BaseException,
+        returns=True,
+        doc="Any error that a handler or a plugin's code raised. The error and its `Origin`.",
+    ),
+    Event(
+        "plugin:error",
+        payload=str | None,
+        doc="A plugin failed: its name (`None`: the host's own handler) and the error.",
+    ),
+    Event(
+        "plugin:timeout",
+        payload=str | None,
+        doc="A plugin's handler or step reached its time limit: its name and the error.",
+    ),
 )
 
 
@@ -67,33 +55,81 @@ async def _nothing(value: Any = None, *args: Any) -> Any:
     return value
 
 
-async def _none() -> list[Any]:
-    return []
+class Registrar:
+    """What can be registered: on the bus by the host, at once; in a context by a plugin, staged."""
+
+    def register(self, kind: str, key: Any, value: object, *, priority: float = 0) -> Handle:
+        """Register an entry of any kind.
+
+        Args:
+            kind: The kind's name.
+            key: What it is found by.
+            value: What is registered.
+            priority: The higher comes first among its equals.
+
+        Returns:
+            A handle that waits until it is live, or takes it away.
+        """
+        raise NotImplementedError
+
+    def declare(self, event: Event) -> Handle:
+        """Declare an event: its payload is checked from now on.
+
+        Raises:
+            ConflictError: An event of that name is declared otherwise.
+        """
+        return self.register(EVENT, event.name, event)
+
+    def intercept(self, wrap: Callable[[str, Subscription, Callable[..., Any]], Any]) -> Handle:
+        """Wrap handlers: `wrap(event, subscription, call)` returns what is called instead.
+
+        It runs once a handler when a plan is made, so it costs nothing where it returns `call`.
+        An async wrapper of a sync handler is fine. The first to come is the outermost.
+        """
+        return self.register(INTERCEPTOR, INTERCEPTOR, wrap)
+
+    def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
+        """Put lines of code around handlers and emissions: `make(event, subscriptions)`.
+
+        For what is to cost next to nothing a call, as tracing and metrics: see `Probe`. It is asked
+        when a plan is made, and stands around what interceptors made of the handlers. The first to
+        come is the outermost.
+        """
+        return self.register(PROBE, PROBE, make)
+
+    def intercept_step(
+        self, enclose: Callable[[str, Owner], AbstractContextManager[Any]]
+    ) -> Handle:
+        """Stand around the steps of the life cycle: `with enclose(step, plugin)`.
+
+        A step is an operation on a plugin (`load`, `unload`, `toggle`, `reload`, `configure`) or,
+        within it, a call of one of its functions (`load()`, `activate()`, ...).
+        """
+        return self.register(STEP, STEP, enclose)
 
 
-class Bus:
+class Bus(Registrar):
     """An async priority event bus; usable alone, without a kernel.
 
     Attributes:
-        registry: What is live now.
-        older: Those that somebody holds, the oldest first.
+        live: The plans of what is live now.
+        older: Those of before that somebody holds, the oldest first.
         moved: Called with each draft after it went live; for the kernel.
+        reporting: Ids of the tasks in which a failure is being reported.
     """
 
     def __init__(self) -> None:
-        registry = Registry(0, {}, {})
-        registry.plans = Plans(self, registry)
-        self.registry = registry
-        self.moved: Callable[[Draft], None] | None = None
-        self._plans: dict[str, Plan | None] = registry.plans
-        self._pinned_plans = PinnedPlans(self)
-        self.older: list[Registry] = []
+        self.live = Plans(self, Registry(0, {}, {}))
+        self.older: list[Plans] = []
+        self.moved: Callable[[Draft], None] = _ignore
+        self.reporting: set[int] = set()
+        self.arrival = itertools.count(1)
+        self._plans: dict[str, Plan | None] = self.live
+        self._pinned = _Pinned(self)
         self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
         self._waiting: set[anyio.Event] = set()
         self._emitters: dict[str, functools.partial[Coroutine[Any, Any, Any]]] = {}
-        self._reporting: set[int] = set()
-        self.arrival = itertools.count(1)
-        for event in (ERROR_HANDLE, PLUGIN_ERROR, PLUGIN_TIMEOUT):
+        for event in EVENTS:
             self.declare(event)
 
     # -- subscribing
@@ -124,76 +160,35 @@ class Bus:
             VekoError: The name, the handler or the time limit is not sound.
         """
         subscription = Subscription(event, handler, priority=priority, owner=owner, timeout=timeout)
-        self.register(hook_entry(subscription, (next(self.arrival), 0)), subscription)
+        self.register(hook_kind(event), event, subscription, priority=priority)
         return subscription
 
-    def declare(self, event: Event) -> Handle:
-        """Declare an event: its payload is checked from now on.
-
-        Raises:
-            ConflictError: An event of that name is declared otherwise.
-        """
-        return self.register(Entry(EVENT, event.name, event, place=(next(self.arrival), 0)))
-
-    def intercept(self, wrap: Callable[[str, Subscription, Callable[..., Any]], Any]) -> Handle:
-        """Wrap handlers: `wrap(event, subscription, call)` returns what is called instead.
-
-        It runs once a handler when a plan is made, so it costs nothing where it returns `call`.
-        An async wrapper of a sync handler is fine. The first to come is the outermost.
-        """
-        return self.register(Entry(WRAP, WRAP, wrap, place=(next(self.arrival), 0)))
-
-    def intercept_emission(self, wrap: Callable[[str, Emission], Emission]) -> Handle:
-        """Wrap whole emissions: `wrap(event, call)` returns what is called instead.
-
-        It runs for each way of emitting that a plan has (strict or not, `first`, `gather`); the
-        `call` of `gather` has a true attribute `at_once`.
-        """
-        return self.register(
-            Entry(WRAP_EMISSION, WRAP_EMISSION, wrap, place=(next(self.arrival), 0))
-        )
-
-    def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
-        """Put lines of code around handlers and emissions: `make(event, subscriptions)`.
-
-        For what is to cost next to nothing a call, as tracing and metrics: see `Probe`. It is asked
-        when a plan is made, and stands around what interceptors made of the handlers. The first to
-        come is the outermost.
-        """
-        return self.register(Entry(PROBE, PROBE, make, place=(next(self.arrival), 0)))
-
-    def intercept_step(
-        self, enclose: Callable[[str, Owner], AbstractContextManager[Any]]
-    ) -> Handle:
-        """Stand around the steps of the life cycle: `with enclose(step, plugin)`.
-
-        A step is an operation on a plugin (`load`, `unload`, `toggle`, `reload`, `configure`) or,
-        within it, a call of one of its functions (`load()`, `activate()`, ...).
-        """
-        return self.register(Entry(WRAP_STEP, WRAP_STEP, enclose, place=(next(self.arrival), 0)))
-
-    def step(self, step: str, plugin: Owner) -> ExitStack:
-        """Return what stands around a step of the life cycle."""
-        stack = ExitStack()
-        for entry in self.registry.entries(WRAP_STEP):
-            stack.enter_context(entry.value(step, plugin))
-        return stack
-
-    def register(self, entry: Entry, handle: Handle | None = None) -> Handle:
-        """Add one entry of the host's, at once, and return the handle that takes it away."""
-        handle = Handle(None) if handle is None else handle
+    def register(self, kind: str, key: Any, value: object, *, priority: float = 0) -> Handle:
+        """Register an entry of the host's own, at once; see `Registrar.register`."""
+        handle = value if isinstance(value, Handle) else Handle(None)
+        owner = getattr(value, "owner", None)
+        entry = Entry(kind, key, value, owner, priority, (next(self.arrival), 0))
         self.change(add=[entry])
         handle._undo = lambda: self.change(remove=[entry])
         return handle
 
+    def draft(self, changed: frozenset[str] = frozenset()) -> Draft:
+        """Begin the next registry."""
+        return Draft(self.registry, functools.partial(self._emit_in, self.live), changed)
+
     def change(self, *, add: Iterable[Entry] = (), remove: Iterable[Entry] = ()) -> None:
         """Make and publish the next registry at once, without asking anybody."""
-        draft = Draft(self.registry, self)
+        draft = self.draft()
         for entry in remove:
             draft.remove(entry)
         for entry in add:
             draft.add(entry)
         self.publish(draft)
+
+    @property
+    def registry(self) -> Registry:
+        """What is live now."""
+        return self.live.registry
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -207,6 +202,13 @@ class Bus:
     def plan(self, event: str) -> Plan | None:
         """Return the plan of an event here, or `None` if it has no handlers."""
         return self._plans[event]
+
+    def step(self, step: str, plugin: Owner) -> ExitStack:
+        """Return what stands around a step of the life cycle."""
+        stack = ExitStack()
+        for entry in self.registry.entries(STEP):
+            stack.enter_context(entry.value(step, plugin))
+        return stack
 
     # -- emitting
 
@@ -246,10 +248,9 @@ class Bus:
         emitter = self._emitters.get(event)
         if emitter is None:
             emitter = self._emitters[event] = functools.partial(self.emit, event)
-            if self._plans is self.registry.plans:
-                plan = self._plans[event]
-                if plan is not None:
-                    self.aim(plan)
+            plan = self._plans[event]
+            if plan is not None:
+                self.aim(plan)
         return emitter
 
     def aim(self, plan: Plan) -> None:
@@ -258,11 +259,6 @@ class Bus:
         used = plan if plan.steps else None
         if emitter is not None and self._plans.get(plan.event, _MISSING) is used:
             _set(emitter, plan.call if plan.steps else _nothing)
-
-    async def emit_with(self, registry: Registry, event: str, value: Any, *args: Any) -> Any:
-        """Emit strictly with the hooks of a registry that is not live (yet)."""
-        plan = registry.plans[event]
-        return value if plan is None else await plan.strict(value, *args)
 
     def first(self, event: str, *args: Any) -> Coroutine[Any, Any, Any]:
         """Ask the handlers one after the other; the first answer that is not `None` ends it.
@@ -275,26 +271,6 @@ class Bus:
         plan = self._plans[event]
         return _nothing() if plan is None else plan.first(*args)
 
-    async def ask_in_turn(self, plan: Plan, *args: Any) -> Any:
-        """Ask the handlers of a plan one after the other."""
-        token = plan.token
-        if token is None:  # made before the plan retired, begun after
-            now = self._plans[plan.event]
-            return None if now is None else await self.ask_in_turn(now, *args)
-        try:
-            for step in plan.steps:
-                try:
-                    answer = await step.run(*args)
-                except BaseException as error:
-                    if await plan.failed(step, error):
-                        return error.value  # type: ignore[attr-defined]
-                else:
-                    if answer is not None:
-                        return answer
-            return None
-        finally:
-            del token
-
     def gather(self, event: str, *args: Any) -> Coroutine[Any, Any, list[Any]]:
         """Ask all handlers at once.
 
@@ -303,48 +279,11 @@ class Bus:
             and left out.
         """
         plan = self._plans[event]
-        return _none() if plan is None else plan.gather(*args)
+        return _nothing([]) if plan is None else plan.gather(*args)
 
-    async def ask_at_once(self, plan: Plan, *args: Any) -> list[Any]:
-        """Ask the handlers of a plan at once."""
-        token = plan.token
-        if token is None:
-            now = self._plans[plan.event]
-            return [] if now is None else await self.ask_at_once(now, *args)
-        reporting = anyio.get_current_task().id in self._reporting
-        answers: dict[int, Any] = {}
-
-        async def ask(place: int, step: Step) -> None:
-            try:
-                answers[place] = await step.run(*args)
-            except BaseException as error:
-                if await plan.failed(step, error):
-                    answers[place] = error.value  # type: ignore[attr-defined]
-
-        try:
-            async with anyio.create_task_group() as group:
-                for place, step in enumerate(plan.steps):
-                    if step.is_async:
-                        own = functools.partial(ask, place, step)
-                        group.start_soon(self._ask, own, token, reporting)
-                    else:
-                        await ask(place, step)
-            return [answers[place] for place in sorted(answers)]
-        finally:
-            del token
-
-    async def _ask(self, ask: Callable[[], Any], token: Token | None, reporting: bool) -> None:
-        """Ask in a task of its own, which is part of the emission and of what that is part of."""
-        task = anyio.get_current_task().id
-        if reporting:
-            self._reporting.add(task)
-        try:
-            await ask()
-        finally:
-            self._reporting.discard(task)
-            del token
-
-    # -- failing
+    async def _emit_in(self, live: Plans, draft: Draft, event: str, value: Any, *args: Any) -> Any:
+        plan = _plans_of(live, draft)[event]
+        return value if plan is None else await plan.strict(value, *args)
 
     async def report(
         self,
@@ -372,58 +311,49 @@ class Bus:
             count(error)
         name = getattr(owner, "name", owner)
         task = anyio.get_current_task().id
-        who = name or handler or "a handler"
-        _log.error("%s failed: %s", who, text_of(error), exc_info=error)
-        if task in self._reporting:
+        _log.error("%s failed: %s", name or handler or "a handler", text_of(error), exc_info=error)
+        if task in self.reporting:
             return
-        self._reporting.add(task)
+        self.reporting.add(task)
         try:
             error = await self.emit("error:handle", error, Origin(name, event, handler, subject))
             if isinstance(error, HookTimeout):
                 await self.emit("plugin:timeout", name, error)
             await self.emit("plugin:error", name, error)
         finally:
-            self._reporting.discard(task)
+            self.reporting.discard(task)
 
-    # -- registries
+    # -- one registry after the other
 
     def pin(self) -> Pin:
         """Return a context manager inside which the registry stays the one of its beginning."""
         return Pin(self)
 
-    def pinned(self) -> Registry:
-        """Return the registry that is pinned here, else the one that is live."""
+    def pinned(self) -> Plans:
+        """Return the plans that are pinned here, else those of what is live."""
         pin = Pin.held_here(self)
-        return self.registry if pin is None else pin.registry
+        return self.live if pin is None or pin.plans is None else pin.plans
 
     def publish(self, draft: Draft) -> None:
         """Swap the registry for the next one. No await in here: nobody sees half of it."""
         assert draft.before is self.registry, "a draft of an older registry"
-        after = draft.seal()
-        self.older.append(self.registry)
-        self.registry = after
-        self._plans = self._pinned_plans
+        self.older.append(self.live)
+        self.live = _plans_of(self.live, draft)
         self.settle()
-        if self.moved is not None:
-            self.moved(draft)
+        self.moved(draft)
 
     def settle(self) -> None:
-        """Retire the older registries that nobody holds any more."""
-        older, self.older = self.older, []
-        before: dict[str, Plan | None] = {}
-        for old, after in zip(older, [*older[1:], self.registry], strict=False):
-            if old.pins:
-                self.older.append(old)
-                before = old.plans
-                continue
-            for event, plan in old.plans.items():  # which neighbours may share
-                kept = after.plans.get(event) is plan or before.get(event) is plan
-                if plan is not None and not kept:
-                    self.retire(plan)
-        self._plans = self._pinned_plans if self.older else self.registry.plans
+        """Retire the plans of older registries that nobody holds any more."""
+        gone = [old for old in self.older if not old.pins]
+        self.older = [old for old in self.older if old.pins]
+        kept = {id(plan) for plans in (*self.older, self.live) for plan in plans.values()}
+        for plan in {id(p): p for plans in gone for p in plans.values() if p is not None}.values():
+            if id(plan) not in kept:
+                self.retire(plan)
+        self._plans = self._pinned if self.older else self.live
         for event, emitter in self._emitters.items():
-            plan = self._plans.get(event)
-            _set(emitter, self.emit, event) if plan is None else _set(emitter, plan.call)
+            used = self._plans.get(event)
+            _set(emitter, self.emit, event) if used is None else _set(emitter, used.call)
         self._progress()
 
     def retire(self, plan: Plan) -> None:
@@ -445,7 +375,9 @@ class Bus:
             owner: Whose handlers.
             spare: Ids of tokens of emissions not to wait for: those that the caller is in.
         """
-        while self._busy(registry, owner, spare):
+        while any(old.registry.version <= registry.version for old in self.older) or any(
+            id(reference()) not in spare for plan, reference in self._leases if plan.calls(owner)
+        ):
             event = anyio.Event()
             self._waiting.add(event)
             try:
@@ -453,45 +385,41 @@ class Bus:
             finally:
                 self._waiting.discard(event)
 
-    def _busy(self, registry: Registry, owner: object, spare: AbstractSet[int]) -> bool:
-        return any(old.version <= registry.version for old in self.older) or any(
-            id(reference()) not in spare
-            for plan, reference in self._leases
-            if any(step.subscription.owner is owner for step in plan.steps)
-        )
+
+class _Pinned(dict[str, Plan | None]):
+    """Stands in for the plans while somebody holds an older registry: asks the context."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__()
+        self._bus = bus
+
+    def __missing__(self, event: str) -> Plan | None:
+        return self._bus.pinned()[event]
 
 
-_MISSING: Final[Any] = object()
+def _ignore(draft: Draft) -> None:
+    """Nobody wants to know."""
+
+
+def _plans_of(before: Plans, draft: Draft) -> Plans:
+    """Return the plans of what a draft makes, with those of before that it leaves as they are."""
+    if draft.plans is None:
+        entries = (*draft.added, *draft.removed)
+        changed = draft.changed_hooks | {str(e.key) for e in entries if e.kind == EVENT}
+        wrapped = any(entry.kind in (INTERCEPTOR, PROBE) for entry in entries)
+        draft.plans = before.after(draft.after, None if wrapped else changed)
+    plans: Plans = draft.plans
+    return plans
 
 
 def _set(emitter: functools.partial[Any], function: Callable[..., Any], *args: Any) -> None:
     emitter.__setstate__((function, args, {}, None))  # type: ignore[attr-defined]
 
 
-def hook_entry(subscription: Subscription, place: tuple[int, int]) -> Entry:
-    """Return the registry entry of a subscription.
+def hook_kind(event: str) -> str:
+    """Return the kind of a subscription's entry.
 
     Raises:
         VekoError: The event's name is not sound.
     """
-    kind = PATTERN if is_pattern(subscription.event) else HOOK
-    return Entry(
-        kind, subscription.event, subscription, subscription.owner, subscription.priority, place
-    )
-
-
-def emissions_of_caller() -> frozenset[int]:
-    """Return the ids of the tokens of the emissions that the caller runs in."""
-    frame: FrameType | None = sys._getframe(1)
-    tokens: set[int] = set()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == FILENAME or code in EMITTING:
-            tokens.add(id(frame.f_locals.get("token")))
-        frame = frame.f_back
-    return frozenset(tokens)
-
-
-EMITTING: Final = {
-    function.__code__ for function in (Plan._loop, Bus.ask_in_turn, Bus.ask_at_once, Bus._ask)
-}
+    return PATTERN if is_pattern(event) else HOOK

@@ -1,9 +1,10 @@
-"""Cutting: how calls into what has left end, when they were waited for long enough.
+"""Which calls run in what, told by frames, so that calls cost nothing more for it.
 
-Nothing notes which task runs what, so calls cost nothing more for it. When it is wanted, the await
-chains of all suspended tasks are walked: a task that stands in a handler of the generation, or in a
-request of its plugin that holds an older registry, is found by its frames. What it awaits is
-cancelled, the task is not: for whoever called, the call has failed.
+Nothing notes which task runs what. When it is wanted, frames are looked at: those below the caller,
+or the await chains of all suspended tasks. A task that stands in a handler of a generation, or in a
+request of its plugin that holds an older registry, is found by the frame of the emission or by the
+pin in a frame. To cut a call is to cancel what the task awaits, but not the task: for whoever
+called, the call has failed.
 
 It promises no more than that: a call in a thread goes on, and one that swallows its cancellation
 too. Only asyncio lets a task be cancelled from outside; on trio calls go on.
@@ -12,41 +13,48 @@ too. Only asyncio lets a task be cancelled from outside; on trio calls go on.
 from __future__ import annotations
 
 import asyncio
-import bisect
+import sys
 from collections.abc import Collection, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from .bus import EMITTING, Bus
 from .codegen import FILENAME
 from .limits import on_asyncio, resume
 from .pins import Pin
-from .plans import Step
-from .registry import Registry
+from .plans import EMITTING, Plan, Plans
+from .registry import Owner, Registry
 
-if TYPE_CHECKING:
-    from .._life.generation import Generation
+__all__ = ["cut", "emissions_of_caller", "move_on"]
 
-__all__ = ["cut", "move_on"]
+_O = TypeVar("_O", bound=Owner)
 
 
-def cut(
-    generations: Collection[Generation], before: Registry, spare: Collection[int]
-) -> dict[Generation, int]:
-    """Cancel what runs in generations that have left, and return how many calls that were.
+def emissions_of_caller() -> frozenset[int]:
+    """Return the ids of the tokens of the emissions that the caller runs in."""
+    frame: FrameType | None = sys._getframe(1)
+    tokens: set[int] = set()
+    while frame is not None:
+        if _emits(frame):
+            tokens.add(id(frame.f_locals.get("token")))
+        frame = frame.f_back
+    return frozenset(tokens)
+
+
+def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dict[_O, int]:
+    """Cancel what runs of owners that have left, and return how many calls that were.
 
     Args:
-        generations: They have left.
+        owners: They have left.
         before: The last registry that had them.
         spare: Ids of the tokens of emissions to leave alone.
     """
-    cancelled: dict[Generation, int] = {}
+    cancelled: dict[_O, int] = {}
     for task in asyncio.all_tasks() if on_asyncio() is not None else ():
         frames = list(_frames(task.get_coro()))
         if any(id(frame.f_locals.get("token")) in spare for frame in frames if _emits(frame)):
             continue
-        owners = [_owner(frame, generations, before) for frame in frames]
-        for owner in (one for one in owners if one is not None):
+        found = [_owner(frame, owners, before) for frame in frames]
+        for owner in (one for one in found if one is not None):
             task.cancel()
             task.uncancel()  # its call has failed; the task itself is to go on
             cancelled[owner] = cancelled.get(owner, 0) + 1
@@ -54,17 +62,18 @@ def cut(
     return cancelled
 
 
-def move_on(bus: Bus, before: Registry, staying: Collection[str]) -> None:
+def move_on(older: Collection[Plans], before: Registry, staying: Collection[str]) -> None:
     """Let what holds an older registry go on with the live one, so that nothing gone is called.
 
     Args:
-        bus: The bus.
-        before: The last registry that is to be let go.
+        older: The older registries.
+        before: The last one that is to be let go.
         staying: Names of plugins whose own requests keep theirs.
     """
-    for registry in [old for old in bus.older if old.version <= before.version]:
-        for pin in [pin for pin in registry.pins if pin.owner not in staying]:
-            pin.move_on()
+    for plans in [old for old in older if old.registry.version <= before.version]:
+        for pin in tuple(plans.pins):
+            if isinstance(pin, Pin) and pin.owner not in staying:
+                pin.move_on()
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
@@ -84,26 +93,18 @@ def _emits(frame: FrameType) -> bool:
     return frame.f_code.co_filename == FILENAME or frame.f_code in EMITTING
 
 
-def _owner(
-    frame: FrameType, generations: Collection[Generation], before: Registry
-) -> Generation | None:
-    """Return the generation whose code a frame has called and awaits."""
+def _owner(frame: FrameType, owners: Collection[_O], before: Registry) -> _O | None:
+    """Return whose code a frame has called and awaits."""
     if _emits(frame):
-        step: Step | None = None
-        if frame.f_code.co_filename == FILENAME:
-            place = bisect.bisect_right(frame.f_globals["starts"], frame.f_lineno) - 1
-            step = frame.f_globals.get(f"s{place}")
-        elif "ask" in frame.f_locals:  # one of those that are asked at once
-            step = getattr(frame.f_locals["ask"], "args", (None,))[-1]
-        elif frame.f_code is not Bus.ask_at_once.__code__:
-            step = frame.f_locals.get("step")
+        step = Plan.step_of(frame)
         owner = None if step is None else step.subscription.owner
-        return next((one for one in generations if one is owner), None)
-    if "pin" not in frame.f_code.co_varnames:
-        return None
-    pin = frame.f_locals.get("pin")
-    if isinstance(pin, Pin) and pin.held and pin.registry.version <= before.version:
-        owner = next((one for one in generations if one.name == pin.owner), None)
-        pin.cut = owner is not None
-        return owner
+        return next((one for one in owners if one is owner), None)
+    for pin in frame.f_locals.values():
+        if not isinstance(pin, Pin) or pin.plans is None:
+            continue
+        if pin.plans.registry.version <= before.version:
+            owner = next((one for one in owners if one.name == pin.owner), None)
+            pin.cut = owner is not None
+            if owner is not None:
+                return owner
     return None

@@ -1,10 +1,10 @@
 """Plans: the handlers of an event, made ready to run.
 
-A registry keeps a plan for each event, made at first use. It runs as a loop; one that proves
-hot becomes a straight-line function generated for the chain's shape (how many handlers, which
-are async, limited or checked), whose code is kept by shape. Generated code costs 1.0-1.2 times
-the same calls written out by hand, the loop twice that; generating takes 0.3 ms for five
-handlers, so it is done after `HOT` emissions, and never past `LONG` handlers.
+A plan is made for an event at first use. It runs as a loop; one that proves hot becomes a
+straight-line function generated for the chain's shape (how many handlers, which are async, limited
+or checked), whose code is kept by shape. Generated code costs 1.0-1.2 times the same calls written
+out by hand, the loop twice that; generating takes 0.3 ms for five handlers, so it is done after
+`HOT` emissions, and never past `LONG` handlers.
 
 An emission holds the plan's token in a local variable while it runs. That makes the
 interpreter's own reference count the counter of running emissions, at 2 ns instead of 30, and a
@@ -18,21 +18,20 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
+
+import anyio
 
 from ..errors import HookError
-from .codegen import MISSING, code_of
+from .codegen import FILENAME, MISSING, code_of
 from .events import Event, Stop, matches
+from .handles import Handle, Subscription
 from .limits import limited, must_pass, on_asyncio, resume_limited
 from .probes import Probe, Snippet, enclosed, names_of, texts_of
-from .registry import EVENT, HOOK, PROBE, WRAP, WRAP_EMISSION, Registry
+from .registry import EVENT, HOOK, INTERCEPTOR, PROBE, Registry
 from .signature import is_async
 
-if TYPE_CHECKING:
-    from .bus import Bus
-    from .handles import Subscription
-
-__all__ = ["AtOnce", "Emission", "Plan", "Plans", "Step", "Token"]
+__all__ = ["EMITTING", "Host", "Plan", "Plans", "Step", "Token"]
 
 HOT: Final = 1000
 LONG: Final = 64
@@ -40,10 +39,33 @@ DYNAMIC: Final = 4096
 Emission = Callable[..., Coroutine[Any, Any, Any]]
 
 
-class AtOnce(functools.partial[Coroutine[Any, Any, Any]]):
-    """An emission whose handlers run at once, as interceptors of emissions get it."""
+class Host(Protocol):
+    """What a plan needs of its bus.
 
-    at_once = True
+    Attributes:
+        reporting: Ids of the tasks in which a failure is being reported.
+    """
+
+    reporting: set[int]
+
+    def plan(self, event: str) -> Plan | None:
+        """The plan of an event here and now."""
+
+    def aim(self, plan: Plan) -> None:
+        """Let the emitter of the plan's event call it, if it is the one in use."""
+
+    def retire(self, plan: Plan) -> None:
+        """Let no emission begin on a plan any more."""
+
+    async def report(
+        self,
+        error: BaseException,
+        *,
+        owner: Any = None,
+        event: str | None = None,
+        handler: str | None = None,
+    ) -> None:
+        """Report a failure."""
 
 
 class Token:
@@ -59,6 +81,7 @@ class Step:
         inner: The handler as its interceptors have wrapped it.
         snippets: What probes put around that.
         call: Both in one function.
+        seen: The type that it last returned: one compare then stands for `check`.
     """
 
     __slots__ = (
@@ -70,20 +93,20 @@ class Step:
         plan: Plan,
         subscription: Subscription,
         inner: Callable[..., Any],
-        snippets: tuple[Snippet, ...] = (),
+        snippets: tuple[Snippet, ...],
     ) -> None:
         self.plan = plan
         self.subscription = subscription
         self.inner = inner
         self.snippets = snippets
         self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
-        self.arity = subscription.arity  # None: everything
+        self.arity = subscription.arity
         self.call = enclosed(inner, snippets, self.arity)
         self.limit = subscription.timeout if self.is_async else None
-        self.seen: type = type(None)  # what it last returned: one compare then stands for check()
+        self.seen: type = type(None)
 
     async def run(self, *args: Any) -> Any:
-        """Call the handler and return what it answers, checked."""
+        """Call the handler and return what it answers, if it may answer that."""
         given = args if self.arity is None else args[: self.arity]
         if not self.is_async:
             answer = self.call(*given)
@@ -99,16 +122,14 @@ class Step:
         Raises:
             HookError: It returned a coroutine, which nobody will await.
         """
-        if not self.is_async:
-            if isinstance(answer, Coroutine):
-                answer.close()
-                raise HookError(
-                    f"{self.subscription.label} is a plain def and returned a coroutine",
-                    event=self.plan.event,
-                    remedy="Write it as async def: what a def returns is never awaited.",
-                )
-            return isinstance(answer, _handles())
-        return False
+        if not self.is_async and isinstance(answer, Coroutine):
+            answer.close()
+            raise HookError(
+                f"{self.subscription.label} is a plain def and returned a coroutine",
+                event=self.plan.event,
+                remedy="Write it as async def: what a def returns is never awaited.",
+            )
+        return not self.is_async and isinstance(answer, Handle)
 
     def check(self, answer: Any, value: Any) -> Any:
         """Return what an answer that is not `None` makes of the value of an emission.
@@ -137,13 +158,6 @@ class Step:
         return answer
 
 
-@functools.cache
-def _handles() -> type:
-    from .handles import Handle
-
-    return Handle
-
-
 def _runtime_type(payload: Any) -> Any:
     """The part of an annotation that `isinstance` understands; `object` if there is none."""
     origin = getattr(payload, "__origin__", payload)
@@ -165,58 +179,40 @@ class Plan:
     """
 
     __slots__ = (
-        "_around",
-        "_calls",
-        "_loops",
-        "_run",
-        "_wrapped",
-        "bus",
-        "call",
-        "declared",
-        "event",
-        "first",
-        "gather",
-        "payload",
-        "steps",
-        "strict",
-        "token",
-    )
+        "_around", "_calls", "call", "declared", "event", "first", "gather", "host", "payload",
+        "steps", "strict", "token",
+    )  # fmt: skip
 
-    def __init__(self, bus: Bus, event: str, registry: Registry) -> None:
+    def __init__(self, host: Host, event: str, registry: Registry) -> None:
         declared = registry.get(EVENT, event)
-        self.bus = bus
+        self.host = host
         self.event = event
         self.declared: Event | None = None if declared is None else declared.value
         self.payload = object if self.declared is None else _runtime_type(self.declared.payload)
         self.token: Token | None = Token()
         self._calls = 0
-        subscriptions = [entry.value for entry in registry.hooks(event)]
-        wrappers = [entry.value for entry in registry.entries(WRAP)]
-        probes = _probes(registry, event, subscriptions)
+        subscriptions: list[Subscription] = [entry.value for entry in registry.hooks(event)]
+        makers = [entry.value for entry in registry.entries(PROBE)] if subscriptions else []
+        probes: list[Probe] = [p for make in makers if (p := make(event, subscriptions))]
         self.steps: tuple[Step, ...] = tuple(
-            Step(self, one, _wrap(wrappers, event, one), _snippets(probes, place))
+            Step(
+                self,
+                one,
+                _intercepted(registry, event, one),
+                tuple(snippet for p in probes if (snippet := p.hooks[place])),
+            )
             for place, one in enumerate(subscriptions)
         )
-        around = tuple(probe.emission for probe in probes if probe.emission is not None)
-        self._around = around
-        self._loops: Emission = enclosed(self._loop, around)
-        self.call: Emission = self._loops
+        self._around = around = tuple(p.emission for p in probes if p.emission)
+        self.call: Emission = enclosed(self._loop, around)
         self.strict: Emission = enclosed(functools.partial(self._loop, strict=True), around)
-        self.first: Emission = enclosed(functools.partial(bus.ask_in_turn, self), around)
-        gather = functools.partial(bus.ask_at_once, self)
-        self.gather: Emission = AtOnce(enclosed(gather, around, at_once=True))
-        self._wrapped = [entry.value for entry in registry.entries(WRAP_EMISSION)]
-        self._run: Emission = functools.partial(self._loops)
-        if self._wrapped:
-            self.call = self._run
-        for wrap in reversed(self._wrapped):
-            self.call, self.strict = wrap(event, self.call), wrap(event, self.strict)
-            self.first, self.gather = wrap(event, self.first), wrap(event, self.gather)
+        self.first: Emission = enclosed(self._ask_in_turn, around)
+        self.gather: Emission = enclosed(self._ask_at_once, around, at_once=True)
 
     async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
         token = self.token
-        if token is None:  # made before the plan retired, begun after; wrapped already
-            plan = self.bus.plan(self.event)
+        if token is None:  # made before the plan retired, begun after
+            plan = self.host.plan(self.event)
             return value if plan is None else await plan._loop(value, *args, strict=strict)
         try:
             self._calls += 1
@@ -232,6 +228,67 @@ class Plan:
                         return error.value  # type: ignore[attr-defined]
             return value
         finally:
+            del token
+
+    async def _ask_in_turn(self, *args: Any) -> Any:
+        token = self.token
+        if token is None:
+            plan = self.host.plan(self.event)
+            return None if plan is None else await plan._ask_in_turn(*args)
+        try:
+            for step in self.steps:
+                try:
+                    answer = await step.run(*args)
+                except BaseException as error:
+                    if await self.failed(step, error):
+                        return error.value  # type: ignore[attr-defined]
+                else:
+                    if answer is not None:
+                        return answer
+            return None
+        finally:
+            del token
+
+    async def _ask_at_once(self, *args: Any) -> list[Any]:
+        token = self.token
+        if token is None:
+            plan = self.host.plan(self.event)
+            return [] if plan is None else await plan._ask_at_once(*args)
+        reporting = anyio.get_current_task().id in self.host.reporting
+        answers: dict[int, Any] = {}
+        try:
+            async with anyio.create_task_group() as group:
+                for place, one in enumerate(self.steps):
+                    if one.is_async:
+                        group.start_soon(
+                            self._ask_apart, token, reporting, place, one, args, answers
+                        )
+                    else:
+                        await self._ask(place, one, args, answers)
+            return [answers[place] for place in sorted(answers)]
+        finally:
+            del token
+
+    async def _ask(
+        self, place: int, step: Step, args: tuple[Any, ...], answers: dict[int, Any]
+    ) -> None:
+        try:
+            answers[place] = await step.run(*args)
+        except BaseException as error:
+            if await self.failed(step, error):
+                answers[place] = error.value  # type: ignore[attr-defined]
+
+    async def _ask_apart(
+        self, token: Token, reporting: bool, place: int, step: Step, *to: Any
+    ) -> None:
+        """Ask in a task of its own, which is part of the emission and of what that is part of."""
+        task = anyio.get_current_task().id
+        if reporting:
+            self.host.reporting.add(task)
+        try:
+            await self._ask(place, step, *to)
+        finally:
+            self.host.reporting.discard(task)
             del token
 
     async def failed(self, step: Step, error: BaseException, strict: bool = False) -> bool:
@@ -254,55 +311,40 @@ class Plan:
             raise error
         if trace is not None and trace.tb_next is not None:
             error.__traceback__ = trace.tb_next
-        fault = step.subscription.fault(error, self.event)
+        subscription = step.subscription
+        fault = subscription.fault(error, self.event)
         if strict:
             if fault is error:
                 raise error
             raise fault from error
-        await self.bus.report(
-            fault,
-            owner=step.subscription.owner,
-            event=self.event,
-            handler=step.subscription.label,
+        await self.host.report(
+            fault, owner=subscription.owner, event=self.event, handler=subscription.label
         )
         return False
 
     def _compile(self) -> None:
-        events = self.declared
-        checked = events is not None and (events.returns or events.stops is not None)
-        takes = events is None or events.returns
-        steps = tuple(
-            (
-                s.is_async,
-                s.arity,
-                s.limit is not None,
-                s.seen is not type(None),
-                texts_of(s.snippets),
-            )
+        event = self.declared
+        shape = tuple(
+            (s.is_async, s.arity, s.limit is not None, s.seen is not type(None),
+             texts_of(s.snippets))
             for s in self.steps
-        )
+        )  # fmt: skip
         names: dict[str, Any] = {
-            "plan": self,
-            "loop": self._loops,
-            "alone": False,
-            "at_once": False,
-            **names_of(self._around),
-            "failed": self.failed,
-            "modules": sys.modules,
-            "on_asyncio": on_asyncio,
-            "resume_limited": resume_limited,
-            "MISSING": MISSING,
-        }
+            "plan": self, "loop": self.call, "failed": self.failed, "alone": False,
+            "at_once": False, "modules": sys.modules, "on_asyncio": on_asyncio,
+            "resume_limited": resume_limited, "MISSING": MISSING, **names_of(self._around),
+        }  # fmt: skip
         for i, step in enumerate(self.steps):
             names |= {f"s{i}": step, f"h{i}": step.inner, f"check{i}": step.check}
-            names |= names_of(step.snippets, i)
-            names[f"type{i}"] = step.seen
-        code, given, names["starts"] = code_of(steps, takes, checked, texts_of(self._around))
-        run = types.FunctionType(code.replace(), names, "emission", (None, *given))
-        self._run.__setstate__((run, (), {}, None))  # type: ignore[attr-defined]
-        if not self._wrapped:  # whoever stands around it goes on calling the same partial
-            self.call = run
-            self.bus.aim(self)
+            names |= {f"type{i}": step.seen, **names_of(step.snippets, i)}
+        code, given, names["starts"] = code_of(
+            shape,
+            takes=event is None or event.returns,
+            checked=event is not None and (event.returns or event.stops is not None),
+            around=texts_of(self._around),
+        )
+        self.call = types.FunctionType(code.replace(), names, "emission", (None, *given))
+        self.host.aim(self)
 
     def retire(self, ended: Callable[[Any], None]) -> weakref.ref[Token] | None:
         """Let no emission begin on this plan any more.
@@ -319,25 +361,32 @@ class Plan:
         self.token = None
         return reference if reference() is not None else None
 
+    def calls(self, owner: object) -> bool:
+        """Tell whether a handler in it is somebody's."""
+        return any(step.subscription.owner is owner for step in self.steps)
 
-def _wrap(wrappers: list[Any], event: str, subscription: Subscription) -> Callable[..., Any]:
+    @staticmethod
+    def step_of(frame: types.FrameType) -> Step | None:
+        """Return the handler that a frame which emits has called and awaits."""
+        if frame.f_code.co_filename == FILENAME:
+            starts = frame.f_globals["starts"]
+            place = sum(start <= frame.f_lineno for start in starts) - 1
+            return None if place < 0 else frame.f_globals[f"s{place}"]
+        return frame.f_locals.get("step")
+
+
+EMITTING: Final = {
+    function.__code__
+    for function in (Plan._loop, Plan._ask_in_turn, Plan._ask_at_once, Plan._ask_apart)
+}
+"""The code of emissions that is not generated; a frame of it holds the plan's token, too."""
+
+
+def _intercepted(registry: Registry, event: str, subscription: Subscription) -> Callable[..., Any]:
     call = subscription.handler
-    for wrap in reversed(wrappers):
-        call = wrap(event, subscription, call)
+    for entry in reversed(registry.entries(INTERCEPTOR)):
+        call = entry.value(event, subscription, call)
     return call
-
-
-def _probes(registry: Registry, event: str, subscriptions: list[Subscription]) -> list[Probe]:
-    """Ask the probes about the plan of an event."""
-    if not subscriptions:
-        return []
-    found = [entry.value(event, subscriptions) for entry in registry.entries(PROBE)]
-    return [probe for probe in found if probe is not None]
-
-
-def _snippets(probes: list[Probe], place: int) -> tuple[Snippet, ...]:
-    found = [probe.hooks[place] for probe in probes]
-    return tuple(snippet for snippet in found if snippet is not None)
 
 
 class Plans(dict[str, Plan | None]):
@@ -345,32 +394,42 @@ class Plans(dict[str, Plan | None]):
 
     Names that no handler subscribes to by name may be without end (`user:1`, `user:2`, …): past
     `DYNAMIC` of them they are forgotten and made anew.
+
+    Attributes:
+        registry: The registry.
+        pins: Who holds it.
     """
 
-    __slots__ = ("bus", "registry")
+    __slots__ = ("_host", "pins", "registry")
 
-    def __init__(self, bus: Bus, registry: Registry) -> None:
+    def __init__(self, host: Host, registry: Registry) -> None:
         super().__init__()
-        self.bus = bus
+        self._host = host
         self.registry = registry
+        self.pins: set[object] = set()
 
     def __missing__(self, event: str) -> Plan | None:
         if len(self) >= DYNAMIC:
             for name in [n for n in self if not self.registry.all(HOOK, n)]:
                 old = self.pop(name)
                 if old is not None:
-                    self.bus.retire(old)
-        plan = Plan(self.bus, event, self.registry)
+                    self._host.retire(old)
+        plan = Plan(self._host, event, self.registry)
         found = self[event] = plan if plan.steps else None
-        self.bus.aim(plan)
+        self._host.aim(plan)
         return found
 
-    def without(self, names: frozenset[str] | None, registry: Registry) -> Plans:
-        """Return the plans of the next registry: these without those of some names or patterns."""
-        plans = Plans(self.bus, registry)
-        if names is not None:
-            patterns = [name for name in names if "*" in name]
+    def after(self, registry: Registry, changed: frozenset[str] | None) -> Plans:
+        """Return the plans of the next registry: these without those of changed names or patterns.
+
+        Args:
+            registry: The next registry.
+            changed: The names and patterns; `None` for all.
+        """
+        plans = Plans(self._host, registry)
+        if changed is not None:
+            patterns = [name for name in changed if "*" in name]
             for event, plan in self.items():
-                if event not in names and not any(matches(p, event) for p in patterns):
+                if event not in changed and not any(matches(p, event) for p in patterns):
                     plans[event] = plan
         return plans

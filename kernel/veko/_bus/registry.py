@@ -9,24 +9,18 @@ Making the next one copies the tables that change, some microseconds a thousand 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from ..errors import ConflictError
 from .events import matches
 
-if TYPE_CHECKING:
-    from .bus import Bus
-    from .pins import Pin
-    from .plans import Plans
-
 __all__ = ["Draft", "Entry", "Kind", "Owner", "Registry"]
 
 HOOK, PATTERN, EVENT, KIND = "hook", "pattern", "event", "kind"
-WRAP, WRAP_EMISSION, WRAP_STEP = "intercept", "intercept_emission", "intercept_step"
-PROBE = "probe"
+INTERCEPTOR, PROBE, STEP = "interceptor", "probe", "step"
 
 _Order = tuple[float, int, int]
 
@@ -67,12 +61,12 @@ class Entry:
         self.priority = priority
         self.order: _Order = (-priority, *place)
 
+    def same(self, other: Entry) -> bool:
+        """Tell whether another entry is this one, or a copy of it with another value."""
+        return self.order == other.order and self.owner is other.owner
+
     def __repr__(self) -> str:
         return f"<Entry {self.kind} {self.key!r} of {getattr(self.owner, 'name', self.owner)}>"
-
-
-def _is(one: Entry, other: Entry) -> bool:
-    return one.order == other.order and one.owner is other.owner
 
 
 def _by_order(entry: Entry) -> _Order:
@@ -108,12 +102,10 @@ class Registry:
         version: Counts up by one a swap.
     """
 
-    __slots__ = ("_tables", "_views", "pins", "plans", "version")
+    __slots__ = ("_tables", "_views", "version")
 
     def __init__(self, version: int, tables: dict[str, _Table], views: dict[str, Any]) -> None:
         self.version = version
-        self.pins: set[Pin] = set()
-        self.plans: Plans
         self._tables = tables
         self._views = views
 
@@ -139,44 +131,53 @@ class Registry:
         """Return what the kind's `accept` derived from its entries, or `None`."""
         return self._views.get(kind)
 
-    def hooks(self, event: str) -> Iterator[Entry]:
-        """Give the hook entries that an event has, patterns included, in order."""
-        table = self._tables.get(HOOK, {})
-        found = list(table.get(event, ()))
-        for entry in (e for same in self._tables.get(PATTERN, {}).values() for e in same):
-            if matches(entry.key, event):
-                found.append(entry)
-        found.sort(key=_by_order)
-        return iter(found)
+    def hooks(self, event: str) -> tuple[Entry, ...]:
+        """Return the hook entries that an event has, patterns included, in order."""
+        patterns = self._tables.get(PATTERN, {}).items()
+        found = [e for pattern, same in patterns if matches(pattern, event) for e in same]
+        return tuple(sorted((*self.all(HOOK, event), *found), key=_by_order))
 
 
 class Draft:
     """The next registry while it is being made and accepted.
 
+    Args:
+        before: The registry that it starts from.
+        emit: Emits strictly with the hooks of a draft: what `emit` here does.
+        changed: Events whose subscribers have changed before without anybody being asked.
+
     Attributes:
         before: The registry that it starts from.
+        after: The registry that it makes.
         added: Entries that it adds, of all kinds, in order of arrival.
         removed: Entries that it takes away.
         accepted: Whether everybody who has a say was asked.
+        posts: Events, with their arguments, that are emitted soon after it has gone live.
+        plans: How its hooks run, once somebody has asked; for the bus.
     """
 
-    def __init__(self, before: Registry, bus: Bus, changed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        before: Registry,
+        emit: Callable[..., Awaitable[Any]],
+        changed: frozenset[str] = frozenset(),
+    ) -> None:
         self.before = before
-        self.accepted = False
-        self.posts: list[tuple[Any, ...]] = []
-        self._changed = changed
+        self.after = Registry(before.version + 1, dict(before._tables), dict(before._views))
         self.added: list[Entry] = []
         self.removed: list[Entry] = []
-        self._bus = bus
-        self._next = Registry(before.version + 1, dict(before._tables), dict(before._views))
+        self.accepted = False
+        self.posts: list[tuple[Any, ...]] = []
+        self.plans: Any = None
+        self._emit = emit
+        self._changed = changed
         self._own: set[str] = set()
-        self._sealed = False
 
     def _table(self, kind: str) -> _Table:
         if kind not in self._own:
             self._own.add(kind)
-            self._next._tables[kind] = dict(self.before._tables.get(kind, {}))
-        return self._next._tables[kind]
+            self.after._tables[kind] = dict(self.before._tables.get(kind, {}))
+        return self.after._tables[kind]
 
     def add(self, entry: Entry) -> None:
         """Add an entry.
@@ -187,7 +188,7 @@ class Draft:
         """
         table = self._table(entry.kind)
         same = table.get(entry.key, ())
-        kind = self._next.get(KIND, entry.kind)
+        kind = self.after.get(KIND, entry.kind)
         unique = entry.kind == KIND or (kind is not None and kind.value.unique)
         otherwise = entry.kind == EVENT and any(e.value != entry.value for e in same)
         if same and (unique or otherwise):
@@ -200,24 +201,24 @@ class Draft:
         place = bisect.bisect_right(same, entry.order, key=_by_order)
         table[entry.key] = (*same[:place], entry, *same[place:])
         self.added.append(entry)
-        self._sealed = False
+        self.plans = None
 
     def remove(self, entry: Entry) -> None:
         """Take an entry away; one that is not there is no error."""
         table = self._table(entry.kind)
         same = table.get(entry.key, ())
-        place = bisect.bisect_left(same, entry.order, key=_by_order)
-        if place == len(same) or not _is(same[place], entry):
+        left = tuple(one for one in same if not one.same(entry))
+        if len(left) == len(same):
             return
-        if len(same) > 1:
-            table[entry.key] = (*same[:place], *same[place + 1 :])
+        if left:
+            table[entry.key] = left
         else:
             del table[entry.key]
         if entry in self.added:
             self.added.remove(entry)
         else:
             self.removed.append(entry)
-        self._sealed = False
+        self.plans = None
 
     def replace(self, entry: Entry, value: Any) -> Entry:
         """Let an entry go live with another value.
@@ -227,51 +228,58 @@ class Draft:
         """
         copy = Entry(entry.kind, entry.key, value, entry.owner, entry.priority, entry.order[1:])
         table = self._table(entry.kind)
-        same = table[entry.key]
-        table[entry.key] = tuple(copy if _is(e, entry) else e for e in same)
+        table[entry.key] = tuple(copy if e.same(entry) else e for e in table[entry.key])
         return copy
 
     def get(self, kind: str, key: Hashable) -> Entry | None:
         """Return the first entry of that kind and key as it will be, or `None`."""
-        return self._next.get(kind, key)
+        return self.after.get(kind, key)
 
     def entries(self, kind: str) -> tuple[Entry, ...]:
         """Return all entries of a kind as they will be, in order."""
-        return self._next.entries(kind)
+        return self.after.entries(kind)
 
     def view(self, kind: str) -> Any:
         """Return the kind's derived value as it will be."""
-        return self._next.view(kind)
+        return self.after.view(kind)
 
     def set_view(self, kind: str, value: Any) -> None:
         """Set what goes live beside the entries of a kind (a routing table, say)."""
-        self._next._views[kind] = value
+        self.after._views[kind] = value
+
+    @property
+    def changed_hooks(self) -> frozenset[str]:
+        """The events and patterns whose subscribers change."""
+        changed = (*self.added, *self.removed)
+        return self._changed | {str(e.key) for e in changed if e.kind in (HOOK, PATTERN)}
 
     def hooks_changed(self, *events: str) -> bool:
         """Tell whether those who have a say in one of these events change in this draft.
 
         A handler with a true attribute `observes` has none.
         """
-        changed = (*self.added, *self.removed)
         names = self._changed | {
             str(entry.key)
-            for entry in changed
+            for entry in (*self.added, *self.removed)
             if entry.kind in (HOOK, PATTERN) and not getattr(entry.value.handler, "observes", False)
         }
         return any(event in names or any(matches(n, event) for n in names) for event in events)
 
-    def changed_hooks(self) -> frozenset[str]:
-        """Return the events and patterns whose subscribers change."""
-        changed = (*self.added, *self.removed)
-        return self._changed | {str(e.key) for e in changed if e.kind in (HOOK, PATTERN)}
-
     async def emit(self, event: str, value: Any = None, *args: Any) -> Any:
         """Emit strictly, with the hooks as they will be: what a hook raises refuses the draft."""
-        return await self._bus.emit_with(self.seal(), event, value, *args)
+        return await self._emit(self, event, value, *args)
 
     def post(self, event: str, *args: Any) -> None:
         """Emit an event soon after this draft has gone live; never if it does not."""
         self.posts.append((event, *args))
+
+    def concerned(self) -> list[Kind]:
+        """Return the kinds that have a say: if there are none, it may be published at once."""
+        touched = {entry.kind for entry in (*self.added, *self.removed)}
+        kinds: list[Kind] = [entry.value for entry in self.after.entries(KIND)]
+        return [
+            k for k in kinds if k.accept and (k.name in touched or self.hooks_changed(*k.retest))
+        ]
 
     async def accept(self) -> None:
         """Let every kind that this draft touches say whether it is sound.
@@ -279,29 +287,7 @@ class Draft:
         Raises:
             Exception: Whatever an `accept` raised; nothing has happened then.
         """
-        touched = {entry.kind for entry in (*self.added, *self.removed)}
-        for entry in self._next.entries(KIND):
-            kind: Kind = entry.value
-            if kind.accept and (kind.name in touched or self.hooks_changed(*kind.retest)):
-                await kind.accept(self)
+        for kind in self.concerned():
+            assert kind.accept is not None
+            await kind.accept(self)
         self.accepted = True
-
-    @property
-    def needs_accepting(self) -> bool:
-        """Whether anybody has to be asked: if not, it may be published at once."""
-        touched = {entry.kind for entry in (*self.added, *self.removed)}
-        return any(
-            kind.value.accept and (kind.key in touched or self.hooks_changed(*kind.value.retest))
-            for kind in self._next.entries(KIND)
-        )
-
-    def seal(self) -> Registry:
-        """Return the next registry, with the plans that this draft leaves as they are."""
-        if not self._sealed:
-            changed = (*self.added, *self.removed)
-            wrapped = any(e.kind in (WRAP, WRAP_EMISSION, PROBE) for e in changed)
-            names = self.changed_hooks() | {str(e.key) for e in changed if e.kind == EVENT}
-            plans = self.before.plans
-            self._next.plans = plans.without(None if wrapped else names, self._next)
-            self._sealed = True
-        return self._next

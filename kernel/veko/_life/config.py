@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .._bus.bus import Bus
 from ..errors import ConfigError, VekoError
-
-if TYPE_CHECKING:
-    from .._bus.bus import Bus
-    from .generation import Generation
+from .generation import Generation
 
 __all__ = ["as_config", "merge", "validated"]
 

@@ -6,25 +6,26 @@ is attached by other plugins and found through the registry, at first use, one d
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
+from .._bus.bus import Registrar, hook_kind
 from .._bus.events import Event
 from .._bus.handles import Handle, Subscription
-from .._bus.probes import Probe
-from .._bus.registry import EVENT, KIND, PROBE, WRAP, WRAP_EMISSION, WRAP_STEP, Entry, Kind
+from .._bus.registry import KIND, Entry, Kind
 from ..errors import VekoError
+from .generation import Generation, PluginRecord
 from .scope import Task, repeat
 
 if TYPE_CHECKING:
-    from .generation import Generation, PluginRecord
-    from .kernel import Kernel
+    from .. import Kernel  # the face: the one name that stands above this file
 
 __all__ = ["Context", "LogRecord"]
 
@@ -62,7 +63,7 @@ class LogRecord(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-class Context:
+class Context(Registrar):
     """A plugin's hold on the kernel. What it registers is its own and is gone when it unloads.
 
     Attributes:
@@ -71,12 +72,12 @@ class Context:
         app: What the kernel was made for.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, kernel: Kernel) -> None:
         self._generation = generation
         self._attached: dict[Hashable, tuple[int, Entry, Any]] = {}
         self.name: str = generation.name
-        self.kernel: Kernel = generation.kernel
-        self.app: Any = generation.kernel.app
+        self.kernel = kernel
+        self.app: Any = kernel.app
 
     @property
     def config(self) -> Any:
@@ -119,13 +120,15 @@ class Context:
         """
         if fn is None:
             return functools.partial(self._decorate, event, priority, timeout)
-        return self.kernel.stage_hook(
+        owner, limit = (
             self._generation,
-            event,
-            fn,
-            priority,
             self.kernel.hook_timeout if timeout is _DEFAULT else timeout,
         )
+        subscription = Subscription(event, fn, priority=priority, owner=owner, timeout=limit)
+        kind = hook_kind(event)
+        if self.kernel.enable_hooks or owner.plugin.core:
+            self.register(kind, event, subscription, priority=priority)
+        return subscription
 
     def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:
         self.hook(event, fn, priority, timeout)
@@ -160,43 +163,15 @@ class Context:
             )
         return self.stage("attach", name, factory)
 
-    def declare(self, event: Event) -> Handle:
-        """Declare an event that this plugin fires."""
-        return self.stage(EVENT, event.name, event)
-
     def add_kind(self, kind: Kind) -> Handle:
         """Give the registry a kind of entry that it did not have."""
-        return self.stage(KIND, kind.name, kind)
+        return self.register(KIND, kind.name, kind)
 
-    def intercept(self, wrap: Callable[[str, Subscription, Callable[..., Any]], Any]) -> Handle:
-        """Wrap handlers when a plan is made; see `Bus.intercept`."""
-        return self.stage(WRAP, WRAP, wrap)
-
-    def intercept_emission(self, wrap: Callable[[str, Any], Any]) -> Handle:
-        """Wrap whole emissions when a plan is made; see `Bus.intercept_emission`."""
-        return self.stage(WRAP_EMISSION, WRAP_EMISSION, wrap)
-
-    def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
-        """Put lines of code around handlers and emissions; see `Bus.probe`."""
-        return self.stage(PROBE, PROBE, make)
-
-    def intercept_step(self, enclose: Callable[[str, Any], Any]) -> Handle:
-        """Stand around the steps of the life cycle; see `Bus.intercept_step`."""
-        return self.stage(WRAP_STEP, WRAP_STEP, enclose)
-
-    def stage(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
-        """Register an entry of any kind.
-
-        Args:
-            kind: The kind's name.
-            key: What it is found by.
-            value: What is registered.
-            priority: The higher comes first among its equals.
-
-        Returns:
-            A handle that waits until it is live, or takes it away.
-        """
+    def register(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
+        """Register an entry of any kind; see `Registrar.register`."""
         return self._generation.stage(kind, key, value, priority)
+
+    stage = register
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Task:
         """Run a function as a task from when the plugin goes live until it unloads.
@@ -204,7 +179,7 @@ class Context:
         A failure is reported. A task that has not ended when the plugin is switched off starts
         anew when it is switched on.
         """
-        return self.kernel.spawn(self._generation, functools.partial(fn, *args), fn)
+        return self._spawn(functools.partial(fn, *args), fn)
 
     def every(self, seconds: float, fn: Callable[[], Any]) -> Task:
         """Call a function every so many seconds while the plugin is live.
@@ -215,9 +190,17 @@ class Context:
         if not seconds > 0:
             raise VekoError(f"every {seconds} s is never", plugin=self.name, remedy="Give seconds.")
         failed = functools.partial(self.kernel.failed, self._generation, fn)
-        return self.kernel.spawn(
-            self._generation, functools.partial(repeat, seconds, fn, failed), fn
-        )
+        return self._spawn(functools.partial(repeat, seconds, fn, failed), fn)
+
+    def _spawn(self, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
+        generation = self._generation
+        generation.check_open()
+        report = functools.partial(self.kernel.failed, generation, fn)
+        task = Task(self.kernel.root, run, report, None if generation.live else generation)
+        generation.scope.add(task)
+        if generation.live and not generation.open:
+            task.start()
+        return task
 
     # -- at once
 
@@ -254,6 +237,10 @@ class Context:
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
         record = self.kernel.get(name)
+        new = self._generation.group.get(name)
+        if record is not None and new is not None:  # in the reload that brings both
+            record = copy.copy(record)
+            record.plugin, record.current = new.plugin, new
         return record if record is not None and record.loaded and not record.core else None
 
     def list_plugins(self) -> list[PluginRecord]:
@@ -330,3 +317,9 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context of {self.name}>"
+
+
+EVENTS: Final = (
+    Event("context:create", payload=Context, doc="A plugin's context was made. The context."),
+    Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
+)

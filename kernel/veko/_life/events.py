@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from .._bus.events import Event
-from .context import Context, LogRecord
 
 __all__ = ["EVENTS"]
 
@@ -27,7 +26,6 @@ EVENTS: Final = (
     ),
     Event("plugin:activated", payload=str, doc=_DONE),
     Event("plugin:deactivated", payload=str, doc=_DONE),
-    Event("context:create", payload=Context, doc="A plugin's context was made. The context."),
     Event(
         "config:validate",
         returns=True,
@@ -39,7 +37,6 @@ EVENTS: Final = (
         doc="A configuration was changed, by `update_config` or by a reload that gave another. The "
         "configuration and the plugin.",
     ),
-    Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
     Event(
         "error:critical",
         payload=BaseException,

@@ -13,20 +13,15 @@ from collections.abc import Collection, Hashable
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 
-from .._bus.handles import Handle, staging
+from .._bus.handles import Handle
 from .._bus.registry import Entry
 from ..errors import StateError, TransactionError, text_of
 from .plugin import Manifest, Plugin, requirement_name
-from .scope import Scope
-
-if TYPE_CHECKING:
-    from .context import Context
-    from .kernel import Kernel
-    from .retirement import Retirement
+from .scope import Root, Scope
 
 __all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "State"]
 
@@ -85,6 +80,32 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 """Which state may follow which."""
 
 
+class Changes(Protocol):
+    """What brings single entries of a live plugin into the registry, and takes them out."""
+
+    def add(self, generation: Generation, entry: Entry, handle: Handle) -> None:
+        """Add one entry."""
+
+    def remove(self, entry: Entry) -> None:
+        """Take one entry away."""
+
+
+class Retiring(Protocol):
+    """A generation that was replaced, with the calls that still run in it.
+
+    Attributes:
+        done: Set when it is over.
+    """
+
+    done: anyio.Event
+
+    def cut(self) -> None:
+        """Wait no more for its calls."""
+
+    async def wait(self, spare: frozenset[int]) -> None:
+        """Wait for the end, whose calls of the caller's own are no part of."""
+
+
 class Generation:
     """One life of a plugin's code, and what that registered.
 
@@ -104,15 +125,17 @@ class Generation:
             it is registered again when that is switched on.
     """
 
-    def __init__(self, kernel: Kernel, record: PluginRecord, plugin: Plugin, number: int) -> None:
-        self.kernel = kernel
+    def __init__(
+        self, root: Root, changes: Changes, record: PluginRecord, plugin: Plugin, number: int
+    ) -> None:
+        self._changes = changes
         self.record = record
         self.plugin = plugin
         self.number = number
         self.config: Any = None
         self.given: dict[str, Any] = {}
-        self.context: Context
-        self.scope = Scope(kernel.root)
+        self.context: Any = None
+        self.scope = Scope(root)
         self.entries: list[Entry] = []
         self.handles: dict[Entry, Handle] = {}
         self.uses: dict[str, tuple[str, weakref.ref[Generation]]] = {}
@@ -179,7 +202,7 @@ class Generation:
             handle.wait_for(self)
             self.entries.append(entry)
         else:
-            self.kernel.transactions.add(self, entry, handle)
+            self._changes.add(self, entry, handle)
         return handle
 
     def withdraw(self, entry: Entry) -> None:
@@ -188,7 +211,7 @@ class Generation:
         if entry in self.entries:
             self.entries.remove(entry)
             if self.live:
-                self.kernel.transactions.remove(entry)
+                self._changes.remove(entry)
 
     @property
     def held(self) -> tuple[Handle, ...]:
@@ -232,8 +255,8 @@ class PluginRecord:
 
     def __init__(self, plugin: Plugin, rank: int) -> None:
         self.name = plugin.manifest.name
-        self._plugin = plugin
-        self.retiring: list[Retirement] = []
+        self.plugin = plugin
+        self.retiring: list[Retiring] = []
         self.rank = rank
         self.state = State.DISCOVERED
         self.current: Generation | None = None
@@ -245,21 +268,6 @@ class PluginRecord:
         self.last_error: str | None = None
         self.generations = 0
         self.lock = anyio.Lock(fast_acquire=True)
-
-    @property
-    def _next(self) -> Generation | None:
-        """Its next generation, inside the transaction that brings it."""
-        by = staging()
-        return None if by is None else by.group.get(self.name)
-
-    @property
-    def plugin(self) -> Plugin:
-        """What it was written as, in its normal form."""
-        return self._next.plugin if self._next else self._plugin
-
-    @plugin.setter
-    def plugin(self, plugin: Plugin) -> None:
-        self._plugin = plugin
 
     @property
     def version(self) -> str:
@@ -294,8 +302,7 @@ class PluginRecord:
     @property
     def config(self) -> Any:
         """Its configuration now; `None` if it is not loaded."""
-        generation = self._next or self.current
-        return generation.config if generation else None
+        return self.current.config if self.current else None
 
     @property
     def generation(self) -> int:

@@ -7,7 +7,6 @@ goes live in one swap when it was accepted, or not at all.
 
 from __future__ import annotations
 
-import functools
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,25 +17,26 @@ from typing import Any, Final, Self
 import anyio
 from anyio.abc import TaskStatus
 
-from .._bus.bus import Bus, emissions_of_caller, hook_entry
-from .._bus.handles import Subscription
+from .._bus.frames import emissions_of_caller
 from .._bus.pins import Pin
-from .._bus.posts import Posts
-from .._bus.registry import Draft, Entry, Kind, Registry
+from .._bus.registry import Draft, Entry, Kind
 from ..errors import (
     ConflictError,
     NotFoundError,
     StateError,
 )
+from . import context as _context
+from . import events as _catalogue
 from .config import as_config, merge, validated
-from .dependents import dependents, from_the_top, refuse_if_needed
-from .events import EVENTS
+from .context import Context
 from .generation import Generation, Operation, PluginRecord, State
 from .operations import Operations
 from .plugin import Plugin, as_plugin
 from .reload import Dependents, reload
-from .scope import Root, Task
+from .runtime import Runtime
+from .scope import Root
 from .services import Services
+from .steps import Steps
 from .transactions import Transactions
 
 __all__ = ["Kernel"]
@@ -44,7 +44,7 @@ __all__ = ["Kernel"]
 _log: Final = logging.getLogger("veko")
 
 
-class Kernel:
+class Kernel(Runtime):
     """An event bus and the plugins on it: `async with Kernel() as kernel`.
 
     It may be entered again when it was left; what the host subscribed on the bus is still there.
@@ -69,22 +69,21 @@ class Kernel:
         hook_timeout: float | None = 5.0,
         enable_hooks: bool = True,
     ) -> None:
-        self.app = app
-        self.timeout = timeout
-        self.drain_timeout = drain_timeout
-        self.hook_timeout = hook_timeout
-        self.enable_hooks = enable_hooks
-        self.bus = Bus()
+        super().__init__(
+            app,
+            timeout=timeout,
+            drain_timeout=drain_timeout,
+            hook_timeout=hook_timeout,
+            enable_hooks=enable_hooks,
+        )
         self.bus.change(add=[Entry("kind", n, Kind(n, unique=True)) for n in ("service", "attach")])
-        for event in EVENTS:
+        for event in (*_catalogue.EVENTS, *_context.EVENTS):
             self.bus.declare(event)
         self.bus.moved = self._moved
-        self.root: Root
-        self._records: dict[str, PluginRecord] = {}
-        self.transactions = Transactions(self)
-        self._operations = Operations(self, self.transactions)
-        self._posts = Posts(self.bus)
         self.services = Services(self)
+        self._transactions = Transactions(self)
+        steps = Steps(self, self._transactions, self._context)
+        self._operations = Operations(self, self._transactions, steps)
         self._closing: anyio.Event
         self._stack: AsyncExitStack
 
@@ -132,37 +131,6 @@ class Kernel:
         self.root.close()
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)
-
-    @property
-    def waiting(self) -> int:
-        """How many posted emissions wait."""
-        return self._posts.waiting
-
-    def post(self, event: str, *args: Any) -> None:
-        """Emit from where nothing can be awaited: soon, in order, in a task of the kernel.
-
-        Past 10,000 that wait, the oldest are dropped, and the log says how many.
-        """
-        self._posts.add(event, *args)
-
-    # -- looking
-
-    @property
-    def registry(self) -> Registry:
-        """What is live: in a pin, the registry that is pinned."""
-        return self.bus.pinned()
-
-    def pin(self) -> Pin:
-        """Keep one registry for all that is awaited inside `with kernel.pin() as registry`."""
-        return self.bus.pin()
-
-    def get(self, name: str) -> PluginRecord | None:
-        """Return what is known of a plugin: loaded, or why not; `None` if it is not here."""
-        return self._records.get(name)
-
-    def records(self) -> tuple[PluginRecord, ...]:
-        """Return all known plugins, in order of arrival."""
-        return tuple(sorted(self._records.values(), key=lambda record: record.rank))
 
     def use(self, name: str, *, by: Generation | None = None) -> Any:
         """Return a service.
@@ -350,26 +318,6 @@ class Kernel:
 
     # -- parts of the above
 
-    def check_open(self) -> None:
-        """Raise unless the kernel runs.
-
-        Raises:
-            StateError: It is not entered yet, or left already.
-        """
-        if not hasattr(self, "root") or self.root.closed:
-            what = "closed" if hasattr(self, "root") else "not open yet"
-            raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")
-
-    def check_not_closing(self) -> None:
-        """Raise unless plugins may still come.
-
-        Raises:
-            StateError: The kernel is closing, or does not run.
-        """
-        self.check_open()
-        if self.root.closing:
-            raise StateError("the kernel is closing", remedy="Do it before, or in its next run.")
-
     def _loaded(self, name: str) -> PluginRecord:
         record = self._records.get(name)
         if record is None or not record.loaded:
@@ -409,23 +357,18 @@ class Kernel:
             pin = Pin.held_here(self.bus)
         return emissions_of_caller()
 
-    def dependents(self, name: str) -> list[PluginRecord]:
-        """Return the active plugins that need this one, the last to arrive first."""
-        return dependents(self, name)
-
     async def _take_away(
         self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any]
     ) -> None:
         if not cascade:
-            refuse_if_needed(self, record, verb, [record])
-        leaving = [*from_the_top(self, record, [record]), record]
+            self.refuse_if_needed(record, verb, [record])
+        leaving = [*self.from_the_top(record, [record]), record]
         for one in leaving:
             if one.active or one is record:
                 await self._run(act, one, leaving, self._leave())
 
-    def forget(self, record: PluginRecord) -> None:
-        """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""
-        self._records.pop(record.name, None)
+    def _context(self, generation: Generation) -> Context:
+        return Context(generation, self)
 
     def _moved(self, draft: Draft) -> None:
         self.services.changed()
@@ -435,51 +378,7 @@ class Kernel:
                 record.current.context._forget(gone)
         for post in draft.posts:
             self._posts.add(*post)
-        self.transactions.moved(draft)
-
-    def stage_hook(
-        self,
-        generation: Generation,
-        event: str,
-        fn: Callable[..., Any],
-        priority: float,
-        timeout: float | None,
-    ) -> Subscription:
-        """Subscribe a plugin's handler."""
-        subscription = Subscription(event, fn, priority=priority, owner=generation, timeout=timeout)
-        kind = hook_entry(subscription, (0, 0)).kind
-        if self.enable_hooks or generation.plugin.core:
-            generation.stage(kind, event, subscription, priority)
-        return subscription
-
-    def spawn(self, generation: Generation, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
-        """Give a plugin a task; it starts when the plugin is live."""
-        generation.check_open()
-        report = functools.partial(self.failed, generation, fn)
-        task = Task(self.root, run, report, None if generation.live else generation)
-        generation.scope.add(task)
-        if generation.live and not generation.open:
-            task.start()
-        return task
-
-    async def failed(self, generation: Generation, fn: object, error: BaseException) -> None:
-        """Report a failure of a plugin's own task."""
-        name = getattr(fn, "__qualname__", str(fn))
-        await self.bus.report(error, owner=generation, handler=name)
-
-    async def fault(
-        self, error: BaseException, *, plugin: str | None = None, origin: Any = None
-    ) -> None:
-        """Report that a plugin's code failed outside a hook: in a route handler, say.
-
-        Args:
-            error: What it raised.
-            plugin: The plugin's name.
-            origin: What was being worked on.
-        """
-        record = self._records.get(plugin) if plugin is not None else None
-        owner = record.current if record is not None and record.current else plugin
-        await self.bus.report(error, owner=owner, subject=origin)
+        self._transactions.moved(draft)
 
 
 def _forget_variables(error: BaseException | None, seen: set[int]) -> None:

@@ -9,37 +9,22 @@ from __future__ import annotations
 import functools
 import logging
 import time
-import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from .._bus.events import Origin
-from .._bus.handles import STAGING
 from .._bus.limits import must_pass
 from .._bus.registry import Registry
-from ..errors import (
-    DependencyError,
-    LoadError,
-    LoadTimeout,
-    RefusedError,
-    StateError,
-    VekoError,
-)
-from .config import as_config, validated
-from .context import Context
-from .dependents import refuse_if_needed
+from ..errors import DependencyError, LoadError
 from .generation import Generation, Operation, PluginRecord, State
 from .plugin import Plugin
 from .retirement import Retirement
+from .runtime import Runtime
+from .steps import Steps
 from .transactions import Transactions
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
 
 __all__ = ["Operations", "Told"]
 
@@ -53,10 +38,11 @@ RETRIED: Final = ("load", "activate")
 class Operations:
     """What a kernel does to its plugins."""
 
-    def __init__(self, kernel: Kernel, transactions: Transactions) -> None:
-        self.kernel = kernel
-        self.bus = kernel.bus
+    def __init__(self, runtime: Runtime, transactions: Transactions, steps: Steps) -> None:
+        self.runtime = runtime
+        self.bus = runtime.bus
         self.transactions = transactions
+        self.steps = steps
 
     async def load(self, record: PluginRecord, plugin: Plugin, given: Any, retried: bool) -> None:
         """Load a plugin; see `Kernel.load`."""
@@ -65,10 +51,10 @@ class Operations:
             generation: Generation | None = None
             try:
                 self.require(record, record.needs())
-                await self.ask("plugin:load", record)
-                generation = await self.make(record, plugin, given)
-                await self.ask("plugin:activate", record)
-                await self.activate(generation)
+                await self.steps.ask("plugin:load", record)
+                generation = await self.steps.make(record, plugin, given)
+                await self.steps.ask("plugin:activate", record)
+                await self.steps.activate(generation)
                 await self.transactions.commit(
                     generation,
                     add=generation.entries,
@@ -84,7 +70,7 @@ class Operations:
                 raise
             record.current = generation
             record.move(State.ACTIVE)
-            self.go_live(generation, begin)
+            self.steps.go_live(generation, begin)
             told.extend(((record, "plugin:loaded"), (record, "plugin:activated")))
 
     @asynccontextmanager
@@ -114,127 +100,14 @@ class Operations:
                 else:
                     await self.bus.emit(one, record.name, record)
 
-    async def make(
-        self,
-        record: PluginRecord,
-        plugin: Plugin,
-        given: Any,
-        group: dict[str, Generation] | None = None,
-    ) -> Generation:
-        """Make a generation and run its `load()`; if that fails, nothing of it is left."""
-        record.generations += 1
-        generation = Generation(self.kernel, record, plugin, record.generations)
-        generation.group = {} if group is None else group
-        try:
-            generation.given = as_config(given, record.name)
-            generation.config = await validated(self.bus, generation, generation.given)
-            generation.context = Context(generation)
-            await self.bus.emit("context:create", generation.context)
-            await self._call(generation, "load")
-            generation.loaded = True
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self.discard(generation, error)
-            raise
-        return generation
-
-    async def _call(self, generation: Generation, step: str) -> None:
-        """Call a life-cycle function; what it registers meanwhile waits for the swap."""
-        plugin = generation.plugin
-        if plugin.life_cycle(step) is None:
-            return
-        token = STAGING.set(weakref.ref(generation))
-        run = functools.partial(
-            plugin.call_life_cycle, step, self.kernel.app, generation.config, generation.context
-        )
-        try:
-            with self.bus.step(f"{step}()", generation):
-                await self.kernel.root.call(run, self.kernel.timeout, step, generation.name)
-        except VekoError as error:
-            if isinstance(error, LoadTimeout):
-                await self.bus.emit("plugin:timeout", generation.name, error)
-            raise
-        except BaseException as error:
-            if must_pass(error):
-                raise
-            raise LoadError(
-                f"{step}() raised {type(error).__name__}: {error}",
-                step=step,
-                plugin=generation.name,
-                path=generation.plugin.source,
-                line=_line(error, generation.plugin.source),
-                remedy="Nothing that it registered is left; mend it and load it again.",
-            ) from error
-        finally:
-            STAGING.reset(token)
-
-    def go_live(self, generation: Generation, begin: float | None = None) -> None:
-        if begin is not None:
-            generation.record.loaded_at = datetime.now(UTC)
-            generation.record.load_duration = time.perf_counter() - begin
-        generation.open, generation.live = False, True
-        generation.scope.start_tasks()
-        generation.settle()
-
-    async def discard(self, generation: Generation, error: BaseException) -> None:
-        """End and close a generation that never went live."""
-        await self.end(generation)
-        generation.open, generation.closed = False, True
-        generation.settle(error if isinstance(error, Exception) else StateError("cancelled"))
-        for fault in await generation.scope.close(self.kernel.timeout):
-            _log.error("closing %s failed", generation.name, exc_info=fault)
-
     async def _undo(
         self, record: PluginRecord, generation: Generation | None, error: BaseException
     ) -> None:
         """Take back a load that failed."""
         if generation is not None and not generation.closed:
-            await self.discard(generation, error)
-        self.place(error, record)
+            await self.steps.discard(generation, error)
+        self.steps.place(error, record)
         record.fail(_step(error), error)
-
-    @staticmethod
-    def place(error: BaseException, record: PluginRecord) -> None:
-        """Say in an error whose it is, if that does not stand there yet."""
-        if isinstance(error, VekoError):
-            error.plugin = error.plugin or record.name
-            error.path = error.path or record.source
-
-    async def activate(self, generation: Generation) -> None:
-        before = set(generation.held)
-        try:
-            await self._call(generation, "activate")
-            generation.activated = True
-        finally:
-            generation.passing = [h for h in generation.held if h not in before]
-            if not generation.activated:
-                self._let_go(generation)
-
-    async def end(self, generation: Generation) -> None:
-        """Run `deactivate()` and `unload()`, as far as their counterparts have run."""
-        await self._deactivate(generation)
-        if generation.loaded:
-            generation.loaded = False
-            await self._quietly(generation, "unload")
-
-    async def _deactivate(self, generation: Generation) -> None:
-        if generation.activated:
-            generation.activated = False
-            await self._quietly(generation, "deactivate")
-            self._let_go(generation)
-
-    @staticmethod
-    def _let_go(generation: Generation) -> None:
-        """Take away what `activate()` registered."""
-        while generation.passing:
-            generation.passing.pop().cancel()
-
-    async def _quietly(self, generation: Generation, step: str) -> None:
-        """Call a life-cycle function whose failure stops nobody; it is reported."""
-        try:
-            await self._call(generation, step)
-        except Exception as error:
-            await self.bus.report(error, owner=generation, handler=f"{generation.name}.{step}")
 
     async def unload(
         self, record: PluginRecord, leaving: Sequence[PluginRecord] | None, spare: frozenset[int]
@@ -245,9 +118,9 @@ class Operations:
             if generation is None:
                 return
             if leaving is not None:
-                await self.ask("plugin:unload", record)
+                await self.steps.ask("plugin:unload", record)
                 if record.active:
-                    await self.ask("plugin:deactivate", record)
+                    await self.steps.ask("plugin:deactivate", record)
             was_active = record.active
             try:
                 before = await self._remove(generation, "unload", leaving)
@@ -260,12 +133,12 @@ class Operations:
             generation.live = False
             record.move(State.UNLOADING)
             earlier = tuple(record.retiring)
-            await Retirement(self, [generation], before, spare).run()
+            await Retirement(self.runtime, self.steps, [generation], before, spare).run()
             for one in earlier:
                 await one.wait(spare)
             record.current = None
             record.move(State.UNLOADED)
-            self.kernel.forget(record)  # it would keep the plugin's module
+            self.runtime.forget(record)  # it would keep the plugin's module
             if was_active:
                 told.append((record, "plugin:deactivated"))
             told.append((record, "plugin:unloaded"))
@@ -275,7 +148,7 @@ class Operations:
     ) -> Registry:
         def check() -> None:  # somebody may have come to need it since this was asked for
             if leaving is not None:
-                refuse_if_needed(self.kernel, generation.record, verb, leaving)
+                self.runtime.refuse_if_needed(generation.record, verb, leaving)
 
         return await self.transactions.commit(generation, remove=generation.entries, swapping=check)
 
@@ -287,12 +160,12 @@ class Operations:
             generation = record.current
             if generation is None or not record.active:
                 return
-            await self.ask("plugin:deactivate", record)
+            await self.steps.ask("plugin:deactivate", record)
             before = await self._remove(generation, "switch off", leaving)
             generation.live = False
             record.move(State.INACTIVE)
-            await Retirement(self, [generation], before, spare).quiesce()
-            await self._deactivate(generation)
+            await Retirement(self.runtime, self.steps, [generation], before, spare).quiesce()
+            await self.steps.deactivate(generation)
             told.append((record, "plugin:deactivated"))
 
     async def switch_on(self, record: PluginRecord) -> None:
@@ -303,25 +176,25 @@ class Operations:
                 return
             self.require(record, record.needs())
             self.check_fresh(generation)
-            await self.ask("plugin:activate", record)
+            await self.steps.ask("plugin:activate", record)
             try:
-                await self.activate(generation)
+                await self.steps.activate(generation)
                 await self.transactions.commit(generation, add=generation.entries)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
-                    await self._deactivate(generation)
-                self.place(error, record)
+                    await self.steps.deactivate(generation)
+                self.steps.place(error, record)
                 if not must_pass(error):
                     told.append((record, error))
                 raise
             record.move(State.ACTIVE)
-            self.go_live(generation)
+            self.steps.go_live(generation)
             told.append((record, "plugin:activated"))
 
     def require(self, record: PluginRecord, names: Iterable[str]) -> None:
         """Raise unless the plugins that one needs are active."""
         for name in names:
-            needed = self.kernel.get(name)
+            needed = self.runtime.get(name)
             if needed is None or not needed.active:
                 raise DependencyError(
                     f"it needs the plugin {name!r}, which is "
@@ -344,31 +217,9 @@ class Operations:
                     )
 
     def _check_welcome(self, generation: Generation) -> None:
-        self.kernel.check_not_closing()  # it would not be unloaded
+        self.runtime.check_not_closing()  # it would not be unloaded
         self.check_fresh(generation)
-
-    async def ask(self, event: str, record: PluginRecord) -> None:
-        """Emit what hooks may refuse by raising."""
-        try:
-            await self.bus.emit(event, record.name, record, strict=True)
-        except Exception as error:
-            raise RefusedError(
-                f"a hook refused it: {type(error).__name__}: {error}",
-                plugin=record.name,
-                event=event,
-                remedy="What the hook raised is the cause.",
-            ) from error
 
 
 def _step(error: BaseException) -> str:
     return getattr(error, "step", "load")
-
-
-def _line(error: BaseException, source: Path | None) -> int | None:
-    """The last line of a plugin's own file in a traceback."""
-    line, trace = None, error.__traceback__
-    while trace is not None and source is not None:
-        if trace.tb_frame.f_code.co_filename.startswith(str(source)):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
 from .config import as_config, merge
-from .dependents import from_the_top
 from .generation import Generation, PluginRecord, State
+from .operations import Operations, Told
 from .plugin import Plugin, requirement_name
 from .retirement import Retirement
-
-if TYPE_CHECKING:
-    from .operations import Operations, Told
 
 __all__ = ["Dependents", "reload"]
 
@@ -60,7 +57,7 @@ async def reload(
 
 
 def _group(operations: Operations, record: PluginRecord) -> list[PluginRecord]:
-    above = list(from_the_top(operations.kernel, record, [record], off=True))
+    above = list(operations.runtime.from_the_top(record, [record], off=True))
     return [record, *reversed(above)]
 
 
@@ -138,7 +135,7 @@ class _Reload:
                 self._at = member
                 if member is not first and dependents is not None:
                     member.plugin = _same(await dependents(member.record), member.record)
-                await self._operations.ask("plugin:reload", member.record)
+                await self._operations.steps.ask("plugin:reload", member.record)
             down = self._exclusive()
             self._at = first
             if down:
@@ -157,7 +154,9 @@ class _Reload:
             raise
         told.extend((member.record, "plugin:loaded") for member in self._members)
         olds = [member.old for member in reversed(self._members)]
-        retirement = Retirement(self._operations, olds, before, self._spare)
+        retirement = Retirement(
+            self._operations.runtime, self._operations.steps, olds, before, self._spare
+        )
         retirement.start()
         return retirement
 
@@ -166,7 +165,7 @@ class _Reload:
         first = self._members[0].record
         named = getattr(error, "plugin", None)
         at = next((m.record for m in self._members if m.record.name == named), self._at.record)
-        self._operations.place(error, at)
+        self._operations.steps.place(error, at)
         if at is not first:
             why = f"it was reloaded because it needs {first.name}, which was"
             if isinstance(error, VekoError):
@@ -202,7 +201,9 @@ class _Reload:
         )
         olds = [member.old for member in reversed(down)]
         with anyio.CancelScope(shield=True):
-            await Retirement(self._operations, olds, before, self._spare).run()
+            await Retirement(
+                self._operations.runtime, self._operations.steps, olds, before, self._spare
+            ).run()
         for member in down:
             member.record.move(State.UNLOADED)
             member.record.move(State.LOADING)
@@ -217,10 +218,10 @@ class _Reload:
                 if member.active:
                     needed = map(requirement_name, member.plugin.manifest.dependencies)
                     operations.require(record, [name for name in needed if name not in names])
-                member.new = await operations.make(record, member.plugin, member.given, group)
+                member.new = await operations.steps.make(record, member.plugin, member.given, group)
                 group[record.name] = member.new
                 if member.active:
-                    await operations.activate(member.new)
+                    await operations.steps.activate(member.new)
             self._check_services(members, group)
             self._at = members[0]
             before = await self._commit(
@@ -232,7 +233,7 @@ class _Reload:
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 for new in reversed(group.values()):
-                    await operations.discard(new, error)
+                    await operations.steps.discard(new, error)
             raise
         for member in members:
             new = group[member.record.name]
@@ -242,7 +243,7 @@ class _Reload:
                 if not member.active:
                     member.record.move(State.INACTIVE)
             if member.active:
-                operations.go_live(new, self._begin)
+                operations.steps.go_live(new, self._begin)
         group.clear()
         return before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
@@ -18,9 +18,8 @@ from .._bus.limits import GRACE
 from .._bus.registry import Registry
 from ..errors import LoadTimeout, StateError
 from .generation import Generation, Operation
-
-if TYPE_CHECKING:
-    from .operations import Operations
+from .runtime import Runtime
+from .steps import Steps
 
 __all__ = ["WAITING", "Retirement"]
 
@@ -32,7 +31,8 @@ class Retirement:
     """Generations that left together.
 
     Args:
-        operations: The kernel's.
+        runtime: The kernel's.
+        steps: The kernel's.
         generations: Those that need others first.
         before: The last registry that had them.
         spare: Ids of tokens of emissions not to wait for.
@@ -43,13 +43,14 @@ class Retirement:
 
     def __init__(
         self,
-        operations: Operations,
+        runtime: Runtime,
+        steps: Steps,
         generations: Sequence[Generation],
         before: Registry,
         spare: frozenset[int],
     ) -> None:
-        self._operations = operations
-        self._kernel = operations.kernel
+        self._runtime = runtime
+        self._steps = steps
         self._generations = generations
         self._before = before
         self._spare = set(spare)
@@ -62,13 +63,17 @@ class Retirement:
             waiting = generation.record.retiring
             waiting.append(self)
             for older in waiting[:-WAITING]:
-                older._drain.cancel()
-        self._kernel.root.start(self._go)
+                older.cut()
+        self._runtime.root.start(self._go)
+
+    def cut(self) -> None:
+        """Wait no more for its calls."""
+        self._drain.cancel()
 
     async def wait(self, spare: frozenset[int]) -> None:
         """Wait for the end, whose calls of the caller's own are no part of."""
         self._spare |= spare
-        self._kernel.bus.settle()
+        self._runtime.bus.settle()
         await self.done.wait()
 
     async def _go(self) -> None:
@@ -80,18 +85,18 @@ class Retirement:
                 generation.record.retiring.remove(self)
             self.done.set()
         for one in self._generations:
-            await self._kernel.bus.emit("plugin:retired", one.name, one.record, one.plugin)
+            await self._runtime.bus.emit("plugin:retired", one.name, one.record, one.plugin)
 
     async def run(self) -> None:
         """End them. What fails is reported; they end anyway."""
         await self.quiesce()
         for generation in self._generations:
-            await self._operations.end(generation)
+            await self._steps.end(generation)
             generation.closed = True
             error = StateError("this generation of the plugin is over", plugin=generation.name)
             generation.settle(error)
-            for fault in await generation.scope.close(self._kernel.timeout):
-                await self._kernel.bus.report(
+            for fault in await generation.scope.close(self._runtime.timeout):
+                await self._runtime.bus.report(
                     fault, owner=generation, handler=f"{generation.name}.close"
                 )
             generation.entries.clear()
@@ -99,21 +104,21 @@ class Retirement:
 
     async def quiesce(self) -> None:
         """Wait for the calls that still run in them, cut those that last, and stop the tasks."""
-        self._drain.deadline = anyio.current_time() + self._kernel.drain_timeout
+        self._drain.deadline = anyio.current_time() + self._runtime.drain_timeout
         with self._drain:
             await self._drained()
         if self._drain.cancelled_caught:
-            await self._cut()
+            await self._cut_calls()
         for generation in self._generations:
-            for line in await generation.scope.stop_tasks(self._kernel.timeout):
-                await self._kernel.failed(generation, line, LoadTimeout(line, step="close"))
+            for line in await generation.scope.stop_tasks(self._runtime.timeout):
+                await self._runtime.failed(generation, line, LoadTimeout(line, step="close"))
 
     async def _drained(self) -> None:
         for generation in self._generations:
             if not generation.closed:
-                await self._kernel.bus.drained(self._before, generation, self._spare)
+                await self._runtime.bus.drained(self._before, generation, self._spare)
 
-    async def _cut(self) -> None:
+    async def _cut_calls(self) -> None:
         cancelled = cut(self._generations, self._before, self._spare)
         for generation, calls in cancelled.items():
             error = LoadTimeout(
@@ -121,15 +126,15 @@ class Retirement:
                 "over and were cancelled",
                 step="drain",
                 plugin=generation.name,
-                remedy=f"Calls have drain_timeout ({self._kernel.drain_timeout:g} s), less if the "
+                remedy=f"Calls have drain_timeout ({self._runtime.drain_timeout:g} s), less if the "
                 "plugin is reloaded twice meanwhile.",
             )
-            await self._kernel.bus.report(
+            await self._runtime.bus.report(
                 error, owner=generation, handler=f"{generation.name}.drain"
             )
-        staying = {record.name for record in self._kernel.records() if record.retiring}
+        staying = {record.name for record in self._runtime.records() if record.retiring}
         staying |= {one.name for one in self._generations}
-        move_on(self._kernel.bus, self._before, staying)
+        move_on(self._runtime.bus.older, self._before, staying)
         with anyio.move_on_after(GRACE) as scope:
             await self._drained()
         if scope.cancelled_caught:

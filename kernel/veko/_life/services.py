@@ -7,16 +7,14 @@ sees its own registrations inside `load()`.
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
 from .._bus.registry import Entry
 from ..errors import ServiceError
 from .generation import Generation
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
+from .runtime import Runtime
 
 __all__ = ["Services"]
 
@@ -24,15 +22,15 @@ __all__ = ["Services"]
 class Services:
     """The services of a kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._change = anyio.Event()
 
     def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
         """Return an entry: what a plugin itself stages comes before what is live."""
         entry = by.staged(kind, key) if by is not None else None
         if entry is None:
-            entry = self._kernel.registry.get(kind, key)
+            entry = self._runtime.registry.get(kind, key)
             if entry is not None and by is not None and by.replaces(entry.owner):
                 return None
         return entry
@@ -50,7 +48,7 @@ class Services:
         entry = self.find("service", name, by)
         if entry is None:
             plugin = by.name if by is not None else None
-            for record in (r for r in self._kernel.records() if not r.active):
+            for record in (r for r in self._runtime.records() if not r.active):
                 for other in record.current.entries if record.current else ():
                     if (other.kind, other.key) == ("service", name):
                         raise ServiceError(
@@ -58,7 +56,7 @@ class Services:
                             plugin=plugin,
                             remedy=f"Switch {record.name} on.",
                         )
-            known = sorted(str(key) for key in self._kernel.registry.keys("service"))
+            known = sorted(str(key) for key in self._runtime.registry.keys("service"))
             raise ServiceError(
                 f"there is no service {name!r}",
                 plugin=plugin,

@@ -11,15 +11,13 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .._bus.handles import STAGING, Handle
 from .._bus.registry import Draft, Entry, Registry
 from ..errors import ConflictError, RefusedError, TransactionError, VekoError
-
-if TYPE_CHECKING:
-    from .generation import Generation
-    from .kernel import Kernel
+from .generation import Generation
+from .runtime import Runtime
 
 __all__ = ["Transactions"]
 
@@ -29,9 +27,9 @@ ATTEMPTS: Final = 16
 class Transactions:
     """The transactions of a kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._bus = kernel.bus
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._bus = runtime.bus
 
     async def commit(
         self,
@@ -61,7 +59,7 @@ class Transactions:
             VekoError: What an `accept` or `swapping` raised; nothing has happened then.
         """
         for _ in range(ATTEMPTS):
-            draft = Draft(self._bus.registry, self._bus, changed)
+            draft = self._bus.draft(changed)
             for entry in tuple(remove() if callable(remove) else remove):
                 draft.remove(entry)
             for entry in tuple(add() if callable(add) else add):
@@ -79,7 +77,7 @@ class Transactions:
                 ) from error
             finally:
                 STAGING.reset(token)
-            self._kernel.check_open()  # a load in somebody's task may outlast it
+            self._runtime.check_open()  # a load in somebody's task may outlast it
             if draft.before is self._bus.registry:
                 if swapping is not None:
                     swapping()
@@ -93,16 +91,16 @@ class Transactions:
 
     def add(self, generation: Generation, entry: Entry, handle: Handle) -> None:
         """Add one entry of a plugin that is live: at once if nobody has to be asked."""
-        draft = Draft(self._bus.registry, self._bus)
+        draft = self._bus.draft()
         try:
             draft.add(entry)
         except ConflictError as error:
             self._refuse(generation, entry, handle, error)
             return
         generation.entries.append(entry)
-        if draft.needs_accepting:
+        if draft.concerned():
             handle.wait_for(generation)
-            self._kernel.root.start(self._add_later, generation, entry, handle)
+            self._runtime.root.start(self._add_later, generation, entry, handle)
         else:
             self._bus.publish(draft)
             handle.settle()
@@ -128,13 +126,13 @@ class Transactions:
         handle.settle(error)
         what = f"{entry.kind} {entry.key}"
         report = functools.partial(self._bus.report, error, owner=generation, handler=what)
-        self._kernel.root.start(report)
+        self._runtime.root.start(report)
 
     def remove(self, entry: Entry) -> None:
         """Take one entry away: at once if nobody has to be asked."""
-        draft = Draft(self._bus.registry, self._bus)
+        draft = self._bus.draft()
         draft.remove(entry)
-        if draft.needs_accepting:
+        if draft.concerned():
             # Acceptance seldom waits for anything. If it does, or refuses, it is begun anew in a
             # task, which can wait and tell.
             attempt = self.commit(None, remove=[entry])
@@ -144,7 +142,7 @@ class Transactions:
                 except StopIteration:
                     return
                 attempt.close()
-            self._kernel.root.start(self._remove_later, entry)
+            self._runtime.root.start(self._remove_later, entry)
         else:
             self._bus.publish(draft)
 
@@ -158,10 +156,10 @@ class Transactions:
 
     def moved(self, draft: Draft) -> None:
         """Ask those who have a say in a change that the host made at once, on the bus itself."""
-        if not draft.accepted and draft.needs_accepting:
-            root = getattr(self._kernel, "root", None)
+        if not draft.accepted and draft.concerned():
+            root = getattr(self._runtime, "root", None)
             if root is not None and not root.closed:
-                root.start(functools.partial(self._retest, draft.changed_hooks()))
+                root.start(functools.partial(self._retest, draft.changed_hooks))
 
     async def _retest(self, events: frozenset[str]) -> None:
         try:

@@ -7,8 +7,9 @@ imported, so it may import nothing that needs that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, ClassVar
 
 from opentelemetry.context.context import Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
@@ -23,6 +24,9 @@ class VekoContext(ContextVarsRuntimeContext):
         variable: The variable of the runtime context that this one takes the place of.
     """
 
+    resolve: ClassVar[Callable[[Any], Context]] = Context
+    """Makes a context of a position in a trace; tracing sets it when it is installed."""
+
     def __init__(self, variable: ContextVar[Any] | None = None) -> None:
         super().__init__()
         if variable is not None:
@@ -33,9 +37,7 @@ class VekoContext(ContextVarsRuntimeContext):
         held: Any = self._current_context.get()
         if held.__class__ is Context:
             return held
-        from ..tracing.recording.context import context_of
-
-        return context_of(held)
+        return VekoContext.resolve(held)
 
     def detach(self, token: Token[Context]) -> None:
         """Put back what was there before.

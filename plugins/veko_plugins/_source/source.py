@@ -5,15 +5,20 @@ Promise: plain data, and nothing here runs a plugin's code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import msgspec
 
-from veko import VekoError
+from veko import Plugin, VekoError
 
-__all__ = ["Outline", "Problem", "Source"]
+__all__ = ["Form", "Outline", "Problem", "Source"]
+
+Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
+"""What a plugin may be given as: a name, a path, or the plugin itself."""
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """`veko`: the command line.
 
-Each file here is a group of commands; this one is what the console script and `python -m veko_plugins.cli`
-start, so that a missing extra is one clear line and not an ImportError.
+Each file here is a group of commands. The console script and `python -m veko_plugins.cli` start
+this one, so that a missing extra is reported in one clear line instead of an ImportError.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from veko import Event
-
+from .events import Signals
 from .exchange import Exchange, Target, failed
 from .messages.connected import is_gone
 from .messages.problem import PROBLEM_JSON, HTTPError, describe
@@ -30,71 +29,9 @@ from .sockets.switchboard import Switchboard
 from .table import HANDSHAKE, Table
 
 if TYPE_CHECKING:
-    from veko import Bus, Kernel
+    from veko import Kernel
 
-__all__ = ["EVENTS", "Dispatcher", "Signals", "answer_unmatched", "lifespan", "problem"]
-
-REQUEST_START = Event(
-    "request:start",
-    Request,
-    returns=True,
-    stops=Response | HTTPError,
-    doc="A request was matched and not yet handled. A handler that returns a `Response` answers, "
-    "one that raises an `HTTPError` refuses.",
-)
-REQUEST_END = Event(
-    "request:end",
-    Request,
-    doc="A request is over: the request and its response.",
-)
-REQUEST_ERROR = Event(
-    "request:error",
-    BaseException,
-    returns=True,
-    stops=Response,
-    doc="Handling a request raised: the error and the request. A handler may return another "
-    "error, or a `Response` to send instead of the problem.",
-)
-RESPONSE_START = Event(
-    "response:start",
-    Response,
-    returns=True,
-    doc="A response is ready and not yet sent: the response and the request.",
-)
-RESPONSE_END = Event(
-    "response:end",
-    Response,
-    doc="A response was sent: the response and the request.",
-)
-RESPONSE_ERROR = Event(
-    "response:error",
-    Response,
-    doc="Sending a response failed: the response and the request.",
-)
-EVENTS = (
-    REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,
-)  # fmt: skip
-
-
-class Signals:
-    """The emitters of a dispatcher, bound once."""
-
-    __slots__ = (
-        "request_end",
-        "request_error",
-        "request_start",
-        "response_end",
-        "response_error",
-        "response_start",
-    )
-
-    def __init__(self, bus: Bus) -> None:
-        self.request_start = bus.emitter("request:start")
-        self.request_end = bus.emitter("request:end")
-        self.request_error = bus.emitter("request:error")
-        self.response_start = bus.emitter("response:start")
-        self.response_end = bus.emitter("response:end")
-        self.response_error = bus.emitter("response:error")
+__all__ = ["Dispatcher", "answer_unmatched", "lifespan", "problem"]
 
 
 def problem(error: BaseException, *, dev_mode: bool = False) -> Response:
@@ -196,7 +133,9 @@ class Dispatcher:
         # One long function, since each call from here would cost as much as what it does.
         pin, signals = self._kernel.pin(), self._signals
         with pin as registry:
-            table: Table[Target] = registry.view("route") or _NO_ROUTES
+            table: Table[Target] | None = registry.view("route")
+            if table is None:
+                table = _NO_ROUTES
             target, scope["path_params"], allowed = table.match(scope["method"], path_of(scope))
             request = Request(scope, receive)
             exchange = Exchange(signals, request, target, receive, send, pin.release)

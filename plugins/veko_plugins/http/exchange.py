@@ -20,7 +20,7 @@ from .middleware import EXCHANGE, CallNext
 from .port import ASGI, ASGISend, Endpoint
 
 if TYPE_CHECKING:
-    from .dispatch import Signals
+    from .events import Signals
 
 __all__ = ["Exchange", "Target", "failed", "pulled", "run_route", "run_target", "scope_for"]
 

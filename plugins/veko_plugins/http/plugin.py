@@ -20,7 +20,8 @@ import msgspec
 from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 
-from .dispatch import EVENTS, Dispatcher
+from .dispatch import Dispatcher
+from .events import EVENTS
 from .exchange import Target, run_route, run_target
 from .messages.connection import SOCKET, Route
 from .messages.problem import HTTPError

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..http import ASGI, ASGISend, HTTPError, Receive, Scope
 from ..http.dispatch import lifespan, problem
 
 if TYPE_CHECKING:
-    from .manager import PluginManager
+    from veko import Kernel
 
 __all__ = ["ManagerASGI"]
+
+
+class Host(Protocol):
+    """What it starts and stops: the manager."""
+
+    kernel: Kernel
+
+    @property
+    def state(self) -> str:
+        """Where it stands."""
+
+    async def start(self) -> None:
+        """Start it."""
+
+    async def stop(self) -> None:
+        """Stop it."""
 
 
 class ManagerASGI:
@@ -20,7 +36,7 @@ class ManagerASGI:
     started it before. While the manager does not run, requests are answered with 503.
     """
 
-    def __init__(self, manager: PluginManager) -> None:
+    def __init__(self, manager: Host) -> None:
         self._manager = manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from veko import Plugin, PluginRecord, Subscription
+from veko import Kernel, Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
 from .._lib.manifests import sound_plugin
 from .._source.content import Content
-from .._source.source import Source
+from .._source.source import Form, Source
 from ..reports import LoadReport
 from .origins import Generations
 from .reloading import Reloading
@@ -28,8 +28,8 @@ from .reloading import Reloading
 if TYPE_CHECKING:
     from ..dependencies import Plan
     from ..loader import Loaded
+    from ..options import Options
     from ..validation import Validation
-    from .manager import Form, PluginManager
 
 __all__ = ["Loading"]
 
@@ -47,24 +47,25 @@ class Loading:
         reloading: How they are given the next.
     """
 
-    def __init__(self, manager: PluginManager) -> None:
-        self._manager = manager
+    def __init__(self, kernel: Kernel, options: Options) -> None:
+        self._kernel = kernel
+        self._options = options
         self.lock = asyncio.Lock()
-        self.generations = Generations(manager.kernel, _nothing)
-        self.reloading = Reloading(manager, self.generations, self._check, _made)
+        self.generations = Generations(kernel, _nothing)
+        self.reloading = Reloading(kernel, options, self.generations, self._check, _made)
         self._subscriptions: list[Subscription] = []
 
     def ready(self) -> None:
         """Begin: the core plugins are there. Imports of generations that end are disposed."""
-        self.generations.dispose = self._manager.use("loader").dispose
+        self.generations.dispose = self._kernel.use("loader").dispose
         last = float("-inf")
         self._subscriptions = [
-            self._manager.bus.on("plugin:retired", self.generations.retired, priority=last),
-            self._manager.bus.on("plugin:unloaded", self._unloaded, priority=last),
+            self._kernel.bus.on("plugin:retired", self.generations.retired, priority=last),
+            self._kernel.bus.on("plugin:unloaded", self._unloaded, priority=last),
         ]
 
     def _unloaded(self, name: str) -> None:
-        record = self._manager.kernel.get(name)
+        record = self._kernel.get(name)
         if record is None or not record.loaded:  # else it was loaded anew meanwhile
             self.reloading.forget(name)
             self.generations.unloaded(name)
@@ -113,7 +114,7 @@ class Loading:
         Raises:
             NotFoundError: There is none.
         """
-        found: Form | Source = await self._manager.use("discovery").resolve(name)
+        found: Form | Source = await self._kernel.use("discovery").resolve(name)
         return found
 
     @asynccontextmanager
@@ -129,7 +130,7 @@ class Loading:
         """Load one plugin; see `PluginManager.load_plugin`."""
         origin: Form | Source = plugin
         if isinstance(plugin, str | Path):
-            origin = await self._manager.use("discovery").resolve(plugin)
+            origin = await self._kernel.use("discovery").resolve(plugin)
         return await self._load(origin, config)
 
     async def load_all(
@@ -142,8 +143,8 @@ class Loading:
             retries: How often a `load()` that fails is tried again; as the options say if left
                 out.
         """
-        manager, report = self._manager, LoadReport()
-        found = manager.use("discovery").scan()
+        kernel, report = self._kernel, LoadReport()
+        found = kernel.use("discovery").scan()
         for problem in found.problems:
             if among is not None and problem.path not in among:
                 continue
@@ -165,7 +166,7 @@ class Loading:
                     await self._failed(report, source.name, error)
                     continue
                 described = ahead.plugin.manifest
-            known = manager.kernel.get(described.name)
+            known = kernel.get(described.name)
             if known is not None and known.loaded and not known.core:
                 self.generations.dispose(ahead)
             elif described.name in sources:
@@ -174,9 +175,9 @@ class Loading:
             else:
                 sources[described.name] = source, ahead
                 manifests.append(described)
-        active = {r.name: r.version for r in manager.kernel.records() if r.active}
+        active = {r.name: r.version for r in kernel.records() if r.active}
         failed = dict.fromkeys(report.failed, "failed to load")
-        plan: Plan = manager.use("dependencies").plan(manifests, active, failed=failed)
+        plan: Plan = kernel.use("dependencies").plan(manifests, active, failed=failed)
         for name, fault in plan.faults.items():
             source, ahead = sources[name]
             self.generations.dispose(ahead)
@@ -187,7 +188,7 @@ class Loading:
         for name, skipped in plan.skipped.items():
             report.skipped[name] = str(skipped)
             self.generations.dispose(sources[name][1])
-        manager.use("discovery").forget()
+        kernel.use("discovery").forget()
         return report
 
     def _complete(self, fault: DependencyError, source: Source) -> VekoError:
@@ -227,8 +228,8 @@ class Loading:
         ahead: Loaded | None = None,
         retries: int | None = None,
     ) -> PluginRecord:
-        manager, generations = self._manager, self.generations
-        left = manager.options.max_retries if retries is None else retries
+        kernel, generations = self._kernel, self.generations
+        left = self._options.max_retries if retries is None else retries
         wait = FIRST_WAIT
         while True:
             loaded, ahead = ahead, None
@@ -236,14 +237,14 @@ class Loading:
                 try:
                     loaded = await self._import(origin)
                 except Exception as error:
-                    await manager.bus.report(error, owner=origin.name, handler="import")
+                    await kernel.bus.report(error, owner=origin.name, handler="import")
                     raise
             plugin = _made(origin) if loaded is None else loaded.plugin
             name = plugin.manifest.name
             try:
                 await self._checked(plugin)
-                given = manager.use("config").section(name, config)
-                record = await manager.kernel.load(plugin, given, retried=left > 0)
+                given = kernel.use("config").section(name, config)
+                record = await kernel.load(plugin, given, retried=left > 0)
             except LoadError as error:
                 generations.drop(name, loaded)
                 if error.step not in ("load", "activate") or not left:
@@ -275,7 +276,7 @@ class Loading:
         try:
             self._check(plugin)
         except VekoError as error:
-            await self._manager.bus.report(error, owner=plugin.manifest.name, handler="load")
+            await self._kernel.bus.report(error, owner=plugin.manifest.name, handler="load")
             raise
 
     def _check(self, plugin: Plugin, versions: Mapping[str, str] | None = None) -> None:
@@ -290,19 +291,18 @@ class Loading:
 
     def _validation(self) -> Validation | None:
         """The service `validation`, if it is wanted and was not left out."""
-        manager = self._manager
-        if not manager.options.enable_validation:
+        if not self._options.enable_validation:
             return None
-        entry = manager.kernel.registry.get("service", "validation")
+        entry = self._kernel.registry.get("service", "validation")
         return None if entry is None else entry.value
 
     async def _import(self, source: Source) -> Loaded:
-        loaded: Loaded = await self._manager.use("loader").import_source(source)
+        loaded: Loaded = await self._kernel.use("loader").import_source(source)
         return loaded
 
     async def _failed(self, report: LoadReport, name: str, error: Exception) -> None:
         report.failed[name] = error
-        await self._manager.bus.report(error, owner=name, handler="load")
+        await self._kernel.bus.report(error, owner=name, handler="load")
 
     def dispose_all(self) -> None:
         """Dispose whatever is left; the manager stops."""

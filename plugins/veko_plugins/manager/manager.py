@@ -13,12 +13,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self
 
 from veko import Bus, Event, Origin, Plugin, PluginRecord, Subscription
 from veko.errors import LoadError, NotFoundError, ServiceError, StateError
 
+from .._source.source import Form
 from ..backup import RestoreReport
 from ..health import PluginHealth
 from ..metrics import Metrics
@@ -37,8 +38,6 @@ from .option_checks import in_vain, refuse_unsafe
 __all__ = ["PluginManager"]
 
 _log: Final = logging.getLogger("veko.manager")
-
-Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 
 
 class PluginManager:
@@ -72,7 +71,7 @@ class PluginManager:
         self._stopping = asyncio.Event()
         self._began = 0.0
         self.kernel = kernel_of(app, self.options)
-        self._loading = Loading(self)
+        self._loading = Loading(self.kernel, self.options)
         self._unwatched: list[str] = []
 
     # -- the manager's own life
@@ -103,7 +102,7 @@ class PluginManager:
     async def _run(self, started: asyncio.Future[None]) -> None:
         """Hold the kernel from start to stop, in one task."""
         self._began = time.monotonic()
-        self._loading = Loading(self)
+        self._loading = Loading(self.kernel, self.options)
         try:
             async with self.kernel:
                 try:
@@ -208,6 +207,7 @@ class PluginManager:
             VekoError: It cannot be loaded; see `Kernel.load`. A `load()` that raised or hung was
                 tried `max_retries` times more, each time with a fresh generation.
         """
+        self._check_running("it loads no plugins")
         return await self._loading.load(plugin, config)
 
     async def load_all_plugins(self) -> LoadReport:
@@ -216,6 +216,7 @@ class PluginManager:
         Returns:
             What was loaded, what failed and why, what was skipped because of that.
         """
+        self._check_running("it loads no plugins")
         self.report = await self._loading.load_all()
         return self.report
 
@@ -497,12 +498,15 @@ class PluginManager:
         Raises:
             ServiceError: It is not there; the message says why.
         """
+        self._check_running(f"there is no service {name!r}")
+        return self.kernel.use(name)
+
+    def _check_running(self, consequence: str) -> None:
         if self.state in ("created", "stopped"):
             raise ServiceError(
-                f"the manager is {self.state}, so there is no service {name!r}",
+                f"the manager is {self.state}, so {consequence}",
                 remedy="Start it first: `async with manager`, or `await manager.start()`.",
             )
-        return self.kernel.use(name)
 
     async def run_command(self, name: str, *args: object, **kwargs: object) -> object:
         """Run a plugin's command and return what it returns.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from veko import Plugin, PluginRecord
+from veko import Kernel, Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
 from .._source.content import Content, differing
@@ -20,7 +20,7 @@ from .origins import Former, Generations
 
 if TYPE_CHECKING:
     from ..loader import Loaded
-    from .manager import PluginManager
+    from ..options import Options
 
 __all__ = ["Reloading"]
 
@@ -45,12 +45,14 @@ class Reloading:
 
     def __init__(
         self,
-        manager: PluginManager,
+        kernel: Kernel,
+        options: Options,
         generations: Generations,
         check: Callable[[Plugin, Mapping[str, str]], None],
         made: Callable[[Any], Plugin],
     ) -> None:
-        self._manager = manager
+        self._kernel = kernel
+        self._options = options
         self._generations = generations
         self._check = check
         self._made = made
@@ -61,13 +63,12 @@ class Reloading:
         self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
     ) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
-        manager = self._manager
-        record = manager.kernel.get(name)
+        record = self._kernel.get(name)
         assert record is not None
         try:
             first = await self._imported(record, {})
         except Exception as error:
-            await manager.bus.report(error, owner=record, handler="reload")
+            await self._kernel.bus.report(error, owner=record, handler="reload")
             raise
         if config:  # that may be what is wrong with it
             first.former = self._generations.former(name)
@@ -84,7 +85,7 @@ class Reloading:
             NotFoundError: It is not on probation.
             VekoError: It cannot be loaded any more as it was; it stays as it is.
         """
-        former, record = self.former.pop(name, None), self._manager.kernel.get(name)
+        former, record = self.former.pop(name, None), self._kernel.get(name)
         loaded = self._generations.loaded(name)
         if former is None or record is None or loaded is None:
             raise NotFoundError(f"{name!r} is not on probation", plugin=name)
@@ -123,8 +124,7 @@ class Reloading:
         swapped = False
         try:
             self._on_probation(first)
-            kernel = self._manager.kernel
-            await kernel.reload(first.plugin, config, dependents=dependents, drained=False)
+            await self._kernel.reload(first.plugin, config, dependents=dependents, drained=False)
             swapped = True  # though another reload may have replaced it already
         finally:  # it may have been cancelled after the swap
             for one in group:
@@ -138,19 +138,19 @@ class Reloading:
 
     def _on_probation(self, one: _Next) -> None:
         """Keep what is replaced, unless there is something older that stood its probation."""
-        if one.former is not None and self._manager.options.probation:
+        if one.former is not None and self._options.probation:
             self.former.setdefault(one.record.name, one.former)
 
     async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
         """Import a plugin as its files are now, beside others that come with it."""
-        manager, name = self._manager, record.name
+        kernel, name = self._kernel, record.name
         origin: Any = self._generations.origin(name) or record.plugin  # the kernel was given it
         loaded: Loaded | None = None
         try:
             if isinstance(origin, Source):
                 if origin.path is not None:  # what plugin.toml says may have changed too
-                    origin = manager.use("discovery").find(origin.path)
-                loaded = await manager.use("loader").import_source(origin)
+                    origin = kernel.use("discovery").find(origin.path)
+                loaded = await kernel.use("loader").import_source(origin)
             plugin = self._made(origin) if loaded is None else loaded.plugin
             if plugin.manifest.name != name:
                 raise ManifestError(
@@ -171,7 +171,7 @@ class Reloading:
 
     async def _as_it_was(self, record: PluginRecord, former: Former) -> _Next:
         """Import a plugin as its files were."""
-        loader = self._manager.use("loader")
+        loader = self._kernel.use("loader")
         imported: Loaded = await loader.import_source(former.source, former.sources)
         loaded = msgspec.structs.replace(imported, content=former.content)
         return _Next(record, loaded.plugin, former.source, loaded, None)

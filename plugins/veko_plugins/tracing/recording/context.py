@@ -210,6 +210,7 @@ def install() -> bool:
         Whether spans of plugins nest below hooks: not if another runtime context is in use.
     """
     runtime = _api._RUNTIME_CONTEXT
+    VekoContext.resolve = staticmethod(context_of)
     if isinstance(runtime, VekoContext):
         return True
     if getattr(runtime, "_current_context", None) is not VARIABLE:
