@@ -1,7 +1,7 @@
 # Needs make and a Python of 3.11 or later with venv and pip; the rest is installed into $(VENV).
 #
 #   make run        serve the example application on http://127.0.0.1:8000
-#   make test       the whole suite             (make test ARGS="-k bus")
+#   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      the dispatch benchmark      (make bench ARGS=--quick)
 #   make test-all   the suite on every supported Python found on this machine
@@ -11,6 +11,7 @@
 VENV ?= .venv
 ARGS ?=
 VERSIONS ?= 3.11 3.12 3.13
+JOBS ?= auto
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -30,7 +31,7 @@ run: $(VENV)/.run
 	@exec $(BIN)/veko serve examples/shortener $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff check

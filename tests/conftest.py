@@ -8,7 +8,7 @@ test that leaves a task, a timer or a thread behind fails, after Home Assistant'
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import anyio
 import anyio.lowlevel
@@ -33,6 +33,17 @@ settings.register_profile(
 settings.register_profile("dev", settings.get_profile("ci"), derandomize=False)
 settings.register_profile("thorough", settings.get_profile("dev"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured output: workers send reports as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="module")
