@@ -233,7 +233,7 @@ import sys
 if {without_rich}:
     sys.modules["rich"] = sys.modules["rich.console"] = None
 import logging
-from veko_plugins.logs import Logging
+from veko_plugins.logging import Logging
 from veko_plugins.tracing import Tracing
 logs = Logging()
 logs.configure("info")
