@@ -19,7 +19,8 @@ import anyio
 import msgspec
 from cronsim import CronSim, CronSimError
 
-from veko import Draft, Event, Handle, Kernel, Kind, Origin, Plugin, VekoError
+from veko import Event, Handle, Kernel, Origin, Plugin, VekoError
+from veko.extend import Draft, Kind
 from veko_plugins import Context, PluginManager
 
 

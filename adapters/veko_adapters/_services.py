@@ -12,8 +12,9 @@ from typing import Any
 
 from msgspec.inspect import CustomType, UnionType, type_info
 
-from veko import Context, Registry
+from veko import Context
 from veko.errors import RouteError, ServiceError
+from veko.extend import Registry
 from veko_plugins.http import HTTPError
 
 __all__ = ["Service", "is_there", "service_type"]

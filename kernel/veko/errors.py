@@ -26,7 +26,6 @@ __all__ = [
     "StorageError",
     "TimeLimitError",
     "TransactionError",
-    "TranspileError",
     "VekoError",
 ]
 
@@ -94,7 +93,7 @@ class DependencyError(VekoError):
 
 
 class StateError(VekoError):
-    """The life cycle does not allow this move now (see `veko.MOVES`)."""
+    """The life cycle does not allow this move now (the message lists those it allows)."""
 
 
 class RefusedError(VekoError):
@@ -152,10 +151,6 @@ class StorageError(VekoError):
 
 class RouteError(VekoError):
     """A route, or what it answered, is not sound."""
-
-
-class TranspileError(VekoError):
-    """A source could not be turned into code."""
 
 
 def text_of(error: BaseException) -> str:

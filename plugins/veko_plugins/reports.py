@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from veko import Entry, Kernel, PluginRecord, State
+from veko import Kernel, PluginRecord, State
+from veko.extend import Entry
 
 __all__ = ["LoadReport", "PluginInfo", "Stats", "info_of", "stats_of"]
 

@@ -2,7 +2,8 @@
 
 from typing import assert_type
 
-from veko import Bus, Context, Event, Kernel, Plugin, PluginRecord, Registry, Stop, Subscription
+from veko import Bus, Context, Event, Kernel, Plugin, PluginRecord, Stop, Subscription
+from veko.extend import Registry
 
 
 class Typed(Plugin):

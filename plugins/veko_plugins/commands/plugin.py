@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from veko import Handle, HookError, Kernel, Kind, NotFoundError, Origin, Plugin, VekoError
+from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, VekoError
+from veko.extend import Kind
 
 from .._lib.calls import call
 from .arguments import UsageError, read

@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from veko import Context, Draft, Entry, Event, Handle, Kind, Plugin
+from veko import Context, Event, Handle, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
+from veko.extend import Draft, Entry, Kind
 
 from .dispatch import Dispatcher
 from .events import EVENTS

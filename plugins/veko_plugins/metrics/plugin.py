@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from veko import Context, Plugin, Probe, Snippet, Subscription
+from veko import Context, Plugin, Subscription
+from veko.extend import Probe, Snippet
 
 from .._lib.home import allocated
 from .._lib.uptime import uptime_of

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from veko import Probe, Snippet
+from veko.extend import Probe, Snippet
 
 from ._readings import Exponential
 

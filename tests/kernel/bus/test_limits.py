@@ -8,7 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, HookTimeout, Kernel, TimeLimitError, driven
+from veko import Bus, HookTimeout, Kernel, TimeLimitError
+from veko.extend import driven
 
 pytestmark = pytest.mark.anyio
 SHORT = 0.02

@@ -6,7 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, Kernel, Registry
+from veko import Bus, Kernel
+from veko.extend import Registry
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, Event, Kernel, Probe, Snippet, Stop, Subscription
+from veko import Bus, Event, Kernel, Stop, Subscription
 from veko._bus.plans import HOT, LONG
+from veko.extend import Probe, Snippet
 
 pytestmark = pytest.mark.anyio
 

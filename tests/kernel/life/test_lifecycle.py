@@ -7,7 +7,6 @@ import anyio.lowlevel
 import pytest
 
 from veko import (
-    MOVES,
     ConflictError,
     DependencyError,
     Kernel,
@@ -19,6 +18,7 @@ from veko import (
     State,
     StateError,
 )
+from veko._life.generation import MOVES
 
 pytestmark = pytest.mark.anyio
 SIGNALS = (

@@ -8,15 +8,14 @@ import pytest
 
 from veko import (
     ConflictError,
-    Draft,
     Kernel,
-    Kind,
     LoadError,
     RefusedError,
     ServiceError,
     TransactionError,
     VekoError,
 )
+from veko.extend import Draft, Kind
 
 pytestmark = pytest.mark.anyio
 

@@ -22,8 +22,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from veko import Context, Plugin, PluginRecord, Registry
+from veko import Context, Plugin, PluginRecord
 from veko.errors import OptionError, RouteError
+from veko.extend import Registry
 
 from ..exchange import Target
 from ..messages.request import Request, Route

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from veko import Event, driven
+from veko import Event
+from veko.extend import driven
 
 from ..exchange import failed
 from ..messages.connection import REQUEST, ROUTE, Receive, Scope, path_of
@@ -22,7 +23,7 @@ from ..messages.response import Response
 from ..middleware import EXCHANGE, CallNext
 from ..port import ASGISend
 from ..table import HANDSHAKE, Table
-from .visits import RESTART, Sockets, SocketTarget, Visit
+from .visits import GRACE, RESTART, Sockets, SocketTarget, Visit
 from .websocket import SocketClosed, WebSocket
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Switchboard:
         self._all.add(visit)
         try:
             try:
-                await driven(self._run(visit, around))
+                await driven(self._run(visit, around), GRACE)
             finally:
                 visit.running = False
         except BaseException as error:

@@ -16,8 +16,6 @@ from typing import Any, Final, Protocol, cast
 
 import anyio
 
-from veko import GRACE
-
 from ..exchange import Target
 from ..messages.connection import Receive, Scope
 from ..messages.pipe import Pipe
@@ -25,9 +23,11 @@ from ..messages.response import Response
 from ..port import ASGI
 from .websocket import WebSocket
 
-__all__ = ["RESTART", "SocketTarget", "Sockets", "Visit"]
+__all__ = ["GRACE", "RESTART", "SocketTarget", "Sockets", "Visit"]
 
 _log: Final = logging.getLogger("veko.http")
+GRACE: Final = 1.0
+"""Seconds that a handler may keep swallowing its cancellation before it is closed."""
 RESTART: Final = 1012
 """The close code of a socket whose plugin leaves or is replaced: come back later."""
 _TRIES: Final = 3

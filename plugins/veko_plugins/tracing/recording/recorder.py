@@ -18,7 +18,8 @@ from contextvars import ContextVar
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
-from veko import Probe, Snippet, Stop
+from veko import Stop
+from veko.extend import Probe, Snippet
 
 from .context import SPAN_KEY, Context, LiveSpan, placed, remote_of
 from .errors import note
