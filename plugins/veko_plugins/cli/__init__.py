@@ -20,6 +20,6 @@ def main() -> None:
             f"veko: the command line needs {error.name}: pip install 'veko[cli]'", file=sys.stderr
         )
         sys.exit(1)
-    from .app import veko
+    from .main import veko
 
     veko.main(prog_name="veko")

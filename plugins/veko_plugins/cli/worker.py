@@ -1,4 +1,4 @@
-"""One of several processes that serve, as `supervision` starts it: `python -m … SETTINGS ALIVE`.
+"""One of several processes that serve, as `supervisor` starts it: `python -m … SETTINGS ALIVE`.
 
 It ends when its supervisor does, however that ended: the pipe ALIVE closes then, and a thread that
 waits for that asks this process to stop, in its grace, even if a plugin blocks the loop.
@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 
-from .serving import serve
-from .supervision import read_settings
+from .serve import serve_here
+from .supervisor import read_settings
 
 __all__: list[str] = []
 
@@ -29,7 +29,7 @@ def _main(settings: str, alive: str) -> int:
     for descriptor in (int(alive), place.ready, place.listener):
         os.set_inheritable(descriptor, False)  # what plugins start shall not hold them
     threading.Thread(target=_end_with, args=[int(alive)], daemon=True).start()
-    return serve(asked)
+    return serve_here(asked)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,13 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logging import LEVELS
 
-from . import checking, invoke, keeping, serving, showing, supervision, tracing
+from .backups import back_up, restore_backup
+from .listing import list_events, list_plugins
+from .run_command import run_command
+from .serve import Settings, serve_here
+from .supervisor import serve_with_workers
+from .trace import show_traces
+from .validate import validate_plugin
 
 __all__ = ["veko"]
 
@@ -121,7 +127,7 @@ def serve(
     Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload. SIGHUP looks at
     the disk again: changed plugins reload, new ones load, deleted ones unload.
     """
-    settings = serving.Settings(
+    settings = Settings(
         directory=directory,
         host=host,
         port=port,
@@ -140,7 +146,7 @@ def serve(
         debug=_debugging(),
         otlp=otlp,
     )
-    raise SystemExit(serving.serve(settings) if workers == 1 else supervision.serve(settings))
+    raise SystemExit(serve_here(settings) if workers == 1 else serve_with_workers(settings))
 
 
 @veko.command()
@@ -158,7 +164,7 @@ def trace(url: str, file: Path | None, limit: int) -> None:
 
     URL is where it serves Jaeger's query API: `keep` and `jaeger` in [plugins.tracing].
     """
-    raise SystemExit(tracing.trace(url, file, limit))
+    raise SystemExit(show_traces(url, file, limit))
 
 
 @veko.command("list")
@@ -171,7 +177,7 @@ def list_(directory: Path | None, core: bool, as_json: bool) -> None:
 
     The application is loaded, not served.
     """
-    raise SystemExit(showing.plugins(directory, core=core, as_json=as_json, debug=_debugging()))
+    raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=_debugging()))
 
 
 @veko.command()
@@ -183,7 +189,7 @@ def events(directory: Path | None, as_json: bool) -> None:
 
     Those of Veko and those that the plugins of the application in DIR declare.
     """
-    raise SystemExit(showing.events(directory, as_json=as_json, debug=_debugging()))
+    raise SystemExit(list_events(directory, as_json=as_json, debug=_debugging()))
 
 
 @veko.command()
@@ -196,7 +202,7 @@ def backup(directory: Path | None, path: Path | None) -> None:
     PATH is that file, and is never written over; .veko/backups/<time>.jsonl if left out. Secrets
     are not in it. The application must not be served meanwhile.
     """
-    raise SystemExit(keeping.backup(directory, path, debug=_debugging()))
+    raise SystemExit(back_up(directory, path, debug=_debugging()))
 
 
 @veko.command()
@@ -208,7 +214,7 @@ def restore(path: Path, directory: Path | None) -> None:
 
     The file is checked first. The application must not be served meanwhile.
     """
-    raise SystemExit(keeping.restore(path, directory, debug=_debugging()))
+    raise SystemExit(restore_backup(path, directory, debug=_debugging()))
 
 
 @veko.command()
@@ -227,7 +233,7 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     is 0 if it is sound, 1 if not.
     """
     raise SystemExit(
-        checking.validate(path, directory, strict=strict, as_json=as_json, debug=_debugging())
+        validate_plugin(path, directory, strict=strict, as_json=as_json, debug=_debugging())
     )
 
 
@@ -253,4 +259,4 @@ def run(
     if name in ("-h", "--help"):
         click.echo(context.get_help())
         return
-    raise SystemExit(invoke.run(directory, name, list(words), debug=_debugging()))
+    raise SystemExit(run_command(directory, name, list(words), debug=_debugging()))

@@ -14,13 +14,12 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Quit, Stop, complain, kernel_quiet
-from .running import run as run_work
+from .runner import Quit, Stop, complain, kernel_quiet, run
 
-__all__ = ["run"]
+__all__ = ["run_command"]
 
 
-def run(directory: Path | None, name: str | None, words: list[str], *, debug: bool) -> int:
+def run_command(directory: Path | None, name: str | None, words: list[str], *, debug: bool) -> int:
     """Run a command with the words of its command line; returns the exit code."""
     logs = Logging()
     try:
@@ -49,7 +48,7 @@ def run(directory: Path | None, name: str | None, words: list[str], *, debug: bo
     logs.configure("debug" if debug else "warning")
     try:
         with kernel_quiet(debug=debug):
-            return run_work(work, debug=debug)
+            return run(work, debug=debug)
     finally:
         logs.reset()
 

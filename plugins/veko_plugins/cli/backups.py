@@ -21,14 +21,14 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Stop, complain, kernel_quiet, run
+from .runner import Stop, complain, kernel_quiet, run
 
-__all__ = ["backup", "restore"]
+__all__ = ["back_up", "restore_backup"]
 
 SUFFIX = ".jsonl"
 
 
-def backup(directory: Path | None, path: Path | None, *, debug: bool) -> int:
+def back_up(directory: Path | None, path: Path | None, *, debug: bool) -> int:
     """Back an application up; returns the exit code."""
     if path is None and directory is not None and directory.suffix == SUFFIX:
         directory, path = None, directory
@@ -41,7 +41,7 @@ def backup(directory: Path | None, path: Path | None, *, debug: bool) -> int:
     return _with_application(directory, work, debug=debug)
 
 
-def restore(path: Path, directory: Path | None, *, debug: bool) -> int:
+def restore_backup(path: Path, directory: Path | None, *, debug: bool) -> int:
     """Restore an application; returns the exit code."""
 
     async def work(manager: PluginManager, keeper: Backup) -> None:

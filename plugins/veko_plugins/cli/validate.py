@@ -21,12 +21,12 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.validation import ValidationReport
 
 from .application import options_of
-from .running import Stop, complain, kernel_quiet, run
+from .runner import Stop, complain, kernel_quiet, run
 
-__all__ = ["validate"]
+__all__ = ["validate_plugin"]
 
 
-def validate(
+def validate_plugin(
     wanted: str, directory: Path | None, *, strict: bool, as_json: bool, debug: bool
 ) -> int:
     """Validate a plugin; returns the exit code, 1 if there are errors."""

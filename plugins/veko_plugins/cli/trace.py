@@ -13,10 +13,10 @@ from typing import Any
 
 import rich_click as click
 
-__all__ = ["trace"]
+__all__ = ["show_traces"]
 
 
-def trace(url: str, file: Path | None, limit: int) -> int:
+def show_traces(url: str, file: Path | None, limit: int) -> int:
     """Write or show the last traces; returns the exit code.
 
     Args:

@@ -1,6 +1,6 @@
 """`veko serve`: an application over HTTP, with plain words on what goes on.
 
-This is one process that serves: all there is, or one of the workers of `workers`.
+This is one process that serves: all there is, or one of the workers of `supervisor`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.reload.refresh import Refresher
 
 from .application import options_of
-from .running import Quit, Stop, complain, kernel_quiet, reasons, run
+from .runner import Quit, Stop, complain, kernel_quiet, reasons, run
 
-__all__ = ["READY", "Place", "Settings", "bind", "listening", "options_for", "serve"]
+__all__ = ["READY", "Place", "Settings", "bind", "listening", "options_for", "serve_here"]
 
 READY: Final = "ready"
 """What a worker tells when it serves."""
@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True):
     place: Place | None = None
 
 
-def serve(settings: Settings) -> int:
+def serve_here(settings: Settings) -> int:
     """Serve an application until a signal stops it; returns the exit code."""
     place = settings.place
     quiet = place is not None and (place.number > 1 or place.again)

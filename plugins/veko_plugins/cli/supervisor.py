@@ -29,10 +29,10 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager.option_checks import refuse_unshared
 from veko_plugins.options import Options
 
-from .running import Quit, Stop, complain, run
-from .serving import READY, Place, Settings, bind, listening, options_for
+from .runner import Quit, Stop, complain, run
+from .serve import READY, Place, Settings, bind, listening, options_for
 
-__all__ = ["read_settings", "serve"]
+__all__ = ["read_settings", "serve_with_workers"]
 
 _CRASHES: Final = 3
 _WINDOW: Final = 300.0
@@ -42,7 +42,7 @@ _MARGIN: Final = 1.0
 """Seconds that a worker has beyond its own grace before it is killed."""
 
 
-def serve(settings: Settings) -> int:
+def serve_with_workers(settings: Settings) -> int:
     """Serve with several processes until a signal stops it; returns the exit code."""
     try:
         given = options_for(settings, Logging())

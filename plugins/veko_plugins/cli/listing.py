@@ -21,9 +21,9 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .running import Stop, complain, kernel_quiet, run
+from .runner import Stop, complain, kernel_quiet, run
 
-__all__ = ["Row", "events", "plugins"]
+__all__ = ["Row", "list_events", "list_plugins"]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class EventRow(msgspec.Struct, frozen=True):
     doc: str
 
 
-def plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -> int:
+def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -> int:
     """List the plugins of an application; returns the exit code."""
 
     async def show(manager: PluginManager) -> None:
@@ -92,7 +92,7 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
     return list(rows.values())
 
 
-def events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
+def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
     """List the declared events; returns the exit code."""
 
     async def show(manager: PluginManager) -> None:
