@@ -41,7 +41,7 @@ from .._saved.plugins import (
     whole,
 )
 from ..options import merged
-from ._file import Progress, read_backup, write_backup
+from .file_format import Progress, read_backup, write_backup
 
 __all__ = ["Backup", "RestoreReport"]
 

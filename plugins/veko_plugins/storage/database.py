@@ -16,9 +16,9 @@ from typing import Final, Protocol
 
 from veko.errors import StorageError
 
-from ._codec import Packed
-from ._lock import FileLock
-from ._transfer import Snapshot, exchange
+from .codec import Packed
+from .file_lock import FileLock
+from .snapshots import Snapshot, exchange
 
 __all__ = ["MEMORY", "Changes", "Database", "Overlay", "is_busy"]
 
@@ -257,7 +257,7 @@ class Database:
         return Snapshot(self._writer.serialize() if self.path is None else self.path)
 
     def exchange(self, staged: Path) -> int:
-        """Put what is staged in the place of what is there; see `_transfer.exchange`.
+        """Put what is staged in the place of what is there; see `snapshots.exchange`.
 
         Raises:
             sqlite3.Error: Nothing has changed.

@@ -32,11 +32,11 @@ from typing import Final, Literal, Self, TypeVar
 
 from veko.errors import StorageError
 
-from ._checkpoints import Checkpoints
-from ._codec import check_key
-from ._database import MEMORY, Database, is_busy
-from ._write import Write
+from .checkpoints import Checkpoints
+from .codec import check_key
+from .database import MEMORY, Database, is_busy
 from .namespace import Namespace, Surround, overlay
+from .write import Write
 
 __all__ = ["Durability", "Engine"]
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from veko.errors import StorageError
 
-from ._codec import Packed, check_key, pack, unpack
-from ._database import Overlay
+from .codec import Packed, check_key, pack, unpack
+from .database import Overlay
 
 __all__ = ["Namespace", "Operation", "Surround"]
 

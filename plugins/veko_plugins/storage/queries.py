@@ -18,7 +18,7 @@ from typing import Final
 
 from veko.errors import StorageError
 
-from ._codec import Packed, check_key, pack, unpack
+from .codec import Packed, check_key, pack, unpack
 from .engine import Engine
 from .namespace import Entries, Namespace, Operation
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from ._codec import Packed, check_key, pack, unpack
+from .codec import Packed, check_key, pack, unpack
 
 __all__ = ["Snapshot", "Staged", "exchange", "temporary_of"]
 

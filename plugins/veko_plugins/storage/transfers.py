@@ -1,6 +1,6 @@
 """The service `transfer`: all that a storage holds, out of it and into it, for backups.
 
-See `_transfer` for what it costs and promises. A storage that takes the place of ours may provide
+See `snapshots` for what it costs and promises. A storage that takes the place of ours may provide
 the same service.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from ._transfer import Snapshot, Staged, temporary_of
 from .engine import Engine
+from .snapshots import Snapshot, Staged, temporary_of
 
 __all__ = ["Transfers"]
 
