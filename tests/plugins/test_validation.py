@@ -17,7 +17,7 @@ import pytest
 from veko import ConfigError, DependencyError, Kernel, ManifestError, PluginRecord, VekoError
 from veko_plugins import PluginManager
 from veko_plugins._lib.manifests import PERMISSIONS, TYPES, findings
-from veko_plugins._lib.secrets import MASK, masked, secret_names
+from veko_plugins._lib.secret_fields import MASK, masked, secret_names
 from veko_plugins.manager import loading
 from veko_plugins.validation import ValidationReport
 

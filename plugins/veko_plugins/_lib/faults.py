@@ -15,7 +15,7 @@ import msgspec
 
 from veko import ConfigError
 
-from .secrets import fields_of, secret_names, stripped
+from .secret_fields import fields_of, secret_names, stripped
 from .versions import did_you_mean
 
 __all__ = ["check_schema", "convert_config", "schema_faults", "type_faults"]

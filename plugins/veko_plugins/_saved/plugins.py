@@ -19,10 +19,10 @@ import msgspec
 
 from veko import Context, Plugin, PluginRecord, __version__
 
-from .._lib.secrets import secret_names
+from .._lib.secret_fields import secret_names
 from .documents import Header
 from .json_values import from_json, to_json
-from .secrets import put_back, without
+from .without_secrets import put_back, without
 
 __all__ = ["Exactly", "Host", "Part", "SavedPlugin", "capture", "dotted", "given_of", "header",
            "plugins_of", "standing", "whole"]  # fmt: skip
@@ -42,7 +42,7 @@ class SavedPlugin(msgspec.Struct, frozen=True, kw_only=True):
         version: Its version.
         source: Where it came from; to be read, it is not loaded from there.
         active: Whether it was on.
-        config: What it was configured with, as `_json_values` writes it.
+        config: What it was configured with, as `json_values` writes it.
         left_out: Where in it something is missing: secrets, and what cannot be written down.
     """
 

@@ -3,7 +3,7 @@
 The idea: whoever writes `def backup(target: Path, *, keep: int = 3, dry_run: bool = False)` has
 already said what the command line is. Parameters without a default are required arguments, those
 with one are options, `bool` options are flags, lists may be repeated, the docstring is the help
-and its `Args:` section the help of each option. All of it is plain data here; `_commandline`
+and its `Args:` section the help of each option. All of it is plain data here; `commandline`
 makes a click command of it.
 
 Cost: a signature is read when its command is parsed, never when it is called from Python.

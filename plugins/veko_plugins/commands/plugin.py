@@ -1,6 +1,6 @@
 """Commands: functions of plugins that are run by name, from Python or from a command line.
 
-The idea: a plugin gives a function and a name; its signature is its command line (`_arguments`).
+The idea: a plugin gives a function and a name; its signature is its command line (`arguments`).
 A command is an entry of the registry, so it comes, goes, and is switched off with its plugin.
 
 Cost: registering stores one struct; signatures are read when a command is run.

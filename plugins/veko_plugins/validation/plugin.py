@@ -38,7 +38,7 @@ from .._lib.manifests import (
     peer_faults,
     requirement_fault,
 )
-from .._lib.secrets import masked
+from .._lib.secret_fields import masked
 from .._lib.versions import NO_RUNTIME, did_you_mean
 from .._source.bytecode import MAX_SOURCE, read_source
 from .._source.import_errors import explain
@@ -151,7 +151,7 @@ class Validation(Plugin):
         return UnsoundError([*others, fault.message], plugin=fault.plugin, path=fault.path)
 
     def masked(self, config: object, schema: object) -> Any:
-        """Return a configuration as plain data without its secrets; see `_secrets.masked`."""
+        """Return a configuration as plain data without its secrets; see `secret_fields.masked`."""
         return masked(config, schema)
 
     def _unmet(

@@ -1,6 +1,6 @@
 """A plugin as its source describes it, checked like any other, without running a line of it.
 
-Where the manifest is spelled out (see `_outline`) and the life-cycle functions are plain `def`s,
+Where the manifest is spelled out (see `outline`) and the life-cycle functions are plain `def`s,
 functions of the same parameters and without a body stand in for them.
 
 Promise: what is returned, or raised, is what importing the plugin would come to, as far as its
