@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import ASGI, ASGISend, Receive, Route, Scope
-from veko_plugins.http.messages.connection import SOCKET, path_of
+from veko_plugins.http import ASGI, SOCKET, ASGISend, Receive, Route, Scope, path_of
 
 __all__ = ["METHODS", "Mounted", "is_asgi", "lifespan", "mount", "start"]
 

@@ -20,9 +20,7 @@ import msgspec
 
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import Request, Route, parse_path
-from veko_plugins.http.messages.connection import SOCKET
-from veko_plugins.http.sockets.websocket import WebSocket
+from veko_plugins.http import SOCKET, Request, Route, WebSocket, parse_path
 
 from ._services import is_there, service_type
 

@@ -43,6 +43,10 @@ async def timed(request: Request, call_next: CallNext) -> Response:
     return response
 
 
+async def receive() -> dict[str, Any]:
+    return {"type": "http.request"}
+
+
 async def read(request: Request) -> dict[str, str]:
     assert_type(request.method, str)
     assert_type(request.path, str)
@@ -67,7 +71,7 @@ class Typed(Plugin):
         async def started(request: Request) -> Request:
             return request
 
-        assert_type(await started(Request({}, lambda: None)), Request)
+        assert_type(await started(Request({}, receive)), Request)
         assert_type(context.hook("app:start", self.start), Subscription)
         assert_type(context.remove_hook("app:start", self.start), bool)
         assert_type(context.add_route("GET", "/typed", timed, read), Handle)

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from veko_plugins.http import FileResponse
-from veko_plugins.http.messages.files import CHUNK
+from veko_plugins.http import CHUNK, FileResponse
 
 from ._site import Site
 from ._wire import request, wire

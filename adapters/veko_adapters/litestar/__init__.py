@@ -11,7 +11,8 @@ What Litestar compiles costs about a millisecond a route, a plain handler some m
 a plain handler returns goes out with status 200; `None` is a 204.
 """
 
-from ._adapter import LitestarAdapter, Native
+from ._adapter import LitestarAdapter
+from ._endpoints import Native
 from ._plugin import VekoPlugin
 
 __all__ = ["LitestarAdapter", "Native", "VekoPlugin"]

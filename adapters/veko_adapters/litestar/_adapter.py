@@ -18,12 +18,12 @@ from .._binding import bind, source
 from .._mounted import Mounted, is_asgi, mount, start
 from .._parameters import read
 from .._serve import serve
-from ._endpoints import Bound, Direct, SharedRequest, Stack
+from ._endpoints import Bound, Direct, Native, SharedRequest, Stack
 from ._openapi import describe
 from ._plain import OURS, is_foreign, synthesise, wants_litestar
 from ._sockets import SocketStack, sockets_of
 
-__all__ = ["LitestarAdapter", "Native"]
+__all__ = ["LitestarAdapter"]
 
 
 class LitestarAdapter:
@@ -115,37 +115,6 @@ class LitestarAdapter:
 
     serve = staticmethod(serve)
     start = staticmethod(start)
-
-
-class Native:
-    """One route of a route handler, controller or router of Litestar's.
-
-    Args:
-        source: The handler, controller or router.
-        path: Where it was put.
-        template: Litestar's name for the route's path.
-        method: The route's method, as Litestar has it.
-        rest: The name of the parameter that takes the rest of the path, if there is one.
-    """
-
-    __slots__ = ("method", "path", "rest", "source", "template")
-
-    def __init__(
-        self, source: object, path: str, template: str, method: str, rest: str | None = None
-    ) -> None:
-        self.rest = rest
-        self.source = source
-        self.path = path
-        self.template = template
-        self.method = method
-
-    def router(self) -> Router:
-        """Return a router that holds the source and nothing else."""
-        return Router(self.path, route_handlers=[cast("Any", self.source)])
-
-    def __call__(self, *args: object, **arguments: object) -> object:
-        """Refuse: Litestar calls it."""
-        raise RouteError(f"{self.source!r} can be called by Litestar only")
 
 
 def _is_native(handler: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, cast
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar import Request as LitestarRequest
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
@@ -31,7 +31,7 @@ from veko_plugins.http import (
 from .._binding import settle
 from ._plain import respond
 
-__all__ = ["Bound", "Direct", "SharedRequest", "Stack"]
+__all__ = ["Bound", "Direct", "Native", "SharedRequest", "Stack"]
 
 _STATE: Final = "_ls_connection_state"
 """Where Litestar keeps what it knows of a connection; an application around ours has its own."""
@@ -54,6 +54,37 @@ class SharedRequest(LitestarRequest[Any, Any, Any]):
             self._body = self._connection_state.body = ours.kept
         async for chunk in super().stream():
             yield chunk
+
+
+class Native:
+    """One route of a route handler, controller or router of Litestar's.
+
+    Args:
+        source: The handler, controller or router.
+        path: Where it was put.
+        template: Litestar's name for the route's path.
+        method: The route's method, as Litestar has it.
+        rest: The name of the parameter that takes the rest of the path, if there is one.
+    """
+
+    __slots__ = ("method", "path", "rest", "source", "template")
+
+    def __init__(
+        self, source: object, path: str, template: str, method: str, rest: str | None = None
+    ) -> None:
+        self.rest = rest
+        self.source = source
+        self.path = path
+        self.template = template
+        self.method = method
+
+    def router(self) -> Router:
+        """Return a router that holds the source and nothing else."""
+        return Router(self.path, route_handlers=[cast("Any", self.source)])
+
+    def __call__(self, *args: object, **arguments: object) -> object:
+        """Refuse: Litestar calls it."""
+        raise RouteError(f"{self.source!r} can be called by Litestar only")
 
 
 class Direct:

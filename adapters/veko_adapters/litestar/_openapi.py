@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
@@ -12,10 +12,8 @@ from veko_plugins.http import Fragment, Merger, Route
 from .. import _openapi as plain
 from .._mounted import Mounted
 from .._schemas import Schemas, answers_of
+from ._endpoints import Native
 from ._plain import synthesise, wants_litestar
-
-if TYPE_CHECKING:
-    from ._adapter import Native
 
 __all__ = ["describe"]
 

@@ -33,9 +33,9 @@ from veko_plugins.http import (
     Scope,
     SocketClosed,
     WebSocket,
+    problem,
     pulled,
 )
-from veko_plugins.http.dispatch import problem
 
 from .._faults import dotted
 from .._mounted import Mounted

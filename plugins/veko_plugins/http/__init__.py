@@ -1,23 +1,27 @@
 """HTTP: the routing table, middleware, requests and responses, and the port for adapters."""
 
-from .dispatch import Dispatcher, lifespan
+from .dispatch import Dispatcher, lifespan, problem
 from .exchange import pulled, scope_for
-from .messages.files import FileResponse
+from .messages.asgi import ASGI, REQUEST, ASGISend, Receive, Scope, path_of
+from .messages.connection import Address
+from .messages.files import CHUNK, FileResponse
 from .messages.forms import Fields, Upload
 from .messages.headers import Headers
 from .messages.problem import Fault, HTTPError, Problem
-from .messages.request import MAX_BODY, REQUEST, SOCKET, Address, Receive, Request, Route, Scope
+from .messages.request import MAX_BODY, Request
 from .messages.response import Response
-from .middleware import CallNext, Middleware
-from .openapi.fragments import METHODS, Fragment, Merger
+from .middleware import Middleware
+from .openapi.fragments import METHODS, Merger
 from .openapi.plugin import OpenAPI
 from .plugin import HTTP, Routes
-from .port import ASGI, Adapter, Answering, ASGISend, Endpoint, Starting, find_adapter
+from .port import Adapter, Answering, CallNext, Endpoint, Fragment, Starting, find_adapter
+from .route import SOCKET, Route
 from .sockets.websocket import SocketClosed, WebSocket
 from .table import Found, Table, Taken, parse_path
 
 __all__ = [
     "ASGI",
+    "CHUNK",
     "HTTP",
     "MAX_BODY",
     "METHODS",
@@ -56,6 +60,8 @@ __all__ = [
     "find_adapter",
     "lifespan",
     "parse_path",
+    "path_of",
+    "problem",
     "pulled",
     "scope_for",
 ]

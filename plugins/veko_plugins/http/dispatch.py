@@ -19,13 +19,13 @@ import msgspec
 
 from .events import Signals
 from .exchange import Exchange, Target, failed
-from .messages.connected import is_gone
+from .messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
+from .messages.disconnect import is_gone
 from .messages.problem import PROBLEM_JSON, HTTPError, describe
-from .messages.request import REQUEST, ROUTE, Receive, Request, Scope, path_of
+from .messages.request import Request
 from .messages.response import Response
-from .middleware import EXCHANGE, CallNext
-from .port import ASGISend
-from .sockets.switchboard import Switchboard
+from .port import CallNext
+from .sockets.dispatch import SocketDispatcher
 from .table import HANDSHAKE, Table
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Dispatcher:
         self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
         self._kernel = kernel
         self._signals = Signals(kernel.bus)
-        self._switchboard = Switchboard(kernel, partial(problem, dev_mode=dev_mode))
+        self._sockets = SocketDispatcher(kernel, partial(problem, dev_mode=dev_mode))
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer a request, or speak another of ASGI's protocols."""
@@ -123,11 +123,11 @@ class Dispatcher:
         elif kind == "lifespan":
             await lifespan(receive, send, self.startup, self.shutdown)
         elif kind == "websocket":
-            await self._switchboard(scope, receive, send)
+            await self._sockets(scope, receive, send)
 
     async def close_sockets(self) -> None:
         """Close every WebSocket with 1012, and wait until the handlers have ended."""
-        await self._switchboard.end()
+        await self._sockets.end()
 
     async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
         # One long function, since each call from here would cost as much as what it does.

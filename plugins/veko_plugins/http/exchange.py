@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 from veko.errors import RouteError
 
-from .messages.connected import ClientGone, while_connected
+from .messages.asgi import ASGI, EXCHANGE, ASGISend, Message, Receive, Scope
+from .messages.disconnect import ClientGone, while_connected
 from .messages.pipe import Pipe
-from .messages.request import Message, Receive, Request, Route, Scope
+from .messages.request import Request
 from .messages.response import Response
-from .middleware import EXCHANGE, CallNext
-from .port import ASGI, ASGISend, Endpoint
+from .port import CallNext, Endpoint
+from .route import Route
 
 if TYPE_CHECKING:
     from .events import Signals

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from veko.errors import RouteError
 
-from .messages.request import REQUEST, Message, Receive, Request, Scope
+from .messages.asgi import ASGI, EXCHANGE, REQUEST, ASGISend, Message, Receive, Scope
+from .messages.request import Request
 from .messages.response import Response
-from .port import ASGI, ASGISend
+from .port import CallNext
 from .sockets.websocket import WebSocket
 
-__all__ = ["EXCHANGE", "CallNext", "Middleware", "as_middleware", "compose", "name_of"]
+__all__ = ["Middleware", "as_middleware", "compose", "name_of"]
 
-EXCHANGE = "veko.exchange"
-"""The key under which a request's `Exchange` lies in the scope."""
-
-CallNext = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, CallNext], Any]
 
 _WORKED_OUT = ("headers", "query", "cookies", "client")

@@ -24,13 +24,13 @@ from veko.extend import Draft, Entry, Kind
 from .dispatch import Dispatcher
 from .events import EVENTS
 from .exchange import Target, run_route, run_target
-from .messages.connection import SOCKET, Route
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
-from .sockets.switchboard import EVENTS as SOCKET_EVENTS
-from .sockets.visits import Sockets, SocketTarget
+from .route import SOCKET, Route
+from .sockets.dispatch import EVENTS as SOCKET_EVENTS
+from .sockets.open_sockets import OpenSockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
 from .verbs import add_middleware, add_route, add_websocket
 
@@ -157,7 +157,7 @@ class Routes(Plugin):
     def __init__(self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False) -> None:
         self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
         self._dev_mode = dev_mode
-        self._sockets: WeakKeyDictionary[Context, Sockets] = WeakKeyDictionary()
+        self._sockets: WeakKeyDictionary[Context, OpenSockets] = WeakKeyDictionary()
 
     def load(self, context: Context) -> None:
         """Declare the events, add the kinds and the verbs, and provide the service `http`."""
@@ -291,7 +291,7 @@ class Routes(Plugin):
             return target
         sockets = self._sockets.get(context)
         if sockets is None:
-            sockets = self._sockets[context] = Sockets()
+            sockets = self._sockets[context] = OpenSockets()
             context.spawn(sockets.guard)
         sockets.open()
         return SocketTarget(target, sockets)

@@ -13,22 +13,27 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from veko import Context
 from veko.errors import NotFoundError, OptionError
 
-from .messages.request import Message, Receive, Request, Route, Scope
+from .messages.asgi import ASGI
+from .messages.request import Request
 from .messages.response import Response
-from .openapi.fragments import Fragment
+from .route import Route
 
-__all__ = ["ASGI", "GROUP", "Adapter", "Answering", "Endpoint", "Starting", "find_adapter"]
+__all__ = [
+    "GROUP", "Adapter", "Answering", "CallNext", "Endpoint", "Fragment", "Starting", "find_adapter",
+]  # fmt: skip
 
 GROUP = "veko.adapters"
 """The entry point group in which adapters are found."""
 
-ASGISend: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGI: TypeAlias = Callable[[Scope, Receive, ASGISend], Awaitable[None]]
+CallNext: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""An async function from a request to its response: what middleware calls."""
 
 
 class Answering(Protocol):
@@ -49,6 +54,18 @@ class Answering(Protocol):
 
 Endpoint: TypeAlias = Answering | ASGI
 """What answers a route."""
+
+
+class Fragment(msgspec.Struct):
+    """A part of an OpenAPI 3.1 document.
+
+    Attributes:
+        paths: Operations by path, then by method in small letters.
+        components: Components by section (`"schemas"`, `"responses"`, …), then by name.
+    """
+
+    paths: dict[str, dict[str, Any]] = {}
+    components: dict[str, dict[str, Any]] = {}
 
 
 @runtime_checkable

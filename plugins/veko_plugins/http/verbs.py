@@ -11,8 +11,8 @@ from typing import Any, Final
 from veko import Context, Handle
 from veko.errors import RouteError
 
-from .messages.connection import SOCKET, Route
 from .middleware import Middleware, as_middleware, name_of
+from .route import SOCKET, Route
 from .table import parse_path
 
 __all__ = ["add_middleware", "add_route", "add_websocket"]

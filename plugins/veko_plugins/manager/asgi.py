@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..http import ASGI, ASGISend, HTTPError, Receive, Scope
-from ..http.dispatch import lifespan, problem
+from ..http import ASGI, ASGISend, HTTPError, Receive, Scope, lifespan, problem
 
 if TYPE_CHECKING:
     from veko import Kernel

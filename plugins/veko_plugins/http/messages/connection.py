@@ -8,30 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
+from ..route import Route
+from .asgi import ROUTE, Scope, path_of
 from .forms import Fields, parse_query
 from .headers import Headers
 
-__all__ = [
-    "REQUEST", "ROUTE", "SOCKET", "Address", "Connection", "Message", "Receive", "Route", "Scope",
-    "Send", "path_of",
-]  # fmt: skip
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Any]
-Send = Callable[[Message], Any]
-
-REQUEST: Final = "veko.request"
-"""The key under which the request, or the WebSocket, lies in the ASGI scope."""
-ROUTE: Final = "veko.route"
-SOCKET: Final = "WEBSOCKET"
-"""The method of a WebSocket's route."""
+__all__ = ["Address", "Connection"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-_]+(:[0-9]+)?|\[[0-9a-fA-F:.]+\](:[0-9]+)?", re.ASCII)
 
@@ -41,24 +27,6 @@ class Address(NamedTuple):
 
     host: str
     port: int
-
-
-class Route(msgspec.Struct, frozen=True):
-    """A route as it goes live; `msgspec.structs.replace` makes another one of it.
-
-    Attributes:
-        method: The method in capitals; `WEBSOCKET` for a WebSocket.
-        path: The path, parameters as `{name}` or `{name:converter}`.
-        handler: What answers it.
-        middlewares: What stands around the handler, the outermost first.
-        plugin: The name of the plugin that has it.
-    """
-
-    method: str
-    path: str
-    handler: Callable[..., Any]
-    middlewares: tuple[Callable[..., Any], ...] = ()
-    plugin: str = ""
 
 
 class Connection:
@@ -123,15 +91,6 @@ class Connection:
         query = scope.get("query_string", b"").decode("latin-1")
         path = quote(scope["path"], safe="/:@!$&'()*+,;=~-._")
         return f"{scope.get('scheme', 'http')}://{host}{path}" + (f"?{query}" if query else "")
-
-
-def path_of(scope: Scope) -> str:
-    """Return the path below the application's mount."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("/", ""):
-        return path[len(root) :] or "/"
-    return path
 
 
 def _cookies(scope: Scope) -> dict[str, str]:

@@ -23,9 +23,9 @@ import anyio.to_thread
 
 from veko.errors import RouteError
 
+from .asgi import ASGISend, Receive, Scope
 from .headers import Headers
 from .problem import HTTPError
-from .request import Receive, Scope, Send
 from .response import Response
 
 __all__ = ["CHUNK", "FileResponse"]
@@ -85,7 +85,7 @@ class FileResponse(Response):
             name = quote(filename, safe="")
             self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{name}"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Send it, or what the client wants of it, as an ASGI application."""
         if not hasattr(send, "deliver") and self.stream is self._own and self.status == 200:
             self._choose(scope["method"], Headers(list(scope["headers"])))

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator
 
 from veko.errors import RouteError
 
-from ..port import ASGI
-from .request import Message, Receive, Scope
+from .asgi import ASGI, Message, Receive, Scope
 from .response import Response
 
 __all__ = ["Pipe"]

@@ -14,26 +14,12 @@ import msgspec
 
 from veko.errors import RouteError
 
-from .connection import (
-    REQUEST,
-    ROUTE,
-    SOCKET,
-    Address,
-    Connection,
-    Message,
-    Receive,
-    Route,
-    Scope,
-    Send,
-    path_of,
-)
+from .asgi import Message, Receive, Scope
+from .connection import Connection
 from .forms import Fields, Upload, parse_form
 from .problem import HTTPError
 
-__all__ = [
-    "LIMIT", "MAX_BODY", "REQUEST", "ROUTE", "SOCKET", "Address", "Connection", "Message",
-    "Receive", "Request", "Route", "Scope", "Send", "path_of",
-]  # fmt: skip
+__all__ = ["LIMIT", "MAX_BODY", "Request"]
 
 MAX_BODY: Final = 10 * 1024 * 1024
 """Bytes of a body that `Request.body` reads unless the scope says otherwise under `LIMIT`."""

@@ -12,8 +12,8 @@ import msgspec
 
 from veko.errors import RouteError
 
+from .asgi import ASGISend, Message, Receive, Scope
 from .headers import Headers, received
-from .request import Message, Receive, Scope, Send
 
 __all__ = ["Response", "to_json"]
 
@@ -158,7 +158,7 @@ class Response:
         body = b"" if self.silent(method) else self._body
         return {"type": "http.response.body", "body": body}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Send it, as an ASGI application."""
         deliver = getattr(send, "deliver", None)
         if deliver is not None:

@@ -1,1 +1,5 @@
-"""One OpenAPI document for all active plugins."""
+"""The core plugin `openapi`, which is a plugin of its own beside `routes`.
+
+It lives here because it describes what the routing table holds: it imports the table, the messages
+and the port, and nothing in `http` imports it except the face.
+"""

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
+from ..port import Fragment
 
-__all__ = ["METHODS", "Fragment", "Merger"]
+__all__ = ["METHODS", "Merger"]
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 """The methods that OpenAPI 3.1 has, as it writes them."""
@@ -27,18 +27,6 @@ _REF: Final = re.compile(r"#/components/([^/]+)/([^/]+)")
 
 _Object = dict[str, Any]
 _Key = tuple[str, str]
-
-
-class Fragment(msgspec.Struct):
-    """A part of an OpenAPI 3.1 document.
-
-    Attributes:
-        paths: Operations by path, then by method in small letters.
-        components: Components by section (`"schemas"`, `"responses"`, …), then by name.
-    """
-
-    paths: dict[str, _Object] = {}
-    components: dict[str, _Object] = {}
 
 
 class Merger:

@@ -27,8 +27,9 @@ from veko.errors import OptionError, RouteError
 from veko.extend import Registry
 
 from ..exchange import Target
-from ..messages.request import Request, Route
+from ..messages.request import Request
 from ..messages.response import Response
+from ..route import Route
 from ..table import Table, parse_path
 from .fragments import Merger
 from .swagger import MEDIA_TYPES, SCRIPT, find_files, make_page

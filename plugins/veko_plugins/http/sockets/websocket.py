@@ -17,11 +17,12 @@ import msgspec
 
 from veko.errors import RouteError, VekoError
 
-from ..messages.connection import SOCKET, Message
+from ..messages.asgi import Message
 from ..messages.headers import Headers
 from ..messages.problem import HTTPError
 from ..messages.response import Response, to_json
-from .channel import ABNORMAL, CLOSE, DENY, Channel
+from ..route import SOCKET
+from .asgi_socket import ABNORMAL, CLOSE, DENY, ASGISocket
 
 __all__ = ["SocketClosed", "WebSocket"]
 
@@ -47,7 +48,7 @@ class SocketClosed(VekoError):
         self.reason = reason
 
 
-class WebSocket(Channel):
+class WebSocket(ASGISocket):
     """A WebSocket, from its handshake to its end.
 
     `async for message in socket` gives the messages until the peer goes away.

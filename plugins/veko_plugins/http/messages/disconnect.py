@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from .request import Message, Receive, Request
+from .asgi import Message, Receive
+from .request import Request
 
 __all__ = ["KEPT", "ClientGone", "is_gone", "while_connected"]
 

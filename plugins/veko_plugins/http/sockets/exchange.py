@@ -1,9 +1,7 @@
-"""Visits: the sockets of a generation of a plugin, and how they end with it.
+"""One WebSocket on its way, from the handshake to the end: what an `Exchange` is to a request.
 
-The handler runs in the server's task. A generation that has sockets holds one task, which does
-nothing until it is stopped: then each of its sockets is closed with 1012, its handler is told
-(`SocketClosed` where it waits for a message, else cancelled), and waited for, in bounded time;
-only then do `deactivate` and `unload` run. A socket costs an entry in a set.
+The handler runs in the server's task, so whoever ends the socket from outside cancels that task
+and takes the cancellation back once the handler has ended.
 """
 
 from __future__ import annotations
@@ -14,73 +12,18 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
-import anyio
-
 from ..exchange import Target
-from ..messages.connection import Receive, Scope
+from ..messages.asgi import ASGI, Receive, Scope
 from ..messages.pipe import Pipe
 from ..messages.response import Response
-from ..port import ASGI
 from .websocket import WebSocket
 
-__all__ = ["GRACE", "RESTART", "SocketTarget", "Sockets", "Visit"]
+__all__ = ["GRACE", "SocketExchange"]
 
 _log: Final = logging.getLogger("veko.http")
 GRACE: Final = 1.0
 """Seconds that a handler may keep swallowing its cancellation before it is closed."""
-RESTART: Final = 1012
-"""The close code of a socket whose plugin leaves or is replaced: come back later."""
 _TRIES: Final = 3
-
-
-class Sockets:
-    """The sockets of one generation of a plugin, and the task that ends them with it."""
-
-    def __init__(self) -> None:
-        self._live: set[Visit] = set()
-        self._stopped = False
-
-    async def guard(self) -> None:
-        """Wait to be stopped, and end every socket then."""
-        try:
-            await anyio.sleep_forever()
-        finally:
-            self._stopped = True
-            with anyio.CancelScope(shield=True):
-                await self.end(RESTART)
-
-    def open(self) -> None:
-        """Take sockets in again: the routes are about to go live."""
-        self._stopped = False
-
-    async def end(self, code: int) -> None:
-        """Close every socket and wait until its handler has ended."""
-        if self._live:
-            await asyncio.gather(*(visit.end(code) for visit in self._live))
-
-    def add(self, visit: Visit) -> bool:
-        """Take a socket in, unless the plugin is leaving."""
-        if not self._stopped:
-            self._live.add(visit)
-        return not self._stopped
-
-    def discard(self, visit: Visit) -> None:
-        """Forget a socket that is over."""
-        self._live.discard(visit)
-
-
-class SocketTarget(Target):
-    """What the routing table leads to for a WebSocket.
-
-    Attributes:
-        sockets: Where its sockets are kept.
-    """
-
-    __slots__ = ("sockets",)
-
-    def __init__(self, target: Target, sockets: Sockets) -> None:
-        super().__init__(target.route, target.endpoint, target.around)
-        self.sockets = sockets
 
 
 class Work(Protocol):
@@ -89,7 +32,7 @@ class Work(Protocol):
     cut: bool
 
 
-class Visit:
+class SocketExchange:
     """A WebSocket on its way: what an `Exchange` is to a request.
 
     Attributes:
@@ -107,7 +50,7 @@ class Visit:
         "work",
     )  # fmt: skip
 
-    def __init__(self, socket: WebSocket, target: SocketTarget | None, work: Work) -> None:
+    def __init__(self, socket: WebSocket, target: Target | None, work: Work) -> None:
         self.socket = socket
         self.work = work
         self.target = target

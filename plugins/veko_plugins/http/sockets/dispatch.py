@@ -17,19 +17,19 @@ from veko import Event
 from veko.extend import driven
 
 from ..exchange import failed
-from ..messages.connection import REQUEST, ROUTE, Receive, Scope, path_of
+from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
 from ..messages.problem import HTTPError
 from ..messages.response import Response
-from ..middleware import EXCHANGE, CallNext
-from ..port import ASGISend
+from ..port import CallNext
 from ..table import HANDSHAKE, Table
-from .visits import GRACE, RESTART, Sockets, SocketTarget, Visit
+from .exchange import GRACE, SocketExchange
+from .open_sockets import RESTART, OpenSockets, SocketTarget
 from .websocket import SocketClosed, WebSocket
 
 if TYPE_CHECKING:
     from veko import Kernel
 
-__all__ = ["EVENTS", "Switchboard"]
+__all__ = ["EVENTS", "SocketDispatcher"]
 
 _ERROR: Final = 1011
 _CODES: Final = {400: 1007, 415: 1003}
@@ -56,7 +56,7 @@ EVENTS: Final = (
 )
 
 
-class Switchboard:
+class SocketDispatcher:
     """The WebSocket side of the dispatcher.
 
     Args:
@@ -70,7 +70,7 @@ class Switchboard:
         self._connect = kernel.bus.emitter("websocket:connect")
         self._message = kernel.bus.emitter("websocket:message")
         self._disconnect = kernel.bus.emitter("websocket:disconnect")
-        self._all = Sockets()
+        self._all = OpenSockets()
 
     async def end(self, code: int = RESTART) -> None:
         """Close every socket and wait until its handler has ended."""
@@ -86,57 +86,58 @@ class Switchboard:
             socket = WebSocket(scope, receive, send, self._message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
             target = found.value if found is not None else None
-            visit = Visit(socket, target, pin)
-            pin.owner = visit.at
-            scope[REQUEST], scope[EXCHANGE] = socket, visit
+            exchange = SocketExchange(socket, target, pin)
+            pin.owner = exchange.at
+            scope[REQUEST], scope[EXCHANGE] = socket, exchange
             scope["path_params"] = found.params if found is not None else {}
             scope[ROUTE] = target.route if target is not None else None
             try:
-                await self._serve(visit, around)
+                await self._serve(exchange, target.sockets if target is not None else None, around)
             finally:
                 pin.release()
-                if visit.told:
+                if exchange.told:
                     await self._disconnect(socket)
                 for key in (REQUEST, EXCHANGE, ROUTE):
                     scope.pop(key, None)
                     socket.scope.pop(key, None)
 
-    async def _serve(self, visit: Visit, around: CallNext | None) -> None:
-        socket, target = visit.socket, visit.target
-        own = target.sockets if target is not None else None
-        if own is not None and not own.add(visit):
+    async def _serve(
+        self, exchange: SocketExchange, own: OpenSockets | None, around: CallNext | None
+    ) -> None:
+        socket = exchange.socket
+        if own is not None and not own.add(exchange):
             await socket.deny(self._problem(_outdated()))
             return
-        self._all.add(visit)
+        self._all.add(exchange)
         try:
             try:
-                await driven(self._run(visit, around), GRACE)
+                await driven(self._run(exchange, around), GRACE)
             finally:
-                visit.running = False
+                exchange.running = False
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and socket.forgiven():
                 return
             if not failed(error):
                 raise
-            if visit.work.cut:  # its generation was replaced while the handshake lasted
+            if exchange.work.cut:  # its generation was replaced while the handshake lasted
                 error = _outdated()
-            await self._failed(visit, error)
+            await self._failed(exchange, error)
         finally:
             socket.forgiven()
-            self._all.discard(visit)
+            self._all.discard(exchange)
             if own is not None:
-                own.discard(visit)
-            await visit.over()
+                own.discard(exchange)
+            await exchange.over()
 
-    async def _run(self, visit: Visit, around: CallNext | None) -> None:
-        socket, target = visit.socket, visit.target
+    async def _run(self, exchange: SocketExchange, around: CallNext | None) -> None:
+        socket, target = exchange.socket, exchange.target
         # Middleware is written for requests, and gets of a socket what both have in common.
         request: Any = socket
         if target is None:
-            visit.unmatched = self._problem(HTTPError(404))
-            response = await around(request) if around is not None else visit.unmatched
+            exchange.unmatched = self._problem(HTTPError(404))
+            response = await around(request) if around is not None else exchange.unmatched
         else:
-            visit.told = True
+            exchange.told = True
             try:
                 answer = await self._connect(socket)
             except HTTPError as refusal:
@@ -154,20 +155,20 @@ class Switchboard:
             elif target.around is not None:
                 response = await target.around(request)
             else:
-                response = await visit.pull(socket)
+                response = await exchange.pull(socket)
         if socket.accepted or response.status < HTTPStatus.OK:
             await socket.close()
         else:
             await socket.deny(response)
 
-    async def _failed(self, visit: Visit, error: BaseException) -> None:
+    async def _failed(self, exchange: SocketExchange, error: BaseException) -> None:
         """Say who failed, if anybody did, and close the socket."""
-        socket = visit.socket
+        socket = exchange.socket
         if socket.closed and isinstance(error, (SocketClosed, OSError)):
             return
-        refused = isinstance(error, HTTPError) and (error.status < 500 or visit.work.cut)
+        refused = isinstance(error, HTTPError) and (error.status < 500 or exchange.work.cut)
         if not refused:
-            await self._kernel.fault(error, plugin=visit.at, origin=socket)
+            await self._kernel.fault(error, plugin=exchange.at, origin=socket)
         if not socket.accepted:
             await socket.deny(self._problem(error))
         elif refused and isinstance(error, HTTPError):

@@ -1,4 +1,4 @@
-"""Channel: a WebSocket as ASGI has it, and what is known of its state.
+"""ASGISocket: a WebSocket as ASGI has it, and what is known of its state.
 
 Whatever passes a socket passes here, from a plain handler's verbs or from a framework that speaks
 ASGI: so the hooks hear every message, and the state is always so.
@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from ..messages.connection import Connection, Message, Receive, Scope, Send
+from ..messages.asgi import ASGI, ASGISend, Message, Receive, Scope
+from ..messages.connection import Connection
 
-__all__ = ["ABNORMAL", "CLOSE", "DENY", "Channel"]
+__all__ = ["ABNORMAL", "CLOSE", "DENY", "ASGISocket"]
 
 ABNORMAL: Final = 1006
 CLOSE: Final = "websocket.close"
@@ -23,7 +24,7 @@ class _Gone(OSError):
     """What a framework gets where a verb raises `SocketClosed`."""
 
 
-class Channel(Connection):
+class ASGISocket(Connection):
     """The side of a WebSocket that its handler does not see.
 
     Args:
@@ -49,7 +50,7 @@ class Channel(Connection):
         self,
         scope: Scope,
         receive: Receive,
-        send: Send,
+        send: ASGISend,
         heard: Callable[[Any, Any], Awaitable[Any]] | None = None,
         accepted: Callable[[], None] | None = None,
     ) -> None:
@@ -120,7 +121,7 @@ class Channel(Connection):
             "reason": self.reason,
         }
 
-    async def through(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    async def through(self, app: ASGI) -> None:
         """Run an ASGI middleware around what is within; see `follow`."""
         receive, send, begun = self._receive, self._send, False
 
@@ -142,7 +143,7 @@ class Channel(Connection):
         finally:
             self._receive, self._send = receive, send
 
-    def follow(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def follow(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Go on with what an ASGI middleware gave to what is within."""
         if scope is not self.scope:
             self.forget()
