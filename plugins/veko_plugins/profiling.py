@@ -1,18 +1,19 @@
 """Profiling: where a plugin spends its time on the event loop, as a flame graph.
 
-The idea: pyinstrument samples the loop's thread for a while; of its stacks those are kept in which
-the plugin's code stands, from its outermost frame on. Beside that the calls and errors of that time
-are counted, and what the plugin's files allocated and kept.
+The idea: pyinstrument samples the loop's thread for a while. Stacks that contain code of the plugin
+are kept, from the plugin's outermost frame on; all others are dropped. The calls and errors of that
+time are counted as well, and the memory that the plugin's files allocated and kept.
 
-Cost: about 1,000 samples a second while it runs, tracemalloc if memory is asked for; nothing
-otherwise. One profile at a time.
-Promise: what a plugin waits for is not in it (the loop did something else then), what it computes
-or blocks for is. The file is written whole or not at all.
+Cost: about 1,000 samples a second while a profile runs, plus tracemalloc if memory is asked for;
+nothing otherwise. Only one profile runs at a time.
+Promise: time that the plugin computes or blocks is in the profile; time that it awaits is not,
+since the loop runs other code then. The file is written completely or not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import re
 import time
@@ -26,8 +27,7 @@ import msgspec
 
 from veko import Context, Event, NotFoundError, OptionError, Plugin, PluginRecord, StateError
 
-from ._lib.blame import Whose
-from ._lib.home import allocated
+from ._lib.blame import CodeOwners, allocated
 
 if TYPE_CHECKING:
     from pyinstrument.session import Session
@@ -40,22 +40,22 @@ _SPEEDSCOPE: Final = (".speedscope.json", ".json")
 DEV_PROFILE: Final = Event(
     "dev:profile",
     PluginRecord,
-    doc="A plugin was profiled: the plugin, and the file with its flame graph.",
+    doc="Fired after a plugin was profiled; arguments: the plugin, the path of the flame graph.",
 )
 
 
 class PluginProfile(msgspec.Struct, frozen=True):
-    """What a plugin did while it was profiled.
+    """The profile of one plugin.
 
     Attributes:
         name: The plugin.
-        duration: Seconds that the profile took.
+        duration: How long the profile ran, in seconds.
         calls: How many calls of its handlers ended; `None` if calls are not measured.
-        time: Seconds in which the event loop ran its code, and what that called.
-        memory: Bytes that its files allocated and have not freed since (below 0: freed more);
-            `None` if that was not asked for, or it did not come from files.
+        time: Seconds for which the event loop ran the plugin's code, including what that called.
+        memory: By how many bytes the memory allocated in its files grew (below 0: shrank); `None`
+            if memory was not asked for, or the plugin does not come from files.
         errors: How often its code failed.
-        path: The flame graph.
+        path: The file with the flame graph.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Profiling(Plugin):
     """The core plugin `profiling`; the service of that name is this object.
 
     Args:
-        folder: Where flame graphs are written unless a path is given.
+        folder: The folder for flame graphs, used if `profile` is given no path.
     """
 
     name = "profiling"
@@ -104,27 +104,30 @@ class Profiling(Plugin):
         Args:
             name: The plugin.
             duration: For how many seconds.
-            path: Where the flame graph goes: a page for a browser, or a file for speedscope if it
-                ends in `.json`. Something that is there is replaced.
-            memory: Whether to trace its allocations too, which slows everything down meanwhile.
+            path: The file for the flame graph: an HTML page, or a speedscope file if the name ends
+                in `.json`. An existing file is replaced.
+            memory: Whether to trace allocations too, which slows the whole process down.
 
         Raises:
-            NotFoundError: There is no such plugin.
-            OptionError: pyinstrument is not installed, `duration` is not above 0 or has no end,
-                or nothing can be written there.
-            StateError: Something is being profiled already.
+            NotFoundError: There is no plugin of that name.
+            OptionError: pyinstrument is not installed, `duration` is not a finite number above 0,
+                or the file cannot be written.
+            StateError: A profile is running already, or another profiler is active.
         """
         kernel = self._context.kernel
         record = kernel.get(name)
         if record is None:
             raise NotFoundError(
-                f"there is no plugin {name!r} to profile", plugin=name, remedy="Load it first."
+                f"no plugin named {name!r} is loaded", plugin=name, remedy="Load it first."
             )
         if not 0 < duration < math.inf:
-            raise OptionError(f"{duration} s are no time to profile", remedy="Give seconds.")
+            raise OptionError(
+                f"duration must be a finite number above 0, got {duration}",
+                remedy="Give a number of seconds.",
+            )
         target = self._target(name, path)
         if self._running:
-            raise StateError("something is being profiled", remedy="Wait for its end.")
+            raise StateError("a profile is running already", remedy="Wait until it has ended.")
         self._running = True
         try:
             return await self._profiled(record, duration, target, memory)
@@ -153,7 +156,7 @@ class Profiling(Plugin):
             except RuntimeError as error:
                 raise StateError(
                     f"this thread cannot be sampled: {error}",
-                    remedy="Something else profiles it (a debugger, cProfile): end that first.",
+                    remedy="Stop the other profiler or debugger (cProfile, pdb) first.",
                 ) from error
             try:
                 await asyncio.sleep(duration)
@@ -165,7 +168,7 @@ class Profiling(Plugin):
             if memory and not tracing:
                 tracemalloc.stop()
         calls_now = self._calls(record.name)
-        spent = _keep(session, Whose(self._context.kernel), record.name)
+        spent = _keep_stacks_of(record.name, session, CodeOwners(self._context.kernel))
         await anyio.to_thread.run_sync(_write, session, target)
         await self._context.kernel.bus.emit(DEV_PROFILE.name, record, target)
         return PluginProfile(
@@ -193,29 +196,27 @@ def _profiler(name: str) -> Any:
             plugin=name,
             remedy="pip install 'veko[profile]'.",
         ) from error
-    # Everything that the thread does, whichever task it is in.
+    # Samples the whole thread: with async_mode "enabled", pyinstrument would follow only the task
+    # that called start(), which does nothing but sleep.
     return Profiler(interval=_INTERVAL, async_mode="disabled")
 
 
-def _keep(session: Session, whose: Whose, name: str) -> float:
-    """Leave the stacks with the plugin's code in a session; return the seconds that they make."""
+def _keep_stacks_of(name: str, session: Session, owners: CodeOwners) -> float:
+    """Drop the stacks of a session without the plugin's code; return the seconds that are left."""
     kept: list[tuple[list[str], float]] = []
-    places: dict[str, bool] = {}
 
-    def is_its(frame: str) -> bool:
-        if frame not in places:
-            function, _, rest = frame.partition("\x00")
-            path, _, first = rest.partition("\x00")
-            line = re.match(r"\d+", first)
-            places[frame] = (
-                function != "" and line is not None and whose.plugin((path, int(line[0]))) == name
-            )
-        return places[frame]
+    @functools.cache
+    def is_of_plugin(frame: str) -> bool:
+        # pyinstrument writes a frame as function, file and first line, separated by zero bytes.
+        function, _, rest = frame.partition("\x00")
+        path, _, first = rest.partition("\x00")
+        line = re.match(r"\d+", first)
+        return bool(function) and line is not None and owners.plugin((path, int(line[0]))) == name
 
     for stack, seconds in session.frame_records:
-        at = next((i for i, frame in enumerate(stack) if is_its(frame)), None)
-        if at is not None:
-            kept.append(([*stack[:1], *stack[at:]], seconds))
+        outermost = next((i for i, frame in enumerate(stack) if is_of_plugin(frame)), None)
+        if outermost is not None:
+            kept.append(([*stack[:1], *stack[outermost:]], seconds))
     session.frame_records = kept
     spent = sum(seconds for _, seconds in kept)
     session.sample_count = len(kept)
@@ -238,5 +239,7 @@ def _write(session: Session, target: Path) -> None:
             partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise OptionError(
-            f"the flame graph cannot be written: {error}", remedy="Give another path."
+            f"the flame graph cannot be written: {error}",
+            path=target,
+            remedy="Give a path in a folder that can be written to.",
         ) from error

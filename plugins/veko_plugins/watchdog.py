@@ -1,18 +1,19 @@
-"""The watchdog: who blocked the event loop, and where.
+"""The watchdog: which plugin blocked the event loop, and at which line.
 
-The idea: the loop beats, by a timer of half the threshold, and a thread looks whether it does. If
-no beat comes for the whole threshold, the thread looks at what the loop's own thread is doing: the
-innermost frame of a plugin says whose it is and where it stands, the outermost of the same plugin
-which handler it was. It is told when the loop is free again, as a fault once for each place; a loop
-that stays blocked for ten times the threshold is written about from the thread, since nobody else
-can. So every block longer than the threshold is seen, and none that is shorter than half of it.
+The idea: a timer on the loop fires every half threshold (the heartbeat), and a thread checks that
+it does. If no heartbeat comes for a whole threshold, the thread reads the stack of the loop's
+thread. The innermost frame that belongs to a plugin gives the plugin and the line; the outermost
+frame of the same plugin gives the handler. The block is reported once the loop is free again, as a
+fault of the plugin the first time at each line. If the loop is still blocked after ten thresholds,
+the thread logs the stack itself, since the loop cannot. Every block longer than the threshold is
+detected, and none shorter than half of it.
 
-Cost: twenty wake-ups a second of the thread and of the loop (`benchmarks/watchdog.py`); nothing on
-any call. What it knows is kept for 1,000 places.
-Promise: it stops nothing, changes nothing and keeps nothing alive. A process that was suspended, a
-debugger, and the import and `load()` of a plugin (a warning, as nobody expects these to be quick)
-are no faults. Code that keeps the interpreter's lock is named if it still stands there when it lets
-go.
+Cost: twenty wake-ups a second of the thread and of the loop (`benchmarks/watchdog.py`), nothing on
+any call, and memory for up to 1,000 locations.
+Promise: it interrupts nothing, changes nothing and keeps nothing alive. A suspended process and a
+debugger are not faults; a plugin that blocks during its import or `load()` causes a warning only,
+since neither has to be quick. Code that holds the interpreter's lock is named only if it is still
+running when it releases the lock.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import linecache
 import logging
+import os
 import sys
 import threading
 import time
@@ -34,7 +36,7 @@ import msgspec
 
 from veko import Context, Event, Plugin, VekoError
 
-from ._lib.blame import Place, Whose
+from ._lib.blame import CodeOwners, FunctionKey
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -42,30 +44,31 @@ if TYPE_CHECKING:
 __all__ = ["Block", "LoopBlocked", "Watchdog"]
 
 _log: Final = logging.getLogger("veko.watchdog")
-PLACES: Final = 1_000
+MOST_BLOCKS: Final = 1_000
+"""Locations that are remembered."""
 _LONG: Final = 10
-"""Times the threshold after which it is written about though the loop is not back."""
-_LAGS: Final = 10.0
-"""Seconds for which it is remembered how late the loop was."""
+"""A block longer than this many thresholds is logged while it lasts."""
+_LAG_SECONDS: Final = 10.0
+"""Seconds for which the lag of the loop is remembered."""
 _LATE: Final = 1.25
-"""Times the threshold after which the thread comes too late to tell who it was."""
-_OWN: Final = Path(__file__).parent
-_IMPORTING: Final = frozenset(str(_OWN / name) for name in ("_importer.py", "loader.py"))
+"""If the thread wakes up later than this many thresholds, it may have been suspended itself."""
+_IMPORTER: Final = f"{Path(__file__).parent / 'loader'}{os.sep}"
+"""The folder of the loader: a stack with a frame from it is importing a plugin."""
 _DEBUGGERS: Final = frozenset(("bdb.py", "pdb.py"))
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A place that blocked the event loop.
+    """A line that blocked the event loop.
 
     Attributes:
-        plugin: Whose code it is; `None` for the host's.
-        event: The event, or the route, whose handler it was, if it was one's.
-        handler: The function that was called, as its plugin names it.
+        plugin: The plugin that the code belongs to; `None` for the application's own code.
+        event: The event or route whose handler blocked; `None` if it was not in a handler.
+        handler: The qualified name of the plugin's function that was called.
         path: The file.
         line: The line.
-        seconds: For how long, the longest time.
-        count: How often.
-        stack: The whole stack, the innermost frame last, as in a traceback.
+        seconds: The duration of the longest block at this line.
+        count: How often this line blocked the loop.
+        stack: The whole stack, innermost frame last, formatted like a traceback.
     """
 
     plugin: str | None
@@ -81,24 +84,24 @@ class Block(msgspec.Struct, frozen=True):
 LOOP_BLOCKED: Final = Event(
     "loop:blocked",
     Block,
-    doc="Something blocked the event loop for longer than the watchdog allows: the place, and the "
-    "plugin's name (or `None`). Every time, also where it was reported before.",
+    doc="Fired each time the event loop was blocked for longer than the watchdog allows; "
+    "arguments: the block, the plugin's name (or `None`).",
 )
 
 
 class LoopBlocked(VekoError):
-    """A plugin kept the event loop from everybody else.
+    """A plugin blocked the event loop for longer than the watchdog allows.
 
-    Mended by awaiting something that waits without blocking, or by leaving the work to a thread
+    Fix it by awaiting instead of blocking, or by moving the work to a thread
     (`await anyio.to_thread.run_sync(...)`).
 
     Attributes:
-        seconds: For how long.
-        line: The line, in `path`.
+        seconds: How long the loop was blocked.
+        line: The line in `path`.
     """
 
-    def __init__(self, message: str, *, seconds: float, line: int, **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, seconds: float, line: int, **location: Any) -> None:
+        super().__init__(message, **location)
         self.seconds = seconds
         self.line = line
 
@@ -110,7 +113,7 @@ class _Frame(NamedTuple):
     line: int
 
     @property
-    def place(self) -> Place:
+    def function(self) -> FunctionKey:
         return self.path, self.first
 
 
@@ -118,10 +121,18 @@ class _Culprit(NamedTuple):
     plugin: str
     event: str | None
     handler: str
-    at: _Frame
+    frame: _Frame
 
 
-_Told = asyncio.Queue[tuple[list[_Frame], str, float]]
+class _Stall(NamedTuple):
+    """One block as the thread saw it."""
+
+    frames: list[_Frame]
+    stack: str
+    seconds: float
+
+
+_Stalls = asyncio.Queue[_Stall]
 
 
 class Watchdog(Plugin):
@@ -129,8 +140,8 @@ class Watchdog(Plugin):
 
     Args:
         threshold: Seconds that the loop may be blocked.
-        begin: Whether to watch from the beginning; else from `begin()` on. While an application
-            starts, nobody waits for its loop yet.
+        begin: Whether to watch as soon as the plugin is loaded; otherwise from `begin()` on. An
+            application that is starting serves nobody yet, so blocking its loop is no fault.
     """
 
     name = "watchdog"
@@ -142,97 +153,94 @@ class Watchdog(Plugin):
 
     def __init__(self, threshold: float = 0.1, *, begin: bool = True) -> None:
         self.threshold = threshold
-        self._at_once = begin
-        self._places: dict[tuple[str, int], Block] = {}
+        self._begin_at_load = begin
+        self._blocks: dict[tuple[str, int], Block] = {}
         self._lags: deque[float] | None = None
 
     async def load(self, context: Context) -> None:
-        """Declare the event, provide the service, and begin if that is wanted."""
-        self._places = {}
+        """Declare the event, provide the service, and begin if `begin` was given."""
+        self._blocks = {}
         self._context = context
         context.declare(LOOP_BLOCKED)
         context.provide("watchdog", self)
-        if self._at_once:
+        if self._begin_at_load:
             await self.begin()
 
     async def begin(self) -> None:
-        """Begin to watch the loop that this runs in."""
+        """Start watching the loop that this is called in."""
         await self._context.enter(self._watching(self._context.kernel))
 
     @property
     def lag(self) -> float | None:
-        """How late the loop's beat was at worst within about ten seconds; `None` before any."""
+        """The longest delay of a heartbeat in the last ten seconds; `None` if not watching."""
         return None if self._lags is None else max(self._lags, default=0.0)
 
     @property
     def blocks(self) -> list[Block]:
-        """The places that have blocked the loop, the longest first."""
-        return sorted(self._places.values(), key=lambda block: -block.seconds)
+        """The lines that have blocked the loop, the longest block first."""
+        return sorted(self._blocks.values(), key=lambda block: -block.seconds)
 
     @asynccontextmanager
     async def _watching(self, kernel: Kernel) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        told: _Told = asyncio.Queue()
-        lags = self._lags = deque(maxlen=max(1, round(_LAGS / (self.threshold / 2))))
-        thread = _Thread(loop, self.threshold, told, lags)
-        telling = asyncio.ensure_future(self._tell(kernel, told))
+        stalls: _Stalls = asyncio.Queue()
+        lags = self._lags = deque(maxlen=max(1, round(_LAG_SECONDS / (self.threshold / 2))))
+        thread = _Thread(loop, self.threshold, stalls, lags)
+        reporting = asyncio.ensure_future(self._report_all(kernel, stalls))
         thread.start()
         try:
             yield
         finally:
             thread.stop()
             self._lags = None
-            telling.cancel()
-            await asyncio.wait([telling])
+            reporting.cancel()
+            await asyncio.wait([reporting])
 
-    async def _tell(self, kernel: Kernel, told: _Told) -> None:
+    async def _report_all(self, kernel: Kernel, stalls: _Stalls) -> None:
         while True:
-            frames, stack, seconds = await told.get()
-            await self._blocked(kernel, frames, stack, seconds)
+            await self._blocked(kernel, await stalls.get())
 
-    async def _blocked(
-        self, kernel: Kernel, frames: list[_Frame], stack: str, seconds: float
-    ) -> None:
-        found = _culprit(kernel, frames)
-        at = found.at if found else frames[0]
-        handler = found.handler if found else at.name
-        key = (at.path, at.line)
-        known = self._places.get(key)
+    async def _blocked(self, kernel: Kernel, stall: _Stall) -> None:
+        found = _culprit(kernel, stall.frames)
+        frame = found.frame if found else stall.frames[0]
+        handler = found.handler if found else frame.name
+        key = (frame.path, frame.line)
+        known = self._blocks.get(key)
         block = Block(
             found.plugin if found else None,
             found.event if found else None,
             handler,
-            at.path,
-            at.line,
-            max(seconds, known.seconds if known else 0.0),
+            frame.path,
+            frame.line,
+            max(stall.seconds, known.seconds if known else 0.0),
             known.count + 1 if known else 1,
-            stack,
+            stall.stack,
         )
-        if known is not None or len(self._places) < PLACES:
-            self._places[key] = block
+        if known is not None or len(self._blocks) < MOST_BLOCKS:
+            self._blocks[key] = block
         if known is None:
-            await self._report(kernel, block, frames, seconds)
+            await self._report(kernel, block, stall)
         await kernel.bus.emit(LOOP_BLOCKED.name, block, block.plugin)
 
     @staticmethod
-    async def _report(kernel: Kernel, block: Block, frames: list[_Frame], seconds: float) -> None:
+    async def _report(kernel: Kernel, block: Block, stall: _Stall) -> None:
         of = f" of {block.event}" if block.event else ""
-        what = f"{block.handler}(){of} blocked the event loop for {seconds * 1000:.0f} ms"
-        if block.plugin is None or any(f.path in _IMPORTING for f in frames):
-            who = "" if block.plugin is None else f"{block.plugin}: "
-            _log.warning("%s%s at %s:%d", who, what, block.path, block.line)
+        message = f"{block.handler}(){of} blocked the event loop for {stall.seconds * 1000:.0f} ms"
+        if block.plugin is None or any(f.path.startswith(_IMPORTER) for f in stall.frames):
+            prefix = "" if block.plugin is None else f"{block.plugin}: "
+            _log.warning("%s%s at %s:%d", prefix, message, block.path, block.line)
             return
         error = LoopBlocked(
-            what,
-            seconds=seconds,
+            message,
+            seconds=stall.seconds,
             line=block.line,
             plugin=block.plugin,
             event=block.event,
             path=Path(block.path),
-            remedy=f"See line {block.line}; await what waits, or leave the work to "
+            remedy=f"Look at line {block.line}: await instead of blocking, or move the work to "
             "anyio.to_thread.run_sync().",
         )
-        if any(frame.name.endswith(".call_life_cycle") for frame in frames):
+        if any(frame.name.endswith(".call_life_cycle") for frame in stall.frames):
             _log.warning("%s", error)
             return
         record = kernel.get(block.plugin)
@@ -241,24 +249,24 @@ class Watchdog(Plugin):
 
 
 class _Thread:
-    """The thread that looks, and the timer of the loop that it looks at."""
+    """The thread that watches, and the heartbeat on the loop that it watches."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         threshold: float,
-        told: _Told,
+        stalls: _Stalls,
         lags: deque[float],
     ) -> None:
         self._loop = loop
         self._lags = lags
         self._threshold = threshold
         self._beat = threshold / 2
-        self._told = told
+        self._stalls = stalls
         self._watched = threading.get_ident()
         self._stopping = threading.Event()
         self._back = threading.Event()
-        self._missed = False
+        self._waiting = False
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, name="veko-watchdog", daemon=True)
@@ -268,7 +276,7 @@ class _Thread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; it answers at once, since it waits for nothing else."""
+        """End the thread. It ends at once: all its waits watch for this."""
         if self._timer is not None:
             self._timer.cancel()
         self._stopping.set()
@@ -279,7 +287,7 @@ class _Thread:
         last, self._last = self._last, time.monotonic()
         self._lags.append(max(0.0, self._last - last - self._beat) if last else 0.0)
         self._timer = self._loop.call_later(self._beat, self._tick)
-        if self._missed:
+        if self._waiting:
             self._back.set()
 
     def _run(self) -> None:
@@ -290,12 +298,13 @@ class _Thread:
             if late < self._threshold:
                 continue
             if late > _LATE * self._threshold and worked - before < late / 5:
-                # This thread did not run either: the process was suspended, or the machine busy.
-                # If the loop does not come back now that both may run, it is blocked as well.
-                looked = time.monotonic()
+                # This thread did not run either: the process was suspended, or the machine is
+                # busy (test_a_process_that_was_suspended_is_not_blamed). If the loop does not
+                # come back now that both can run, it is blocked after all.
+                resumed = time.monotonic()
                 if self._wait(self._threshold / 4):
                     continue
-                if time.monotonic() - looked > self._threshold / 2:
+                if time.monotonic() - resumed > self._threshold / 2:
                     continue
             frames = _frames_of(self._watched)
             if not frames:
@@ -307,29 +316,33 @@ class _Thread:
                 self._follow(last, frames, stack)
 
     def _follow(self, last: float, frames: list[_Frame], stack: str) -> None:
-        """Wait until the loop is back, and tell."""
+        """Wait until the loop is free again, then report the block."""
         if not self._wait((_LONG - 1) * self._threshold):
             took = time.monotonic() - last
-            _log.error("the event loop is blocked for %.1f s and still is:\n%s", took, stack)
+            _log.error("the event loop has been blocked for %.1f s and still is:\n%s", took, stack)
             self._wait(None)
         if not self._stopping.is_set():
             took = self._last - last
-            self._loop.call_soon_threadsafe(self._told.put_nowait, (frames, stack, took))
+            stall = _Stall(frames, stack, took)
+            self._loop.call_soon_threadsafe(self._stalls.put_nowait, stall)
 
     def _wait(self, seconds: float | None) -> bool:
-        """Wait for the next beat; false if it did not come in time."""
+        """Wait for the next heartbeat; false if it did not come in time."""
         last = self._last
         self._back.clear()
-        self._missed = True  # from here on the beat says so
+        # The heartbeat sets the event only from here on, so that it is usually just a timer; a
+        # beat that came between the two lines is seen by its time.
+        self._waiting = True
         came = self._last != last or self._stopping.is_set() or self._back.wait(seconds)
-        self._missed = False
+        self._waiting = False
         return came
 
 
 def _frames_of(thread: int) -> list[_Frame]:
-    """Read where a thread stands, the innermost frame first.
+    """Read the stack of a thread, innermost frame first.
 
-    No file is read here: whatever the frames refer to lives as long as this thread has them.
+    No file is read here: while this thread holds a frame, it keeps alive all that the frame refers
+    to (test_it_lets_go_of_what_it_looks_at_before_it_reads_any_file).
     """
     frame, found = sys._current_frames().get(thread), list[_Frame]()
     while frame is not None:
@@ -343,7 +356,7 @@ def _frames_of(thread: int) -> list[_Frame]:
 
 
 def _written(frames: list[_Frame]) -> str:
-    """Write a stack down as a traceback does."""
+    """Format a stack like a traceback."""
     inner = frames[:60]
     for path in {one.path for one in inner}:
         linecache.checkcache(path)
@@ -352,14 +365,13 @@ def _written(frames: list[_Frame]) -> str:
 
 
 def _culprit(kernel: Kernel, frames: list[_Frame]) -> _Culprit | None:
-    """Find the plugin whose code is innermost, and which of its functions was called."""
-    whose = Whose(kernel)
-    owners = [whose.plugin(frame.place) for frame in frames]
-    at = next((i for i, name in enumerate(owners) if name is not None), None)
-    if at is None:
+    """Find the plugin with the innermost frame, and which of its functions was called."""
+    owners = CodeOwners(kernel)
+    names = [owners.plugin(frame.function) for frame in frames]
+    owned = ((name, frame) for name, frame in zip(names, frames, strict=True) if name is not None)
+    name, innermost = next(owned, (None, None))
+    if name is None or innermost is None:
         return None
-    name = owners[at]
-    assert name is not None
-    own = [frame for frame, owner in zip(frames, owners, strict=True) if owner == name]
-    outermost = next((frame for frame in own if whose.is_handler(frame.place)), own[-1])
-    return _Culprit(name, whose.event(outermost.place), outermost.name, frames[at])
+    own = [frame for frame, owner in zip(frames, names, strict=True) if owner == name]
+    called = next((frame for frame in own if owners.is_handler(frame.function)), own[-1])
+    return _Culprit(name, owners.event(called.function), called.name, innermost)

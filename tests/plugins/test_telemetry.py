@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from veko_plugins import PluginManager
 from veko_plugins.telemetry import Telemetry
-from veko_plugins.telemetry._readings import Exponential, bound
+from veko_plugins.telemetry.exponential import Exponential, bound
 
 pytestmark = pytest.mark.anyio
 
@@ -224,7 +224,7 @@ async def test_an_exporter_that_fails_costs_one_line(
             await manager.bus.emit("price", "chair")
     told = [r.getMessage() for r in caplog.records if r.name == "veko.telemetry"]
     assert told == [
-        "metrics cannot be exported, which is tried again: the collector is down",
+        "metrics could not be exported; Veko keeps trying: the collector is down",
         "metrics are exported again",
     ]
 
@@ -247,7 +247,7 @@ async def test_a_collector_that_fails_costs_one_line(
             telemetry = manager.use("telemetry")
             assert [await telemetry.export() for _ in range(3)] == [False] * 3
     [line] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert line.startswith("metrics cannot be exported, which is tried again")
+    assert line.startswith("metrics could not be exported; Veko keeps trying")
 
 
 async def test_a_cancelled_request_is_no_longer_under_way(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ async def test_names_that_have_no_utf_8(tmp_path: Path) -> None:
 async def test_an_exporter_that_hangs_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veko_plugins.telemetry.plugin._LAST", 0.05)
+    monkeypatch.setattr("veko_plugins.telemetry.plugin._LAST_EXPORT", 0.05)
     kept, begun, go = Kept(), threading.Event(), threading.Event()
 
     def hanging() -> MetricExportResult:

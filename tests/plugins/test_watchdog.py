@@ -152,6 +152,23 @@ async def test_a_slow_load_is_a_warning_and_no_fault(
     assert "blocked the event loop" in caplog.text
 
 
+async def test_a_slow_import_is_a_warning_and_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "plugins" / "slow.py"
+    file.parent.mkdir()
+    file.write_text(SLOW)
+    async with PluginManager(root=tmp_path, watchdog=0.05) as manager:
+        heard = Heard(manager.kernel)
+        file.write_text(f"{SLOW}\nhelper()\n")
+        with caplog.at_level(logging.WARNING, "veko.watchdog"):
+            await manager.reload_plugin("slow")
+            block = await heard.block("<module>")
+        assert block.plugin == "slow"
+        assert not heard.errors
+        assert "slow: <module>() blocked the event loop" in caplog.text
+
+
 async def test_a_loop_that_stays_blocked_is_written_about_meanwhile(
     kernel: Kernel, caplog: pytest.LogCaptureFixture
 ) -> None:

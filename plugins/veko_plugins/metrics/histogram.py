@@ -1,13 +1,13 @@
-"""Histograms of durations: counts in buckets that grow by the eighth root of two.
+"""Histograms of durations: counts in buckets whose bounds grow by the eighth root of two.
 
 The buckets are those of an OpenTelemetry exponential histogram of scale 3 over nanoseconds, so
-they can be exported as they are. A quantile is answered with the geometric middle of its bucket,
-at most 4.5% off what was measured. All are integers; a histogram has 129 buckets (1 KiB) up to
-66 µs and grows to 321 (up to 18 minutes, which stands for anything longer) once something took
-longer.
+they are exported unchanged. A quantile is the geometric middle of its bucket, at most 4.5% off the
+measured duration. All counts are integers. A histogram starts with 129 buckets (1 KiB, up to 66 µs)
+and grows to 321 at the first longer duration; the last bucket (18 minutes) takes all that is longer
+still.
 
-Finding the bucket of a short duration is one look into a table of 64 KiB, made at import and shared
-by all; of a longer one, a bisection.
+Cost: finding the bucket of a duration below `SHORT` is one index into a table of 64 KiB, which is
+made at import and shared by all histograms; of a longer one, a bisection.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["SCALE", "SHORT", "SLOTS", "Histogram", "quantile"]
+__all__ = ["SCALE", "SHORT", "SLOTS", "Histogram", "merged", "quantile"]
 
 SCALE: Final = 3
-"""2**SCALE buckets to each power of two."""
+"""There are 2**SCALE buckets for each power of two."""
 _PER_OCTAVE: Final = 1 << SCALE
 _OCTAVES: Final = 40
 SHORT: Final = 1 << 16
-"""Nanoseconds below which a duration is looked up."""
+"""Durations below this, in nanoseconds, are looked up in `SLOTS`."""
 
 
 def _bound(slot: int) -> int:
-    """Return the largest duration of a slot in ns: 2**(slot/8), rounded down; exact."""
+    """Return the longest duration of a slot in ns: 2**(slot/8), rounded down.
+
+    Integer roots, because these are exact everywhere: a bound that is one off would put a duration
+    into another slot than OpenTelemetry does.
+    """
     return math.isqrt(math.isqrt(math.isqrt(1 << slot)))
 
 
@@ -38,15 +42,15 @@ SLOTS: Final = b"\0\0" + b"".join(
     bytes([slot]) * (min(_bound(slot), SHORT - 1) - _bound(slot - 1))
     for slot in range(1, 16 * _PER_OCTAVE + 1)
 )
-"""The slot of each duration below `SHORT`."""
+"""The slot of each duration below `SHORT`, by nanosecond."""
 
 
 class Histogram:
-    """Counts of durations by slot; slot `i` ends at 2**(i/8) ns, the end included.
+    """Counts of durations by slot; slot `i` ends at 2**(i/8) ns, inclusive.
 
     Attributes:
-        counts: The counts. Whoever times a hot place adds to them in place:
-            `counts[SLOTS[took]] += 1` for what took less than `SHORT`.
+        counts: The counts. Code on a hot path counts a duration below `SHORT` without a call:
+            `counts[SLOTS[took]] += 1`.
     """
 
     __slots__ = ("counts",)
@@ -55,7 +59,7 @@ class Histogram:
         self.counts: list[int] = [0] * (16 * _PER_OCTAVE + 1)
 
     def add(self, took: int) -> None:
-        """Count a duration of so many nanoseconds."""
+        """Count a duration in nanoseconds."""
         slot = bisect.bisect_left(_BOUNDS, took)
         if slot >= len(self.counts):
             self.counts.extend([0] * (len(_BOUNDS) + 1 - len(self.counts)))
@@ -63,20 +67,25 @@ class Histogram:
 
 
 def quantile(counts: Iterable[int], total: int, q: float) -> float | None:
-    """Return the duration in seconds that a share `q` of `total` calls did not exceed.
+    """Return a quantile of the counted durations.
+
+    Args:
+        counts: The counts by slot.
+        total: Their sum.
+        q: Which quantile, from 0 to 1: 0.5 is the median.
 
     Returns:
-        The geometric middle of the bucket, at most 4.5% off; `None` if there were no calls.
+        The geometric middle of its bucket in seconds, at most 4.5% off; `None` if `total` is 0.
     """
     if not total:
         return None
     rank = max(1, math.ceil(q * total))
-    for slot, before in enumerate(itertools.accumulate(counts)):
-        if before >= rank:
+    for slot, up_to_slot in enumerate(itertools.accumulate(counts)):
+        if up_to_slot >= rank:
             return float(2 ** ((slot - 0.5) / _PER_OCTAVE) * 1e-9)
     return None
 
 
-def merged(many: Sequence[Sequence[int]]) -> list[int]:
-    """Add histograms up."""
-    return [sum(same) for same in itertools.zip_longest(*many, fillvalue=0)]
+def merged(histograms: Sequence[Sequence[int]]) -> list[int]:
+    """Add the counts of several histograms up."""
+    return [sum(slot) for slot in itertools.zip_longest(*histograms, fillvalue=0)]

@@ -1,15 +1,15 @@
 """Metrics: how often each plugin's handlers are called, and how long they take.
 
-The idea: a probe puts two looks at the clock around every plugin's handler, and a histogram of our
-own counts per plugin and event. Nothing is computed until somebody asks.
+The idea: a probe reads the clock before and after every handler of a plugin and counts the
+duration in a histogram by plugin and event. Quantiles are computed when somebody asks.
 
-Cost: 0.15 to 0.35 µs a call, most of it the two looks at the clock, once the event is hot
-(`benchmarks/metrics.py`); 1 KiB for each event that a plugin was called for. The host's own
-handlers are not timed and cost nothing, nor does anything when this plugin is left out or switched
-off. Memory is asked of tracemalloc, whose snapshot takes longer the more is traced.
-Promise: a call that fails or is cancelled is counted like any other; a quantile is at most 4.5% off
-what was measured (see `_histogram`); what is not known is `None`. Nothing here keeps a plugin's
-code alive.
+Cost: 0.15 to 0.35 µs a call once the event is hot, most of it for reading the clock twice
+(`benchmarks/metrics.py`); 1 KiB for each event that a plugin handles. The application's own
+handlers are not timed and cost nothing; nothing is timed while this plugin is left out or switched
+off. Asking for memory takes a snapshot of tracemalloc, which costs more the more is traced.
+Promise: calls that fail or are cancelled are counted like any others; a quantile is at most 4.5%
+off the measured duration (see `histogram`); a value that is not known is `None`. Nothing here keeps
+a plugin's code alive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 from veko import Context, Plugin, Subscription
 from veko.extend import Probe, Snippet
 
-from .._lib.home import allocated
+from .._lib.blame import allocated
 from .._lib.uptime import uptime_of
 from .histogram import SHORT, SLOTS, Histogram, merged, quantile
 
@@ -35,13 +35,13 @@ __all__ = ["OTHER", "CallMetrics", "Metrics", "PluginMetrics"]
 
 MOST_EVENTS: Final = 1000
 OTHER: Final = "**"
-"""Under this name a plugin's events are counted together once it had `MOST_EVENTS`."""
+"""The name under which all further events of a plugin with `MOST_EVENTS` are counted together."""
 
 
 _ENDED: Final = f"""\
 mt_took = mt_clock() - mt_begin
 if mt_took < {SHORT}: mt_counts$[mt_slots[mt_took]] += 1
-else: mt_late$(mt_took)"""
+else: mt_long$(mt_took)"""
 TIMING: Final = Snippet(before="mt_begin = mt_clock()", after=_ENDED, failed=_ENDED)
 
 
@@ -49,10 +49,10 @@ class CallMetrics(msgspec.Struct, frozen=True):
     """Calls of a plugin's handlers of one event.
 
     Attributes:
-        calls: How many have ended, those that failed or were cancelled included.
-        p50: The duration in seconds that half of them did not exceed; `None` without calls.
-        p95: The same for 95%.
-        p99: The same for 99%.
+        calls: How many calls have ended, including those that failed or were cancelled.
+        p50: The median duration in seconds; `None` if there were no calls.
+        p95: The 95th percentile in seconds.
+        p99: The 99th percentile in seconds.
     """
 
     calls: int
@@ -62,20 +62,20 @@ class CallMetrics(msgspec.Struct, frozen=True):
 
 
 class PluginMetrics(msgspec.Struct, frozen=True):
-    """What is measured of a plugin.
+    """The measurements of one plugin.
 
     Attributes:
         uptime: Seconds since it was loaded or reloaded; 0 if it is not loaded.
-        memory: Bytes allocated by code in its own files and not freed yet, if tracemalloc traces
-            and the plugin came from files; otherwise `None`.
+        memory: Bytes allocated by code in its own files and not freed yet; `None` if tracemalloc
+            is not tracing, or the plugin does not come from files.
         error_count: How often its code failed since it was loaded.
-        last_check: When this was found, in UTC.
-        health: `healthy`, `warning` or `critical`; `None` if there is no plugin `health`.
+        last_check: When these values were read, in UTC.
+        health: `healthy`, `warning` or `critical`; `None` if the plugin `health` is not loaded.
         calls: How many calls of its handlers have ended.
-        p50: The duration in seconds that half of them did not exceed; `None` without calls.
-        p95: The same for 95%.
-        p99: The same for 99%.
-        events: The same by event, or by pattern where the handler is on one.
+        p50: The median duration in seconds; `None` if there were no calls.
+        p95: The 95th percentile in seconds.
+        p99: The 99th percentile in seconds.
+        events: Calls and durations by event, or by pattern if a handler subscribed to a pattern.
     """
 
     uptime: float
@@ -94,7 +94,7 @@ class Metrics(Plugin):
     """The core plugin of metrics; the service `metrics` is this object.
 
     Args:
-        clock: Gives nanoseconds that never go back.
+        clock: Returns nanoseconds that never go back.
     """
 
     name = "metrics"
@@ -108,7 +108,7 @@ class Metrics(Plugin):
         self._histograms: dict[str, dict[str, Histogram]] = {}
 
     def load(self, context: Context) -> None:
-        """Time the handlers of all plugins."""
+        """Start timing the handlers of all plugins."""
         self._kernel = context.kernel
         self._histograms = {}
         context.provide("metrics", self)
@@ -116,16 +116,16 @@ class Metrics(Plugin):
         context.hook("plugin:unloaded", self._forget, priority=float("-inf"))
 
     def activate(self, context: Context) -> None:
-        """Forget plugins that left while this was switched off."""
+        """Forget plugins that were unloaded while this one was switched off."""
         for name in [name for name in self._histograms if context.kernel.get(name) is None]:
             del self._histograms[name]
 
     def unload(self) -> None:
-        """Let go of the kernel."""
+        """Release the kernel."""
         self._kernel = None
 
     def get(self, name: str) -> PluginMetrics | None:
-        """Return what is measured of a plugin; `None` if there is none of that name."""
+        """Return the measurements of a plugin; `None` if there is no plugin of that name."""
         record = self._kernel.get(name) if self._kernel is not None else None
         if record is None:
             return None
@@ -141,14 +141,15 @@ class Metrics(Plugin):
             p50=whole.p50,
             p95=whole.p95,
             p99=whole.p99,
-            events={event: _calls(same) for event, same in counts.items()},
+            events={event: _calls(of_event) for event, of_event in counts.items()},
         )
 
     def histograms(self, name: str) -> dict[str, list[int]]:
         """Return the counts of a plugin's calls by event, for export.
 
-        Count `i` is of durations in (2**((i-1)/8), 2**(i/8)] ns: the buckets of an OpenTelemetry
-        exponential histogram of scale 3, whose bucket `i-1` it is; count 0 is of all up to 1 ns.
+        Count `i` is the number of calls that took between 2**((i-1)/8) ns, exclusive, and 2**(i/8)
+        ns, inclusive: bucket `i-1` of an OpenTelemetry exponential histogram of scale 3. Count 0 is
+        the number of calls that took up to 1 ns.
         """
         return {event: list(h.counts) for event, h in self._histograms.get(name, {}).items()}
 
@@ -156,18 +157,18 @@ class Metrics(Plugin):
         return Probe(None, [self._timing(subscription) for subscription in subscriptions])
 
     def _timing(self, subscription: Subscription) -> Snippet | None:
-        """Return what times a handler."""
+        """Return the code that times a handler; `None` for the application's own handlers."""
         name = getattr(subscription.owner, "name", None)
         if name is None or self._kernel is None or self._kernel.get(name) is None:
             return None
-        # By what it subscribed to: a pattern may hear of names without end.
+        # Counted by the pattern, not the event: a pattern may match any number of events.
         histogram = self._histogram(name, subscription.event)
         return TIMING._replace(
             names={
                 "mt_clock": self._clock,
                 "mt_slots": SLOTS,
                 "mt_counts$": histogram.counts,
-                "mt_late$": histogram.add,
+                "mt_long$": histogram.add,
             }
         )
 

@@ -1,15 +1,15 @@
-"""Telemetry: metrics for others, by OpenTelemetry's protocol or in Prometheus's text format.
+"""Telemetry: metrics by OpenTelemetry's protocol or in Prometheus's text format.
 
-The idea: what the kernel and the core plugins count anyway is read when somebody wants it; only
-what nobody counts (emissions, requests, errors over reloads) is counted here. OpenTelemetry gets
-genuine exponential histograms, made of the counts of `metrics`, which cost a hundredth of the SDK's
-`record`.
+The idea: an export reads what the kernel and the core plugins count anyway; this plugin itself
+counts only what nobody else does (emissions, requests, errors across reloads). OpenTelemetry gets
+real exponential histograms, made of the counts of `metrics`, at a hundredth of the cost of the
+SDK's `record`.
 
-Cost: a call and an addition for each emission that somebody hears, two looks at the clock and two
-hooks for each request; nothing where the plugin is not loaded, which it is only when a collector or
-a path for Prometheus is given.
-Promise: a collector that is down, slow or answers errors costs one line in the log, nothing more;
-an export that takes longer than the interval leaves the next one out.
+Cost: one addition for each emission that has a handler; two readings of the clock and two hooks
+for each request. Nothing if the plugin is not loaded, and it is loaded only if a collector or a
+path for Prometheus is configured.
+Promise: a collector that is down, slow or answers errors costs one line in the log and nothing
+else; an export that takes longer than the interval delays the next one.
 """
 
 from .plugin import Telemetry

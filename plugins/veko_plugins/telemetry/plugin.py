@@ -1,4 +1,4 @@
-"""The core plugin `telemetry`: see the package."""
+"""The core plugin `telemetry`: when it exports, and where to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import anyio.to_thread
 
 from veko import Context, OptionError, Plugin
 
-from ._counting import Counting
-from ._readings import Family, read
+from .counting import Counting
+from .readings import Family, read
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry"]
 
 _log: Final = logging.getLogger("veko.telemetry")
-_LAST: Final = 5.0
-"""Seconds that the export at the end may take."""
+_LAST_EXPORT: Final = 5.0
+"""Seconds that the last export, at unload, may take; and the exporter's shutdown after it."""
 
 
 class Telemetry(Plugin):
@@ -30,13 +30,13 @@ class Telemetry(Plugin):
 
     Args:
         otlp: The base URL of a collector that takes OTLP over HTTP.
-        exporter: An exporter of the OpenTelemetry SDK, instead of that.
-        prometheus: The path of a route that gives Prometheus's text format.
+        exporter: An exporter of the OpenTelemetry SDK; used instead of `otlp`.
+        prometheus: The path of a route that returns Prometheus's text format.
         interval: Seconds between exports.
-        resource: Attributes of what is measured (`service.name`), over those of the environment.
+        resource: Attributes of this process (`service.name`); they override the environment's.
 
     Raises:
-        OptionError: What it needs is not installed.
+        OptionError: `load` raises it if a package that the export needs is not installed.
     """
 
     name = "telemetry"
@@ -63,7 +63,7 @@ class Telemetry(Plugin):
         self._failing = False
 
     def load(self, context: Any) -> None:
-        """Begin to count, and open the ways out."""
+        """Start counting and exporting."""
         self._context, self._counting, self._began = context, Counting(), time.time_ns()
         self._failing = False
         self._counting.load(context)
@@ -76,49 +76,53 @@ class Telemetry(Plugin):
             context.spawn(self._run)
 
     async def unload(self) -> None:
-        """Export once more, for a collector that answers soon."""
+        """Export once more, if the collector answers within a few seconds."""
         if self._exporter is not None:
-            with anyio.move_on_after(_LAST):
+            with anyio.move_on_after(_LAST_EXPORT):
                 await self.export()
             if self._url is not None:
                 exporter, self._exporter = self._exporter, None
-                with anyio.move_on_after(_LAST):
+                with anyio.move_on_after(_LAST_EXPORT):
                     await anyio.to_thread.run_sync(exporter.shutdown, abandon_on_cancel=True)
         self._context = None
 
     def read(self) -> list[Family]:
-        """Return all metrics as they are now."""
+        """Return the current values of all metrics."""
         assert self._context is not None
         return read(self._context.kernel, self._counting)
 
     async def export(self) -> bool:
-        """Export what there is now; false if that failed, which is logged once until it works."""
+        """Export the current values.
+
+        Returns:
+            Whether that succeeded. A failure is logged once, until an export succeeds again.
+        """
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
-        from ._otlp import heard, metrics_data
+        from .otlp import export_messages, metrics_data
 
         assert self._exporter is not None
-        why: object
-        told: list[str] = []
-        before = heard.set(told)
+        reason: object
+        messages: list[str] = []
+        before = export_messages.set(messages)
         try:
             data = metrics_data(self.read(), self._resource, self._began)
             answer = await anyio.to_thread.run_sync(
                 self._exporter.export, data, abandon_on_cancel=True
             )
         except Exception as error:
-            why = error
+            reason = error
         else:
             if answer is MetricExportResult.SUCCESS:
                 if self._failing:
                     _log.info("metrics are exported again")
                 self._failing = False
                 return True
-            why = told[-1] if told else "the exporter says so"
+            reason = messages[-1] if messages else "the exporter gave no reason"
         finally:
-            heard.reset(before)
+            export_messages.reset(before)
         if not self._failing:
-            _log.warning("metrics cannot be exported, which is tried again: %s", why)
+            _log.warning("metrics could not be exported; Veko keeps trying: %s", reason)
         self._failing = True
         return False
 
@@ -129,19 +133,19 @@ class Telemetry(Plugin):
 
     def _to_collector(self, url: str) -> MetricExporter:
         try:
-            from ._otlp import exporter_to
+            from .otlp import exporter_to
 
             return exporter_to(url, min(self._interval, 10.0))
         except ImportError as error:
             raise OptionError(
-                f"metrics by OTLP need {error.name or error}, which is not installed",
+                f"exporting metrics by OTLP needs {error.name or error}, which is not installed",
                 plugin=self.name,
                 remedy="pip install 'veko[otel]'.",
             ) from error
 
     def _text(self, context: Context) -> Any:
         try:
-            from ._prometheus import Text
+            from .prometheus import Text
         except ImportError as error:
             raise OptionError(
                 f"metrics for Prometheus need {error.name or error}, which is not installed",

@@ -1,4 +1,4 @@
-"""Counting: what nobody else counts, or counts only until a reload."""
+"""Counting: emissions, requests, and errors across reloads, which nobody else counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veko.extend import Probe, Snippet
 
-from ._readings import Exponential
+from .exponential import Exponential
 
 if TYPE_CHECKING:
     from veko import Context, Subscription
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["OTHER", "Counting"]
 
 MOST: Final = 1_000
-"""Series of a metric; what comes after them is counted together."""
+"""Series of one metric; all further ones are counted together under `OTHER`."""
 OTHER: Final = "_OTHER"
-_MARK: Final = "veko.telemetry.begun"
+_STARTED: Final = "veko.telemetry.started"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _LOW, _HIGH = -160, 80
-"""The buckets of a request: from a microsecond to 17 minutes, in eighths of a power of two."""
-
-
+"""The buckets for requests: from a microsecond to 17 minutes, eight for each power of two."""
 EMITTED: Final = Snippet(before="tm_cell[0] += 1")
 
 
@@ -51,12 +49,13 @@ class _Seconds:
 
 
 class Counting:
-    """The counts of one run.
+    """The counts since the plugin was loaded.
 
     Attributes:
-        errors: By plugin.
-        emissions: By event; each in a list of one, to count in place.
-        requests: By method, route and status.
+        errors: Errors by plugin.
+        emissions: Emissions by event; each count is in a list of one, which the generated code of
+            the event increments in place.
+        requests: Durations by method, route and status.
     """
 
     def __init__(self) -> None:
@@ -67,16 +66,16 @@ class Counting:
         self._kernel: Any = None
 
     def load(self, context: Context) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._kernel = context.kernel
         context.probe(self._probe)
-        context.hook("plugin:error", self._error, priority=math.inf)
+        context.hook("plugin:error", self._count_error, priority=math.inf)
         if context.kernel.registry.get("service", "http") is not None:
-            context.hook("request:start", self._begun, priority=math.inf)
-            context.hook("request:end", self._ended, priority=-math.inf)
+            context.hook("request:start", self._request_started, priority=math.inf)
+            context.hook("request:end", self._request_ended, priority=-math.inf)
 
     def lag(self) -> float | None:
-        """Return how late the loop was at worst, if the watchdog watches it."""
+        """Return the lag of the event loop in seconds; `None` if the watchdog does not watch it."""
         entry = self._kernel.registry.get("service", "watchdog")
         return None if entry is None else entry.value.lag
 
@@ -85,7 +84,7 @@ class Counting:
         cell = self.emissions.setdefault(event if known else OTHER, [0])
         return Probe(EMITTED._replace(names={"tm_cell": cell}), [None] * len(subscriptions))
 
-    def _error(self, name: str | None, error: object) -> None:
+    def _count_error(self, name: str | None, error: object) -> None:
         del error
         key = name or OTHER
         if key not in self.errors and len(self.errors) >= MOST:
@@ -94,27 +93,27 @@ class Counting:
 
     @property
     def under_way(self) -> int:
-        """Requests that have begun and not ended."""
+        """How many requests have started and not ended."""
         entry = self._kernel.registry.get("service", "http")
         return 0 if entry is None else int(entry.value.asgi.under_way)
 
-    def _begun(self, request: Any) -> None:
-        request.scope[_MARK] = time.perf_counter()
+    def _request_started(self, request: Any) -> None:
+        request.scope[_STARTED] = time.perf_counter()
 
-    def _ended(self, request: Any, response: Any) -> None:
+    def _request_ended(self, request: Any, response: Any) -> None:
         scope = request.scope
-        begun: float | None = scope.pop(_MARK, None)
-        if begun is None:
-            return  # it began before this was loaded
+        started: float | None = scope.pop(_STARTED, None)
+        if started is None:
+            return  # the request started before this plugin was loaded
         route, status = request.route, response.status if response is not None else 500
         key = scope["method"], route.path if route is not None else OTHER, status
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cell(*key)
-        cell.add(time.perf_counter() - begun)
+        cell.add(time.perf_counter() - started)
 
     def _cell(self, method: str, route: str, status: int) -> _Seconds:
-        """Return where requests that are alike are counted."""
+        """Return the durations of requests with this method, route and status."""
         key: tuple[tuple[str, str | int], ...] = (
             ("http.request.method", method if method in _METHODS else OTHER),
             ("http.route", route),

@@ -1,6 +1,7 @@
-"""The way out to Prometheus: readings through its own client library, as text.
+"""Export to Prometheus: readings as text, by its own client library.
 
-An exponential histogram becomes a classic one with a bucket for each power of two that was seen.
+An exponential histogram becomes a classic one, with a bucket for each power of two in which a
+duration was counted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ._readings import Exponential, Family
+from .exponential import Exponential
+from .readings import Family
 
 __all__ = ["Text"]
 
@@ -22,13 +24,13 @@ _UNITS: Final = {"ns": ("seconds", 1e-9), "s": ("seconds", 1.0)}
 
 
 class Text(Collector):
-    """Readings in Prometheus's text format.
+    """Writes readings in Prometheus's text format.
 
     Args:
-        read: Gives the readings.
+        read: Returns the readings.
 
     Attributes:
-        media_type: Of the text.
+        media_type: The media type of the text.
     """
 
     media_type = CONTENT_TYPE_LATEST
@@ -39,15 +41,15 @@ class Text(Collector):
         self._registry.register(self)
 
     def __call__(self) -> bytes:
-        """Write all that there is now."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)
 
     def describe(self) -> list[Any]:
-        """Name nothing ahead: what there is changes."""
+        """Return nothing: which metrics exist changes over time."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """Give the families, as the client library asks for them."""
+        """Yield the families in the form of the client library, which calls this."""
         for family in self._read():
             unit, factor = _UNITS.get(family.unit, ("", 1.0))
             name = _plain(family.name) + (f"_{unit}" if unit else "")
@@ -57,14 +59,14 @@ class Text(Collector):
                 "gauge": GaugeMetricFamily,
                 "histogram": HistogramMetricFamily,
             }[family.kind]
-            made = kind(name, family.description, labels=[_plain(label) for label in labels])
+            converted = kind(name, family.description, labels=[_plain(label) for label in labels])
             for attributes, value in family.points:
                 values = [str(attributes.get(label, "")) for label in labels]
                 if isinstance(value, Exponential):
-                    made.add_metric(values, _buckets(value, factor), value.sum * factor)
+                    converted.add_metric(values, _buckets(value, factor), value.sum * factor)
                 else:
-                    made.add_metric(values, value)
-            yield made
+                    converted.add_metric(values, value)
+            yield converted
 
 
 def _plain(name: str) -> str:
@@ -72,7 +74,7 @@ def _plain(name: str) -> str:
 
 
 def _buckets(found: Exponential, factor: float) -> list[tuple[str, float]]:
-    """Return cumulative counts by upper bound, one a power of two, and all of them at last."""
+    """Return cumulative counts by upper bound, one for each power of two, the total last."""
     buckets: list[tuple[str, float]] = []
     below = found.zero
     octave = found.offset // _PER_OCTAVE
@@ -80,7 +82,7 @@ def _buckets(found: Exponential, factor: float) -> list[tuple[str, float]]:
         within = sum(found.counts[start : start + _PER_OCTAVE])
         below += within
         if within:
-            # The offset is a multiple of eight, so an octave of buckets ends at a power of two.
+            # Offsets are multiples of eight, so eight buckets end exactly at a power of two.
             end = 2.0 ** (octave + start // _PER_OCTAVE + 1)
             buckets.append((f"{end * factor:.6g}", below))
     return [*buckets, ("+Inf", found.count)]

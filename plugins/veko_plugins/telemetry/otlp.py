@@ -1,4 +1,4 @@
-"""The way out by OpenTelemetry: readings as the SDK's own data, given to an exporter of its."""
+"""Export by OpenTelemetry: readings as the SDK's own data, for one of its exporters."""
 
 from __future__ import annotations
 
@@ -26,50 +26,54 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from veko import __version__
 
-from ._readings import Exponential, Family, bound
+from .exponential import Exponential, bound
+from .readings import Family
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
 
-__all__ = ["exporter_to", "heard", "metrics_data"]
+__all__ = ["export_messages", "exporter_to", "metrics_data"]
 
 _SCALE = 3
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 
-heard: Final[ContextVar[list[str] | None]] = ContextVar("veko_export", default=None)
-"""What the exporter of `exporter_to` says of an export; without a list it says so in the log."""
+export_messages: Final[ContextVar[list[str] | None]] = ContextVar("veko_export", default=None)
+"""Takes the messages that the exporter of `exporter_to` logs during an export of ours.
+
+The exporter reports a failure only by logging it. `Telemetry.export` puts a list here to log it
+once, with the reason; while the variable is empty, the messages go to the log as usual."""
 
 
 def exporter_to(url: str, timeout: float) -> MetricExporter:
     """Make an exporter that speaks OTLP over HTTP.
 
     Args:
-        url: The collector's base URL, or all of it with `/v1/metrics`.
-        timeout: Seconds that an export may take.
+        url: The collector's base URL, or its full URL ending in `/v1/metrics`.
+        timeout: How long an export may take, in seconds.
     """
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    logging.getLogger(OTLPMetricExporter.__module__).addFilter(_is_for_the_log)
-    whole = url if url.endswith("/v1/metrics") else url.rstrip("/") + "/v1/metrics"
-    return OTLPMetricExporter(endpoint=whole, timeout=timeout)
+    logging.getLogger(OTLPMetricExporter.__module__).addFilter(_is_not_from_export)
+    full = url if url.endswith("/v1/metrics") else url.rstrip("/") + "/v1/metrics"
+    return OTLPMetricExporter(endpoint=full, timeout=timeout)
 
 
-def _is_for_the_log(record: logging.LogRecord) -> bool:
-    told = heard.get()
-    if told is not None:
-        told.append(record.getMessage())
-    return told is None
+def _is_not_from_export(record: logging.LogRecord) -> bool:
+    messages = export_messages.get()
+    if messages is not None:
+        messages.append(record.getMessage())
+    return messages is None
 
 
 def metrics_data(
     families: Sequence[Family], resource: Mapping[str, str], began_ns: int
 ) -> MetricsData:
-    """Turn readings into what an OpenTelemetry exporter takes.
+    """Turn readings into the data that an OpenTelemetry exporter takes.
 
     Args:
         families: The readings.
-        resource: Attributes of what is measured, over those of the environment.
-        began_ns: Since when it is counted, in nanoseconds of Unix time.
+        resource: Attributes of this process; they override those of the environment.
+        began_ns: When counting started, in nanoseconds of Unix time.
     """
     now = time.time_ns()
     scope = ScopeMetrics(
@@ -80,8 +84,8 @@ def metrics_data(
         ],
         "",
     )
-    made = Resource.create(dict(resource))
-    return MetricsData([ResourceMetrics(made, [scope], made.schema_url)])
+    created = Resource.create(dict(resource))
+    return MetricsData([ResourceMetrics(created, [scope], created.schema_url)])
 
 
 def _data(family: Family, began: int, now: int) -> Any:
@@ -116,7 +120,7 @@ def _histogram(
         positive=Buckets(found.offset + first, found.counts[first : last + 1]),
         negative=Buckets(0, []),
         flags=0,
-        # Not counted: the bounds of the outermost buckets.
+        # Extremes are not recorded, so these are the bounds of the outermost buckets in use.
         min=bound(found.offset + first) if used and not found.zero else 0.0,
         max=bound(found.offset + last + 1) if used else 0.0,
     )

@@ -1,4 +1,4 @@
-"""Readings: all metrics of one moment, in a form that both ways out take."""
+"""Readings: all metrics at one moment, in a form that both exports take."""
 
 from __future__ import annotations
 
@@ -7,51 +7,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from .exponential import Exponential
+
 if TYPE_CHECKING:
     from veko import Kernel
 
-    from ._counting import Counting
+    from .counting import Counting
 
-__all__ = ["Attributes", "Exponential", "Family", "Point", "read"]
+__all__ = ["Attributes", "Family", "Point", "read"]
 
 Attributes: TypeAlias = Mapping[str, str | int]
-
-
-class Exponential(msgspec.Struct, frozen=True):
-    """A histogram whose bucket `i` holds what lies in (base**(offset+i), base**(offset+i+1)].
-
-    The base is 2**(2**-3): OpenTelemetry's scale 3.
-
-    Attributes:
-        offset: Of the first bucket.
-        counts: By bucket.
-        zero: How many were too small for a bucket.
-        total: The sum of all; made of the middles of the buckets where it is not counted.
-    """
-
-    offset: int
-    counts: list[int]
-    zero: int = 0
-    total: float | None = None
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-        return self.zero + sum(self.counts)
-
-    @property
-    def sum(self) -> float:
-        """The sum, at most 4.5% off where it is not counted."""
-        if self.total is not None:
-            return self.total
-        return sum(n * bound(self.offset + i + 0.5) for i, n in enumerate(self.counts) if n)
-
-
-def bound(index: float) -> float:
-    """Return the upper bound of the bucket before an index."""
-    return float(2 ** (index / 8))
-
-
 Point: TypeAlias = tuple[Attributes, float | Exponential]
 
 
@@ -59,11 +24,11 @@ class Family(msgspec.Struct, frozen=True):
     """A metric with all its points.
 
     Attributes:
-        name: As OpenTelemetry writes it.
-        kind: `counter` (never goes down), `gauge`, or `histogram`.
-        unit: As UCUM has it.
-        description: A sentence.
-        points: Attributes and values.
+        name: The name in OpenTelemetry's style, with dots.
+        kind: `counter` (never decreases), `gauge`, or `histogram`.
+        unit: The unit as a UCUM code.
+        description: One sentence.
+        points: A value for each set of attributes.
     """
 
     name: str
@@ -74,30 +39,30 @@ class Family(msgspec.Struct, frozen=True):
 
 
 def read(kernel: Kernel, counting: Counting) -> list[Family]:
-    """Read everything."""
+    """Read all metrics that have a value."""
     records = [record for record in kernel.records() if not record.core]
     families = [
         Family(
             "veko.hook.duration", "histogram", "ns",
-            "How long a plugin's handlers of an event took.", list(_durations(kernel)),
+            "Duration of a plugin's handlers of an event.", list(_durations(kernel)),
         ),
         Family(
-            "veko.plugin.errors", "counter", "{error}", "How often a plugin's code failed.",
+            "veko.plugin.errors", "counter", "{error}", "Errors in a plugin's code.",
             [({"veko.plugin": name}, count) for name, count in counting.errors.items()],
         ),
         Family(
-            "veko.emissions", "counter", "{emission}", "Emissions that somebody heard.",
+            "veko.emissions", "counter", "{emission}", "Emissions of events with a handler.",
             [({"veko.event": _text(event)}, cell[0]) for event, cell in counting.emissions.items()],
         ),
         Family(
-            "veko.plugins", "gauge", "{plugin}", "Loaded plugins of the application.",
+            "veko.plugins", "gauge", "{plugin}", "Loaded plugins of the application by state.",
             [
                 ({"veko.state": state}, sum(record.state == state for record in records))
                 for state in ("active", "inactive")
             ],
         ),
         Family(
-            "http.server.request.duration", "histogram", "s", "How long requests took.",
+            "http.server.request.duration", "histogram", "s", "Duration of requests.",
             [(dict(key), cell.reading()) for key, cell in counting.requests.items()],
         ),
         Family(
@@ -105,7 +70,7 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
             [({}, counting.under_way)],
         ),
         Family(
-            "veko.posts.waiting", "gauge", "{emission}", "Posted emissions that wait.",
+            "veko.posts.waiting", "gauge", "{emission}", "Posted emissions that have not run yet.",
             [({}, kernel.waiting)],
         ),
     ]  # fmt: skip
@@ -114,14 +79,14 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
         families.append(
             Family(
                 "veko.loop.lag", "gauge", "s",
-                "How late the event loop was at worst, within the last ten seconds.", [({}, lag)],
+                "Longest delay of the event loop in the last ten seconds.", [({}, lag)],
             )
         )  # fmt: skip
     return [family for family in families if family.points]
 
 
 def _text(name: str) -> str:
-    """Return a name that can be sent: an event may be called anything."""
+    """Return a name as valid UTF-8: an event may have any name, half of a surrogate pair too."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
