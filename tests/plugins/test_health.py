@@ -57,7 +57,7 @@ class Heard(list[tuple[Any, ...]]):
 
 
 def made(name: str = "shaky", **manifest: Any) -> dict[str, Any]:
-    """A plugin that fails on `fail`, and as long as told on `load`-made tasks."""
+    """A plugin that fails on `fail`, and as long as wanted in `load`-made tasks."""
 
     def load(context: Any) -> None:
         def fail() -> None:
@@ -284,8 +284,8 @@ async def test_A13_past_the_threshold_it_is_off_at_once_and_is_said(start: Open)
     await home.fail()
     assert not home.active()
     await home.heard.until("plugin:deactivated", "shaky")
-    told = [args for event, *args in home.heard if event == "error:critical"]
-    [[error, origin]] = told
+    critical = [args for event, *args in home.heard if event == "error:critical"]
+    [[error, origin]] = critical
     assert isinstance(error, BreakerError)
     assert error.plugin == "shaky"
     assert "3 errors within 60 s" in str(error)
@@ -313,7 +313,7 @@ async def test_A13_it_waits_for_no_call_that_runs_in_it(start: Open) -> None:
     await home.fail(3, "busy")
     assert not home.active("busy")
     assert ("deactivated", "busy") not in home.switched
-    await home.heard.until("plugin:error", "busy", 4)  # told while the call still runs
+    await home.heard.until("plugin:error", "busy", 4)  # reported while the call still runs
     assert not slow.done()
     go.set()
     await slow
@@ -353,8 +353,8 @@ async def test_A13_half_open_one_more_error_opens_it_for_twice_as_long(start: Op
         await home.fail()
         assert not home.active()
         await home.heard.until("plugin:deactivated", "shaky", turn + 1)
-        told = [args[0] for event, *args in home.heard if event == "error:critical"]
-        delays.append(str(told[-1]).rpartition("again in ")[2])
+        errors = [args[0] for event, *args in home.heard if event == "error:critical"]
+        delays.append(str(errors[-1]).rpartition("again in ")[2])
     assert delays == ["0.02 s.", "0.03 s.", "0.03 s."]
 
 
@@ -436,9 +436,9 @@ async def test_A13_a_hook_may_refuse_it_and_that_is_said(start: Open) -> None:
             await home.heard._more.wait()
             home.heard._more.clear()
     assert home.active()
-    told = next(error for event, error, *_ in home.heard if event == "error:critical")
-    assert "could not be switched off" in str(told)
-    assert "not this one" in str(told)
+    error = next(error for event, error, *_ in home.heard if event == "error:critical")
+    assert "could not be switched off" in str(error)
+    assert "not this one" in str(error)
     with pytest.raises(RefusedError):
         await home.kernel.toggle("shaky", False)
     refuse = False

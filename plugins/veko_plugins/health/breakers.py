@@ -1,9 +1,9 @@
-"""Breakers: plugins that failed too often are switched off, tried again, and left alone if well.
+"""Breakers: a plugin that fails too often is switched off and tried again later.
 
-A breaker is `closed`; `open` while its plugin is off; `half-open` while that is on again and on
-trial; `stuck` if the plugin could not be switched off (a hook refused it). One that is not closed
-has a task, which is the only one that switches its plugin: who opens, closes or hurries a breaker
-sets what it is and wakes the task.
+A breaker is `closed` (all is well), `open` (its plugin is switched off), `half-open` (the plugin is
+on again, on trial) or `stuck` (a hook refused to let the plugin be switched off). Each breaker that
+is not closed has one task, and only that task switches the plugin on or off: everything else sets
+the state of the breaker and wakes the task.
 """
 
 from __future__ import annotations
@@ -17,82 +17,83 @@ import anyio.lowlevel
 
 from veko import Context, DependencyError, Origin, PluginRecord, RefusedError, VekoError
 
-from .window import Window
+from .window import SlidingWindow
 
-__all__ = ["TURNS", "BreakerError", "Breakers", "Watch"]
+__all__ = ["TURNS", "Breaker", "BreakerError", "Breakers"]
 
 TURNS: Final = 20
-"""Turns of the loop within which a plugin leaves the registry unless a hook keeps it waiting."""
+"""Turns of the loop within which a plugin leaves the registry, unless a hook delays that."""
 
 
 class BreakerError(VekoError):
-    """A plugin failed too often and was switched off. Mend it; it is tried again by itself."""
+    """A plugin failed too often and was switched off. Fix and reload it; it is retried anyway."""
 
 
-class Watch:
-    """What is known of a plugin that has failed.
+class Breaker:
+    """The breaker of one plugin, made when the plugin first fails.
 
     Attributes:
         record: The plugin.
-        window: Its failures.
-        generation: The number of the generation that they are of.
-        breaker: What its breaker is.
-        cool_down: Seconds that the breaker stays open, this time.
-        until: When that ends, or the trial; infinity before the plugin is off.
-        why: What opened it.
-        times: How often it was opened.
-        guarded: Whether a task goes with it.
-        changed: Wakes that.
+        window: The plugin's recent errors.
+        generation: The number of the generation that these errors belong to.
+        state: See the module.
+        cool_down: Seconds that the breaker stays open this time.
+        until: When the cool-down or the trial ends; infinity until the plugin is off.
+        reason: Why the breaker opened.
+        openings: How often it has opened.
+        running: Whether its task is running.
+        changed: Wakes the task.
     """
 
     __slots__ = (
-        "_seen",
-        "breaker",
+        "_counted",
         "changed",
         "cool_down",
         "generation",
-        "guarded",
+        "openings",
+        "reason",
         "record",
-        "times",
+        "running",
+        "state",
         "until",
-        "why",
         "window",
     )
 
-    def __init__(self, record: PluginRecord, window: Window) -> None:
+    def __init__(self, record: PluginRecord, window: SlidingWindow) -> None:
         self.record = record
         self.window = window
-        self._seen = 0
+        self._counted = 0
         self.generation = record.generation
-        self.breaker: Literal["closed", "open", "half-open", "stuck"] = "closed"
+        self.state: Literal["closed", "open", "half-open", "stuck"] = "closed"
         self.cool_down = 0.0
         self.until = math.inf
-        self.why = ""
-        self.times = 0
-        self.guarded = False
+        self.reason = ""
+        self.openings = 0
+        self.running = False
         self.changed = anyio.Event()
 
     def update(self, now: float) -> int:
-        """Take in what the kernel has counted since the last time; returns how many that are."""
-        news, self._seen = self.record.error_count - self._seen, self.record.error_count
-        self.window.add(news, now)
-        return news
+        """Add the errors that the kernel counted since the last update; return how many."""
+        new, self._counted = self.record.error_count - self._counted, self.record.error_count
+        self.window.add(new, now)
+        return new
 
 
 class Breakers:
-    """The breakers of a kernel's plugins, and what was switched off along with them.
+    """The breakers of a kernel's plugins, and the plugins switched off along with others.
 
     Args:
-        context: Whose their tasks are.
-        cool_down: Seconds that a breaker stays open the first time; twice as many each time that
-            its plugin fails its trial.
-        max_cool_down: What they are doubled up to.
-        trial: Seconds that a plugin must then pass without an error.
-        clock: Gives seconds that never go back.
+        context: The context of the plugin that owns the breakers' tasks.
+        cool_down: Seconds that a breaker stays open the first time; doubled each time that the
+            plugin fails its trial.
+        max_cool_down: The upper limit of that, in seconds.
+        trial: Seconds that a plugin must then run without an error.
+        clock: Returns seconds that never go back.
 
     Attributes:
-        watches: What is known of the plugins that have failed, by name.
-        dragged: Plugins that were switched off because they need one that was, by name.
+        by_plugin: The breakers of the plugins that have failed, by name.
+        dependents_off: Plugins that were switched off because they depend on one with an open
+            breaker, by name.
     """
 
     def __init__(
@@ -109,156 +110,207 @@ class Breakers:
         self._max_cool_down = max_cool_down
         self._trial = trial
         self._clock = clock
-        self._moving: dict[str, bool] = {}
-        self.watches: dict[str, Watch] = {}
-        self.dragged: dict[str, PluginRecord] = {}
+        self._toggling: dict[str, bool] = {}
+        self.by_plugin: dict[str, Breaker] = {}
+        self.dependents_off: dict[str, PluginRecord] = {}
 
-    def open(self, watch: Watch, why: str) -> None:
-        """Switch a plugin off soon."""
-        on_trial = watch.breaker == "half-open"
-        watch.cool_down = self._longer(watch) if on_trial else self._cool_down
-        watch.breaker, watch.until, watch.why = "open", math.inf, why
-        watch.times += 1
-        watch.changed.set()
-        if not watch.guarded:
-            watch.guarded = True
-            self._context.spawn(self._guard, watch.record.name)
+    # -- what others do to plugins
 
-    def close(self, watch: Watch) -> None:
-        """Forget that a plugin failed, and leave it as it is."""
-        watch.breaker, watch.until = "closed", math.inf
-        watch.window.clear()
-        watch.changed.set()
+    def switched_on(self, name: str) -> None:
+        """Leave a plugin alone that somebody else switched on; its dependents may follow."""
+        if self._toggling.get(name) is not True:
+            self.release(name)
+        if self.dependents_off:
+            self._context.spawn(self._switch_dependents_on)
 
-    def hurry(self, watch: Watch) -> None:
-        """Try a plugin whose breaker is open now, as if for the first time."""
-        watch.cool_down, watch.until = self._cool_down, self._clock()
-        watch.changed.set()
+    def switched_off(self, name: str) -> None:
+        """Leave a plugin alone that somebody else switched off."""
+        if self._toggling.get(name) is not False:
+            self.release(name)
 
-    def switched(self, name: str, on: bool) -> bool:
-        """Note that a plugin was switched; true if it was not done here."""
-        by_hand = self._moving.get(name) is not on
-        if by_hand:
-            self.dragged.pop(name, None)
-        if on and self.dragged:
-            self._context.spawn(self._bring_back)
-        return by_hand
+    def release(self, name: str) -> None:
+        """Leave a plugin as it is, on or off: it was switched by hand."""
+        self.dependents_off.pop(name, None)
+        breaker = self.by_plugin.get(name)
+        if breaker is not None and breaker.state != "closed":
+            self.close(breaker)
 
-    def _longer(self, watch: Watch) -> float:
-        return min(watch.cool_down * 2, self._max_cool_down)
-
-    async def _guard(self, name: str) -> None:
-        """Go with a breaker until it is closed. Begun anew, it goes on where it was.
-
-        It gets a name, because a task that has ended may be kept for a while, and what it got too.
-        """
-        watch = self.watches.get(name)
-        if watch is None:
+    def renewed(self, name: str, record: PluginRecord) -> None:
+        """Forget the errors of a plugin that was reloaded; if it is off, try it at once."""
+        breaker = self.by_plugin.get(name)
+        if breaker is None or breaker.record is not record:
             return
-        while watch.breaker != "closed":
-            if watch.breaker == "open" and math.isinf(watch.until):
-                await self._switch_off(watch)
-            elif (left := watch.until - self._clock()) > 0:
-                watch.changed = anyio.Event()
+        if breaker.generation == record.generation:
+            return
+        breaker.generation = record.generation
+        breaker.window.clear()
+        if breaker.state == "open":
+            breaker.cool_down, breaker.until = self._cool_down, self._clock()
+            breaker.changed.set()
+        elif breaker.state != "closed":
+            self.close(breaker)
+
+    def forget(self, name: str, record: PluginRecord) -> None:
+        """Forget a plugin that was unloaded."""
+        self.dependents_off.pop(name, None)
+        breaker = self.by_plugin.get(name)
+        if breaker is not None and breaker.record is record:
+            del self.by_plugin[name]
+            self.close(breaker)
+
+    def catch_up(self) -> None:
+        """Follow what others did to plugins while nobody was listening."""
+        for name, breaker in list(self.by_plugin.items()):
+            if self._kernel.get(name) is not breaker.record:
+                self.forget(name, breaker.record)
+            elif breaker.record.active is (breaker.state == "open"):
+                self.close(breaker)
+        for name, record in list(self.dependents_off.items()):
+            if record.active or self._kernel.get(name) is not record:
+                del self.dependents_off[name]
+
+    # -- what a breaker does
+
+    def open(self, breaker: Breaker, reason: str) -> None:
+        """Have a plugin switched off soon."""
+        on_trial = breaker.state == "half-open"
+        breaker.cool_down = self._longer(breaker) if on_trial else self._cool_down
+        breaker.state, breaker.until, breaker.reason = "open", math.inf, reason
+        breaker.openings += 1
+        breaker.changed.set()
+        if not breaker.running:
+            breaker.running = True
+            self._context.spawn(self._run, breaker.record.name)
+
+    def close(self, breaker: Breaker) -> None:
+        """Forget that a plugin failed, and leave it as it is, on or off."""
+        breaker.state, breaker.until = "closed", math.inf
+        breaker.window.clear()
+        breaker.changed.set()
+
+    def _longer(self, breaker: Breaker) -> float:
+        return min(breaker.cool_down * 2, self._max_cool_down)
+
+    async def _run(self, name: str) -> None:
+        """Switch a plugin off and on until its breaker is closed.
+
+        If the task is cancelled and started again, it continues from the state of the breaker. It
+        is given a name rather than a breaker, because a task that has ended, and with it its
+        arguments, may live on for a while, and would keep the plugin's code alive.
+        """
+        breaker = self.by_plugin.get(name)
+        if breaker is None:
+            return
+        while breaker.state != "closed":
+            if breaker.state == "open" and math.isinf(breaker.until):
+                await self._switch_off(breaker)
+            elif (left := breaker.until - self._clock()) > 0:
+                breaker.changed = anyio.Event()
                 with anyio.move_on_after(left):
-                    await watch.changed.wait()
-            elif watch.breaker == "open":
-                await self._switch_on(watch)
-            else:  # it passed its trial, or switching it off may be tried again
-                self.close(watch)
-        watch.guarded = False
+                    await breaker.changed.wait()
+            elif breaker.state == "open":
+                await self._switch_on(breaker)
+            else:  # the trial is passed, or the plugin that could not be switched off gets a chance
+                self.close(breaker)
+        breaker.running = False
 
-    async def _switch_off(self, watch: Watch) -> None:
+    async def _switch_off(self, breaker: Breaker) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(self._toggle_off, watch)
-            for _ in range(TURNS):  # it is told when it is off, not when its last call has ended
+            group.start_soon(self._toggle_off, breaker)
+            # Toggling ends when the last running call of the plugin has ended, which may be long
+            # after it was switched off; the report does not wait for that.
+            for _ in range(TURNS):
                 await anyio.lowlevel.checkpoint()
-                if not watch.record.active or watch.breaker == "stuck":
+                if not breaker.record.active or breaker.state == "stuck":
                     break
-            await self._tell(watch)
+            await self._report_opening(breaker)
 
-    async def _tell(self, watch: Watch) -> None:
-        name = watch.record.name
-        done = "could not be switched off" if watch.breaker == "stuck" else "is switched off"
+    async def _report_opening(self, breaker: Breaker) -> None:
+        name = breaker.record.name
+        done = "could not be switched off" if breaker.state == "stuck" else "was switched off"
         error = BreakerError(
-            f"it {done}: {watch.why}",
+            f"the plugin {done}: {breaker.reason}",
             plugin=name,
-            path=watch.record.source,
-            remedy=f"Mend and reload it; else it is tried again in {watch.cool_down:g} s.",
+            path=breaker.record.source,
+            remedy=f"Fix and reload it; otherwise it is tried again in {breaker.cool_down:g} s.",
         )
-        await self._report(watch.record, error)
+        await self._report(breaker.record, error)
         await self._kernel.bus.emit(
             "error:critical", error, Origin(name, handler=f"{name}.breaker")
         )
 
     async def _report(self, record: PluginRecord, error: BaseException) -> None:
-        """Report it as that of the plugin, without counting it as an error of its code."""
+        """Report an error under a plugin's name, without counting it as an error of its code."""
         await self._kernel.bus.report(error, owner=record, handler=f"{record.name}.breaker")
 
     async def _report_refusal(self, record: PluginRecord, error: Exception) -> None:
-        if isinstance(error, (DependencyError, RefusedError)):  # the kernel has told of others
+        # The kernel reports all other errors itself.
+        if isinstance(error, (DependencyError, RefusedError)):
             await self._report(record, error)
 
-    async def _toggle_off(self, watch: Watch) -> None:
-        """Switch a plugin off, and those that need it."""
-        record, times = watch.record, watch.times
-        needing = list(self._needing(record, []))
-        moving = dict.fromkeys([record.name, *(one.name for one in needing)], False)
-        self._moving |= moving
-        self.dragged |= {one.name: one for one in needing}
+    async def _toggle_off(self, breaker: Breaker) -> None:
+        """Switch a plugin off, and all that depend on it."""
+        record, openings = breaker.record, breaker.openings
+        dependents = list(self._dependents(record, []))
+        names = [record.name, *(one.name for one in dependents)]
+        self._toggling |= dict.fromkeys(names, False)
+        self.dependents_off |= {one.name: one for one in dependents}
         try:
             await self._kernel.toggle(record.name, False, cascade=True)
         except Exception as error:
-            if record.active and watch.breaker == "open":
-                watch.breaker = "stuck"
-                watch.why += f"; {error}"
-                self._context.spawn(self._bring_back)
+            if record.active and breaker.state == "open":
+                breaker.state = "stuck"
+                breaker.reason += f"; {error}"
+                self._context.spawn(self._switch_dependents_on)
         finally:
-            for name in moving:
-                self._moving.pop(name, None)
-            for one in needing:
+            for name in names:
+                self._toggling.pop(name, None)
+            for one in dependents:
                 if one.active:
-                    self.dragged.pop(one.name, None)
-            # Somebody may have switched it on meanwhile, and it may have failed again.
-            if watch.times == times and watch.breaker != "closed" and math.isinf(watch.until):
-                watch.until = self._clock() + watch.cool_down
+                    self.dependents_off.pop(one.name, None)
+            # While this waited for running calls, somebody may have switched the plugin on, and it
+            # may have failed again: then the next opening sets the time.
+            same_opening = breaker.openings == openings and breaker.state != "closed"
+            if same_opening and math.isinf(breaker.until):
+                breaker.until = self._clock() + breaker.cool_down
 
-    def _needing(self, record: PluginRecord, seen: list[PluginRecord]) -> Iterator[PluginRecord]:
+    def _dependents(self, record: PluginRecord, seen: list[PluginRecord]) -> Iterator[PluginRecord]:
         for one in self._kernel.dependents(record.name):
             if one is not record and one not in seen:
                 seen.append(one)
                 yield one
-                yield from self._needing(one, seen)
+                yield from self._dependents(one, seen)
 
-    async def _switch_on(self, watch: Watch) -> None:
-        """Try a plugin again; what was switched off with it follows when it is on."""
-        record = watch.record
-        watch.update(self._clock())
-        watch.window.clear()
-        watch.breaker, watch.until = "half-open", self._clock() + self._trial
+    async def _switch_on(self, breaker: Breaker) -> None:
+        """Put a plugin on trial. Its dependents follow when it is on (see `switched_on`)."""
+        record = breaker.record
+        breaker.update(self._clock())
+        breaker.window.clear()
+        breaker.state, breaker.until = "half-open", self._clock() + self._trial
         try:
             await self._toggle_on(record)
         except Exception as error:
-            if record.loaded and watch.breaker == "half-open":
-                watch.breaker, watch.why = "open", f"it could not be switched on again: {error}"
-                watch.cool_down = self._longer(watch)
-                watch.until = self._clock() + watch.cool_down
+            if record.loaded and breaker.state == "half-open":
+                breaker.state = "open"
+                breaker.reason = f"it could not be switched on again: {error}"
+                breaker.cool_down = self._longer(breaker)
+                breaker.until = self._clock() + breaker.cool_down
                 await self._report_refusal(record, error)
 
     async def _toggle_on(self, record: PluginRecord) -> None:
-        self._moving[record.name] = True
+        self._toggling[record.name] = True
         try:
             await self._kernel.toggle(record.name, True)
         finally:
-            self._moving.pop(record.name, None)
+            self._toggling.pop(record.name, None)
 
-    async def _bring_back(self) -> None:
-        """Switch on what was switched off with a plugin that it needs, if that is there again."""
-        for one in sorted(self.dragged.values(), key=lambda one: one.rank):
+    async def _switch_dependents_on(self) -> None:
+        """Switch dependents on again whose dependencies are all active again."""
+        for one in sorted(self.dependents_off.values(), key=lambda one: one.rank):
             needs = [self._kernel.get(name) for name in one.needs()]
-            there = all(need is not None and need.active for need in needs)
-            if there and one.name in self.dragged and not one.active:
-                del self.dragged[one.name]
+            ready = all(need is not None and need.active for need in needs)
+            if ready and one.name in self.dependents_off and not one.active:
+                del self.dependents_off[one.name]
                 try:
                     await self._toggle_on(one)
                 except Exception as error:

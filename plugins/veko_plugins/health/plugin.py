@@ -1,15 +1,16 @@
-"""Health: how often each plugin fails, and a breaker that switches off what fails too often.
+"""Health: how often each plugin fails, and a breaker that switches off one that fails too often.
 
-The idea: every failure of a plugin's code is counted by the kernel and told as `plugin:error`; here
-they are counted again in a window that slides. A plugin with more than `error_threshold` of them is
-switched off, those that need it with it (nobody is asked), and after a cool-down it is tried again:
-one more error and it is off for twice as long, a quiet period and all is forgotten.
+The idea: the kernel counts every failure of a plugin's code and reports it as `plugin:error`; here
+the failures of each plugin are counted again in a sliding window. A plugin with more than
+`error_threshold` of them is switched off, and so are all plugins that depend on it. After a
+cool-down it is switched on for a trial. One error during the trial switches it off for twice as
+long; a trial without an error resets the breaker.
 
 Cost: nothing for plugins that do not fail; for one that does, at most 61 pairs of integers, and a
 task while its breaker is not closed.
-Promise: a plugin on probation (see `probation`) is not switched off but taken back, `required`
-ones too; one that is switched by hand, by whoever, is left alone from then on; new code (a
-reload) is tried at once; core and `required` plugins are counted and never switched off.
+Promise: a plugin on probation (see `probation`) is rolled back instead of switched off, a
+`required` one too. A plugin that was switched by hand is left alone from then on. A reload is tried
+at once. Core plugins and `required` ones are counted, but never switched off.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ import msgspec
 from veko import Context, NotFoundError, Plugin, PluginRecord, State
 
 from .._lib.uptime import uptime_of
-from .breakers import TURNS, BreakerError, Breakers, Watch
-from .window import Window
+from .breakers import TURNS, Breaker, BreakerError, Breakers
+from .window import SlidingWindow
 
 if TYPE_CHECKING:
     from veko import Kernel
 
 __all__ = ["BreakerError", "Health", "PluginHealth"]
 
-_TELLING: Final = ("error:handle", "plugin:timeout", "plugin:error")
+_ERROR_EVENTS: Final = ("error:handle", "plugin:timeout", "plugin:error")
 
 
 class PluginHealth(msgspec.Struct, frozen=True):
-    """How a plugin fares.
+    """The health of a plugin.
 
     Attributes:
         name: Its name.
         loaded: Whether its `load()` has run.
         active: Whether it is switched on.
         error_count: How often its code failed since it was loaded.
-        recent_errors: How often within the window.
+        recent_errors: How often its code failed within the window.
         uptime: Seconds since it was loaded or reloaded; 0 if it is not loaded.
         health: `healthy`, `warning` or `critical`.
-        reasons: Why it is not healthy, a sentence each.
+        reasons: Why it is not healthy, one clause for each reason.
     """
 
     name: str
@@ -64,16 +65,16 @@ class Health(Plugin):
     """The core plugin of health; the service `health` is this object.
 
     Args:
-        warn_threshold: More errors than that within the window are a warning.
-        error_threshold: More than that, and the plugin is switched off.
-        window: Seconds that an error counts for; it is left out within a sixtieth after that.
-        cool_down: Seconds until a plugin that was switched off is tried again; twice as many each
-            time that fails.
-        max_cool_down: What they are doubled up to.
-        trial: Seconds that it must then pass without an error.
-        spared: Plugins that are counted and never switched off: those without which the rest must
-            not run, a guard say (the manager gives `required`).
-        clock: Gives seconds that never go back.
+        warn_threshold: A plugin with more errors than this in the window has health `warning`.
+        error_threshold: A plugin with more errors than this in the window is switched off.
+        window: Seconds for which an error counts (accurate to a sixtieth of that).
+        cool_down: Seconds until a plugin that was switched off is tried again; doubled each time
+            that it fails the trial.
+        max_cool_down: The upper limit of that, in seconds.
+        trial: Seconds that a plugin must then run without an error.
+        spared: Names of plugins that are counted, but never switched off: those without which the
+            rest must not run, such as a guard. The manager passes its option `required`.
+        clock: Returns seconds that never go back.
     """
 
     name = "health"
@@ -105,32 +106,24 @@ class Health(Plugin):
         self._breakers: Breakers
 
     def load(self, context: Context) -> None:
-        """Listen to failures, and to who switches what."""
+        """Subscribe to errors, and to every load, unload and toggle of a plugin."""
         self._kernel = context.kernel
-        self._breakers = Breakers(
+        breakers = self._breakers = Breakers(
             context, self.cool_down, self.max_cool_down, self.trial, self._clock
         )
         context.provide("health", self)
         context.hook("plugin:error", self._failed, priority=math.inf)
-        context.hook("plugin:loaded", self._renewed, priority=math.inf)
-        context.hook("plugin:unloaded", self._gone, priority=math.inf)
-        context.hook("plugin:activated", self._switched_on, priority=math.inf)
-        context.hook("plugin:deactivated", self._switched_off, priority=math.inf)
+        context.hook("plugin:loaded", breakers.renewed, priority=math.inf)
+        context.hook("plugin:unloaded", breakers.forget, priority=math.inf)
+        context.hook("plugin:activated", breakers.switched_on, priority=math.inf)
+        context.hook("plugin:deactivated", breakers.switched_off, priority=math.inf)
 
-    def activate(self, context: Context) -> None:
-        """Catch up with what others did while this was switched off."""
-        for name, watch in list(self._breakers.watches.items()):
-            if context.kernel.get(name) is not watch.record:
-                self._gone(name, watch.record)
-            elif watch.record.active is (watch.breaker == "open"):
-                self._breakers.close(watch)
-        dragged = self._breakers.dragged
-        for name, record in list(dragged.items()):
-            if record.active or context.kernel.get(name) is not record:
-                del dragged[name]
+    def activate(self) -> None:
+        """Catch up with what happened while this plugin was switched off."""
+        self._breakers.catch_up()
 
     def check(self, name: str) -> PluginHealth:
-        """Tell how a plugin fares.
+        """Return the health of a plugin.
 
         Raises:
             NotFoundError: There is no plugin of that name.
@@ -139,12 +132,14 @@ class Health(Plugin):
         if record is None:
             known = ", ".join(sorted(r.name for r in self._kernel.records() if not r.core))
             raise NotFoundError(
-                f"no plugin {name!r} is known", plugin=name, remedy=f"Known: {known or 'none'}."
+                f"no plugin named {name!r} is known",
+                plugin=name,
+                remedy=f"Known plugins: {known or 'none'}.",
             )
-        watch = self._count(record)
-        recent = watch.window.count(self._clock()) if watch is not None else 0
-        critical = list(self._critical(record, watch, recent))
-        warning = [] if critical else list(self._warnings(record, watch, recent))
+        breaker = self._count(record)
+        recent = breaker.window.count(self._clock()) if breaker is not None else 0
+        critical = list(self._critical(record, breaker, recent))
+        warning = [] if critical else list(self._warnings(record, breaker, recent))
         return PluginHealth(
             name=name,
             loaded=record.loaded,
@@ -157,32 +152,33 @@ class Health(Plugin):
         )
 
     def release(self, name: str) -> None:
-        """Leave a plugin as it is: somebody has switched it by hand."""
-        self._breakers.dragged.pop(name, None)
-        watch = self._breakers.watches.get(name)
-        if watch is not None and watch.breaker != "closed":
-            self._breakers.close(watch)
+        """Leave a plugin as it is, on or off: somebody has switched it by hand."""
+        self._breakers.release(name)
 
-    def _critical(self, record: PluginRecord, watch: Watch | None, recent: int) -> Iterator[str]:
+    def _critical(
+        self, record: PluginRecord, breaker: Breaker | None, recent: int
+    ) -> Iterator[str]:
         if record.state is State.FAILED:
             yield f"it failed in {record.failed_step}: {record.error}"
-        breaker = watch.breaker if watch is not None else "closed"
-        if watch is not None and breaker == "open":
-            left = watch.until - self._clock()
+        state = breaker.state if breaker is not None else "closed"
+        if breaker is not None and state == "open":
+            left = breaker.until - self._clock()
             when = "" if math.isinf(left) else f"; it is tried again in {max(0.0, left):.0f} s"
-            yield f"it is switched off: {watch.why}{when}"
-        elif watch is not None and breaker == "stuck":
-            yield f"it could not be switched off: {watch.why}"
+            yield f"it is switched off: {breaker.reason}{when}"
+        elif breaker is not None and state == "stuck":
+            yield f"it could not be switched off: {breaker.reason}"
         elif recent > self.error_threshold:
             yield self._too_many(record, recent)
 
-    def _warnings(self, record: PluginRecord, watch: Watch | None, recent: int) -> Iterator[str]:
-        if watch is not None and watch.breaker == "half-open":
-            yield f"it is on trial after {watch.why}: one more error switches it off"
+    def _warnings(
+        self, record: PluginRecord, breaker: Breaker | None, recent: int
+    ) -> Iterator[str]:
+        if breaker is not None and breaker.state == "half-open":
+            yield f"it is on trial after {breaker.reason}: one more error switches it off"
         if recent > self.warn_threshold:
             yield self._too_many(record, recent)
-        if record.name in self._breakers.dragged and not record.active:
-            yield "it is switched off with a plugin that it needs, and comes back with that"
+        if record.name in self._breakers.dependents_off and not record.active:
+            yield "it is switched off along with a plugin that it needs, and returns with it"
 
     def _too_many(self, record: PluginRecord, recent: int) -> str:
         errors = "1 error" if recent == 1 else f"{recent} errors"
@@ -192,75 +188,48 @@ class Health(Plugin):
     # -- counting
 
     async def _failed(self, name: str | None) -> None:
-        failed = [watch for record in self._suspects(name) if (watch := self._count(record))]
-        # Whoever failed shall find its plugin off, but may not wait for its running calls: it may
-        # be one of them, or part of an operation on that very plugin.
+        failed = [breaker for record in self._suspects(name) if (breaker := self._count(record))]
+        # The code that failed should find its plugin switched off when this returns. It must not
+        # wait for the plugin's running calls: it may be one of them, or part of an operation on
+        # that very plugin, and would wait for itself.
         for _ in range(TURNS):
-            if not any(watch.breaker == "open" and watch.record.active for watch in failed):
+            if not any(breaker.state == "open" and breaker.record.active for breaker in failed):
                 break
             await anyio.lowlevel.checkpoint()
 
     def _suspects(self, name: str | None) -> Iterator[PluginRecord]:
-        """Give the plugins that may just have failed.
+        """Yield the plugins that may just have failed: the named one, and error handlers' plugins.
 
-        What fails while an error is being handled is counted by the kernel, but not told.
+        The kernel counts a failure inside error handling, but fires no event for it.
         """
         registry = self._kernel.registry
-        telling = [entry for event in _TELLING for entry in registry.all("hook", event)]
-        names = {getattr(e.owner, "name", None) for e in (*telling, *registry.entries("pattern"))}
+        handlers = [entry for event in _ERROR_EVENTS for entry in registry.all("hook", event)]
+        names = {getattr(e.owner, "name", None) for e in (*handlers, *registry.entries("pattern"))}
         for one in {name, *names}:
             record = self._kernel.get(one) if one is not None else None
             if record is not None:
                 yield record
 
-    def _count(self, record: PluginRecord) -> Watch | None:
-        """Take in what the kernel has counted meanwhile; open the breaker if it is too much."""
-        watch = self._breakers.watches.get(record.name)
-        if watch is None or watch.record is not record:
+    def _count(self, record: PluginRecord) -> Breaker | None:
+        """Add the errors that the kernel has counted; open the breaker if they are too many."""
+        breaker = self._breakers.by_plugin.get(record.name)
+        if breaker is None or breaker.record is not record:
             if not record.error_count:
                 return None
-            watch = self._breakers.watches[record.name] = Watch(record, Window(self.window))
+            breaker = Breaker(record, SlidingWindow(self.window))
+            self._breakers.by_plugin[record.name] = breaker
         now = self._clock()
         spared = record.core or record.name in self.spared
-        if watch.update(now) and record.active:
-            recent = watch.window.count(now)
-            most = self.error_threshold if watch.breaker == "closed" else 0
-            if watch.breaker in ("closed", "half-open") and recent > most:
-                why = self._too_many(record, recent)
-                if not self._taken_back(record, why) and not spared:
-                    self._breakers.open(watch, why)
-        return watch
+        if breaker.update(now) and record.active:
+            recent = breaker.window.count(now)
+            most = self.error_threshold if breaker.state == "closed" else 0
+            if breaker.state in ("closed", "half-open") and recent > most:
+                reason = self._too_many(record, recent)
+                if not self._rolled_back(record, reason) and not spared:
+                    self._breakers.open(breaker, reason)
+        return breaker
 
-    def _taken_back(self, record: PluginRecord, why: str) -> bool:
-        """Tell whether it has new code, and gets its old one back instead of being switched off."""
+    def _rolled_back(self, record: PluginRecord, reason: str) -> bool:
+        """Return whether the plugin is on probation and so is rolled back to its old code."""
         entry = self._kernel.registry.get("service", "probation")
-        return entry is not None and bool(entry.value.take_back(record, why))
-
-    # -- what others do to plugins
-
-    def _switched_on(self, name: str) -> None:
-        if self._breakers.switched(name, True):
-            self.release(name)
-
-    def _switched_off(self, name: str) -> None:
-        if self._breakers.switched(name, False):
-            self.release(name)
-
-    def _renewed(self, name: str, record: PluginRecord) -> None:
-        """New code: what the old one did is forgotten, and an open breaker tries it at once."""
-        watch = self._breakers.watches.get(name)
-        if watch is None or watch.record is not record or watch.generation == record.generation:
-            return
-        watch.generation = record.generation
-        watch.window.clear()
-        if watch.breaker == "open":
-            self._breakers.hurry(watch)
-        elif watch.breaker != "closed":
-            self._breakers.close(watch)
-
-    def _gone(self, name: str, record: PluginRecord) -> None:
-        self._breakers.dragged.pop(name, None)
-        watch = self._breakers.watches.get(name)
-        if watch is not None and watch.record is record:
-            del self._breakers.watches[name]
-            self._breakers.close(watch)
+        return entry is not None and bool(entry.value.take_back(record, reason))

@@ -1,7 +1,7 @@
-"""A window that slides over time and counts what happened in it, in bounded memory.
+"""A sliding window: how many events happened in the last so many seconds, in bounded memory.
 
-It keeps a count for each sixtieth of the window, at most 61 of them; what happened is left out
-between one window and a sixtieth more after it happened. Adding and counting look at those only.
+The window is divided into sixty slices, and only a count for each slice is kept, at most 61 of
+them. So an event is counted for the length of the window, and for up to a sixtieth of it longer.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import math
 from collections import deque
 from typing import Final
 
-__all__ = ["Window"]
+__all__ = ["SlidingWindow"]
 
 _SLICES: Final = 60
 
 
-class Window:
-    """Counts what happened within the last so many seconds."""
+class SlidingWindow:
+    """Counts events within a window of time that ends now.
+
+    Args:
+        seconds: The length of the window.
+    """
 
     __slots__ = ("_counts", "_slice")
 
@@ -25,20 +29,25 @@ class Window:
         self._counts: deque[tuple[int, int]] = deque(maxlen=_SLICES + 1)
 
     def add(self, number: int, now: float) -> None:
-        """Count so many at a time in seconds, which never goes back."""
+        """Count events.
+
+        Args:
+            number: How many.
+            now: The time in seconds, from a clock that never goes back.
+        """
         if number:
-            place = math.floor(now / self._slice)
-            if self._counts and self._counts[-1][0] == place:
+            current = math.floor(now / self._slice)
+            if self._counts and self._counts[-1][0] == current:
                 number += self._counts.pop()[1]
-            self._counts.append((place, number))
+            self._counts.append((current, number))
 
     def count(self, now: float) -> int:
-        """Return how many happened in the window that ends now."""
+        """Return how many events happened in the window that ends now."""
         oldest = math.floor(now / self._slice) - _SLICES
         while self._counts and self._counts[0][0] < oldest:
             self._counts.popleft()
         return sum(number for _, number in self._counts)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all events."""
         self._counts.clear()
