@@ -134,13 +134,14 @@ class Dispatcher:
         pin, signals = self._kernel.pin(), self._signals
         with pin as registry:
             table: Table[Target] | None = registry.view("route")
+            around: CallNext | None = registry.view("middleware")
             if table is None:
                 table = _NO_ROUTES
-            target, scope["path_params"], allowed = table.match(scope["method"], path_of(scope))
+            path = path_of(scope) if scope.get("root_path") else scope["path"]
+            target, scope["path_params"], allowed = table.match(scope["method"], path)
             request = Request(scope, receive)
             exchange = Exchange(signals, request, target, receive, send, pin.release)
             scope[REQUEST], scope[EXCHANGE] = request, exchange
-            around: CallNext | None = registry.view("middleware")
             abort = True
             try:
                 if target is None:

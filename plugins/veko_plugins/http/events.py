@@ -1,21 +1,48 @@
-"""The events of a request, and the emitters of a dispatcher for them."""
+"""The events that HTTP fires, and the emitters that a dispatcher binds once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from veko import Event
 
 from .messages.problem import HTTPError
 from .messages.request import Request
 from .messages.response import Response
+from .route import Route
+from .sockets.websocket import WebSocket
 
 if TYPE_CHECKING:
     from veko import Bus
 
-__all__ = ["EVENTS", "Signals"]
+__all__ = [
+    "EVENTS", "MIDDLEWARE_ADD", "MIDDLEWARE_REMOVE", "ROUTE_CREATE", "ROUTE_DELETE", "ROUTE_LOAD",
+    "ROUTE_UPDATE", "Signals", "SocketSignals",
+]  # fmt: skip
 
-REQUEST_START = Event(
+ROUTE_LOAD: Final = Event(
+    "route:load",
+    list,
+    returns=True,
+    doc="A plugin's routes are about to be registered: the list of them. Raising refuses them.",
+)
+ROUTE_CREATE: Final = Event(
+    "route:create",
+    Route,
+    returns=True,
+    doc="A route is about to go live: the route, which a handler may return changed. Raising "
+    "refuses it.",
+)
+ROUTE_UPDATE: Final = Event("route:update", Route, doc="A live route was replaced: the new one.")
+ROUTE_DELETE: Final = Event("route:delete", Route, doc="A route was removed: the route.")
+MIDDLEWARE_ADD: Final = Event(
+    "middleware:add",
+    object,
+    returns=True,
+    doc="A middleware is about to go live: the function, which a handler may replace.",
+)
+MIDDLEWARE_REMOVE: Final = Event("middleware:remove", object, doc="A middleware was removed.")
+REQUEST_START: Final = Event(
     "request:start",
     Request,
     returns=True,
@@ -23,12 +50,12 @@ REQUEST_START = Event(
     doc="A request was matched and not yet handled. A handler that returns a `Response` answers, "
     "one that raises an `HTTPError` refuses.",
 )
-REQUEST_END = Event(
+REQUEST_END: Final = Event(
     "request:end",
     Request,
     doc="A request is over: the request and its response.",
 )
-REQUEST_ERROR = Event(
+REQUEST_ERROR: Final = Event(
     "request:error",
     BaseException,
     returns=True,
@@ -36,29 +63,50 @@ REQUEST_ERROR = Event(
     doc="Handling a request raised: the error and the request. A handler may return another "
     "error, or a `Response` to send instead of the problem.",
 )
-RESPONSE_START = Event(
+RESPONSE_START: Final = Event(
     "response:start",
     Response,
     returns=True,
     doc="A response is ready and not yet sent: the response and the request.",
 )
-RESPONSE_END = Event(
+RESPONSE_END: Final = Event(
     "response:end",
     Response,
     doc="A response was sent: the response and the request.",
 )
-RESPONSE_ERROR = Event(
+RESPONSE_ERROR: Final = Event(
     "response:error",
     Response,
     doc="Sending a response failed: the response and the request.",
 )
-EVENTS = (
+WEBSOCKET_CONNECT: Final = Event(
+    "websocket:connect",
+    WebSocket,
+    stops=Response | HTTPError,
+    doc="A handshake was matched and not yet accepted. Closing the socket, raising an "
+    "`HTTPError` or returning a `Response` refuses it.",
+)
+WEBSOCKET_MESSAGE: Final = Event(
+    "websocket:message",
+    str | bytes,
+    returns=True,
+    doc="A message came: the message, which a handler may replace, and the socket.",
+)
+WEBSOCKET_DISCONNECT: Final = Event(
+    "websocket:disconnect",
+    WebSocket,
+    doc="A socket is over, whatever ended it; once for each `websocket:connect`.",
+)
+EVENTS: Final = (
     REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,
+    WEBSOCKET_CONNECT, WEBSOCKET_MESSAGE, WEBSOCKET_DISCONNECT, ROUTE_LOAD, ROUTE_CREATE,
+    ROUTE_UPDATE, ROUTE_DELETE, MIDDLEWARE_ADD, MIDDLEWARE_REMOVE,
 )  # fmt: skip
+"""All of them, in the order in which the catalogue lists them."""
 
 
 class Signals:
-    """The emitters of a dispatcher, bound once."""
+    """The emitters of a request's events."""
 
     __slots__ = (
         "request_end",
@@ -70,9 +118,20 @@ class Signals:
     )
 
     def __init__(self, bus: Bus) -> None:
-        self.request_start = bus.emitter("request:start")
-        self.request_end = bus.emitter("request:end")
-        self.request_error = bus.emitter("request:error")
-        self.response_start = bus.emitter("response:start")
-        self.response_end = bus.emitter("response:end")
-        self.response_error = bus.emitter("response:error")
+        self.request_start = bus.emitter(REQUEST_START.name)
+        self.request_end = bus.emitter(REQUEST_END.name)
+        self.request_error = bus.emitter(REQUEST_ERROR.name)
+        self.response_start = bus.emitter(RESPONSE_START.name)
+        self.response_end = bus.emitter(RESPONSE_END.name)
+        self.response_error = bus.emitter(RESPONSE_ERROR.name)
+
+
+class SocketSignals:
+    """The emitters of a WebSocket's events."""
+
+    __slots__ = ("connect", "disconnect", "message")
+
+    def __init__(self, bus: Bus) -> None:
+        self.connect = bus.emitter(WEBSOCKET_CONNECT.name)
+        self.message = bus.emitter(WEBSOCKET_MESSAGE.name)
+        self.disconnect = bus.emitter(WEBSOCKET_DISCONNECT.name)

@@ -17,47 +17,31 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from veko import Context, Event, Handle, Plugin
+from veko import Context, Handle, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 from veko.extend import Draft, Entry, Kind
 
 from .dispatch import Dispatcher
-from .events import EVENTS
+from .events import (
+    EVENTS,
+    MIDDLEWARE_ADD,
+    MIDDLEWARE_REMOVE,
+    ROUTE_CREATE,
+    ROUTE_DELETE,
+    ROUTE_LOAD,
+    ROUTE_UPDATE,
+)
 from .exchange import Target, run_route, run_target
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
 from .route import SOCKET, Route
-from .sockets.dispatch import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
 from .verbs import add_middleware, add_route, add_websocket
 
 __all__ = ["HTTP", "Routes"]
-
-ROUTE_LOAD = Event(
-    "route:load",
-    list,
-    returns=True,
-    doc="A plugin's routes are about to be registered: the list of them. Raising refuses them.",
-)
-ROUTE_CREATE = Event(
-    "route:create",
-    Route,
-    returns=True,
-    doc="A route is about to go live: the route, which a handler may return changed. Raising "
-    "refuses it.",
-)
-ROUTE_UPDATE = Event("route:update", Route, doc="A live route was replaced: the new one.")
-ROUTE_DELETE = Event("route:delete", Route, doc="A route was removed: the route.")
-MIDDLEWARE_ADD = Event(
-    "middleware:add",
-    object,
-    returns=True,
-    doc="A middleware is about to go live: the function, which a handler may replace.",
-)
-MIDDLEWARE_REMOVE = Event("middleware:remove", object, doc="A middleware was removed.")
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
@@ -161,15 +145,7 @@ class Routes(Plugin):
 
     def load(self, context: Context) -> None:
         """Declare the events, add the kinds and the verbs, and provide the service `http`."""
-        own = (
-            ROUTE_LOAD,
-            ROUTE_CREATE,
-            ROUTE_UPDATE,
-            ROUTE_DELETE,
-            MIDDLEWARE_ADD,
-            MIDDLEWARE_REMOVE,
-        )
-        for event in (*EVENTS, *SOCKET_EVENTS, *own):
+        for event in EVENTS:
             context.declare(event)
         retest = (ROUTE_LOAD.name, ROUTE_CREATE.name)
         context.add_kind(Kind("route", accept=self._accept_routes, retest=retest))
@@ -196,7 +172,9 @@ class Routes(Plugin):
         return add_routes
 
     async def _accept_routes(self, draft: Draft) -> None:
-        table: Table[Target] = draft.before.view("route") or Table()
+        table: Table[Target] | None = draft.before.view("route")
+        if table is None:
+            table = Table()
         batches: _Batches = dict(draft.before.view(_BATCHES) or {})
         gone = {id(entry) for entry in draft.removed if entry.kind == "route"}
         again = draft.hooks_changed(ROUTE_LOAD.name, ROUTE_CREATE.name)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from veko import Event
 from veko.extend import driven
 
+from ..events import SocketSignals
 from ..exchange import failed
 from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
 from ..messages.problem import HTTPError
@@ -29,31 +29,11 @@ from .websocket import SocketClosed, WebSocket
 if TYPE_CHECKING:
     from veko import Kernel
 
-__all__ = ["EVENTS", "SocketDispatcher"]
+__all__ = ["SocketDispatcher"]
 
 _ERROR: Final = 1011
 _CODES: Final = {400: 1007, 415: 1003}
 """What an `HTTPError` after the handshake closes with; 1008 for others below 500."""
-EVENTS: Final = (
-    Event(
-        "websocket:connect",
-        WebSocket,
-        stops=Response | HTTPError,
-        doc="A handshake was matched and not yet accepted. Closing the socket, raising an "
-        "`HTTPError` or returning a `Response` refuses it.",
-    ),
-    Event(
-        "websocket:message",
-        str | bytes,
-        returns=True,
-        doc="A message came: the message, which a handler may replace, and the socket.",
-    ),
-    Event(
-        "websocket:disconnect",
-        WebSocket,
-        doc="A socket is over, whatever ended it; once for each `websocket:connect`.",
-    ),
-)
 
 
 class SocketDispatcher:
@@ -67,9 +47,7 @@ class SocketDispatcher:
     def __init__(self, kernel: Kernel, problem: Callable[[BaseException], Response]) -> None:
         self._kernel = kernel
         self._problem = problem
-        self._connect = kernel.bus.emitter("websocket:connect")
-        self._message = kernel.bus.emitter("websocket:message")
-        self._disconnect = kernel.bus.emitter("websocket:disconnect")
+        self._signals = SocketSignals(kernel.bus)
         self._all = OpenSockets()
 
     async def end(self, code: int = RESTART) -> None:
@@ -83,7 +61,7 @@ class SocketDispatcher:
         with pin as registry:
             table: Table[SocketTarget] | None = registry.view("route")
             around: CallNext | None = registry.view("middleware")
-            socket = WebSocket(scope, receive, send, self._message, pin.release)
+            socket = WebSocket(scope, receive, send, self._signals.message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
             target = found.value if found is not None else None
             exchange = SocketExchange(socket, target, pin)
@@ -96,7 +74,7 @@ class SocketDispatcher:
             finally:
                 pin.release()
                 if exchange.told:
-                    await self._disconnect(socket)
+                    await self._signals.disconnect(socket)
                 for key in (REQUEST, EXCHANGE, ROUTE):
                     scope.pop(key, None)
                     socket.scope.pop(key, None)
@@ -139,7 +117,7 @@ class SocketDispatcher:
         else:
             exchange.told = True
             try:
-                answer = await self._connect(socket)
+                answer = await self._signals.connect(socket)
             except HTTPError as refusal:
                 answer = refusal
             if isinstance(answer, HTTPError):
