@@ -6,12 +6,16 @@ attributes, so that code need not parse text.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+import msgspec
 
 __all__ = [
     "ConfigError",
     "ConflictError",
     "DependencyError",
+    "Fault",
     "HookError",
     "HookTimeout",
     "LoadError",
@@ -68,12 +72,63 @@ class VekoError(Exception):
         return f"{text}. {self.remedy}" if self.remedy else text
 
 
-class ManifestError(VekoError):
-    """A plugin's description of itself is wrong; it lists every fault. Mend the plugin."""
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a manifest or a configuration.
+
+    Attributes:
+        path: Where in it: `limits[2].day`, `load()`; empty for the whole of it.
+        message: What is wrong there: `expected int, got str`, or, following the path directly,
+            `is missing`.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        if not self.path:
+            return self.message
+        separator = " " if self.message.startswith("is ") else ": "
+        return f"{self.path}{separator}{self.message}"
 
 
-class ConfigError(VekoError):
-    """A configuration was refused; the one before stays. Mend the value that it names."""
+class _FaultsError(VekoError):
+    def __init__(
+        self,
+        message: str,
+        *,
+        faults: Iterable[Fault] = (),
+        plugin: str | None = None,
+        event: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, event=event, path=path, line=line, remedy=remedy)
+        self.faults = tuple(dict.fromkeys(faults))
+        if self.faults:
+            self.message = f"{message}: {'; '.join(map(str, self.faults))}"
+
+
+class ManifestError(_FaultsError):
+    """A plugin's manifest or life-cycle functions are wrong. Fix the plugin.
+
+    Args:
+        faults: Every fault; they are appended to the message.
+
+    Attributes:
+        faults: Every fault, each once; empty if the error is not about single fields.
+    """
+
+
+class ConfigError(_FaultsError):
+    """A configuration was refused; the one before stays in use. Fix the values that it names.
+
+    Args:
+        faults: Every fault; they are appended to the message.
+
+    Attributes:
+        faults: Every fault, each once; empty if the error is not about single values.
+    """
 
 
 class OptionError(VekoError):

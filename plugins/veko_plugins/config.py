@@ -19,7 +19,7 @@ from typing import Any
 
 from veko import ConfigError, Context, Plugin
 
-from ._lib.faults import convert_config, schema_faults
+from ._lib.config_schemas import convert_config, schema_faults
 from ._saved.plugins import Exactly
 from .options import merged
 
@@ -95,9 +95,10 @@ class Config(Plugin):
         if faults:
             whose = f"the configuration of {plugin!r}" if plugin else "the configuration"
             raise ConfigError(
-                f"{whose} is not what its schema expects: {'; '.join(faults)}",
+                f"{whose} does not match its schema",
+                faults=faults,
                 plugin=plugin,
-                remedy="Mend the values that are named.",
+                remedy="Fix the values that are named.",
             )
         return result
 

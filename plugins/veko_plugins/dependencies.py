@@ -25,8 +25,9 @@ from typing import Protocol, cast
 import msgspec
 
 from veko import ConflictError, Context, DependencyError, Plugin
+from veko.errors import Fault
 
-from ._lib.versions import NO_RUNTIME, Requirement, did_you_mean, satisfies, valid_range
+from ._lib.versions import Requirement, did_you_mean, satisfies, valid_range
 
 __all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engine_faults", "plan"]
 
@@ -283,24 +284,27 @@ def _circles(
             return
 
 
-def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
+def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> list[Fault]:
     """Return what a plugin's `engines` do not accept, each naming both versions.
 
     Args:
         engines: Range by engine, PEP 440 or npm.
         versions: The version of each engine that is here; others are faults, too.
     """
-    faults: list[str] = []
+    faults: list[Fault] = []
     for engine, range_ in engines.items():
         if not valid_range(range_):
-            faults.append(f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range")
+            message = f"{range_!r} is neither a PEP 440 nor an npm range"
         elif engine == "node" and engine not in versions:
-            faults.append(f"engines.node: {range_} is wanted, and {NO_RUNTIME}")
+            message = f"{range_} is wanted, and there is no JavaScript runtime here"
         elif engine not in versions:
             near = did_you_mean(engine, versions)
-            faults.append(f"engines.{engine}: there is no such engine. {near}".rstrip(" "))
+            message = f"there is no such engine. {near}".rstrip(" ")
         elif not satisfies(versions[engine], range_):
-            faults.append(f"engines.{engine}: {range_} is wanted, this is {versions[engine]}")
+            message = f"{range_} is wanted, this is {versions[engine]}"
+        else:
+            continue
+        faults.append(Fault(f"engines.{engine}", message))
     return faults
 
 
@@ -353,7 +357,7 @@ class Dependencies(Plugin):
         """Read a requirement string; see `Requirement.parse`."""
         return Requirement.parse(requirement)
 
-    def engine_faults(self, engines: Mapping[str, str]) -> list[str]:
+    def engine_faults(self, engines: Mapping[str, str]) -> list[Fault]:
         """Return what of a manifest's `engines` this process does not satisfy."""
         return engine_faults(engines, self.engine_versions)
 

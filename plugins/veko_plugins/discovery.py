@@ -34,6 +34,7 @@ from veko import (
     VekoError,
     as_plugin,
 )
+from veko.errors import Fault
 
 from ._lib.versions import did_you_mean
 from ._source.bytecode import SourceCache
@@ -345,13 +346,14 @@ def _read_toml(path: Path) -> dict[str, object]:
         ) from error
     table.pop("tool", None)
     unknown = [
-        f"{key!r} is not a field. {did_you_mean(key, FIELDS)}".rstrip()
+        Fault(key, f"is not a field. {did_you_mean(key, FIELDS)}".rstrip())
         for key in table
         if key not in FIELDS
     ]
     if unknown:
         raise ManifestError(
-            f"{_TOML} is not sound: {'; '.join(unknown)}",
+            f"{_TOML} is not valid",
+            faults=unknown,
             path=path,
             remedy="Fields are those of `veko.Manifest`; tables of other tools go under [tool].",
         )

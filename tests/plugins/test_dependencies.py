@@ -241,7 +241,7 @@ def test_m5_engines() -> None:
     here = {"python": "3.11.2", "veko": "2.0.0"}
     assert not engine_faults({"python": ">=3.11", "veko": "^2.0.0"}, here)
     faults = engine_faults({"python": "~2.7", "vekko": "1.x", "veko": "new"}, here)
-    assert faults == [
+    assert [str(fault) for fault in faults] == [
         "engines.python: ~2.7 is wanted, this is 3.11.2",
         "engines.vekko: there is no such engine. Did you mean 'veko'?",
         "engines.veko: 'new' is neither a PEP 440 nor an npm range",

@@ -196,7 +196,7 @@ def test_plugin_toml_beside_a_package(folder: Path) -> None:
     ("text", "message"),
     [
         ("name = x\n", r"plugin\.toml cannot be read: .*line 1"),
-        ("versoin = '1'", r"'versoin' is not a field\. Did you mean 'version'"),
+        ("versoin = '1'", r"versoin is not a field\. Did you mean 'version'"),
     ],
 )
 def test_a_plugin_toml_that_is_wrong(folder: Path, text: str, message: str) -> None:

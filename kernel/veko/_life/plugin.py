@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, cast
 import msgspec
 
 from .._bus.signature import is_async, parameters
-from ..errors import ManifestError
+from ..errors import Fault, ManifestError
 
 __all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
 
@@ -188,53 +188,61 @@ def _attribute(plugin: Plugin, name: str) -> Any:
 
 
 def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -> Manifest:
-    faults: list[str] = []
+    faults: list[Fault] = []
     found: dict[str, Any] = {}
     for key, field in _FIELDS.items():
         value = read(key)
         if value is None:
             if key in ("name", "version"):
-                faults.append(f"{key} is missing")
+                faults.append(Fault(key, "is missing"))
             continue
         try:
             found[key] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
-            faults.append(f"{key}: {str(error)[:1].lower()}{str(error)[1:]}, got {value!r}")
+            text = str(error)
+            faults.append(Fault(key, f"{text[:1].lower()}{text[1:]}; it is {value!r}"))
     name: str | None = found.get("name")
     if name is not None and (not NAME.fullmatch(name) or len(name) > NAME_LENGTH):
         shown = name if len(name) <= NAME_LENGTH else name[:40] + "…"
-        faults.append(f"name: {shown!r} does not match {NAME.pattern} ({NAME_LENGTH} at most)")
+        limit = f"{NAME.pattern} ({NAME_LENGTH} characters at most)"
+        faults.append(Fault("name", f"{shown!r} does not match {limit}"))
         name = None
     if found.get("version") == "":
-        faults.append("version is empty")
+        faults.append(Fault("version", "is empty"))
     if found.get("reload", "swap") not in ("swap", "restart"):
-        faults.append(f"reload: {found['reload']!r} is neither 'swap' nor 'restart'")
+        faults.append(Fault("reload", f"{found['reload']!r} is neither 'swap' nor 'restart'"))
     faults += _function_faults(plugin)
     if faults:
         raise ManifestError(
-            f"{name or 'a plugin'} is not sound: {'; '.join(faults)}",
+            f"{name or 'a plugin'} is not valid",
+            faults=faults,
             plugin=name,
             path=source,
-            remedy="Every plugin has a name, a version and a load(); mend what is listed.",
+            remedy="Fix what is listed; every plugin needs a name, a version and a load().",
         )
     return Manifest(**found)
 
 
-def _function_faults(plugin: Plugin) -> Iterator[str]:
+def _function_faults(plugin: Plugin) -> Iterator[Fault]:
     for name in STEPS:
         function = plugin.life_cycle(name)
         if function is None:
             if name == "load":
-                yield "load() is missing"
+                yield Fault("load()", "is missing")
         elif not callable(cast(object, function)):
-            yield f"{name} is {function!r}, not a function"
+            yield Fault(name, f"is {function!r}, not a function")
         elif name in ("export_state", "import_state"):
             if is_async(function):
-                yield f"{name}() is async; it runs in the swap, which cannot wait: make it a def"
+                yield Fault(
+                    f"{name}()", "is async; it runs in the swap, which cannot wait: make it a def"
+                )
         else:
             for parameter in parameters(function).required:
                 if parameter not in _ARGUMENTS:
-                    yield f"{name}() names {parameter!r}, it may name app, config, context"
+                    yield Fault(
+                        f"{name}()",
+                        f"unknown parameter {parameter!r}; it may take app, config, context",
+                    )
 
 
 def requirement_name(requirement: str) -> str:

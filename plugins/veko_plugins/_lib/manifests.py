@@ -1,11 +1,11 @@
-"""What is wrong with a manifest, all of it at once: types, values, and what is merely odd.
+"""The faults of a manifest, all at once: types, values, and what is odd but harmless.
 
-The kernel knows the shapes of the fields; here are their meanings: versions, requirements,
-permissions, kinds, schemas. A fault reads `path: what was expected; it is value`.
+The kernel checks the types of the fields; this file checks what they mean: versions, requirements,
+permissions, types of plugins, schemas.
 
 Cost: some ten microseconds for a manifest that declares little; requirement strings, ranges and
 versions are parsed once and remembered.
-Promise: pure functions, nothing of the plugin runs.
+Promise: pure functions; no code of the plugin runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -27,13 +27,15 @@ from packaging.requirements import Requirement as Peer
 from packaging.version import InvalidVersion, Version
 
 from veko import ConfigError, Manifest, ManifestError, Plugin, as_plugin
+from veko.errors import Fault
 
-from .faults import check_schema, type_faults
+from .config_schemas import check_schema
+from .faults import type_faults
 from .versions import Requirement, did_you_mean, valid_range
 
 __all__ = [
-    "PERMISSIONS", "TYPES", "Findings", "UnsoundError", "findings", "is_event", "peer_faults",
-    "requirement_fault", "sound_plugin",
+    "PERMISSIONS", "TYPES", "Findings", "checked_plugin", "findings", "is_event",
+    "manifest_error", "peer_faults", "requirement_fault",
 ]  # fmt: skip
 
 PERMISSIONS: Final = (
@@ -44,8 +46,6 @@ TYPES: Final = (
     "api", "auth", "cache", "cli", "database", "generic", "middleware", "router", "websocket",
 )  # fmt: skip
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
-_STEPS: Final = ("load", "unload", "activate", "deactivate", "export_state", "import_state")
-_PART: Final = re.compile(rf"; (?=(?:{'|'.join([*FIELDS, *_STEPS])})(?:\(\)|:| is | names ))")
 _URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://[^\s/]+|git@[^\s:]+:\S)\S*", re.I)
 _SHORT: Final = re.compile(r"(?:[a-z]+:)?[\w.-]+/[\w.-]+")
 """`github:owner/name` and `owner/name`, as package.json has them."""
@@ -55,54 +55,60 @@ class Findings(msgspec.Struct):
     """What was found in a manifest.
 
     Attributes:
-        errors: What keeps the plugin from being loaded.
-        warnings: What does not.
-        schema: The error of `config_schema`, which is among `errors` too.
+        errors: The faults that keep the plugin from loading.
+        warnings: Those that do not.
+        schema: The error of `config_schema`, whose faults are among `errors` too.
     """
 
-    errors: list[str] = []
-    warnings: list[str] = []
+    errors: list[Fault] = []
+    warnings: list[Fault] = []
     schema: ConfigError | None = None
 
 
-class UnsoundError(ManifestError):
-    """A manifest has faults; `faults` has them one by one."""
+def manifest_error(
+    faults: Iterable[Fault], *, plugin: str | None = None, path: Path | None = None
+) -> ManifestError:
+    """Return the error of a plugin whose manifest has faults.
 
-    def __init__(
-        self, faults: Sequence[str], *, plugin: str | None = None, path: Path | None = None
-    ) -> None:
-        super().__init__(
-            f"{plugin or 'a plugin'} is not sound: {'; '.join(faults)}",
-            plugin=plugin,
-            path=path,
-            remedy="Mend what is listed; every plugin has a name, a version and a load().",
-        )
-        self.faults = tuple(faults)
+    Args:
+        faults: All of them.
+        plugin: The plugin's name, if it has a valid one.
+        path: The plugin's file or folder.
+    """
+    return ManifestError(
+        f"{plugin or 'a plugin'} is not valid",
+        faults=faults,
+        plugin=plugin,
+        path=path,
+        remedy="Fix what is listed; every plugin needs a name, a version and a load().",
+    )
 
 
-def sound_plugin(obj: object, *, source: Path | None = None, module: object = None) -> Plugin:
-    """Do as `as_plugin`, and if that finds a fault, find the others too.
+def checked_plugin(obj: object, *, source: Path | None = None, module: object = None) -> Plugin:
+    """Return what `as_plugin` returns; where it finds a fault, find all the others too.
+
+    Args:
+        obj: A plugin in any form.
+        source: The file or folder that it came from.
+        module: The module that it came from, if that is not `obj`.
 
     Raises:
-        ManifestError: It is not sound; all faults of types, values and functions are listed.
+        ManifestError: It is not valid; all faults of types, values and functions are listed.
     """
     try:
         return as_plugin(obj, source=source, module=module)
-    except UnsoundError:
-        raise
     except ManifestError as error:
-        _, found, told = error.message.partition(" is not sound: ")
-        if not found:
+        if not error.faults:
             raise
         fields = _fields(obj)
-        faults: list[str] = []
-        for part in _PART.split(told):
-            key = part.partition(":")[0]
-            field = FIELDS.get(key)
-            better = [] if field is None else list(type_faults(fields.get(key), field.type, (key,)))
-            faults += better or [part]
+        faults: list[Fault] = []
+        for fault in error.faults:
+            key = fault.path
+            # The kernel stops at a field's first wrong item; the walk finds each, with its index.
+            found = type_faults(fields[key], FIELDS[key].type, (key,)) if key in fields else ()
+            faults += list(found) or [fault]
         faults += findings(fields).errors
-        raise UnsoundError(list(dict.fromkeys(faults)), plugin=error.plugin, path=source) from None
+        raise manifest_error(faults, plugin=error.plugin, path=source) from None
 
 
 def _fields(obj: object) -> dict[str, object]:
@@ -117,7 +123,7 @@ def _fields(obj: object) -> dict[str, object]:
 
 
 def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = None) -> Findings:
-    """Find what is wrong with the values of a manifest; ill-typed fields are passed over.
+    """Find what is wrong with the values of a manifest; fields of a wrong type are skipped.
 
     Args:
         manifest: A manifest, or fields of one as a source has them.
@@ -133,12 +139,13 @@ def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = 
         text = str(fields.get(key) or "")
         short = key == "repository" and _SHORT.fullmatch(text)
         if text and not short and not _URL.fullmatch(text):
-            found.warnings.append(f"{key}: expected a URL (https://…); it is {_shown(text)}")
+            message = f"expected a URL (https://…); it is {_shown(text)}"
+            found.warnings.append(Fault(key, message))
     try:
         check_schema(fields.get("config_schema"), plugin)
     except ConfigError as error:
         found.schema = error
-        found.errors.append(error.message)
+        found.errors += error.faults or [Fault("config_schema", error.message)]
     return found
 
 
@@ -146,63 +153,67 @@ def _well_typed(key: str, value: object) -> bool:
     field = FIELDS.get(key)
     if field is not None and field.type == tuple[str, ...] and isinstance(value, list | tuple):
         return True  # those items that are strings can be looked at
-    return field is not None and not any(type_faults(value, field.type, ()))
+    return field is not None and not any(type_faults(value, field.type))
 
 
-def _value_faults(fields: Mapping[str, Any]) -> Iterator[str]:
+def _value_faults(fields: Mapping[str, Any]) -> Iterator[Fault]:
     version = fields.get("version")
     if version and not _is_version(version):
-        yield (
-            "version: expected one of PEP 440 or SemVer (1.2.0, 2.0.0rc1, 2.0.0-rc.1); "
-            f"it is {_shown(version)}"
+        yield Fault(
+            "version",
+            "expected one of PEP 440 or SemVer (1.2.0, 2.0.0rc1, 2.0.0-rc.1); "
+            f"it is {_shown(version)}",
         )
     for number, text in _texts(fields, "dependencies"):
         fault = requirement_fault(text)
         if fault:
-            yield f"dependencies[{number}]: {fault}"
+            yield Fault(f"dependencies[{number}]", fault)
     for number, text in _texts(fields, "peer_dependencies"):
         if isinstance(_peer(text), str):
-            yield (
-                f"peer_dependencies[{number}]: expected a requirement of PEP 508 (redis>=5); "
-                f"it is {_shown(text)}"
+            yield Fault(
+                f"peer_dependencies[{number}]",
+                f"expected a requirement of PEP 508 (redis>=5); it is {_shown(text)}",
             )
     for engine, range_ in (fields.get("engines") or {}).items():
         if not valid_range(range_):
-            yield f"engines.{engine}: {range_!r} is neither a PEP 440 nor an npm range"
+            yield Fault(f"engines.{engine}", f"{range_!r} is neither a PEP 440 nor an npm range")
     for number, text in _texts(fields, "permissions"):
         permission = ":".join(text.split(":")[:2])
         if permission not in PERMISSIONS or text.endswith(":"):
             near = did_you_mean(permission, PERMISSIONS, count=1)
-            yield (
-                f"permissions[{number}]: expected one of {', '.join(PERMISSIONS)}, perhaps with a "
-                f"scope (read:files:./data); it is {_shown(text)}" + (f" ({near})" if near else "")
+            yield Fault(
+                f"permissions[{number}]",
+                f"expected one of {', '.join(PERMISSIONS)}, perhaps with a scope "
+                f"(read:files:./data); it is {_shown(text)}" + (f" ({near})" if near else ""),
             )
     for number, text in _texts(fields, "hooks"):
         if not is_event(text):
-            yield (
-                f"hooks[{number}]: expected the name of an event or a pattern (app:start, "
-                f"plugin:*); it is {_shown(text)}"
+            yield Fault(
+                f"hooks[{number}]",
+                "expected the name of an event or a pattern (app:start, plugin:*); "
+                f"it is {_shown(text)}",
             )
     kind = fields.get("type")
     if kind is not None and kind not in TYPES:
         near = did_you_mean(kind, TYPES, count=1)
-        yield (
-            f"type: expected one of {', '.join(TYPES)}; it is {_shown(kind)}"
-            + (f" ({near})" if near else "")
-        )  # fmt: skip
+        yield Fault(
+            "type",
+            f"expected one of {', '.join(TYPES)}; it is {_shown(kind)}"
+            + (f" ({near})" if near else ""),
+        )
     if math.isnan(fields.get("priority", 0)):
-        yield "priority: expected a number; it is nan"
+        yield Fault("priority", "expected a number; it is nan")
 
 
 def _texts(fields: Mapping[str, Any], key: str) -> Iterator[tuple[int, str]]:
-    """Yield the strings of a field that should hold strings, each with its place."""
+    """Yield the strings of a field that should hold strings, each with its index."""
     for number, text in enumerate(fields.get(key) or ()):
         if isinstance(text, str):
             yield number, text
 
 
 def is_event(text: str) -> bool:
-    """Tell whether a text may be the name of an event, or a pattern of names."""
+    """Return whether a text is a valid name of an event, or a valid pattern of names."""
     return all(part and ("*" not in part or part in ("*", "**")) for part in text.split(":"))
 
 
@@ -220,7 +231,7 @@ def _is_version(text: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def requirement_fault(text: str) -> str:
-    """Return what is wrong with a requirement of a plugin; empty if nothing is."""
+    """Return what is wrong with a requirement of a plugin; empty if it is valid."""
     try:
         Requirement.parse(text)
     except ValueError as error:
@@ -236,24 +247,30 @@ def _peer(text: str) -> Peer | str:
         return str(error)
 
 
-def peer_faults(peers: Sequence[str]) -> list[str]:
-    """Return which distributions are missing here, or of another version than is wanted."""
-    faults: list[str] = []
+def peer_faults(peers: Sequence[str]) -> list[Fault]:
+    """Return which distributions are missing here, or installed in a version out of range.
+
+    Args:
+        peers: Requirements as `peer_dependencies` has them; invalid ones are skipped.
+    """
+    faults: list[Fault] = []
     for number, text in enumerate(peers):
         peer = _peer(text)
         if isinstance(peer, str) or (peer.marker and not peer.marker.evaluate({"extra": ""})):
             continue
-        where = f"peer_dependencies[{number}]: {peer.name}{peer.specifier} is wanted"
+        path = f"peer_dependencies[{number}]"
+        wanted = f"{peer.name}{peer.specifier} is wanted"
         try:
             here = installed_version(peer.name)
             fits = peer.specifier.contains(Version(here), prereleases=True)
         except PackageNotFoundError:
-            faults.append(f"{where}, {peer.name} is not installed (pip install {text!r})")
+            message = f"{wanted}, {peer.name} is not installed (pip install {text!r})"
+            faults.append(Fault(path, message))
         except (InvalidVersion, TypeError):  # its metadata are broken
-            faults.append(f"{where}, the version of {peer.name} cannot be told")
+            faults.append(Fault(path, f"{wanted}, the version of {peer.name} is unknown"))
         else:
             if not fits:
-                faults.append(f"{where}, {peer.name} {here} is installed")
+                faults.append(Fault(path, f"{wanted}, {peer.name} {here} is installed"))
     return faults
 
 

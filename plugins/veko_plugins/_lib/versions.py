@@ -21,10 +21,7 @@ import nodesemver
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["NO_RUNTIME", "Requirement", "did_you_mean", "satisfies", "valid_range"]
-
-NO_RUNTIME: Final = "there is no JavaScript runtime here"
-"""How the fault of a plugin ends that wants Node where nothing stands for it."""
+__all__ = ["Requirement", "did_you_mean", "satisfies", "valid_range"]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 

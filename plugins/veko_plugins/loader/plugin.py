@@ -28,7 +28,7 @@ from veko import (
     VekoError,
 )
 
-from .._lib.manifests import sound_plugin
+from .._lib.manifests import checked_plugin
 from .._source.bytecode import MAX_SOURCE, SourceCache
 from .._source.content import Content, content_of
 from .._source.import_errors import explain
@@ -155,17 +155,17 @@ def plugin_of(
     """
     found = _chosen(module, root, path)
     if not fields:
-        return sound_plugin(found, source=path, module=module)
+        return checked_plugin(found, source=path, module=module)
     if isinstance(found, type) and issubclass(found, Plugin):
         found = found()
     if isinstance(found, Plugin):
         for key, value in fields.items():
             if key in _FIELDS and getattr(found, key, None) is None:
                 setattr(found, key, value)
-        return sound_plugin(found, source=path, module=module)
+        return checked_plugin(found, source=path, module=module)
     own = found if isinstance(found, Mapping) else vars(found)
     said = {key: value for key, value in own.items() if key[0] != "_" and value is not None}
-    return sound_plugin({**fields, **said}, source=path, module=module)
+    return checked_plugin({**fields, **said}, source=path, module=module)
 
 
 def _chosen(module: object, root: str, path: Path | None) -> object:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
 from veko import Context, ManifestError, Plugin, as_plugin
+from veko.errors import Fault
 
 from .._lib.versions import did_you_mean
 from .._source.outline import FIELDS
@@ -108,13 +109,14 @@ def simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugi
         ManifestError: Something is wrong with the manifest.
     """
     unknown = [
-        f"{key!r} is not a field. {did_you_mean(key, FIELDS)}".rstrip()
+        Fault(key, f"is not a field. {did_you_mean(key, FIELDS)}".rstrip())
         for key in manifest
         if key not in FIELDS and key not in _FUNCTIONS
     ]
     if unknown:
         raise ManifestError(
-            f"{name} is not sound: {'; '.join(unknown)}",
+            f"{name} is not valid",
+            faults=unknown,
             plugin=name,
             remedy="Fields are those of `veko.Manifest`, beside the functions of the life cycle.",
         )

@@ -18,7 +18,7 @@ import anyio
 from veko import Kernel, Plugin, PluginRecord, Subscription
 from veko.errors import DependencyError, LoadError, ManifestError, VekoError
 
-from .._lib.manifests import sound_plugin
+from .._lib.manifests import checked_plugin
 from .._source.content import Content
 from .._source.source import Form, Source
 from ..reports import LoadReport
@@ -318,7 +318,7 @@ def _nothing(loaded: Loaded | None) -> None:
 def _made(origin: Form | Source) -> Plugin:
     if isinstance(origin, Plugin) and hasattr(origin, "manifest"):
         return origin
-    return sound_plugin(origin)
+    return checked_plugin(origin)
 
 
 def _twice(name: str, source: Source) -> ManifestError:

@@ -25,21 +25,23 @@ from veko import (
     DependencyError,
     LoadError,
     Manifest,
+    ManifestError,
     Plugin,
     PluginRecord,
     VekoError,
 )
+from veko.errors import Fault
 
 from .._lib.manifests import (
     Findings,
-    UnsoundError,
     findings,
     is_event,
+    manifest_error,
     peer_faults,
     requirement_fault,
 )
 from .._lib.secret_fields import masked
-from .._lib.versions import NO_RUNTIME, did_you_mean
+from .._lib.versions import did_you_mean, valid_range
 from .._source.bytecode import MAX_SOURCE, read_source
 from .._source.import_errors import explain
 from .._source.source import Source
@@ -87,7 +89,7 @@ class Validation(Plugin):
         self._max_source = max_source
         self._context: Context
         self._started = False
-        self._told: dict[str, set[str]] = {}
+        self._warned: dict[str, set[str]] = {}
 
     def load(self, context: Context) -> None:
         """Provide the service; look at declared hooks when the events are known."""
@@ -113,29 +115,27 @@ class Validation(Plugin):
         """
         manifest, path = plugin.manifest, plugin.source
         found = findings(manifest, plugin=manifest.name)
-        unmet, needs = (
-            self._unmet(manifest, versions, soon=True),
-            list(self._engine_faults(manifest, found.warnings)),
-        )
+        unmet = self._unmet(manifest, versions, soon=True)
+        needs = [] if unmet is None else [Fault("", unmet.message)]
+        needs += self._engine_faults(manifest, found.warnings)
         peers = peer_faults(manifest.peer_dependencies)
         if self._strict_peers:
             needs += peers
         else:
             found.warnings += peers
-        for text in found.warnings:
-            self._warn(manifest.name, text)
-        needs = [*([unmet.message] if unmet else ()), *needs]
+        for fault in found.warnings:
+            self._warn(manifest.name, str(fault))
         if found.schema is not None and len(found.errors) == 1 and not needs:
             found.schema.path = path
             raise found.schema
         if found.errors:
-            faults = list(dict.fromkeys([*found.errors, *needs]))  # a range may be in both
-            raise UnsoundError(faults, plugin=manifest.name, path=path)
+            raise manifest_error([*found.errors, *needs], plugin=manifest.name, path=path)
         if unmet is not None and len(needs) == 1:
             unmet.path = path
             raise unmet
         if needs:
-            raise DependencyError("; ".join(needs), plugin=manifest.name, path=path, remedy=_REMEDY)
+            text = "; ".join(map(str, needs))
+            raise DependencyError(text, plugin=manifest.name, path=path, remedy=_REMEDY)
 
     @staticmethod
     def complete(fault: DependencyError, fields: Mapping[str, object]) -> VekoError:
@@ -148,7 +148,8 @@ class Validation(Plugin):
         others = findings(fields).errors
         if not others:
             return fault
-        return UnsoundError([*others, fault.message], plugin=fault.plugin, path=fault.path)
+        faults = [*others, Fault("", fault.message)]
+        return manifest_error(faults, plugin=fault.plugin, path=fault.path)
 
     def masked(self, config: object, schema: object) -> Any:
         """Return a configuration as plain data without its secrets; see `secret_fields.masked`."""
@@ -157,10 +158,10 @@ class Validation(Plugin):
     def _unmet(
         self, manifest: Manifest, more: Mapping[str, str] | None = None, *, soon: bool = False
     ) -> DependencyError | None:
-        sound = tuple(one for one in manifest.dependencies if not requirement_fault(one))
-        if not sound:
+        valid = tuple(one for one in manifest.dependencies if not requirement_fault(one))
+        if not valid:
             return None
-        manifest = msgspec.structs.replace(manifest, dependencies=sound)
+        manifest = msgspec.structs.replace(manifest, dependencies=valid)
         kernel = self._context.kernel
         now = {record.name: record.version for record in kernel.records() if record.active}
         active = now | dict(more or {}) if soon else dict(more or {}) | now
@@ -170,13 +171,17 @@ class Validation(Plugin):
         )
         return fault
 
-    def _engine_faults(self, manifest: Manifest, warnings: list[str]) -> Iterable[str]:
-        if not manifest.engines:
-            return ()
-        faults: list[str] = self._context.kernel.use("dependencies").engine_faults(manifest.engines)
-        # What is written in Python runs without a JavaScript runtime, whatever it says of one.
-        warnings += [fault for fault in faults if fault.endswith(NO_RUNTIME)]
-        return [fault for fault in faults if not fault.endswith(NO_RUNTIME)]
+    def _engine_faults(self, manifest: Manifest, warnings: list[Fault]) -> list[Fault]:
+        engines = manifest.engines
+        if not engines:
+            return []
+        service = self._context.kernel.use("dependencies")
+        faults: list[Fault] = service.engine_faults(engines)
+        if "node" not in service.engine_versions and valid_range(engines.get("node", "")):
+            # A plugin in Python runs without a JavaScript runtime, though its manifest names one.
+            warnings += [fault for fault in faults if fault.path == "engines.node"]
+            faults = [fault for fault in faults if fault.path != "engines.node"]
+        return faults
 
     # -- declared hooks
 
@@ -191,14 +196,14 @@ class Validation(Plugin):
             self._look_at_hooks(record)
 
     def _on_unloaded(self, name: str) -> None:
-        self._told.pop(name, None)
+        self._warned.pop(name, None)
 
     def _look_at_hooks(self, record: PluginRecord) -> None:
         declared = record.manifest.hooks
         if not declared:
             return
-        for text in self._unknown_hooks(declared):
-            self._warn(record.name, text)
+        for fault in self._unknown_hooks(declared):
+            self._warn(record.name, str(fault))
         entries = record.current.entries if record.current is not None else ()
         used = {str(entry.key) for entry in entries if entry.kind in ("hook", "pattern")}
         for event in sorted(used - set(declared)):
@@ -209,19 +214,20 @@ class Validation(Plugin):
                 record.name, f"it hooks {event!r}, which its `hooks` do not list. {near}".rstrip()
             )
 
-    def _unknown_hooks(self, declared: Iterable[str]) -> Iterator[str]:
+    def _unknown_hooks(self, declared: Iterable[str]) -> Iterator[Fault]:
         known = {event.name for event in self._context.kernel.bus.events}
         for number, event in enumerate(declared):
             # Patterns stand for what may come; `plugin:<name>:<event>` is for plugins to invent.
             of_plugin = event.startswith("plugin:") and event.count(":") > 1
             if event not in known and "*" not in event and is_event(event) and not of_plugin:
                 near = did_you_mean(event, known, count=1)
-                yield f"hooks[{number}]: no event {event!r} is declared. {near}".rstrip()
+                message = f"no event {event!r} is declared. {near}".rstrip()
+                yield Fault(f"hooks[{number}]", message)
 
     def _warn(self, name: str, text: str) -> None:
-        told = self._told.setdefault(name, set())
-        if text not in told:
-            told.add(text)
+        before = self._warned.setdefault(name, set())
+        if text not in before:
+            before.add(text)
             self._context.log("warning", f"{name}: {text}", about=name)
 
     # -- reports
@@ -232,7 +238,7 @@ class Validation(Plugin):
         try:
             source = await kernel.use("discovery").resolve(wanted)
         except VekoError as error:
-            return _report(Path(wanted), error.plugin, _lines(error))
+            return _report(Path(wanted), error.plugin, _faults_of(error))
         path = Path(getattr(source, "path", None) or getattr(source, "source", None) or wanted)
         if isinstance(source, Plugin):
             return self._report(path, source)
@@ -242,7 +248,7 @@ class Validation(Plugin):
                 return self._report(path, plugin)
             loaded = await kernel.use("loader").import_source(source)
         except VekoError as error:
-            return _report(path, error.plugin or _name(source), _lines(error))
+            return _report(path, error.plugin or _name(source), _faults_of(error))
         try:
             return self._report(path, loaded.plugin)
         finally:
@@ -268,20 +274,19 @@ class Validation(Plugin):
         versions = {one.name: one.outline.version for one in here if one.outline is not None}
         unmet = self._unmet(manifest, versions)
         if unmet is not None:
-            found.warnings.append(unmet.message)
+            found.warnings.append(Fault("", unmet.message))
         found.warnings += self._unknown_hooks(manifest.hooks)
         record = kernel.get(manifest.name)
         if record is not None and record.core:
-            found.errors.append(f"name: {manifest.name!r} is the name of a core plugin")
+            found.errors.append(Fault("name", f"{manifest.name!r} is the name of a core plugin"))
         elif record is not None and record.source is not None and record.source != path:
-            found.warnings.append(
-                f"name: {manifest.name!r} is loaded already, from {record.source}"
-            )
+            message = f"{manifest.name!r} is already loaded, from {record.source}"
+            found.warnings.append(Fault("name", message))
         found.errors += self._section_faults(manifest, found)
         return _report(path, manifest.name, found.errors, found.warnings)
 
-    def _section_faults(self, manifest: Manifest, found: Findings) -> list[str]:
-        """Return what is wrong with the configuration that the application has for it."""
+    def _section_faults(self, manifest: Manifest, found: Findings) -> list[Fault]:
+        """Return what is wrong with the configuration that the application has for the plugin."""
         config = self._context.kernel.use("config")
         section = config.section(manifest.name)
         if not section or found.schema is not None:
@@ -290,7 +295,7 @@ class Validation(Plugin):
             given = merged(manifest.default_config, section)
             config.check(given, manifest.config_schema, plugin=manifest.name)
         except ConfigError as error:
-            return [error.message]
+            return [Fault("", error.message)]
         return []
 
 
@@ -298,8 +303,10 @@ def _name(source: Source) -> str | None:
     return source.outline.name if source.outline is not None else None
 
 
-def _lines(error: VekoError) -> list[str]:
-    return list(error.faults) if isinstance(error, UnsoundError) else [str(error)]
+def _faults_of(error: VekoError) -> list[Fault]:
+    if isinstance(error, ManifestError) and error.faults:
+        return list(error.faults)
+    return [Fault("", str(error))]
 
 
 def _covers(pattern: str, event: str) -> bool:
@@ -309,7 +316,7 @@ def _covers(pattern: str, event: str) -> bool:
 
 
 def _report(
-    path: Path, name: str | None, errors: Iterable[str], warnings: Iterable[str] = ()
+    path: Path, name: str | None, errors: Iterable[Fault], warnings: Iterable[Fault] = ()
 ) -> ValidationReport:
-    errors, warnings = list(dict.fromkeys(errors)), list(dict.fromkeys(warnings))
-    return ValidationReport(str(path), name, not errors, errors, warnings)
+    texts, odd = list(dict.fromkeys(map(str, errors))), list(dict.fromkeys(map(str, warnings)))
+    return ValidationReport(str(path), name, not texts, texts, odd)

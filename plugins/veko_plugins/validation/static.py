@@ -16,7 +16,7 @@ from typing import Final
 
 from veko import Plugin
 
-from .._lib.manifests import FIELDS, sound_plugin
+from .._lib.manifests import FIELDS, checked_plugin
 from .._source.outline import bound_names, outline_fields
 
 __all__ = ["static_plugin"]
@@ -58,8 +58,8 @@ def static_plugin(source: bytes, path: Path, more: Mapping[str, object]) -> Plug
                 if not names.isdisjoint(_STEPS):
                     return None
                 hidden = hidden or any(name in FIELDS and name not in fields for name in names)
-    told = {key: value for key, value in fields.items() if value is not None}
-    plugin = sound_plugin({**more, **told, **steps}, source=path)
+    spelled = {key: value for key, value in fields.items() if value is not None}
+    plugin = checked_plugin({**more, **spelled, **steps}, source=path)
     return None if hidden else plugin
 
 

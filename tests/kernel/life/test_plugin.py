@@ -81,6 +81,8 @@ def test_all_faults_at_once(form: str) -> None:
         assert fault in message
     assert caught.value.path == Path("bad.py")
     assert "bad.py" in message
+    paths = [fault.path for fault in caught.value.faults]
+    assert sorted(paths) == ["load()", "name", "priority", "reload", "unload", "version"]
 
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "A", "a b", "a/b", "a:b", "é", "a" * 129])

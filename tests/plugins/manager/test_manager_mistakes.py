@@ -66,7 +66,7 @@ async def test_a_source_with_stray_bytes_in_a_comment_is_refused(tmp_path: Path)
 
 
 def test_a_field_of_a_simple_plugin_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ManifestError, match=r"'verzion' is not a field\. Did you mean 'version'"):
+    with pytest.raises(ManifestError, match=r"verzion is not a field\. Did you mean 'version'"):
         PluginManager.create_simple_plugin("shop", shop, verzion="2.0.0")
     PluginManager.create_simple_plugin("shop", shop, license="MIT", unload=lambda: None)
 
