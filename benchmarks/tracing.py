@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from veko import Kernel, Subscription
+from veko.extend import Probe, Snippet
 from veko_plugins import PluginManager
 from veko_plugins.tracing import Tracing
 from veko_plugins.tracing.recording.context import VARIABLE, Context
@@ -85,15 +86,17 @@ def by_hand(kernel: Kernel, provider: TracerProvider) -> None:
 
         return around_async if subscription.is_async else around
 
-    def emission(event: str, call: Any) -> Any:
-        async def around(*args: Any) -> Any:
-            with tracer.start_as_current_span(event):
-                return await call(*args)
-
-        return around
+    def emission(event: str, subscriptions: Sequence[Subscription]) -> Probe:
+        lines = Snippet(
+            before="sdk_span = sdk_start(sdk_event); sdk_span.__enter__()",
+            after="sdk_span.__exit__(None, None, None)",
+            failed="sdk_span.__exit__(type(error), error, error.__traceback__)",
+            names={"sdk_start": tracer.start_as_current_span, "sdk_event": event},
+        )
+        return Probe(lines, [None] * len(subscriptions))
 
     kernel.bus.intercept(hook)
-    kernel.bus.intercept_emission(emission)
+    kernel.bus.probe(emission)
 
 
 def busy(count: int, is_async: bool, limit: float | None) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Emitting: order, values, arguments, Stop, first and gather, declarations, interceptors."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Bus, ConflictError, Event, HookError, Kernel, Stop, VekoError
+from veko import Bus, ConflictError, Event, HookError, Kernel, Stop, Subscription, VekoError
+from veko.extend import Probe, Snippet
 
 pytestmark = pytest.mark.anyio
 
@@ -470,22 +472,16 @@ async def test_an_interceptor_runs_when_a_plan_is_made_not_per_emission() -> Non
     assert made == ["x"]
 
 
-async def test_emission_interceptors_tell_concurrent_emissions_apart() -> None:
+async def test_probes_tell_concurrent_emissions_apart() -> None:
     bus = Bus()
-    seen: list[tuple[int, str, str]] = []
+    seen: list[tuple[int, str]] = []
     numbers = iter(range(10))
     both_run = anyio.Event()
-
-    def wrap(event: str, call: Any) -> Any:
-        async def wrapped(*args: Any) -> Any:
-            number = next(numbers)
-            seen.append((number, event, "begin"))
-            try:
-                return await call(*args)
-            finally:
-                seen.append((number, event, "end"))
-
-        return wrapped
+    lines = Snippet(
+        before="p_number = next(p_numbers); p_seen.append((p_number, 'begin'))",
+        after="p_seen.append((p_number, 'end'))",
+        names={"p_numbers": numbers, "p_seen": seen},
+    )
 
     async def handler(value: int) -> int:
         if value == 1:
@@ -493,7 +489,7 @@ async def test_emission_interceptors_tell_concurrent_emissions_apart() -> None:
         await both_run.wait()
         return value + 1
 
-    handle = bus.intercept_emission(wrap)
+    handle = bus.probe(lambda event, subscriptions: Probe(lines, [None] * len(subscriptions)))
     bus.on("x", handler)
     answers: dict[int, int] = {}
 
@@ -504,7 +500,7 @@ async def test_emission_interceptors_tell_concurrent_emissions_apart() -> None:
         group.start_soon(emit, 0)
         group.start_soon(emit, 1)
     assert answers == {0: 1, 1: 2}
-    assert sorted(seen) == [(n, "x", w) for n in (0, 1) for w in ("begin", "end")]
+    assert sorted(seen) == [(n, w) for n in (0, 1) for w in ("begin", "end")]
     seen.clear()
     assert await bus.emit("nobody hears this", 1) == 1
     assert seen == []
@@ -527,20 +523,16 @@ async def test_without_interceptors_the_handler_itself_is_called() -> None:
     assert seen == [1, 2]
 
 
-async def test_emission_interceptors_stand_around_first_and_gather_too() -> None:
+async def test_probes_stand_around_first_and_gather_too() -> None:
     bus = Bus()
     seen: list[tuple[str, bool]] = []
 
-    def wrap(event: str, call: Any) -> Any:
-        at_once = getattr(call, "at_once", False)
+    def make(event: str, subscriptions: Sequence[Subscription]) -> Probe:
+        names = {"p_seen": seen, "p_event": event}
+        lines = Snippet(before="p_seen.append((p_event, at_once))", names=names)
+        return Probe(lines, [None] * len(subscriptions))
 
-        async def wrapped(*args: Any) -> Any:
-            seen.append((event, at_once))
-            return await call(*args)
-
-        return wrapped
-
-    bus.intercept_emission(wrap)
+    bus.probe(make)
     bus.on("ask", lambda value: value + 1)
     assert await bus.first("ask", 1) == 2
     assert await bus.gather("ask", 1) == [2]

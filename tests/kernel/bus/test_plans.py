@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from veko import Bus, Event, HookError, Stop
-from veko._bus.plans import HOT, LONG
+from veko._bus.plans import HOT, LONG, Plan
 
 pytestmark = pytest.mark.anyio
 
@@ -267,7 +267,5 @@ async def test_plans_of_a_changed_event_do_not_pile_up() -> None:
         await bus.emit("x", 1)
         subscription.cancel()
     gc.collect()
-    from veko._bus.plans import Plan
-
-    mine = [p for p in gc.get_objects() if isinstance(p, Plan) and p.bus is bus and p.event == "x"]
+    mine = [p for p in gc.get_objects() if isinstance(p, Plan) and p.host is bus and p.event == "x"]
     assert mine == []
