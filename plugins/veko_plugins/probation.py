@@ -12,17 +12,19 @@ back too, unless that fails.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
 
 from veko import Event, Plugin, PluginRecord, VekoError
 
+from ._source.loading import Loading
+
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["EVENTS", "Host", "Probation", "ProbationError"]
+__all__ = ["EVENTS", "Probation", "ProbationError"]
 
 EVENTS: Final = (
     Event(
@@ -38,22 +40,6 @@ class ProbationError(VekoError):
     """A plugin failed too often soon after it was reloaded, and is what it was before. Mend it."""
 
 
-class Host(Protocol):
-    """What reloads plugins: the manager's part in this."""
-
-    def on_probation(self, name: str) -> bool:
-        """Tell whether there is something to go back to."""
-        ...
-
-    def acquit(self, name: str) -> None:
-        """Let go of what there is to go back to."""
-        ...
-
-    async def take_back(self, name: str) -> PluginRecord:
-        """Give a plugin a generation of what it was before its probation."""
-        ...
-
-
 class _Trial(msgspec.Struct):
     """A generation on probation: its number, its version, until when, and why it goes back."""
 
@@ -67,7 +53,6 @@ class Probation(Plugin):
     """The core plugin of probation; the service `probation` is this object.
 
     Args:
-        host: Takes generations back.
         seconds: How long a new generation is on probation.
     """
 
@@ -77,15 +62,16 @@ class Probation(Plugin):
     core = True
 
     _context: Context
+    _loading: Loading
 
-    def __init__(self, host: Host, seconds: float) -> None:
-        self._host = host
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._trials: dict[str, _Trial] = {}
 
     def load(self, context: Context) -> None:
         """Listen to what is loaded."""
         self._context = context
+        self._loading = context.use("loading")
         for event in EVENTS:
             context.declare(event)
         context.provide("probation", self)
@@ -111,7 +97,7 @@ class Probation(Plugin):
         return True
 
     def _loaded(self, name: str, record: PluginRecord) -> None:
-        if not self._host.on_probation(name):
+        if not self._loading.can_roll_back(name):
             return
         watched = name in self._trials
         until = anyio.current_time() + self.seconds
@@ -131,7 +117,7 @@ class Probation(Plugin):
                 return  # it goes back
             else:
                 del self._trials[name]
-                self._host.acquit(name)
+                self._loading.end_probation(name)
                 self._context.log("info", f"{name} {trial.version} has stood its probation")
 
     async def _go_back(self, name: str) -> None:
@@ -140,7 +126,7 @@ class Probation(Plugin):
         if trial is None:
             return
         try:
-            record = await self._host.take_back(name)
+            record = await self._loading.roll_back(name)
         except VekoError as failure:
             self._context.log("error", f"{name} {trial.version} cannot be taken back: {failure}")
             return

@@ -23,7 +23,6 @@ from veko import Context, NotFoundError, Plugin, PluginRecord, VekoError
 from ._saved.documents import BackupError, Header, read_document, write_document
 from ._saved.plugins import (
     Exactly,
-    Host,
     SavedPlugin,
     capture,
     dotted,
@@ -33,6 +32,8 @@ from ._saved.plugins import (
     standing,
     whole,
 )
+from ._source.loading import Loading
+from ._source.source import Form, Source
 
 __all__ = ["State", "StateReport"]
 
@@ -85,7 +86,6 @@ class State(Plugin):
 
     Args:
         path: The file.
-        host: What loads plugins.
     """
 
     name = "state"
@@ -94,14 +94,16 @@ class State(Plugin):
     config_schema = Settings
     core = True
 
-    def __init__(self, path: Path, host: Host) -> None:
+    _context: Context
+    _loading: Loading
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._host = host
-        self._context: Context
 
     def load(self, context: Context) -> None:
         """Provide the service; save and restore by itself if the settings say so."""
         self._context = context
+        self._loading = context.use("loading")
         context.provide("state", self)
         settings = msgspec.convert(context.config, Settings)
         if settings.restore:
@@ -120,7 +122,7 @@ class State(Plugin):
 
     async def save(self) -> Path:
         """Write down how the plugins stand; see `PluginManager.save_state`."""
-        async with self._host.lock:
+        async with self._loading.lock:
             plugins = capture(standing(self._context))
             write = functools.partial(
                 write_document, self.path, header(FORMAT, VERSION), plugins, replace=True
@@ -130,7 +132,7 @@ class State(Plugin):
 
     async def restore(self) -> StateReport:
         """Make plugins stand as it was written down; see `PluginManager.restore_state`."""
-        async with self._host.lock:
+        async with self._loading.lock:
             head, saved = await anyio.to_thread.run_sync(_read, self.path)
             report = StateReport(saved_at=head.made_at)
             report.others += [
@@ -159,12 +161,12 @@ class State(Plugin):
     async def _bring(self, report: StateReport, saved: SavedPlugin) -> None:
         """Have a plugin loaded with the configuration that it had."""
         record = self._record(saved.name)
-        origin: object = None
+        origin: Form | Source
         if record is not None:
             current = given_of(record)
         else:
             try:
-                origin = await self._host.find(saved.name)
+                origin = await self._loading.find(saved.name)
             except NotFoundError as error:
                 was = "" if saved.source is None else f" It came from {saved.source}."
                 report.missing[saved.name] = f"{error}{was}"
@@ -174,7 +176,7 @@ class State(Plugin):
         if missing:
             report.secrets_missing[saved.name] = dotted(missing)
         if record is None:
-            await self._host.load(origin, Exactly(given))
+            await self._loading.load_plugin(origin, Exactly(given))
             report.loaded.append(saved.name)
         elif given != current:
             await self._configure(record, given)
@@ -186,7 +188,7 @@ class State(Plugin):
         assert generation is not None
         before, generation.given = generation.given, {}  # it would be put under the new one
         try:
-            await self._host.reload(record.name, given)
+            await self._loading.reload_plugin(record.name, given)
         except BaseException:
             generation.given = before
             raise

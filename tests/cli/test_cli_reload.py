@@ -19,7 +19,7 @@ def test_D8_O5_dev_reloads_what_is_saved(start: Callable[..., Any], application:
     path.write_text(source + "x = (\n")
     line = veko.wait_for(r"failed hello: .*")[0]
     assert re.search(r"hello\.py:\d+", line)
-    assert line.endswith("(version 1.3.0 goes on)")
+    assert line.endswith("(version 1.3.0 keeps running)")
     assert httpx.get(f"{url}/hello").json() == {"hello": "again"}
     (application / "plugins" / "broken.py").write_text(
         'name = "broken"\nversion = "1.0.0"\n\ndef load():\n    pass\n'

@@ -93,7 +93,7 @@ def test_sighup_makes_what_runs_what_lies_on_disk(start: Start, served: Path) ->
         same.touch()
         (served / "veko.toml").write_text("max_retries = 1\n[plugins.one]\ncolour = 'red'\n")
         veko.process.send_signal(signal.SIGHUP)
-        veko.wait_for(r"settings max_retries has changed: it counts from the next start on")
+        veko.wait_for(r"settings max_retries has changed: restart to apply it")
         veko.wait_for(r"settings plugins\.one has changed")
         veko.wait_for(r"reloaded one 1\.1\.0")
         veko.wait_for(r"unloaded gone: its files are gone")
@@ -103,7 +103,7 @@ def test_sighup_makes_what_runs_what_lies_on_disk(start: Start, served: Path) ->
         assert client.get("/gone").status_code == 404
         (served / "plugins" / "one.py").write_text("name = ")
         veko.process.send_signal(signal.SIGHUP)
-        veko.wait_for(r"failed   one: .*\(the one before runs on\)")
+        veko.wait_for(r"failed   one: .*\(the old one keeps running\)")
         assert client.get("/one").text == "1.1.0"
         write(served, "one", "1.2.0")
         veko.process.send_signal(signal.SIGHUP)

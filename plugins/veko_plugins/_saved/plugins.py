@@ -8,23 +8,21 @@ restored.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from veko import Context, Plugin, PluginRecord, __version__
+from veko import Context, PluginRecord, __version__
 
 from .._lib.secret_fields import secret_names
 from .documents import Header
 from .json_values import from_json, to_json
 from .without_secrets import put_back, without
 
-__all__ = ["Exactly", "Host", "Part", "SavedPlugin", "capture", "dotted", "given_of", "header",
+__all__ = ["Exactly", "Part", "SavedPlugin", "capture", "dotted", "given_of", "header",
            "plugins_of", "standing", "whole"]  # fmt: skip
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -68,36 +66,6 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     origin: Any
     given: dict[str, Any]
     active: bool
-
-
-class Host(Protocol):
-    """What loads plugins: the manager's part in this.
-
-    Attributes:
-        lock: Held by who saves or restores the whole, so that nobody sees it half restored.
-    """
-
-    lock: asyncio.Lock
-
-    def origin(self, name: str) -> object:
-        """What a loaded plugin was loaded from."""
-        ...
-
-    async def find(self, name: str) -> object:
-        """What a plugin of that name is loaded from; `NotFoundError` if there is none."""
-        ...
-
-    def look(self, origin: Any) -> AbstractAsyncContextManager[Plugin]:
-        """The plugin as it would be loaded, while the context manager is open."""
-        ...
-
-    async def load(self, plugin: Any, config: Mapping[str, Any] | None) -> PluginRecord:
-        """Load a plugin."""
-        ...
-
-    async def reload(self, name: str, config: Mapping[str, Any] | None) -> PluginRecord:
-        """Give a plugin a new generation."""
-        ...
 
 
 def header(format: str, version: int) -> Header:

@@ -31,7 +31,6 @@ from veko import Context, NotFoundError, Plugin, PluginRecord, ServiceError, Sta
 from .._saved.documents import BackupError
 from .._saved.plugins import (
     Exactly,
-    Host,
     Part,
     SavedPlugin,
     capture,
@@ -40,6 +39,7 @@ from .._saved.plugins import (
     standing,
     whole,
 )
+from .._source.loading import Loading
 from ..options import merged
 from .file_format import Progress, read_backup, write_backup
 
@@ -72,7 +72,6 @@ class Backup(Plugin):
 
     Args:
         folder: Where backups go by default.
-        host: What loads plugins.
     """
 
     name = "backup"
@@ -80,10 +79,11 @@ class Backup(Plugin):
     description = "Plugins, states, configurations and storage in one file, and back."
     core = True
 
-    def __init__(self, folder: Path, host: Host) -> None:
+    _context: Context
+    _loading: Loading
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._host = host
-        self._context: Context
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._concerned: set[str] = set()
@@ -92,6 +92,7 @@ class Backup(Plugin):
         """Provide the service; what is under way ends before the plugins do."""
         self._context = context
         self._stopping = False
+        self._loading = context.use("loading")
         context.provide("backup", self)
         context.hook("app:stop", self.unload, priority=1_000, timeout=None)
 
@@ -138,7 +139,7 @@ class Backup(Plugin):
 
     async def _save(self, path: Path | None, progress: Progress | None) -> Path:
         tell = self._tell(progress, asyncio.get_running_loop())
-        async with self._host.lock, self._transfer().snapshot() as snapshot:
+        async with self._loading.lock, self._transfer().snapshot() as snapshot:
             plugins = capture(standing(self._context))
             if path is not None:
                 path = Path.cwd() / path
@@ -170,7 +171,7 @@ class Backup(Plugin):
 
     async def _restore(self, path: Path, progress: Progress | None) -> RestoreReport:
         tell = self._tell(progress, asyncio.get_running_loop())
-        async with self._host.lock, self._transfer().staging() as staged:
+        async with self._loading.lock, self._transfer().staging() as staged:
             read = functools.partial(read_backup, path, staged, tell)
             head, saved = await anyio.to_thread.run_sync(read)
             report = RestoreReport(made_at=head.made_at, plugins=list(saved))
@@ -197,7 +198,7 @@ class Backup(Plugin):
             return report
 
     def _part(self, record: PluginRecord) -> Part:
-        origin = self._host.origin(record.name) or record.plugin
+        origin = self._loading.origin(record.name) or record.plugin
         return Part(name=record.name, origin=origin, given=given_of(record), active=record.active)
 
     async def _planned(
@@ -216,7 +217,7 @@ class Backup(Plugin):
             current: Mapping[str, Any]
             if part is None:
                 try:
-                    origin = await self._host.find(name)
+                    origin = await self._loading.find(name)
                 except NotFoundError:
                     missing.append(name)
                     continue
@@ -246,7 +247,7 @@ class Backup(Plugin):
     async def _try(self, part: Part, path: Path) -> None:
         """Import a plugin and check its configuration, before anything is changed."""
         try:
-            async with self._host.look(part.origin) as plugin:
+            async with self._loading.preview(part.origin) as plugin:
                 record = PluginRecord(plugin, 0)
                 config = merged(plugin.manifest.default_config, part.given)
                 await self._context.kernel.bus.emit("config:validate", config, record, strict=True)
@@ -266,7 +267,7 @@ class Backup(Plugin):
 
     async def _start(self, parts: list[Part]) -> None:
         for part in parts:
-            await self._host.load(part.origin, Exactly(part.given))
+            await self._loading.load_plugin(part.origin, Exactly(part.given))
         for part in reversed(parts):
             if not part.active:
                 await self._context.kernel.toggle(part.name, False)
@@ -294,7 +295,9 @@ class Backup(Plugin):
                 kernel.forget(failed)  # it would have kept a place before the others
         for part in before:
             if part.name not in here:
-                load = functools.partial(self._host.load, part.origin, Exactly(part.given))
+                load = functools.partial(
+                    self._loading.load_plugin, part.origin, Exactly(part.given)
+                )
                 await attempt(part.name, load)
         for part in reversed(before):
             now = kernel.get(part.name)

@@ -23,7 +23,7 @@ from veko import PluginRecord, VekoError, __version__
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
-from veko_plugins.reload.refresh import Refresher
+from veko_plugins.reload import Refresher
 
 from .application import options_of
 from .runner import Quit, Stop, complain, kernel_quiet, reasons, run
@@ -97,7 +97,9 @@ def serve_here(settings: Settings) -> int:
         if not quiet:
             click.echo(f"Veko {__version__}, loading {options['root']}")
             manager.on("plugin:loaded", _loaded)
-        refresher = Refresher(manager, lambda line: click.echo(f"  {prefix}{line}"))
+        refresher = Refresher(
+            manager.kernel, manager.options, lambda line: click.echo(f"  {prefix}{line}")
+        )
         with kernel_quiet(debug=settings.debug):
             await manager.start()
         manager.off("plugin:loaded", _loaded)

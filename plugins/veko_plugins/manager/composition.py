@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from veko import Event, Kernel, Plugin, as_plugin
 from veko.errors import OptionError
@@ -34,9 +34,7 @@ from ..validation import Validation
 from ..watch import EVENTS as FILE_EVENTS
 from ..watch import Watch
 from ..watchdog import Watchdog
-
-if TYPE_CHECKING:
-    from .loading import Loading
+from .loading import Loading
 
 __all__ = ["core_plugins", "kernel_of"]
 
@@ -68,15 +66,12 @@ def kernel_of(app: Any, options: Options) -> Kernel:
     return kernel
 
 
-def core_plugins(
-    options: Options, signals: Signals, loading: Loading, unwatched: Iterable[str]
-) -> Iterator[Plugin]:
+def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -> Iterator[Plugin]:
     """Make the core plugins, in the order in which they come up.
 
     Args:
         options: What the manager was asked for; `core` replaces plugins or leaves them out.
         signals: The observers, which outlive a restart.
-        loading: How application plugins are loaded.
         unwatched: Patterns of files that are not watched any more.
 
     Raises:
@@ -109,10 +104,15 @@ def core_plugins(
             missing_ok="plugins_dir" not in options.origins,
             directory=options.directory,
         ),
+        "loading": lambda: Loading(
+            max_retries=options.max_retries,
+            probation=options.probation > 0,
+            validate=options.enable_validation,
+        ),
         "storage": lambda: Storage(options.storage or stored / "storage.db"),
         "commands": Commands,
-        "state": lambda: State(stored / "state.jsonl", loading),
-        "backup": lambda: Backup(stored / "backups", loading),
+        "state": lambda: State(stored / "state.jsonl"),
+        "backup": lambda: Backup(stored / "backups"),
         "profiling": lambda: Profiling(stored / "profiles"),
     }
     if options.otlp is not None or "tracing" in options.plugins:
@@ -131,7 +131,7 @@ def core_plugins(
     if options.otlp is not None or options.prometheus is not None:
         made["telemetry"] = lambda: _telemetry(options)
     if options.probation:
-        made["probation"] = lambda: Probation(loading, options.probation)
+        made["probation"] = lambda: Probation(options.probation)
     if options.watch_mode:
         ignore = (*options.watch_ignore, *unwatched)
         made["watch"] = lambda: Watch(
@@ -139,7 +139,6 @@ def core_plugins(
         )
         if options.allow_hot_reload:
             made["reload"] = lambda: Reload(
-                loading,
                 options.plugins_dir,
                 load_new=options.auto_load,
                 settings=lambda: settings_of(options.directory),

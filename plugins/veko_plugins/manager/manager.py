@@ -1,23 +1,18 @@
-"""The plugin manager: the kernel with the core plugins on it, under the names of the original.
+"""The plugin manager: the kernel with the core plugins on it.
 
-It composes; what it does is done by the core plugins, each of which can be replaced or left out
-by name. It runs on asyncio (and uvloop). The kernel lives in a task of the manager's own, so that
-`start()` and `stop()` may be called from different tasks.
+It composes. The work is done by the core plugins, each of which can be replaced or left out by
+name (`core`). The manager runs on asyncio and uvloop.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Unpack
 
-from veko import Bus, Event, Origin, Plugin, PluginRecord, Subscription
-from veko.errors import LoadError, NotFoundError, ServiceError, StateError
+from veko import Bus, Event, Plugin, PluginRecord, Subscription
+from veko.errors import NotFoundError, ServiceError, StateError
 
 from .._source.source import Form
 from ..backup import RestoreReport
@@ -29,164 +24,44 @@ from ..reports import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ..signals import Observer, Signals
 from ..state import StateReport
 from ..validation import ValidationReport
+from .arguments import ManagerOptions
 from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
-from .composition import core_plugins, kernel_of
+from .lifecycle import Lifecycle
 from .loading import Loading
-from .option_checks import in_vain, refuse_unsafe
 
 __all__ = ["PluginManager"]
 
-_log: Final = logging.getLogger("veko.manager")
 
-
-class PluginManager:
+class PluginManager(Lifecycle):
     """Finds, loads and runs plugins: `async with PluginManager(app) as manager`.
 
     Args:
         app: Whatever the plugins extend; they get it as `app`.
-        root: The application's directory: `veko.toml`, `plugins/` and `.veko/` lie there. The
-            folder that holds `plugins_dir` if that is an absolute path to a `plugins/`, that
-            path itself if it has another name, else the working directory, if left out.
-        options: See `Options`; arguments outweigh the environment, that outweighs `veko.toml`.
+        root: The application's directory, with `veko.toml`, `plugins/` and `.veko/`. If left out:
+            the folder that holds `plugins_dir` if that is an absolute path to a `plugins/`, that
+            path itself if it has another name, else the working directory.
+        options: See `Options`. Arguments override the environment, which overrides `veko.toml`.
 
     Attributes:
         options: All options, with what the environment and files say.
         kernel: The kernel; what is subscribed on its bus stays over a restart.
         report: What `start()` loaded, or the last `load_all_plugins()`.
+        asgi: The manager as an ASGI application.
 
     Raises:
-        OptionError: An option is unknown or ill-typed.
+        OptionError: An option is unknown or has the wrong type.
     """
 
-    def __init__(self, app: Any = None, *, root: str | Path | None = None, **options: Any) -> None:
-        self.app = app
-        self.options = Options.read(root or _root_of(options.get("plugins_dir")), options)
-        refuse_unsafe(self.options)
-        self.asgi = ManagerASGI(self)
-        self.report = LoadReport()
-        self._state = "created"
-        self._signals: Signals = self.options.core.get("signals") or Signals()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-        self._began = 0.0
-        self.kernel = kernel_of(app, self.options)
-        self._loading = Loading(self.kernel, self.options)
-        self._unwatched: list[str] = []
-
-    # -- the manager's own life
-
-    async def start(self) -> None:
-        """Start the core plugins, load what is found (`auto_load`), fire `app:init`, `app:start`.
-
-        Raises:
-            LoadError: A plugin listed in `required` did not load; nothing is left running.
-            StateError: It runs already.
-        """
-        if self._state not in ("created", "stopped"):
-            raise StateError(f"the manager is {self._state}", remedy="Stop it first.")
-        self._state = "starting"
-        self._stopping = asyncio.Event()  # of this loop: it may have run in another
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._run(started), name="veko")
-        try:
-            await started
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                self._task.cancel()  # or it would go on loading
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.stop()
-            raise
-        self._state = "running"
-
-    async def _run(self, started: asyncio.Future[None]) -> None:
-        """Hold the kernel from start to stop, in one task."""
-        self._began = time.monotonic()
-        self._loading = Loading(self.kernel, self.options)
-        try:
-            async with self.kernel:
-                try:
-                    await self._boot()
-                except BaseException as error:
-                    self._state = "stopping"
-                    if started.done():
-                        raise
-                    stopped = isinstance(error, asyncio.CancelledError)
-                    started.set_exception(
-                        StateError("it was stopped while it started") if stopped else error
-                    )
-                else:
-                    started.set_result(None)
-                    await self._stopping.wait()
-                    await self.kernel.bus.emit("app:stop", self.app)
-        finally:
-            self._loading.dispose_all()
-            self._state = "stopped"
-            if not started.done():
-                started.cancel()
-
-    async def _boot(self) -> None:
-        for plugin in core_plugins(self.options, self._signals, self._loading, self._unwatched):
-            await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
-        self._loading.ready()
-        if self.options.auto_load:
-            await self.load_all_plugins()
-            for line in in_vain(self.options, self._names()):
-                _log.warning("%s", line)
-        missing = [name for name in self.options.required if self.get_plugin(name) is None]
-        if missing:
-            why = "; ".join(f"{name}: {self.report.why(name)}" for name in missing)
-            error = LoadError(
-                f"required plugins did not load: {why}",
-                step="start",
-                remedy="Mend them, or take them out of `required`.",
-            )
-            await self.kernel.bus.emit("error:critical", error, Origin(handler="start"))
-            raise error
-        await self.kernel.bus.emit("app:init", self.app)
-        await self.kernel.bus.emit("app:start", self.app)
-        watchdog = self.kernel.registry.get("service", "watchdog")
-        if watchdog is not None:
-            await watchdog.value.begin()
-
-    def _names(self) -> set[str]:
-        """Return the names of all plugins that were found, those that failed included."""
-        known = {record.name for record in self.kernel.records()}
-        return {*known, *self.report.failed, *self.report.skipped}
-
-    async def stop(self) -> None:
-        """Fire `app:stop` and unload everything, the last to come first; twice is fine."""
-        task = self._task
-        if task is None:
-            return
-        if self._state == "starting":
-            task.cancel()
-        elif self._state == "running":
-            self._state = "stopping"
-        self._stopping.set()
-        await asyncio.wait([task])
-        if self._task is task:
-            self._task = None
-            if not task.cancelled():
-                task.result()
-
-    async def restart(self) -> None:
-        """Fire `app:restart`, stop, and start again."""
-        await self.kernel.bus.emit("app:restart", self.app)
-        await self.stop()
-        await self.start()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
+    def __init__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        app: Any = None,
+        *,
+        root: str | Path | None = None,
+        **options: Unpack[ManagerOptions],
     ) -> None:
-        await self.stop()
+        super().__init__(app, Options.read(root or _root_of(options.get("plugins_dir")), options))
+        self.asgi = ManagerASGI(self)
 
     # -- plugins
 
@@ -207,8 +82,7 @@ class PluginManager:
             VekoError: It cannot be loaded; see `Kernel.load`. A `load()` that raised or hung was
                 tried `max_retries` times more, each time with a fresh generation.
         """
-        self._check_running("it loads no plugins")
-        return await self._loading.load(plugin, config)
+        return await self._loading("it loads no plugins").load_plugin(plugin, config)
 
     async def load_all_plugins(self) -> LoadReport:
         """Load everything that is found, each as soon as what it needs is there.
@@ -216,8 +90,7 @@ class PluginManager:
         Returns:
             What was loaded, what failed and why, what was skipped because of that.
         """
-        self._check_running("it loads no plugins")
-        self.report = await self._loading.load_all()
+        self.report = await self._loading("it loads no plugins").load_all()
         return self.report
 
     async def unload_plugin(self, name: str, *, cascade: bool = False) -> None:
@@ -231,7 +104,7 @@ class PluginManager:
             NotFoundError: It is not loaded.
             DependencyError: Active plugins need it.
         """
-        self._application(name)
+        self._check_loaded(name)
         await self.kernel.unload(name, cascade=cascade)
 
     async def reload_plugin(
@@ -247,8 +120,8 @@ class PluginManager:
             NotFoundError: It is not loaded.
             VekoError: The new version cannot be loaded; the old one never stopped.
         """
-        self._application(name)
-        return await self._loading.reload(name, config)
+        self._check_loaded(name)
+        return await self._loading(f"it reloads no {name!r}").reload_plugin(name, config)
 
     async def toggle_plugin(
         self, name: str, active: bool | None = None, *, cascade: bool = False
@@ -296,7 +169,7 @@ class PluginManager:
 
     def get_stats(self) -> Stats:
         """Return counts of the application's plugins and of what they registered."""
-        uptime = time.monotonic() - self._began if self._state == "running" else 0.0
+        uptime = time.monotonic() - self._started_at if self._state == "running" else 0.0
         return stats_of(self.kernel, uptime)
 
     def check_plugin_health(self, name: str) -> PluginHealth:
@@ -357,20 +230,29 @@ class PluginManager:
         record = self.kernel.get(name)
         return record.error_count if record is not None else 0
 
-    def _application(self, name: str) -> PluginRecord:
-        if self.state in ("created", "stopped"):
+    def _loading(self, consequence: str) -> Loading:
+        self._check_running(consequence)
+        loading: Loading = self.kernel.use("loading")
+        return loading
+
+    def _check_loaded(self, name: str) -> None:
+        """Refuse what is no loaded plugin of the application.
+
+        Raises:
+            NotFoundError: It is not loaded.
+        """
+        if self._state in ("created", "stopped"):
             raise NotFoundError(
                 f"the manager is {self.state}, so no plugin {name!r} is loaded",
                 plugin=name,
                 remedy="Start it first: `async with manager`, or `await manager.start()`.",
             )
-        record = self.get_plugin(name)
-        if record is None:
+        record = self.kernel.get(name)
+        if record is None or not record.loaded or record.core:
             known = ", ".join(info.name for info in self.list_plugins()) or "none"
             raise NotFoundError(
-                f"no plugin {name!r} is loaded", plugin=name, remedy=f"Loaded: {known}."
+                f"no plugin named {name!r} is loaded", plugin=name, remedy=f"Loaded: {known}."
             )
-        return record
 
     # -- states and backups
 
@@ -427,11 +309,6 @@ class PluginManager:
         return report
 
     # -- events, services, commands
-
-    @property
-    def state(self) -> str:
-        """`created`, `starting`, `running`, `stopping` or `stopped`."""
-        return self._state
 
     @property
     def bus(self) -> Bus:

@@ -1,7 +1,7 @@
-"""How the manager reloads plugins: import anew, check, swap, and what there is to go back to.
+"""How plugins reload: import anew, check, swap; and how they roll back to what they were.
 
-Those that need a plugin are imported anew with it. What a new generation replaced can be had again
-as long as it is on probation (`former`): of that only the sources are kept.
+The plugins that need a reloaded plugin are imported anew with it. While a new generation is on
+probation, a snapshot of what it replaced is kept: sources only.
 """
 
 from __future__ import annotations
@@ -11,52 +11,52 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from veko import Kernel, Plugin, PluginRecord
+from veko import Context, Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
 from .._source.content import Content, differing
 from .._source.source import Source
-from .origins import Former, Generations
+from .imports import Imported, Imports, Snapshot
+from .plugin_checks import PluginChecks
 
 if TYPE_CHECKING:
+    from ..discovery import Discovery
     from ..loader import Loaded
-    from ..options import Options
 
 __all__ = ["Reloading"]
 
 
 class _Next(msgspec.Struct):
-    """What a plugin is to run on next."""
+    """The next generation of a plugin, and what it is now, if that is worth a snapshot."""
 
     record: PluginRecord
-    plugin: Plugin
-    origin: Any
-    loaded: Loaded | None
-    former: Former | None
+    imported: Imported
+    snapshot: Snapshot | None = None
 
 
 class Reloading:
-    """The reloading of one run of the manager.
+    """Reloads and rolls back the plugins of one run of the manager.
+
+    Args:
+        context: The context of the core plugin `loading`.
+        imports: What the plugins run on.
+        checks: What is checked before a generation loads.
+        keep_snapshots: Whether new generations are on probation.
 
     Attributes:
-        former: What plugins that are on probation were before, by name.
-        rejected: What files held whose plugin was taken back, by name.
+        snapshots: What plugins on probation were before, by name.
+        rejected: What the files of rolled-back plugins held, by name.
     """
 
     def __init__(
-        self,
-        kernel: Kernel,
-        options: Options,
-        generations: Generations,
-        check: Callable[[Plugin, Mapping[str, str]], None],
-        made: Callable[[Any], Plugin],
+        self, context: Context, imports: Imports, checks: PluginChecks, keep_snapshots: bool
     ) -> None:
-        self._kernel = kernel
-        self._options = options
-        self._generations = generations
-        self._check = check
-        self._made = made
-        self.former: dict[str, Former] = {}
+        self._context = context
+        self._kernel = context.kernel
+        self._imports = imports
+        self._checks = checks
+        self._keep_snapshots = keep_snapshots
+        self.snapshots: dict[str, Snapshot] = {}
         self.rejected: dict[str, Content] = {}
 
     async def reload(
@@ -64,94 +64,99 @@ class Reloading:
     ) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
         record = self._kernel.get(name)
-        assert record is not None
+        if record is None:
+            raise _not_loaded(name)
         try:
             first = await self._imported(record, {})
         except Exception as error:
             await self._kernel.bus.report(error, owner=record, handler="reload")
             raise
-        if config:  # that may be what is wrong with it
-            first.former = self._generations.former(name)
+        if config:  # the configuration may be what is wrong, so the same files count too
+            first.snapshot = self._imports.snapshot(record)
         await self._swap(first, config, self._imported)
         self.rejected.pop(name, None)
         for retirement in record.retiring[-1:] if drained else ():
             await retirement.done.wait()
         return record
 
-    async def take_back(self, name: str) -> PluginRecord:
+    async def roll_back(self, name: str) -> PluginRecord:
         """Give a plugin a generation of what it was before its probation.
 
         Raises:
             NotFoundError: It is not on probation.
-            VekoError: It cannot be loaded any more as it was; it stays as it is.
+            VekoError: What it was cannot be loaded any more; it stays as it is.
         """
-        former, record = self.former.pop(name, None), self._kernel.get(name)
-        loaded = self._generations.loaded(name)
-        if former is None or record is None or loaded is None:
-            raise NotFoundError(f"{name!r} is not on probation", plugin=name)
-        self.rejected[name] = loaded.content
+        snapshot, record = self.snapshots.pop(name, None), self._kernel.get(name)
+        current = self._imports.current(name)
+        if snapshot is None or record is None or current is None or current.loaded is None:
+            raise NotFoundError(
+                f"{name!r} is not on probation",
+                plugin=name,
+                remedy="Reload it from the files that it should run.",
+            )
+        self.rejected[name] = current.loaded.content
         try:
-            first = await self._as_it_was(record, former)
-            await self._swap(first, former.given, self._as_it_is)
+            first = await self._as_it_was(record, snapshot)
+            await self._swap(first, snapshot.given, self._as_it_is)
         except LoadError as error:
             if error.step not in ("export_state", "import_state"):
                 raise
-            first = await self._as_it_was(record, former)
-            _without_state(first.plugin)  # what fails may have spoilt it
-            await self._swap(first, former.given, self._as_it_is)
+            first = await self._as_it_was(record, snapshot)
+            _without_state(first.imported.plugin)  # the failing version may have damaged it
+            await self._swap(first, snapshot.given, self._as_it_is)
         return record
 
     def forget(self, name: str) -> None:
-        """Forget what a plugin was; it is loaded anew, or no more."""
-        self.former.pop(name, None)
+        """Forget what a plugin was: it was loaded from scratch, or unloaded."""
+        self.snapshots.pop(name, None)
         self.rejected.pop(name, None)
 
     async def _swap(
         self,
         first: _Next,
         config: Mapping[str, Any] | None,
-        imported: Callable[[PluginRecord, Mapping[str, str]], Awaitable[_Next]],
+        make: Callable[[PluginRecord, Mapping[str, str]], Awaitable[_Next]],
     ) -> None:
         """Let the kernel swap a plugin and those that need it, and note what they run on."""
         group = [first]
 
         async def dependents(record: PluginRecord) -> Plugin:
-            versions = {one.record.name: one.plugin.manifest.version for one in group}
-            group.append(await imported(record, versions))
-            self._on_probation(group[-1])
-            return group[-1].plugin
+            versions = {one.record.name: one.imported.plugin.manifest.version for one in group}
+            group.append(await make(record, versions))
+            self._keep_snapshot(group[-1])
+            return group[-1].imported.plugin
 
         swapped = False
         try:
-            self._on_probation(first)
-            await self._kernel.reload(first.plugin, config, dependents=dependents, drained=False)
-            swapped = True  # though another reload may have replaced it already
+            self._keep_snapshot(first)
+            plugin = first.imported.plugin
+            await self._kernel.reload(plugin, config, dependents=dependents, drained=False)
+            swapped = True  # even if another reload has replaced it already
         finally:  # it may have been cancelled after the swap
             for one in group:
                 name = one.record.name
-                if swapped or one.record.plugin is one.plugin:
-                    self._generations.keep(name, one.origin, one.loaded)
+                if swapped or one.record.plugin is one.imported.plugin:
+                    self._imports.keep(name, one.imported)
                     continue
-                self._generations.drop(name, one.loaded)
-                if self.former.get(name) is one.former:
-                    self.former.pop(name, None)
+                self._imports.drop(one.imported)
+                if self.snapshots.get(name) is one.snapshot:
+                    self.snapshots.pop(name, None)
 
-    def _on_probation(self, one: _Next) -> None:
-        """Keep what is replaced, unless there is something older that stood its probation."""
-        if one.former is not None and self._options.probation:
-            self.former.setdefault(one.record.name, one.former)
+    def _keep_snapshot(self, one: _Next) -> None:
+        """Keep what is replaced, unless an older version that passed its probation is kept."""
+        if one.snapshot is not None and self._keep_snapshots:
+            self.snapshots.setdefault(one.record.name, one.snapshot)
 
     async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
-        """Import a plugin as its files are now, beside others that come with it."""
-        kernel, name = self._kernel, record.name
-        origin: Any = self._generations.origin(name) or record.plugin  # the kernel was given it
-        loaded: Loaded | None = None
+        """Import a plugin as its files are now; `versions` are of those that reload with it."""
+        name, current = record.name, self._imports.current(record.name)
+        origin = current.origin if current is not None else record.plugin
+        if isinstance(origin, Source) and origin.path is not None:
+            discovery: Discovery = self._context.use("discovery")
+            origin = discovery.find(origin.path)  # plugin.toml may have changed too
+        imported = await self._imports.make(origin)
         try:
-            if isinstance(origin, Source):
-                if origin.path is not None:  # what plugin.toml says may have changed too
-                    origin = kernel.use("discovery").find(origin.path)
-                loaded = await kernel.use("loader").import_source(origin)
-            plugin = self._made(origin) if loaded is None else loaded.plugin
+            plugin = imported.plugin
             if plugin.manifest.name != name:
                 raise ManifestError(
                     f"it calls itself {plugin.manifest.name!r} now",
@@ -159,33 +164,41 @@ class Reloading:
                     path=plugin.source,
                     remedy="Unload it and load it under its new name.",
                 )
-            self._check(plugin, versions)
+            self._checks.check(plugin, versions)
         except BaseException:
-            self._generations.dispose(loaded)
+            self._imports.dispose(imported)
             raise
-        former = self._generations.former(name)
-        if former is not None and loaded is not None:
-            changed = differing(former.content, loaded.content)
-            former = former if changed else None  # going back would change nothing
-        return _Next(record, plugin, origin, loaded, former)
+        snapshot = self._imports.snapshot(record)
+        if snapshot is not None and imported.loaded is not None:
+            changed = differing(snapshot.content, imported.loaded.content)
+            snapshot = snapshot if changed else None  # rolling back would change nothing
+        return _Next(record, imported, snapshot)
 
-    async def _as_it_was(self, record: PluginRecord, former: Former) -> _Next:
+    async def _as_it_was(self, record: PluginRecord, snapshot: Snapshot) -> _Next:
         """Import a plugin as its files were."""
-        loader = self._kernel.use("loader")
-        imported: Loaded = await loader.import_source(former.source, former.sources)
-        loaded = msgspec.structs.replace(imported, content=former.content)
-        return _Next(record, loaded.plugin, former.source, loaded, None)
+        imported = await self._imports.make(snapshot.source, snapshot.sources)
+        loaded: Loaded | None = imported.loaded
+        assert loaded is not None
+        imported.loaded = msgspec.structs.replace(loaded, content=snapshot.content)
+        return _Next(record, imported)
 
     async def _as_it_is(self, record: PluginRecord, _: Mapping[str, str]) -> _Next:
         """Import a plugin as its files were when it was imported last."""
-        former = self._generations.former(record.name)
-        if former is not None:
-            return await self._as_it_was(record, former)
-        origin = self._generations.origin(record.name) or record.plugin
-        return _Next(record, record.plugin, origin, None, None)
+        snapshot = self._imports.snapshot(record)
+        if snapshot is not None:
+            return await self._as_it_was(record, snapshot)
+        current = self._imports.current(record.name)
+        origin = current.origin if current is not None else record.plugin
+        return _Next(record, Imported(record.plugin, origin))
 
 
 def _without_state(plugin: Plugin) -> None:
-    """Let a plugin take over no state."""
+    """Make a plugin take over no state."""
     real = plugin.life_cycle
     vars(plugin)["life_cycle"] = lambda step: None if step == "import_state" else real(step)
+
+
+def _not_loaded(name: str) -> NotFoundError:
+    return NotFoundError(
+        f"no plugin named {name!r} is loaded", plugin=name, remedy="Load it instead of reloading."
+    )

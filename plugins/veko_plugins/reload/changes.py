@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -23,135 +23,113 @@ from veko.errors import DependencyError, NotFoundError, VekoError
 
 from .._lib.versions import Requirement
 from .._source.content import Content, content_now, differing
+from .._source.loading import Loading
 from .._source.source import Source
-from .busy_files import Noise
-from .place_lock import Turns
+from .differences import changed_files, file_of, survey
+from .noisy_files import NoisyFiles
+from .path_locks import PathLocks
 
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["GRACE", "Changes", "Host", "file_of"]
+__all__ = ["GONE_AFTER", "Changes"]
 
 Touched = Mapping[Path, tuple[Path, float]]
-"""By the file or folder of a plugin: a file of it that has changed, and when that was told."""
-GRACE: Final = 0.25
-"""Seconds that files may be gone before their plugin is unloaded."""
-
-
-class Host(Protocol):
-    """What loads plugins: the manager's part in this."""
-
-    def places(self) -> Mapping[Path, str]:
-        """The files and folders that plugins run from, with their names."""
-        ...
-
-    def content(self, name: str) -> Content | None:
-        """What the files of a loaded plugin held; `None` if it is of no file."""
-        ...
-
-    def rejected(self, name: str) -> Content | None:
-        """What they held when it was taken back last, if it was."""
-        ...
-
-    def relocate(self, name: str, origin: Any) -> None:
-        """Let the next reload of a plugin be from elsewhere."""
-        ...
-
-    async def reload(
-        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
-    ) -> PluginRecord:
-        """Give a plugin a new generation."""
-        ...
-
-    async def load_all(
-        self, among: Collection[Path] | None = None, *, retries: int | None = None
-    ) -> Any:
-        """Load what is found; returns a `LoadReport`."""
-        ...
+"""By location (the file or folder of a plugin): a file of it that has changed, and when."""
+GONE_AFTER: Final = 0.25
+"""Seconds that a plugin's files may be missing before it is unloaded."""
 
 
 class Changes:
-    """What is done about changes.
+    """Reloads, loads and unloads plugins after changes of their files.
+
+    Locations (files and folders of plugins) are keys here, as a file may change its plugin's name.
 
     Args:
-        context: Of the core plugin `reload`.
-        host: Loads and reloads.
-        load_new: Whether plugins that are not loaded are.
-        touch: Called with what is to be looked at once more.
+        context: The context of the core plugin `reload`.
+        load_new: Whether to load plugins that are not loaded.
+        touch: Called with each location that is to be handled once more.
     """
 
-    def __init__(
-        self, context: Context, host: Host, load_new: bool, touch: Callable[[Path], None]
-    ) -> None:
+    def __init__(self, context: Context, load_new: bool, touch: Callable[[Path], None]) -> None:
         self._context = context
-        self._host = host
+        self._loading: Loading = context.use("loading")
         self._load_new = load_new
         self._touch = touch
-        self._turns = Turns()
-        self._noise = Noise()
-        self._failed: dict[Path, Content] = {}
-        self._aside: set[Path] = set()  # unloaded by hand
-        self._leaving: set[str] = set()  # unloaded here
-        self._overdue: dict[str, Path] = {}  # gone, and needed by others
-        self._short: set[Path] = set()  # not loaded for want of others
-        self._refused: set[Path] = set()  # not reloaded for what others need
+        self._locks = PathLocks()
+        self._noisy = NoisyFiles()
+        self._failed: dict[Path, Content] = {}  # what was tried
+        self._refused: set[Path] = (
+            set()
+        )  # of these, the ones that others' needs kept from reloading
+        self._waiting: set[Path] = set()  # not loaded, as what they need was missing
+        self._needed: dict[str, Path] = {}  # their files are gone, but others need them
+        self._unloading: set[str] = set()  # by us
+        self._unloaded_by_hand: set[Path] = set()
 
-    def added(self, place: Path) -> None:
-        """Note that somebody has made a plugin's file anew."""
-        self._aside.discard(place)
-        self._failed.pop(place, None)
+    def added(self, location: Path) -> None:
+        """Note that a plugin's file was created."""
+        self._unloaded_by_hand.discard(location)
+        self._failed.pop(location, None)
 
     def loaded(self, name: str) -> None:
-        """Note that a plugin is loaded, by whomever."""
-        self._aside.difference_update(self._places_of(name))
+        """Note that a plugin was loaded, by us or by hand."""
+        self._unloaded_by_hand.difference_update(self._locations_of(name))
 
     def unloaded(self, name: str, record: PluginRecord) -> None:
-        """Note that a plugin is unloaded; by hand, if it was not done here."""
-        self._overdue.pop(name, None)
-        for place in self._overdue.values():  # what has kept them may be gone
-            self._touch(place)
-        if name not in self._leaving and record.state is State.UNLOADED:  # else it has failed
-            self._aside.update(self._places_of(name))
+        """Note that a plugin was unloaded, by us or by hand."""
+        self._needed.pop(name, None)
+        for location in self._needed.values():  # the plugin that needed them may be gone
+            self._touch(location)
+        if name not in self._unloading and record.state is State.UNLOADED:  # else it has failed
+            self._unloaded_by_hand.update(self._locations_of(name))
 
-    def _places_of(self, name: str) -> list[Path]:
-        return [place for place, one in self._host.places().items() if one == name]
+    def _locations_of(self, name: str) -> list[Path]:
+        return [location for location, one in self._loading.locations().items() if one == name]
 
-    async def turn(self, touched: Touched) -> None:
-        """Do what one moment's changes ask for."""
-        touched = {place: told for place, told in touched.items() if not _is_begun(place)}
-        places = self._host.places()
-        there = {place for place in touched if file_of(place).is_file()}
-        moved = self._moved(there - places.keys(), places) if there - places.keys() else {}
-        names = {places[place]: place for place in touched if place in places and place in there}
-        names |= self._held_up(names, places)
-        ranked = sorted(names | moved, key=self._rank)
+    async def handle(self, touched: Touched) -> None:
+        """Reload, load and unload what the changes of one moment ask for."""
+        touched = {at: change for at, change in touched.items() if not _is_begun(at)}
+        seen = survey(self._context.kernel, self._loading, touched.keys())
+        moved = self._relocated(seen.moved)
+        locations = seen.present | self._failed_because_of(seen.present) | moved
+        fresh = seen.new - set(moved.values()) - self._unloaded_by_hand
         news: list[str] = []
-        for name in ranked:
-            place = moved.get(name) or names[name]
-            told = touched.get(place, (place, time.perf_counter()))
-            news += await self._guarded(self._reload, name, place, *told)
-        fresh = there - places.keys() - set(moved.values()) - self._aside
+        for name in sorted(locations, key=self._rank):
+            location = locations[name]
+            change = touched.get(location, (location, time.perf_counter()))
+            news += await self._guarded(self._reload, name, location, *change)
         if fresh and self._load_new:
             news += await self._guarded(self._load, fresh, touched)
         if news and self._load_new:
-            await self._guarded(self._load_needing, news, touched)
-        gone = [name for place, name in places.items() if place in touched and place not in there]
-        if set(gone) - moved.keys():
-            await anyio.sleep(GRACE)
-            await self._guarded(self._unload, gone)
-            if self._short and self._load_new:
-                await self._guarded(self._load_needing, [], touched)
+            await self._guarded(self._load_waiting, news, touched)
+        if set(seen.gone) - moved.keys():
+            await anyio.sleep(GONE_AFTER)
+            await self._guarded(self._unload, seen.gone)
+            if self._waiting and self._load_new:
+                await self._guarded(self._load_waiting, [], touched)
 
-    def _held_up(self, names: Collection[str], places: Mapping[Path, str]) -> dict[str, Path]:
-        """Return what has failed and would bring some plugins along: these may be why it did."""
+    def _relocated(self, moved: Mapping[str, Source]) -> dict[str, Path]:
+        """Make plugins that moved reload from their new location; returns that by name."""
+        found: dict[str, Path] = {}
+        for name, source in moved.items():
+            # Without an outline the name is a guess; the plugin is loaded as a new one.
+            if source.outline is not None and source.path is not None:
+                self._loading.relocate(name, source)
+                found[name] = source.path
+        return found
+
+    def _failed_because_of(self, names: Collection[str]) -> dict[str, Path]:
+        """Return failed plugins that reload some plugins with them: these may be the cause."""
+        runs = self._loading.locations()
         return {
-            places[place]: place
-            for place in self._failed.keys() & places.keys()
-            if not self._with(places[place]).isdisjoint(names)
+            runs[location]: location
+            for location in self._failed.keys() & runs.keys()
+            if not self._dependents(runs[location]).isdisjoint(names)
         }
 
-    def _with(self, name: str) -> set[str]:
-        """Return the plugins that need one, so that they reload with it."""
+    def _dependents(self, name: str) -> set[str]:
+        """Return all plugins that need one, so that they reload with it."""
         found, pending = set[str](), [name]
         while pending:
             above = {one.name for one in self._context.kernel.dependents(pending.pop())} - found
@@ -160,25 +138,34 @@ class Changes:
         return found
 
     def _try_again(self, name: str) -> None:
-        """Look again at what has failed because of a plugin that is another one now."""
-        places = self._host.places()
-        for place in self._failed.keys() & places.keys():
-            refused = place in self._refused and name in self._with(places[place])
-            if refused or name in self._needed(place):
-                del self._failed[place]
-                self._touch(place)
+        """Look again at plugins that may have failed because of one that has changed now."""
+        runs = self._loading.locations()
+        for location in self._failed.keys() & runs.keys():
+            refused = location in self._refused and name in self._dependents(runs[location])
+            if refused or name in self._needs_now(location):
+                del self._failed[location]
+                self._touch(location)
 
-    def _needed(self, place: Path) -> set[str]:
-        """Return what the plugin of a file or folder says now that it needs."""
+    def _needs_now(self, location: Path) -> set[str]:
+        """Return the plugins that the one at a location needs, as its files say now."""
         try:
-            return _needs(self._context.use("discovery").find(place))
+            return _needs(self._source_at(location))
         except VekoError:
             return set()
+
+    def _source_at(self, wanted: Path | str) -> Source:
+        """Return the source at a location, or of a name.
+
+        Raises:
+            VekoError: There is none, or it is no plugin.
+        """
+        source: Source = self._context.use("discovery").find(wanted)
+        return source
 
     async def _guarded(self, step: Callable[..., Any], *args: Any) -> list[str]:
         try:
             done: list[str] = await step(*args)
-        except Exception as error:  # a plugin folder that cannot be read, say
+        except Exception as error:  # for example, a plugin folder that cannot be read
             await self._context.kernel.bus.report(error, owner=self._context.name, handler="reload")
             return []
         return done
@@ -191,112 +178,112 @@ class Changes:
         record = self._context.kernel.get(name)
         return 0 if record is None else record.rank
 
-    def _moved(self, new: Collection[Path], places: Mapping[Path, str]) -> dict[str, Path]:
-        """Return the plugins whose file has another name now; they are looked for there."""
-        gone = {name for place, name in places.items() if not file_of(place).is_file()}
-        found: dict[str, Path] = {}
-        for place in new if gone else ():
-            try:
-                source: Source = self._context.use("discovery").find(place)
-            except VekoError:
-                continue
-            if source.outline is not None and source.name in gone:
-                self._host.relocate(source.name, source)
-                found[source.name] = place
-        return found
+    async def _reload(self, name: str, location: Path, path: Path, begin: float) -> list[str]:
+        """Reload a plugin if its files hold something else; returns it if its version changed.
 
-    async def _reload(self, name: str, place: Path, path: Path, begin: float) -> list[str]:
-        """Reload a plugin if its files hold something else; returns it if its version has changed.
-
-        What that fails with was reported by who failed.
+        A failure was already reported by the reload.
         """
         news: list[str] = []
-        async with self._turns.alone(place):
-            record, runs = self._context.kernel.get(name), self._host.content(name)
-            if record is None or not self._runs(name) or runs is None:
+        async with self._locks.hold(location):
+            record = self._context.kernel.get(name)
+            looked = await changed_files(self._loading, name, location)
+            if record is None or not record.loaded or looked is None:
                 return news
-            now = await content_now(place, runs)
-            changed = self._counting(differing(runs, now))
-            whole = await self._with_all(name, now)
-            tried = (self._failed.get(place), whole), (self._host.rejected(name), now)
+            now, changed = looked
+            changed = self._without_ignored(changed)
+            whole = now | await self._content_of_dependents(name)
+            tried = (self._failed.get(location), whole), (self._loading.rejected(name), now)
             if not changed or any(a is not None and not differing(a, b) for a, b in tried):
                 return news
             before = record.version
-            self._refused.discard(place)
-            self._failed[place] = whole
+            self._refused.discard(location)
+            self._failed[location] = whole
             try:
-                await self._host.reload(name, None, drained=False)
+                await self._loading.reload_plugin(name, drained=False)
             except Exception as error:
                 if isinstance(error, DependencyError):
-                    self._refused.add(place)
-                still = f"version {record.version} goes on" if self._runs(name) else "it is down"
+                    self._refused.add(location)
+                still = (
+                    f"version {record.version} keeps running" if self._runs(name) else "it is down"
+                )
                 self._context.log("warning", f"failed {name}: {error} ({still})")
                 return news
             except anyio.get_cancelled_exc_class():
-                self._failed.pop(place, None)
-                self._context.log("warning", f"gave up on {name}: its files have changed again")
+                self._failed.pop(location, None)
+                self._context.log("warning", f"aborted {name}: its files have changed again")
                 raise
-            self._failed.pop(place, None)
+            self._failed.pop(location, None)
             self._try_again(name)
-            await self._tell("reloaded", record, path, begin)
+            await self._announce("reloaded", record, path, begin)
             if record.version != before:
                 news.append(name)
         return news
 
-    async def _with_all(self, name: str, now: Content) -> Content:
-        """Return what the files of a plugin and of all that reload with it hold."""
-        above, whole = self._with(name), dict(now)
-        for place, one in self._host.places().items():
-            if one in above:
-                whole |= await content_now(place, self._host.content(one) or {})
-        return whole
+    async def _content_of_dependents(self, name: str) -> Content:
+        """Return what the files of all plugins that reload with one hold."""
+        dependents, content = self._dependents(name), Content()
+        for location, one in self._loading.locations().items():
+            if one in dependents:
+                content |= await content_now(location, self._loading.content(one) or {})
+        return content
 
     async def _load(
         self, new: Collection[Path], touched: Mapping[Path, Any], again: bool = False
     ) -> list[str]:
-        """Load what is not loaded; returns what is now."""
+        """Load plugins that are not loaded; returns those that are now.
+
+        Args:
+            new: Their locations.
+            touched: The changes that led here.
+            again: Whether to try again what failed with the same content.
+        """
         news: list[str] = []
         async with AsyncExitStack() as stack:
             wanted: dict[Path, Content] = {}
-            for place in sorted(new):
-                await stack.enter_async_context(self._turns.alone(place))
-                now = await content_now(place, {})
-                if again or differing(self._failed.get(place, {}), now):
-                    wanted[place] = now
+            for location in sorted(new):
+                await stack.enter_async_context(self._locks.hold(location))
+                now = await content_now(location, {})
+                if again or differing(self._failed.get(location, {}), now):
+                    wanted[location] = now
             if not wanted:
                 return news
             self._failed |= wanted
-            report = await self._host.load_all(wanted, retries=0)
+            report = await self._loading.load_all(wanted, retries=0)
             for name, error in {**report.failed, **report.skipped}.items():
                 self._context.log("warning", f"failed {name}: {error}")
-            hopeless = [e for e in report.failed.values() if not isinstance(e, DependencyError)]
-            if len(report.loaded) + len(hopeless) < len(wanted):  # or its name is still taken
-                self._short.update(wanted)
-            for place, name in self._host.places().items():
+            broken = [e for e in report.failed.values() if not isinstance(e, DependencyError)]
+            if len(report.loaded) + len(broken) < len(wanted):  # or a name is still taken
+                self._waiting.update(wanted)
+            for location, name in self._loading.locations().items():
                 record = self._context.kernel.get(name)
-                if place in wanted and record is not None and record.loaded:
-                    self._failed.pop(place, None)
+                if location in wanted and record is not None and record.loaded:
+                    self._failed.pop(location, None)
                     self._try_again(name)
-                    await self._tell("loaded", record, *touched.get(place, (place, None)))
-            self._tell_of_copies(wanted)
+                    change = touched.get(location, (location, None))
+                    await self._announce("loaded", record, *change)
+            self._warn_of_copies(wanted)
             news += report.loaded
         return news
 
-    def _tell_of_copies(self, places: Iterable[Path]) -> None:
-        discovery = self._context.use("discovery")
-        for place in places:
-            with contextlib.suppress(VekoError):
-                name = discovery.find(place).name
-                for other in self._places_of(name):
-                    if other != place:
+    def _warn_of_copies(self, locations: Iterable[Path]) -> None:
+        for location in locations:
+            with contextlib.suppress(VekoError):  # loading it has reported why
+                name = self._source_at(location).name
+                for other in self._locations_of(name):
+                    if other != location:
                         self._context.log(
-                            "warning", f"{place} is not loaded: {name} runs from {other}"
+                            "warning", f"{location} is not loaded: {name} runs from {other}"
                         )
 
-    async def _load_needing(self, news: Collection[str], touched: Mapping[Path, Any]) -> list[str]:
-        """Load what could not be because it needs what is there only now."""
-        needed, waiting = set(news), self._short - self._host.places().keys()
-        self._short.clear()
+    async def _load_waiting(self, news: Collection[str], touched: Mapping[Path, Any]) -> list[str]:
+        """Load plugins that were not loaded because something that they need was missing.
+
+        Args:
+            news: Plugins that are there now, or have another version.
+            touched: The changes that led here.
+        """
+        needed, waiting = set(news), self._waiting - self._loading.locations().keys()
+        self._waiting.clear()
         sources = await self._not_loaded()
         known = 0
         while len(needed) > known:  # they may need each other in a chain
@@ -311,88 +298,87 @@ class Changes:
         discovery = self._context.use("discovery")
         found = await anyio.to_thread.run_sync(discovery.scan)
         discovery.forget()
-        known = self._host.places().keys() | self._aside
+        known = self._loading.locations().keys() | self._unloaded_by_hand
         return [source for source in found.sources if source.path not in known]
 
     async def _unload(self, gone: Iterable[str]) -> list[str]:
         """Unload plugins whose files are gone, those that need others first."""
         kernel = self._context.kernel
         for name in sorted(gone, key=self._rank, reverse=True):
-            places = self._places_of(name)
-            if not places:
+            locations = self._locations_of(name)
+            if not locations:
                 continue
-            place = places[0]
-            if file_of(place).is_file() or self._is_elsewhere(name):
-                self._touch(place)
+            location = locations[0]
+            if file_of(location).is_file() or self._is_elsewhere(name):
+                self._touch(location)
                 continue
-            async with self._turns.alone(place):
-                self._leaving.add(name)
+            async with self._locks.hold(location):
+                self._unloading.add(name)
                 try:
                     await kernel.unload(name)
                 except NotFoundError:
-                    pass  # somebody was faster
+                    pass  # it was unloaded meanwhile
                 except DependencyError as error:
-                    self._overdue[name] = place
-                    self._context.log("warning", f"{name} goes on though it is gone: {error}")
+                    self._needed[name] = location
+                    self._context.log(
+                        "warning", f"{name} keeps running though its files are gone: {error}"
+                    )
                 except Exception as error:
                     await kernel.bus.report(error, owner=kernel.get(name), handler="reload")
                 else:
                     self._context.log("success", f"unloaded {name}: its files are gone")
                 finally:
-                    self._leaving.discard(name)
+                    self._unloading.discard(name)
         return []
 
     def _is_elsewhere(self, name: str) -> bool:
-        """Tell whether another file is the plugin now; it is looked for there next time."""
+        """Return whether a plugin is found in another file; its next reload imports that one."""
         try:
-            source: Source = self._context.use("discovery").find(name)
+            source = self._source_at(name)
         except VekoError:
             return False
         if source.path is None or not file_of(source.path).is_file():
             return False
-        self._host.relocate(name, source)
+        self._loading.relocate(name, source)
         self._failed.pop(source.path, None)
         self._touch(source.path)
         return True
 
-    async def _tell(self, what: str, record: PluginRecord, path: Path, begin: float | None) -> None:
+    async def _announce(
+        self, what: str, record: PluginRecord, path: Path, begin: float | None
+    ) -> None:
         took = "" if begin is None else f" in {(time.perf_counter() - begin) * 1000:.0f} ms"
         self._context.log("success", f"{what} {record.name} {record.version}{took}")
         await self._context.kernel.bus.emit("dev:hotreload", record.name, path)
 
-    def _counting(self, changed: Collection[Path]) -> set[Path]:
-        """Return those that people save and want to see."""
+    def _without_ignored(self, changed: Collection[Path]) -> set[Path]:
+        """Return changed files without ignored and noisy ones; the noisy are ignored from now."""
         watch = self._context.use("watch")
         counting = {path for path in changed if not watch.ignores(path)}
-        for path in self._noise.found(counting):
+        for path in self._noisy.among(counting):
             counting.discard(path)
             watch.unwatch(glob.escape(path.as_posix()))
             self._context.log(
                 "warning",
-                f"{path} changes all the time and is watched no more: keep what a plugin writes "
-                "outside its folder, or name it in watch_ignore",
+                f"{path} changes all the time and is no longer watched: write such files outside "
+                "the plugin's folder, or add them to watch_ignore",
             )
         return counting
 
 
-def file_of(place: Path) -> Path:
-    """Return the file that is imported for a plugin's file or folder."""
-    return place if place.suffix == ".py" else place / "__init__.py"
-
-
 def _needs(source: Source) -> set[str]:
-    """Return the names of the plugins that a source says it needs."""
+    """Return the names of the plugins that a source needs, as far as it tells."""
     dependencies = source.outline.dependencies if source.outline is not None else ()
     found: set[str] = set()
     for text in dependencies:
-        with contextlib.suppress(ValueError):  # loading it says what is wrong
+        with contextlib.suppress(ValueError):  # loading it reports what is wrong
             found.add(Requirement.parse(text).name)
     return found
 
 
-def _is_begun(place: Path) -> bool:
-    """Tell whether somebody has emptied a file to write it, and has not done so yet."""
+def _is_begun(location: Path) -> bool:
+    """Return whether a file is empty because somebody is about to write it."""
     try:
-        return file_of(place).stat().st_size == 0
+        return file_of(location).stat().st_size == 0
     except OSError:
         return False

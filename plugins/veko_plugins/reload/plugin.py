@@ -1,18 +1,17 @@
-"""Hot reload: what happens to the files of plugins happens to the plugins.
+"""Hot reload: when a plugin's files change, the plugin does.
 
-The idea: `file:*` says which files somebody saved; all of one moment that lie in one plugin make
-one operation. A plugin whose files hold something else than what runs reloads, with those that
-need it; one whose files are gone is unloaded; one that is not loaded, because it is new or could
-not be, is loaded. Whether a file was touched does not matter, only what it holds.
+The `file:*` events name the files that somebody saved; all of one moment that lie in one plugin
+make one operation. A plugin whose files hold something else than what runs reloads, with the
+plugins that need it. One whose files are gone is unloaded. One that is not loaded, because it is
+new or failed before, is loaded. Only the content counts, not whether a file was touched.
 
-Cost: nothing while no file changes, but for two `stat`s of the settings files a second; a change
-reads the files of the plugin that it is in.
-Promise: what fails leaves what was: the old generation goes on, `plugin:error` and the log say why,
-and the next content is tried. A plugin that was unloaded by hand stays so until its file is made
-anew. Files that are gone for a moment (`GRACE`), as editors have it, have changed. A file that is
-no source and keeps changing (a log in a plugin's own folder) is watched no more after
-ten changes within a minute, and the log says so. Settings are read at the start: that they have
-changed is said, no more.
+Cost: two `stat`s of the settings files a second; a change reads the files of the plugin it is in.
+Promise: if a step fails, the old generation keeps running; `plugin:error` and the log say why, and
+the next content is tried. A plugin that was unloaded by hand stays unloaded until its file is
+created again. Files that are missing for less than `GONE_AFTER`, as while an editor saves, have
+changed. A file that is no source and changes more than ten times a minute (a log in a plugin's
+own folder) is no longer watched, and the log says so. Settings are read at the start only; the log
+says when they have changed.
 """
 
 from __future__ import annotations
@@ -27,8 +26,10 @@ import anyio.lowlevel
 
 from veko import Event, Plugin
 
-from .busy_files import settings_changed
-from .changes import Changes, Host, file_of
+from .._source.loading import Loading
+from .changes import Changes
+from .differences import file_of
+from .settings import watch_settings
 
 if TYPE_CHECKING:
     from veko import Context
@@ -39,8 +40,8 @@ EVENTS: Final = (
     Event(
         "dev:hotreload",
         str,
-        doc="A plugin was loaded or reloaded because its files have changed. The plugin's name and "
-        "the path of the file.",
+        doc="A plugin was loaded or reloaded because its files changed. The plugin's name and the "
+        "path of the file.",
     ),
 )
 
@@ -49,11 +50,10 @@ class Reload(Plugin):
     """The core plugin of hot reload.
 
     Args:
-        host: Loads and reloads.
         folders: The plugin folders.
-        load_new: Whether plugins that are not loaded are.
+        load_new: Whether to load plugins that are not loaded.
         settings: Reads the settings files.
-        settings_files: Which they are.
+        settings_files: The settings files.
     """
 
     name = "reload"
@@ -62,57 +62,55 @@ class Reload(Plugin):
     core = True
 
     _context: Context
+    _loading: Loading
     _changes: Changes
 
     def __init__(
         self,
-        host: Host,
         folders: Iterable[Path],
         *,
         load_new: bool = True,
         settings: Callable[[], object] = lambda: None,
         settings_files: Iterable[Path] = (),
     ) -> None:
-        self._host = host
         self._folders = tuple(Path(folder).absolute() for folder in folders)
         self._load_new = load_new
         self._settings = settings
         self._settings_files = tuple(settings_files)
-        self._touched: dict[Path, tuple[Path, float]] = {}  # by place: a file, and when
+        self._touched: dict[Path, tuple[Path, float]] = {}  # by location: a file of it, and when
         self._woken = anyio.Event()
 
     def load(self, context: Context) -> None:
-        """Hook what happens to files and to plugins."""
+        """Hook the events of files and of plugins."""
         self._context = context
+        self._loading = context.use("loading")
         for event in EVENTS:
             context.declare(event)
         context.provide("reload", self)
-        self._changes = Changes(context, self._host, self._load_new, self._touch)
+        self._changes = Changes(context, self._load_new, self._touch)
         context.hook("file:add", self._added)
         context.hook("file:change", self._touch)
         context.hook("file:delete", self._touch)
         context.hook("plugin:loaded", self._changes.loaded)
         context.hook("plugin:unloaded", self._changes.unloaded)
         context.spawn(self._run)
-        context.spawn(
-            settings_changed, self._settings_files, self._settings, self._settings_changed
-        )
+        context.spawn(watch_settings, self._settings_files, self._settings, self._settings_changed)
 
     def _added(self, path: Path) -> None:
-        place = self._place(path)
-        if path in (place, file_of(place)):
-            self._changes.added(place)
+        location = self._location_of(path)
+        if path in (location, file_of(location)):
+            self._changes.added(location)
         self._touch(path)
 
     def _touch(self, path: Path) -> None:
-        self._touched.setdefault(self._place(path), (path, time.perf_counter()))
+        self._touched.setdefault(self._location_of(path), (path, time.perf_counter()))
         self._woken.set()
 
-    def _place(self, path: Path) -> Path:
-        """Return the file or folder of the plugin that a file belongs to, or would."""
-        for place in self._host.places():
-            if path == place or place in path.parents:
-                return place
+    def _location_of(self, path: Path) -> Path:
+        """Return the file or folder of the plugin that a file belongs to, or would belong to."""
+        for location in self._loading.locations():
+            if path == location or location in path.parents:
+                return location
         for folder in self._folders:
             if folder in path.parents:
                 return folder / path.relative_to(folder).parts[0]
@@ -122,11 +120,11 @@ class Reload(Plugin):
         async with anyio.create_task_group() as group:
             while True:
                 await self._woken.wait()
-                await anyio.lowlevel.checkpoint()  # what was saved together is told together
+                await anyio.lowlevel.checkpoint()  # files saved together are handled together
                 self._woken = anyio.Event()
                 touched, self._touched = self._touched, {}
                 if touched:
-                    group.start_soon(self._changes.turn, touched)
+                    group.start_soon(self._changes.handle, touched)
 
     def _settings_changed(self) -> None:
-        self._context.log("warning", "the settings have changed: they count from the next start on")
+        self._context.log("warning", "the settings have changed: restart to apply them")

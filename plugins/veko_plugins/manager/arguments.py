@@ -1,0 +1,51 @@
+"""What `PluginManager(**options)` accepts, as type checkers and editors see it.
+
+`Options` is the source of truth; `tests/plugins/manager/test_manager_arguments.py` compares names
+and types. Here the types are those that callers write, so a list is as good as a tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from .._source.source import Form
+from ..http import Adapter
+
+__all__ = ["ManagerOptions"]
+
+
+class ManagerOptions(TypedDict, total=False):
+    """The options of a `PluginManager`; see `Options` for what each one means."""
+
+    plugins_dir: str | Path | Sequence[str | Path]
+    auto_load: bool
+    support_typescript: bool
+    dev_mode: bool
+    watch_mode: bool
+    enable_metrics: bool
+    enable_validation: bool
+    allow_hot_reload: bool
+    max_retries: int
+    timeout: float
+    enable_sandbox: bool
+    enable_hooks: bool
+    enable_api: bool
+    adapter: str | Adapter | None
+    openapi: str | None
+    storage: str | None
+    core: Mapping[str, Form | None]
+    watch_ignore: Sequence[str]
+    error_threshold: int
+    warn_threshold: int
+    strict_peers: bool
+    drain_timeout: float
+    probation: float
+    required: Sequence[str]
+    otlp: str | None
+    prometheus: str | None
+    watchdog: float
+    allow_symlinks: bool
+    max_source_size: int
+    plugins: Mapping[str, Mapping[str, Any]]
