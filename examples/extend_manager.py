@@ -126,7 +126,7 @@ def scheduling(context: Context) -> Callable[..., Handle]:
                 plugin=context.name,
                 remedy="Give minute, hour, day, month and weekday, or a second before them.",
             ) from error
-        return context.stage("job", job.name, job)
+        return context.register("job", job.name, job)
 
     return schedule
 

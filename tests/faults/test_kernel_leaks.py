@@ -55,7 +55,7 @@ async def load(context):
     context.hook("**", lambda *args: None)
     context.provide("s", Thing())
     context.attach("extra", lambda context: Thing())
-    context.stage("thing", "key", Thing())
+    context.register("thing", "key", Thing())
     context.spawn(anyio.sleep_forever)
     context.every(60, broken)
     opened = await context.enter(resource())

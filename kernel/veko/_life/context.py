@@ -147,7 +147,7 @@ class Context(Registrar):
 
     def provide(self, name: str, value: object) -> Handle:
         """Offer a service under a name that nobody else has."""
-        return self.stage("service", name, value)
+        return self.register("service", name, value)
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
         """Give every plugin's context a `.name`, made by `factory(context)` at first use.
@@ -161,7 +161,7 @@ class Context(Registrar):
                 plugin=self.name,
                 remedy="Attach under another name.",
             )
-        return self.stage("attach", name, factory)
+        return self.register("attach", name, factory)
 
     def add_kind(self, kind: Kind) -> Handle:
         """Give the registry a kind of entry that it did not have."""
@@ -169,9 +169,7 @@ class Context(Registrar):
 
     def register(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
         """Register an entry of any kind; see `Registrar.register`."""
-        return self._generation.stage(kind, key, value, priority)
-
-    stage = register
+        return self._generation.register(kind, key, value, priority)
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Task:
         """Run a function as a task from when the plugin goes live until it unloads.

@@ -187,7 +187,7 @@ class Generation:
         self._places += 1
         return self.record.rank, self._places
 
-    def stage(self, kind: str, key: Hashable, value: Any, priority: float = 0) -> Handle:
+    def register(self, kind: str, key: Hashable, value: Any, priority: float = 0) -> Handle:
         """Register something: with the others when `load()` has returned, later at once.
 
         Raises:

@@ -195,7 +195,7 @@ def _adder(context: Context) -> Callable[..., Handle]:
                 plugin=context.name,
                 remedy="Call add_command(name, fn, description).",
             )
-        return context.stage("command", name, Command(name, fn, description, context.name))
+        return context.register("command", name, Command(name, fn, description, context.name))
 
     return add_command
 

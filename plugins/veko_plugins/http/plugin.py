@@ -167,7 +167,7 @@ class Routes(Plugin):
                 for handler in handlers
                 for route in self._adapter.expand(context.name, path, handler)
             )
-            return [context.stage("route", (r.method, r.path), r) for r in found]
+            return [context.register("route", (r.method, r.path), r) for r in found]
 
         return add_routes
 

@@ -69,7 +69,7 @@ def _stage(
         raise RouteError(f"{last!r} of the route {where} cannot be called", plugin=context.name)
     around = tuple(as_middleware(fn, context.name) for fn in middlewares)
     route = Route(method, path, last, around, context.name)
-    return context.stage("route", (method, path), route)
+    return context.register("route", (method, path), route)
 
 
 def add_middleware(context: Context) -> Callable[..., Handle]:
@@ -77,7 +77,7 @@ def add_middleware(context: Context) -> Callable[..., Handle]:
 
     def verb(fn: Middleware, priority: float = 10) -> Handle:
         made = as_middleware(fn, context.name)
-        return context.stage("middleware", name_of(made), made, priority=priority)
+        return context.register("middleware", name_of(made), made, priority=priority)
 
     verb.__name__ = verb.__qualname__ = "add_middleware"
     return verb

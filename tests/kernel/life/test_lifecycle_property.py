@@ -124,7 +124,7 @@ def make(name: str, version: int, how: str) -> dict[str, Any]:
 
         context.hook("x", lambda value: [*value, (name, version, 0)])
         context.provide(f"{name}-service", version)
-        context.stage("thing", name, version)
+        context.register("thing", name, version)
         context.spawn(anyio.sleep_forever)
         await anyio.lowlevel.checkpoint()
         context.hook("x", later)

@@ -23,7 +23,7 @@ async def test_off_takes_every_registration_out_of_the_registry(kernel: Kernel) 
         context.attach("extra", lambda context: "extra")
         context.declare(Event("z", payload=int))
         context.intercept(lambda event, subscription, call: call)
-        context.stage("thing", "key", "value")
+        context.register("thing", "key", "value")
 
     def others() -> list[Any]:
         return [

@@ -61,7 +61,7 @@ async def test_nothing_is_live_before_load_has_returned_and_all_is_then(kernel: 
         for number in range(5):
             context.hook("x", lambda value, number=number: [*value, number])
         context.provide("s", 1)
-        context.stage("thing", "key", "value")
+        context.register("thing", "key", "value")
         await anyio.lowlevel.checkpoint()
         assert not kernel.bus.heard("x")
         assert await kernel.bus.emit("x", []) == []
@@ -199,7 +199,7 @@ async def test_acceptance_holds_a_load_up_and_may_refuse_it(kernel: Kernel) -> N
 
     def load(context: Any) -> None:
         context.hook("x", print)
-        context.stage("gated", "key", "value")
+        context.register("gated", "key", "value")
 
     gate.refuse = True
     outcomes: list[Any] = []
@@ -229,7 +229,7 @@ async def test_what_moved_meanwhile_is_accepted_anew(kernel: Kernel) -> None:
     await gate.join(kernel)
     async with anyio.create_task_group() as group:
         group.start_soon(
-            kernel.load, plugin("p", lambda context: context.stage("gated", "key", "value"))
+            kernel.load, plugin("p", lambda context: context.register("gated", "key", "value"))
         )
         await gate.asked.wait()
         kernel.bus.on("x", print)
@@ -248,7 +248,7 @@ async def test_a_registry_that_never_stands_still(kernel: Kernel) -> None:
         plugin("kind", lambda context: context.add_kind(Kind("moving", accept=accept)))
     )
     with anyio.fail_after(5), pytest.raises(TransactionError, match="kept moving"):
-        await kernel.load(plugin("p", lambda context: context.stage("moving", "key", 1)))
+        await kernel.load(plugin("p", lambda context: context.register("moving", "key", 1)))
     assert kernel.registry.entries("moving") == ()
 
 
@@ -262,8 +262,8 @@ async def test_accept_sees_the_draft_replaces_values_and_sets_a_view(kernel: Ker
     await kernel.load(plugin("k", lambda context: context.add_kind(Kind("number", accept=accept))))
 
     def load(context: Any) -> None:
-        context.stage("number", "a", 1)
-        context.stage("number", "b", 2, priority=5)
+        context.register("number", "a", 1)
+        context.register("number", "b", 2, priority=5)
 
     await kernel.load(plugin("p", load))
     assert [(e.key, e.value) for e in kernel.registry.entries("number")] == [("b", 20), ("a", 10)]
@@ -285,7 +285,7 @@ async def test_hooks_have_their_say_in_acceptance_and_are_asked_anew(kernel: Ker
 
     kind = Kind("item", accept=accept, retest=("item:create",))
     await kernel.load(plugin("k", lambda context: context.add_kind(kind)))
-    await kernel.load(plugin("items", lambda context: context.stage("item", "a", 1)))
+    await kernel.load(plugin("items", lambda context: context.register("item", "a", 1)))
     assert made[-1] == [1]
     # A guard counts for what is there already, in the very swap in which it comes and goes.
     await kernel.load(
@@ -307,7 +307,7 @@ async def test_a_later_verb_waits_for_its_acceptance(kernel: Kernel) -> None:
     gate = Gate()
     await gate.join(kernel)
     context = await held(kernel)
-    handle = context.stage("gated", "key", "value")
+    handle = context.register("gated", "key", "value")
     await gate.asked.wait()
     assert kernel.registry.entries("gated") == ()
     gate.go.set()
@@ -315,7 +315,7 @@ async def test_a_later_verb_waits_for_its_acceptance(kernel: Kernel) -> None:
         assert await handle is handle
     assert len(kernel.registry.entries("gated")) == 1
     gate.refuse = True
-    other = context.stage("gated", "other", "value")
+    other = context.register("gated", "other", "value")
     with anyio.fail_after(2), pytest.raises(RefusedError, match="on purpose"):
         await other
     gate.refuse = False
@@ -329,7 +329,7 @@ async def test_what_is_gone_before_it_was_accepted_does_not_come(kernel: Kernel,
     await gate.join(kernel)
     context = await held(kernel)
     context.hook("other", print)
-    handle = context.stage("gated", "key", "value")
+    handle = context.register("gated", "key", "value")
     await gate.asked.wait()
     async with anyio.create_task_group() as group:
         if how == "cancel":
@@ -360,7 +360,7 @@ async def test_a_removal_that_is_refused_does_not_hurt_the_host(
     await gate.join(kernel)
     seen = faults(kernel.bus)
     context = await held(kernel)
-    handle = context.stage("gated", "key", "value")
+    handle = context.register("gated", "key", "value")
     await handle
     gate.refuse = True
     handle.cancel()
@@ -377,7 +377,7 @@ async def test_an_unload_that_is_refused_leaves_the_plugin_as_it_was(kernel: Ker
     await gate.join(kernel)
 
     def load(context: Any) -> None:
-        context.stage("gated", "key", "value")
+        context.register("gated", "key", "value")
         context.hook("x", print)
 
     record = await kernel.load(plugin("p", load))
@@ -401,7 +401,7 @@ async def test_a_kernel_that_is_left_unloads_even_what_is_refused() -> None:
         await kernel.load(
             plugin(
                 "p",
-                lambda context: context.stage("gated", "key", "value"),
+                lambda context: context.register("gated", "key", "value"),
                 unload=lambda: ended.append("unload"),
             )
         )
@@ -414,13 +414,13 @@ async def test_unique_kinds(kernel: Kernel) -> None:
         context.add_kind(Kind("only", unique=True))
 
     await kernel.load(plugin("k", load))
-    await kernel.load(plugin("a", lambda context: context.stage("only", "key", 1)))
+    await kernel.load(plugin("a", lambda context: context.register("only", "key", 1)))
     with pytest.raises(ConflictError, match="a"):
-        await kernel.load(plugin("b", lambda context: context.stage("only", "key", 2)))
+        await kernel.load(plugin("b", lambda context: context.register("only", "key", 2)))
     with pytest.raises(ConflictError):
         await kernel.load(plugin("c", load))
     await kernel.unload("a")
-    await kernel.load(plugin("b", lambda context: context.stage("only", "key", 2)))
+    await kernel.load(plugin("b", lambda context: context.register("only", "key", 2)))
     entry = kernel.registry.get("only", "key")
     assert entry is not None
     assert (entry.value, entry.owner.name) == (2, "b")
