@@ -5,9 +5,10 @@ from ._bus.bus import Bus
 from ._bus.events import Event, Origin, Stop
 from ._bus.handles import Handle, Subscription
 from ._life.context import Context, LogRecord
-from ._life.generation import PluginRecord, State
+from ._life.generation import PluginRecord
 from ._life.kernel import Kernel
 from ._life.plugin import Manifest, Plugin, as_plugin
+from ._life.states import State
 from .errors import *  # noqa: F403 - the list of what is public stands in that file
 
 __version__ = "2.0.0"

@@ -78,6 +78,14 @@ class Pin:
         self.release()
         _PIN.set(self._outer)
 
+    @classmethod
+    def release_all(cls, bus: object) -> None:
+        """Release the pins of a bus that are held in this context."""
+        pin = cls.held_here(bus)
+        while pin is not None:
+            pin.release()
+            pin = cls.held_here(bus)
+
     @staticmethod
     def held_here(bus: object) -> Pin | None:
         """Return the innermost pin of a bus that is held in this context."""

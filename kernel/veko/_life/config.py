@@ -9,14 +9,14 @@ from .._bus.bus import Bus
 from ..errors import ConfigError, VekoError
 from .generation import Generation
 
-__all__ = ["as_config", "merge", "validated"]
+__all__ = ["as_config", "merge_config", "validated"]
 
 
 def as_config(given: Any, plugin: str) -> dict[str, Any]:
-    """Return what somebody gave as a plugin's configuration; `None` stands for none.
+    """Return the configuration that a plugin was given, as a dict; `None` stands for an empty one.
 
     Raises:
-        ConfigError: It is no mapping.
+        ConfigError: It is not a mapping.
     """
     if given is None:
         return {}
@@ -29,14 +29,22 @@ def as_config(given: Any, plugin: str) -> dict[str, Any]:
     return dict(given)
 
 
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two configurations deep; neither is changed nor shared."""
+def merge_config(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two configurations deep: mappings into mappings, any other value replaces.
+
+    Args:
+        under: The configuration with the lower precedence, such as the defaults.
+        over: The configuration whose values win.
+
+    Returns:
+        A new configuration, which shares no mapping and no list with the two.
+    """
     merged: dict[str, Any] = {}
     for key in (*under, *(key for key in over if key not in under)):
         value = over.get(key, under.get(key))
         below = under.get(key)
         if isinstance(value, Mapping):
-            value = merge(below if isinstance(below, Mapping) else {}, value)
+            value = merge_config(below if isinstance(below, Mapping) else {}, value)
         elif isinstance(value, list):
             value = list(value)
         merged[key] = value
@@ -44,12 +52,12 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def validated(bus: Bus, generation: Generation, given: Mapping[str, Any]) -> Any:
-    """Return the configuration that `config:validate` makes of what is given.
+    """Return the configuration that `config:validate` makes of the given one and the defaults.
 
     Raises:
         ConfigError: A hook refused it.
     """
-    merged = merge(generation.manifest.default_config, given)
+    merged = merge_config(generation.plugin.manifest.default_config, given)
     try:
         return await bus.emit("config:validate", merged, generation, strict=True)
     except VekoError:
@@ -59,5 +67,5 @@ async def validated(bus: Bus, generation: Generation, given: Mapping[str, Any]) 
             f"a hook refused its configuration: {type(error).__name__}: {error}",
             plugin=generation.name,
             event="config:validate",
-            remedy="What the hook raised is the cause.",
+            remedy="The cause is what the hook raised.",
         ) from error

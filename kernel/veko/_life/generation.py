@@ -1,128 +1,77 @@
-"""The life cycle: one table of states and moves, and the two records that go through it.
+"""The two records of a plugin: what the kernel knows of it, and one life of its code.
 
-A `PluginRecord` is what stays of a plugin by name; a `Generation` is one life of its code, with
-what that registered. A generation's place (rank of the plugin, then order of registration) is
-what keeps hooks in their order over toggle and reload.
+A `PluginRecord` stays for as long as the plugin is known by name. A `Generation` is one life of
+its code, with everything that this registered. A generation numbers what it registers after the
+rank of its plugin, which keeps hooks in their order over toggle and reload.
 """
 
 from __future__ import annotations
 
-import enum
+import copy
+import time
 import weakref
 from collections.abc import Collection, Hashable
-from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import anyio
 
 from .._bus.handles import Handle
 from .._bus.registry import Entry
-from ..errors import StateError, TransactionError, text_of
+from ..errors import StateError, TransactionError, VekoError, text_of
 from .plugin import Manifest, Plugin, requirement_name
 from .scope import Root, Scope
+from .states import MOVES, State
 
-__all__ = ["MOVES", "OPERATION", "Generation", "Operation", "PluginRecord", "State"]
-
-
-class Operation:
-    """The mark of an operation that is under way in a context, and of those around it."""
-
-    __slots__ = ("_token", "outer", "records")
-
-    def __init__(self, *records: PluginRecord) -> None:
-        self.records = records
-        self.outer = OPERATION.get()
-
-    def __enter__(self) -> None:
-        self._token = OPERATION.set(self)
-
-    def __exit__(self, *error: object) -> None:
-        self.records = ()  # a timer made meanwhile may keep this context
-        OPERATION.reset(self._token)
-
-    @classmethod
-    def is_on(cls, record: PluginRecord) -> bool:
-        """Tell whether one on this plugin is under way here: another would wait for it."""
-        operation = OPERATION.get()
-        while operation is not None and record not in operation.records:
-            operation = operation.outer
-        return operation is not None
-
-
-OPERATION: Final[ContextVar[Operation | None]] = ContextVar("veko_operation", default=None)
-
-
-class State(enum.StrEnum):
-    """Where a plugin stands."""
-
-    DISCOVERED = "discovered"
-    RESOLVED = "resolved"
-    LOADING = "loading"
-    ACTIVE = "active"
-    INACTIVE = "inactive"
-    UNLOADING = "unloading"
-    UNLOADED = "unloaded"
-    FAILED = "failed"
-
-
-MOVES: Final[dict[State, frozenset[State]]] = {
-    State.DISCOVERED: frozenset({State.RESOLVED, State.FAILED}),
-    State.RESOLVED: frozenset({State.LOADING, State.FAILED}),
-    State.LOADING: frozenset({State.ACTIVE, State.FAILED}),
-    State.ACTIVE: frozenset({State.INACTIVE, State.UNLOADING, State.FAILED}),
-    State.INACTIVE: frozenset({State.ACTIVE, State.UNLOADING, State.FAILED}),
-    State.UNLOADING: frozenset({State.UNLOADED, State.FAILED}),
-    State.UNLOADED: frozenset({State.LOADING}),
-    State.FAILED: frozenset({State.LOADING, State.UNLOADING}),
-}
-"""Which state may follow which."""
+__all__ = ["Changes", "Generation", "PluginRecord", "Retiring"]
 
 
 class Changes(Protocol):
-    """What brings single entries of a live plugin into the registry, and takes them out."""
+    """Adds single entries of a live plugin to the registry, and removes them."""
 
     def add(self, generation: Generation, entry: Entry, handle: Handle) -> None:
         """Add one entry."""
 
     def remove(self, entry: Entry) -> None:
-        """Take one entry away."""
+        """Remove one entry."""
 
 
 class Retiring(Protocol):
-    """A generation that was replaced, with the calls that still run in it.
+    """A replaced generation in which calls still run.
 
     Attributes:
-        done: Set when it is over.
+        done: Set when it has ended.
     """
 
     done: anyio.Event
 
     def cut(self) -> None:
-        """Wait no more for its calls."""
+        """Stop waiting for its calls, and cancel them."""
 
     async def wait(self, spare: frozenset[int]) -> None:
-        """Wait for the end, whose calls of the caller's own are no part of."""
+        """Wait until it has ended; the caller's own calls into it are not waited for."""
 
 
 class Generation:
-    """One life of a plugin's code, and what that registered.
+    """One life of a plugin's code, and everything that this registered.
 
     Attributes:
-        number: Counts from 1.
+        name: The plugin's name.
+        number: Counts the plugin's generations from 1.
         config: Its configuration, as `config:validate` left it.
+        given: The configuration that it was given, without defaults.
         entries: What it registered, in order.
-        uses: By service that it has used: the provider's name and generation.
-        late: Those that it first used when `load()` and `activate()` were over.
-        group: By name, the new generations of the transaction that this one is part of.
-        open: Whether `load()` still runs: what is registered then waits for its end.
+        uses: The provider's name and generation for each service that it has used.
+        late: The services that it first used after `load()` and `activate()`.
+        group: The new generations of the reload that this one is part of, by plugin name.
+        open: Whether `load()` still runs. What is registered meanwhile waits for its end.
         live: Whether its entries are in the registry.
-        closed: Whether it is over: nothing more can be registered.
-        loaded: Whether its `load()` has returned.
-        activated: Whether its `activate()` has returned and its `deactivate()` has not run.
-        passing: What `activate()` registered: taken away when the plugin is switched off, since
-            it is registered again when that is switched on.
+        closed: Whether it has ended. Nothing more can be registered.
+        loaded: Whether `load()` has returned.
+        activated: Whether `activate()` has returned and `deactivate()` has not run.
+        passing: What `activate()` registered. It is removed when the plugin is switched off,
+            since `activate()` registers it again when the plugin is switched on.
     """
 
     def __init__(
@@ -131,6 +80,7 @@ class Generation:
         self._changes = changes
         self.record = record
         self.plugin = plugin
+        self.name = record.name
         self.number = number
         self.config: Any = None
         self.given: dict[str, Any] = {}
@@ -147,12 +97,7 @@ class Generation:
         self.loaded = False
         self.activated = False
         self.passing: list[Handle] = []
-        self._places = 0
-
-    @property
-    def name(self) -> str:
-        """The plugin's name."""
-        return self.plugin.manifest.name
+        self._registered = 0
 
     @property
     def version(self) -> str:
@@ -161,7 +106,7 @@ class Generation:
 
     @property
     def manifest(self) -> Manifest:
-        """The plugin's description of itself."""
+        """The plugin's manifest."""
         return self.plugin.manifest
 
     def count_error(self, error: BaseException) -> None:
@@ -173,40 +118,39 @@ class Generation:
         """Raise unless this generation may still register something.
 
         Raises:
-            TransactionError: It is no more.
+            TransactionError: It has ended.
         """
         if self.closed:
             raise TransactionError(
-                f"generation {self.number} of it is over: it was unloaded or replaced",
+                f"generation {self.number} has ended: it was unloaded or replaced",
                 plugin=self.name,
                 remedy="Do not keep the context beyond unload().",
             )
 
-    def place(self) -> tuple[int, int]:
-        """Return the next place within the plugin."""
-        self._places += 1
-        return self.record.rank, self._places
-
     def register(self, kind: str, key: Hashable, value: Any, priority: float = 0) -> Handle:
-        """Register something: with the others when `load()` has returned, later at once.
+        """Register something: with the rest when `load()` has returned, after that at once.
 
         Raises:
-            TransactionError: This generation is no more.
+            TransactionError: This generation has ended.
         """
-        handle = value if isinstance(value, Handle) else Handle(None)
-        entry = Entry(kind, key, value, self, priority, self.place())
         self.check_open()
+        self._registered += 1
+        handle = value if isinstance(value, Handle) else Handle(None)
+        waits = self.open or not self.live
+        if waits:
+            handle.wait_for(self)
+        order = self.record.rank, self._registered
+        entry = Entry(kind, key, value, self, priority, order)
         handle._undo = lambda: self.withdraw(entry)
         self.handles[entry] = handle
-        if self.open or not self.live:
-            handle.wait_for(self)
+        if waits:
             self.entries.append(entry)
         else:
             self._changes.add(self, entry, handle)
         return handle
 
     def withdraw(self, entry: Entry) -> None:
-        """Take one entry away."""
+        """Remove one entry."""
         self.handles.pop(entry, None)
         if entry in self.entries:
             self.entries.remove(entry)
@@ -215,42 +159,86 @@ class Generation:
 
     @property
     def held(self) -> tuple[Handle, ...]:
-        """The handles of all that is registered now."""
+        """The handles of everything that is registered now."""
         return *self.handles.values(), *self.scope.tasks
 
-    def settle(self, error: BaseException | None = None) -> None:
-        """Tell the handles that wait how it ended."""
-        for handle in self.held:
-            if handle.pending:
-                handle.settle(error)
+    def go_live(self, begin: float | None = None) -> None:
+        """Start the tasks, and settle the handles: its entries are in the registry now.
+
+        Args:
+            begin: When loading it began, by `time.perf_counter()`; `None` if it was only
+                switched on.
+        """
+        if begin is not None:
+            self.record.was_loaded(begin)
+        self.open, self.live = False, True
+        held = self.held
+        self.scope.start_tasks()
+        _settle(held, None)
+
+    def settle(self, error: BaseException) -> None:
+        """Let the handles that wait raise an error: it never went live, or has ended."""
+        _settle(self.held, error)
 
     def staged(self, kind: str, key: Hashable) -> Entry | None:
-        """Return what this generation, or its group, stages and nobody else sees yet."""
+        """Return what this generation or its group has staged, which nobody else sees yet."""
         for generation in () if self.live else (self, *self.group.values()):
             for entry in generation.entries:
                 if entry.kind == kind and entry.key == key:
                     return entry
         return None
 
+    def staged_entries(self, kind: str) -> list[Entry]:
+        """Return all that this generation and its group have staged of a kind."""
+        if self.live:
+            return []
+        staging = {id(one): one for one in (self, *self.group.values())}
+        return [e for one in staging.values() for e in one.entries if e.kind == kind]
+
     def replaces(self, owner: Any) -> bool:
-        """Tell whether its group has the generation that comes after an owner."""
+        """Tell whether this generation's group replaces an owner's generation."""
         return getattr(owner, "name", None) in self.group
+
+    def sees(self, record: PluginRecord) -> PluginRecord:
+        """Return a plugin's record as this generation's code is to see it.
+
+        While a reload makes a group of generations, their code sees the next generation of each
+        member: a copy of the record, since the record itself shows what is live to everybody else
+        (test_the_load_of_a_dependent_sees_what_is_staged_and_nobody_else).
+        """
+        following = self.group.get(record.name)
+        if following is None:
+            return record
+        seen = copy.copy(record)
+        seen.plugin, seen.current = following.plugin, following
+        return seen
+
+
+def _settle(handles: tuple[Handle, ...], error: BaseException | None) -> None:
+    for handle in handles:
+        if handle.pending:
+            handle.settle(error)
 
 
 class PluginRecord:
-    """What the kernel knows of a plugin; `get_plugin(name)` gives it.
+    """What the kernel knows of a plugin; `get_plugin(name)` returns it.
 
     Attributes:
         name: The plugin's name.
-        state: Where it stands.
-        error: Why it failed, if it did.
+        plugin: The plugin, in the normal form of all the ways to write one.
+        state: Where it is in its life.
+        current: The generation that runs, or `None` if it is not loaded.
+        error: Why it failed, as text; `None` if it did not. The exception itself would keep the
+            frames of the failed generation alive, and with them its module.
         failed_step: The step in which it failed.
-        loaded_at: When it was last loaded.
-        load_duration: Seconds that took.
-        error_count: How often its code failed since it was first loaded.
-        last_error: What it failed with last, as text: an error would keep its frames alive.
-        retiring: Generations that were replaced, with the calls that still run in them.
-        rank: Its place among the plugins, by arrival; kept over toggle and reload.
+        loaded_at: When it was last loaded or reloaded, in UTC.
+        load_duration: How long that took, in seconds.
+        error_count: How often its code has failed since it was first loaded.
+        last_error: Its last failure, as text: the class and the message.
+        retiring: Replaced generations in which calls still run.
+        rank: Its position among the plugins, by arrival; kept over toggle and reload.
+        generations: How many generations it has had.
+        lock: Held by the operation that is under way on it.
     """
 
     def __init__(self, plugin: Plugin, rank: int) -> None:
@@ -260,7 +248,7 @@ class PluginRecord:
         self.rank = rank
         self.state = State.DISCOVERED
         self.current: Generation | None = None
-        self.error: BaseException | None = None
+        self.error: str | None = None
         self.failed_step: str | None = None
         self.loaded_at: datetime | None = None
         self.load_duration: float = 0.0
@@ -271,27 +259,27 @@ class PluginRecord:
 
     @property
     def version(self) -> str:
-        """The version that runs."""
+        """The version."""
         return self.plugin.manifest.version
 
     @property
     def manifest(self) -> Manifest:
-        """The plugin's description of itself."""
+        """The plugin's manifest."""
         return self.plugin.manifest
 
     @property
     def module(self) -> Any:
-        """The module, class instance or mapping that the plugin was written as."""
+        """The module, instance or mapping that the plugin was written as."""
         return self.plugin.module
 
     @property
     def exports(self) -> Any:
-        """Its `exports`, if it has such a name; else its public names."""
+        """Its `exports` if it defines that name, otherwise its public names."""
         return self.plugin.exports
 
     @property
     def source(self) -> Path | None:
-        """The file or folder that it came from."""
+        """The file or folder that it was loaded from."""
         return self.plugin.source
 
     @property
@@ -319,14 +307,32 @@ class PluginRecord:
         """Whether its `load()` has returned and its `unload()` has not run."""
         return self.current is not None
 
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was loaded or reloaded; 0 if it is not loaded."""
+        if not self.loaded or self.loaded_at is None:
+            return 0.0
+        # By the wall clock, which may be set back.
+        return max(0.0, (datetime.now(UTC) - self.loaded_at).total_seconds())
+
     def needs(self) -> Collection[str]:
-        """Return the names of the plugins that it declares or was seen to need."""
-        declared = self.manifest.dependencies
+        """Return the names of the plugins that it declares to need, or was seen to need."""
+        declared = self.plugin.manifest.dependencies
         uses = self.current.uses if self.current is not None else None
-        if not declared and not uses:  # of most it is asked, and they are asked one by one
+        # Most plugins need none, and each change asks all of them: build no list for these.
+        if not declared and not uses:
             return ()
         names = [requirement_name(r) for r in declared]
         return names + [provider for provider, _ in uses.values()] if uses else names
+
+    def was_loaded(self, begin: float) -> None:
+        """Note that it was loaded just now.
+
+        Args:
+            begin: What `time.perf_counter()` gave when loading began.
+        """
+        self.loaded_at = datetime.now(UTC)
+        self.load_duration = time.perf_counter() - begin
 
     def move(self, to: State) -> None:
         """Go to another state.
@@ -339,13 +345,19 @@ class PluginRecord:
             raise StateError(
                 f"it is {self.state} and cannot become {to}",
                 plugin=self.name,
-                remedy=f"From there it may become: {allowed}.",
+                remedy=f"It can become: {allowed}.",
             )
         self.state = to
 
+    def locate(self, error: BaseException) -> None:
+        """Add the plugin and its file to an error of Veko's that does not name any."""
+        if isinstance(error, VekoError):
+            error.plugin = error.plugin or self.name
+            error.path = error.path or self.source
+
     def fail(self, step: str, error: BaseException) -> None:
-        """Go to `failed`, with the step and the error."""
-        self.state, self.failed_step, self.error = State.FAILED, step, error
+        """Go to `failed`, with the step and the text of the error."""
+        self.state, self.failed_step, self.error = State.FAILED, step, text_of(error)
 
     def __repr__(self) -> str:
         return f"<Plugin {self.name} {self.version}, {self.state}>"

@@ -1,14 +1,13 @@
 """The kernel: the bus, and the life cycle of plugins over it.
 
-Operations on one plugin are serialised, those on different plugins run side by side, all in
-tasks of the kernel's root: a plugin may ask for its own unloading. Whatever a plugin registers
-goes live in one swap when it was accepted, or not at all.
+Operations on one plugin run one after the other, those on different plugins side by side.
+Whatever a plugin registers goes live in one swap when it was accepted, or not at all.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -20,22 +19,20 @@ from anyio.abc import TaskStatus
 from .._bus.frames import emissions_of_caller
 from .._bus.pins import Pin
 from .._bus.registry import Draft, Entry, Kind
-from ..errors import (
-    ConflictError,
-    NotFoundError,
-    StateError,
-)
+from ..errors import ConflictError, NotFoundError, StateError
 from . import context as _context
 from . import events as _catalogue
-from .config import as_config, merge, validated
+from .config import as_config, merge_config, validated
 from .context import Context
-from .generation import Generation, Operation, PluginRecord, State
+from .generation import Generation, PluginRecord
+from .locks import Operation
 from .operations import Operations
 from .plugin import Plugin, as_plugin
 from .reload import Dependents, reload
 from .runtime import Runtime
 from .scope import Root
 from .services import Services
+from .states import State
 from .steps import Steps
 from .transactions import Transactions
 
@@ -47,14 +44,14 @@ _log: Final = logging.getLogger("veko")
 class Kernel(Runtime):
     """An event bus and the plugins on it: `async with Kernel() as kernel`.
 
-    It may be entered again when it was left; what the host subscribed on the bus is still there.
+    It may be entered again after it was left; what the host subscribed on the bus is still there.
 
     Args:
-        app: Whatever the plugins extend; they get it as `app`.
+        app: The object that the plugins extend; they get it as `app`.
         timeout: Seconds that each life-cycle function of a plugin may take.
-        drain_timeout: Seconds to wait for calls that still run in what is taken away.
-        hook_timeout: Seconds that a plugin's async hook may take unless it says otherwise.
-        enable_hooks: Whether the hooks of plugins (core ones apart) are dispatched.
+        drain_timeout: Seconds to wait for calls into a plugin that is unloaded or replaced.
+        hook_timeout: Seconds that a plugin's async hook may take by default; `None` for no limit.
+        enable_hooks: Whether hooks of plugins are dispatched; those of core plugins always are.
 
     Attributes:
         bus: The event bus.
@@ -82,7 +79,8 @@ class Kernel(Runtime):
         self.bus.moved = self._moved
         self.services = Services(self)
         self._transactions = Transactions(self)
-        steps = Steps(self, self._transactions, self._context)
+        context = functools.partial(Context, kernel=self)
+        steps = Steps(self, self._transactions, context)
         self._operations = Operations(self, self._transactions, steps)
         self._closing: anyio.Event
         self._stack: AsyncExitStack
@@ -101,7 +99,10 @@ class Kernel(Runtime):
         return self
 
     async def _hold_root(self, *, task_status: TaskStatus[None]) -> None:
-        """Hold the root: a cancelled host does not reach into it, so plugins unload in order."""
+        """Hold the root until the kernel is closed."""
+        # Shielded: when the host's task is cancelled, plugins are still unloaded in order, each
+        # with its own time limits; without it the cancellation would end their tasks all at once,
+        # before unload() has run (test_leaving_under_cancellation_still_unloads_in_order).
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 self.root = Root(group)
@@ -122,7 +123,7 @@ class Kernel(Runtime):
                 if record.loaded:
                     try:
                         await self.unload(record.name, force=True)
-                    except Exception as failure:
+                    except Exception as failure:  # the others are to be unloaded all the same
                         _log.exception("unloading %s failed", record.name, exc_info=failure)
             for record in self.records():
                 for retirement in tuple(record.retiring):
@@ -154,23 +155,20 @@ class Kernel(Runtime):
         self,
         plugin: Plugin | type[Plugin] | Mapping[str, Any],
         config: Any = None,
-        *,
-        retried: bool = False,
     ) -> PluginRecord:
         """Load a plugin: `load()`, acceptance, `activate()`, and everything goes live at once.
 
         Args:
             plugin: A subclass of `Plugin` or an instance, a mapping, or a module.
             config: Its configuration, merged over its `default_config`.
-            retried: Whether a `load()` or `activate()` that fails is tried again by the caller;
-                `error:critical` then does not tell of it.
 
         Returns:
             The plugin's record.
 
         Raises:
-            ManifestError: It is not a sound plugin.
-            ConflictError: A plugin of that name is loaded, or what it registers is taken.
+            ManifestError: It is not a valid plugin.
+            ConflictError: A plugin of that name is loaded, or something that it registers is
+                taken.
             DependencyError: A plugin that it needs is not active.
             ConfigError: Its configuration was refused.
             LoadError: `load()` or `activate()` raised, or did not end in time (`LoadTimeout`).
@@ -186,21 +184,22 @@ class Kernel(Runtime):
             record = self._records[name] = PluginRecord(made, next(self.bus.arrival))
             record.move(State.RESOLVED)
         elif record.loaded or record.state not in (State.FAILED, State.UNLOADED):
-            whose = f"It came from {record.source or 'an object'}: rename one, or reload it."
+            remedy = f"It came from {record.source or 'an object'}: rename one, or reload it."
+            if record.core:
+                remedy = "It is a core plugin: choose another name."
             raise ConflictError(
-                f"a plugin {name!r} is {record.state} already",
+                f"a plugin named {name!r} is already {record.state}",
                 plugin=name,
                 path=made.source,
-                remedy="It is a core plugin: take another name." if record.core else whose,
+                remedy=remedy,
             )
         record.plugin, record.error, record.failed_step = made, None, None
-        record.move(State.LOADING)  # here and now: a second load of this name is refused
+        record.move(State.LOADING)  # before the first await: a second load of it is refused
         try:
-            self._leave()
-            await self._operations.load(record, made, config, retried)
-        except Exception as error:  # a cancellation's frames may still run
-            _forget_variables(error, set())
-            raise
+            Pin.release_all(self.bus)
+            # In the caller's task: cancelling the caller cancels a load, since nothing of it is
+            # live yet (test_a_cancelled_caller_takes_its_load_with_it).
+            await self._operations.load(record, made, config)
         finally:
             if record.state is State.LOADING:  # it was cancelled before it began
                 record.fail("load", StateError("cancelled", plugin=name))
@@ -211,8 +210,8 @@ class Kernel(Runtime):
 
         Args:
             name: The plugin's name.
-            cascade: Unload the plugins that need it first, instead of refusing.
-            force: Ask neither hooks nor dependents; for shutting down.
+            cascade: First unload the plugins that need it, instead of refusing.
+            force: Unload it whatever hooks and dependents say; for shutting down.
 
         Raises:
             NotFoundError: It is not loaded.
@@ -221,20 +220,20 @@ class Kernel(Runtime):
         """
         record = self._loaded(name)
         if force:
-            await self._run(self._operations.unload, record, None, self._leave())
+            await self._run(self._operations.unload, record, None, self._detach())
         else:
-            await self._take_away(record, cascade, "unload", self._operations.unload)
+            await self._take_down(record, cascade, "unload", self._operations.unload)
 
     async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
         """Switch a plugin off or on.
 
-        Off: its registrations leave but stay known, its tasks stop, `deactivate()` runs. On:
-        `activate()` runs, all come back in their old order.
+        Off: its registrations leave the registry but stay known, its tasks stop, `deactivate()`
+        runs. On: `activate()` runs, the registrations come back in their old order.
 
         Args:
             name: The plugin's name.
-            active: On or off; `None` for the other way.
-            cascade: Switch the plugins that need it off first, instead of refusing.
+            active: On or off; `None` switches to the other state.
+            cascade: First switch off the plugins that need it, instead of refusing.
 
         Returns:
             Whether it is on now.
@@ -251,7 +250,7 @@ class Kernel(Runtime):
         if wanted:
             await self._run(self._operations.switch_on, record)
         else:
-            await self._take_away(record, cascade, "switch off", self._operations.switch_off)
+            await self._take_down(record, cascade, "switch off", self._operations.switch_off)
         return wanted
 
     async def reload(
@@ -264,31 +263,33 @@ class Kernel(Runtime):
     ) -> PluginRecord:
         """Replace the generations of a plugin, and of those that need it, in one swap.
 
-        The old ones serve until the swap, and stay if any step of any new one fails. It returns
-        when they have retired: their calls have ended, or were cut after `drain_timeout`.
-        `plugin:loaded` tells of the swap, `plugin:retired` of the end of each; a second reload
-        need not wait for that. Plugins that are switched off are not switched on.
+        The old generations serve until the swap, and keep running if any step of a new one fails.
+        It returns when they have retired: their calls have ended, or were cut after
+        `drain_timeout`. `plugin:loaded` is emitted after the swap, `plugin:retired` at the end of
+        each; a second reload does not wait for that. Plugins that are off stay off.
 
         Args:
             plugin: The new version, of the same name.
             config: Merged over the configuration that it has.
-            dependents: Gives the new version of a plugin that needs it, called with the record of
-                each, those that need others after these, before anything else happens. What it
-                raises refuses the reload. Without it they get another generation of what they are.
-            drained: Whether to return when they have retired; otherwise right after the swap.
+            dependents: Returns the new version of a plugin that needs this one. It is called with
+                the record of each, a plugin after those that it needs, before anything else
+                happens; what it raises refuses the reload. Without it, they get another
+                generation of their present version.
+            drained: Whether to wait until the old generations have retired; otherwise it returns
+                right after the swap.
 
         Raises:
             NotFoundError: It is not loaded.
             DependencyError: A service that is used while its users run is no longer provided.
-            VekoError: As `load`, of any of them; the old generations never stopped. Those that
-                had to (`reload = "restart"`) are up again as they were, or `failed`.
+            VekoError: As `load`, for any of them; the old generations never stopped. Those that
+                had to (`reload = "restart"`) run again as they were, or are `failed`.
             StateError: The kernel is closing, or began to meanwhile.
         """
         self.check_not_closing()
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        spare = self._leave()
+        spare = self._detach()
         args = (self._operations, record, made, config, dependents, spare)
         retirement = await self._run(reload, *args, cancel=True)
         if drained:
@@ -310,7 +311,7 @@ class Kernel(Runtime):
             generation = record.current
             if generation is None:
                 raise StateError("it was unloaded meanwhile", plugin=name)
-            given = merge(generation.given, as_config(changes, name))
+            given = merge_config(generation.given, as_config(changes, name))
             config = await validated(self.bus, generation, given)
             generation.given, generation.config = given, config
         await self.bus.emit("config:change", config, record)
@@ -323,70 +324,52 @@ class Kernel(Runtime):
         if record is None or not record.loaded:
             known = [r.name for r in self._records.values() if r.loaded]
             raise NotFoundError(
-                f"no plugin {name!r} is loaded",
+                f"no plugin named {name!r} is loaded",
                 plugin=name,
                 remedy=f"Loaded: {', '.join(sorted(known)) or 'none'}.",
             )
         if Operation.is_on(record):
             raise StateError(
-                "an operation on it is under way here, and this would wait for its end",
+                "this is called from within an operation on the plugin, and would wait for itself",
                 plugin=name,
-                remedy="Do it from a hook on what is told afterwards (`plugin:loaded`, …), or from "
-                "a task (context.spawn).",
+                remedy="Do it in a hook on an event that is emitted afterwards (`plugin:loaded`, "
+                "…), or in a task (context.spawn).",
             )
         return record
 
     async def _run(self, operation: Callable[..., Any], *args: Any, cancel: bool = False) -> Any:
-        """Run an operation in the root. What it raises keeps its lines, not its variables.
-
-        An error is kept (by the record, by whoever caught it), and through its frames it would
-        keep the generation that failed.
-        """
+        """Run an operation in a task of the root."""
+        # Not in the caller's: a plugin may ask for its own unloading, which cancels its tasks and
+        # calls, and with them the operation (test_a_plugin_asks_for_its_own_unloading_from_a_task).
         self.check_open()
-        try:
-            return await self.root.run(operation, *args, cancel=cancel)
-        except Exception as error:  # a cancellation's frames may still run
-            _forget_variables(error, set())
-            raise
+        return await self.root.run(operation, *args, cancel=cancel)
 
-    def _leave(self) -> frozenset[int]:
-        """Let the caller's own request and emissions not wait for themselves."""
-        pin = Pin.held_here(self.bus)
-        while pin is not None:
-            pin.release()
-            pin = Pin.held_here(self.bus)
+    def _detach(self) -> frozenset[int]:
+        """Let an operation not wait for the request and the emissions that its caller is in.
+
+        Returns:
+            The ids of the tokens of these emissions.
+        """
+        Pin.release_all(self.bus)
         return emissions_of_caller()
 
-    async def _take_away(
-        self, record: PluginRecord, cascade: bool, verb: str, act: Callable[..., Any]
+    async def _take_down(
+        self, record: PluginRecord, cascade: bool, verb: str, operation: Callable[..., Any]
     ) -> None:
+        """Unload or switch off a plugin, after those that need it."""
         if not cascade:
             self.refuse_if_needed(record, verb, [record])
         leaving = [*self.from_the_top(record, [record]), record]
         for one in leaving:
             if one.active or one is record:
-                await self._run(act, one, leaving, self._leave())
-
-    def _context(self, generation: Generation) -> Context:
-        return Context(generation, self)
+                await self._run(operation, one, leaving, self._detach())
 
     def _moved(self, draft: Draft) -> None:
-        self.services.changed()
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]
         for record in self._records.values() if gone else ():
             if record.current is not None:
                 record.current.context._forget(gone)
         for post in draft.posts:
             self._posts.add(*post)
+        self.services.changed()
         self._transactions.moved(draft)
-
-
-def _forget_variables(error: BaseException | None, seen: set[int]) -> None:
-    if error is None or id(error) in seen:
-        return
-    seen.add(id(error))
-    traceback.clear_frames(error.__traceback__)
-    _forget_variables(error.__cause__, seen)
-    _forget_variables(error.__context__, seen)
-    for inner in getattr(error, "exceptions", ()):
-        _forget_variables(inner, seen)

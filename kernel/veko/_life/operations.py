@@ -1,38 +1,34 @@
-"""The operations of the life cycle: load, unload, switch off and on (for reload see `_reload`).
+"""The operations of the life cycle: load, unload, switch off and on (see `reload` for reloading).
 
-Each runs in a task of the kernel's root, one at a time on a plugin. A step that fails leaves what
-was before: a load nothing, an unload that is refused the plugin.
+They run one at a time on a plugin. A step that fails restores what was before: a failed load
+leaves nothing, a refused unload leaves the plugin.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import anyio
 
-from .._bus.events import Origin
 from .._bus.limits import must_pass
 from .._bus.registry import Registry
-from ..errors import DependencyError, LoadError
-from .generation import Generation, Operation, PluginRecord, State
+from ..errors import DependencyError
+from .generation import Generation, PluginRecord
+from .locks import Afterwards, alone
 from .plugin import Plugin
 from .retirement import Retirement
 from .runtime import Runtime
+from .states import State
 from .steps import Steps
 from .transactions import Transactions
 
-__all__ = ["Operations", "Told"]
+__all__ = ["Operations"]
 
 _log: Final = logging.getLogger("veko")
-Told = list[tuple[PluginRecord, str | BaseException]]
-"""Events and errors, of which somebody is told when the plugins' locks are free."""
-RETRIED: Final = ("load", "activate")
-"""Steps whose failure may pass; a bad manifest or a name that is taken does not."""
 
 
 class Operations:
@@ -44,76 +40,50 @@ class Operations:
         self.transactions = transactions
         self.steps = steps
 
-    async def load(self, record: PluginRecord, plugin: Plugin, given: Any, retried: bool) -> None:
+    def alone(self, step: str, *records: PluginRecord) -> AbstractAsyncContextManager[Afterwards]:
+        """Hold the locks of plugins; see `locks.alone`."""
+        return alone(self.bus, step, *records)
+
+    async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
         """Load a plugin; see `Kernel.load`."""
-        async with self.alone("load", record) as told:
+        async with alone(self.bus, "load", record) as afterwards:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
                 self.require(record, record.needs())
                 await self.steps.ask("plugin:load", record)
-                generation = await self.steps.make(record, plugin, given)
+                made = generation = await self.steps.make(record, plugin, given)
                 await self.steps.ask("plugin:activate", record)
-                await self.steps.activate(generation)
+                await self.steps.activate(made)
                 await self.transactions.commit(
-                    generation,
-                    add=generation.entries,
-                    swapping=functools.partial(self._check_welcome, generation),
+                    made, add=made.entries, swapping=lambda: self.runtime.check_welcome(made)
                 )
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
-                    await self._undo(record, generation, error)
+                    if generation is not None and not generation.closed:
+                        await self.steps.discard(generation, error)
+                record.locate(error)
+                record.fail(getattr(error, "step", "load"), error)
                 if not must_pass(error):
-                    told.append((record, error))
-                    if not (retried and isinstance(error, LoadError) and error.step in RETRIED):
-                        told.append((record, "error:critical"))
+                    afterwards.report(record, error)
+                    afterwards.stopped(record, error)
                 raise
             record.current = generation
             record.move(State.ACTIVE)
-            self.steps.go_live(generation, begin)
-            told.extend(((record, "plugin:loaded"), (record, "plugin:activated")))
-
-    @asynccontextmanager
-    async def alone(self, step: str, *records: PluginRecord) -> AsyncIterator[Told]:
-        """Hold the locks of plugins, taken in order of arrival; then tell what was appended.
-
-        Who hears of it may then act on the plugins.
-
-        Args:
-            step: What is being done, for interceptors.
-            records: The plugins, first the one that it is done to.
-        """
-        told: Told = []
-        try:
-            async with AsyncExitStack() as stack:
-                for record in sorted(records, key=lambda record: record.rank):
-                    await stack.enter_async_context(record.lock)
-                with Operation(*records), self.bus.step(step, records[0]):
-                    yield told
-        finally:
-            for record, one in told:
-                if isinstance(one, BaseException):
-                    await self.bus.report(one, owner=record, handler=f"{record.name}.{_step(one)}")
-                elif one == "error:critical":
-                    origin = Origin(record.name, handler=f"{record.name}.{record.failed_step}")
-                    await self.bus.emit(one, record.error, origin)
-                else:
-                    await self.bus.emit(one, record.name, record)
-
-    async def _undo(
-        self, record: PluginRecord, generation: Generation | None, error: BaseException
-    ) -> None:
-        """Take back a load that failed."""
-        if generation is not None and not generation.closed:
-            await self.steps.discard(generation, error)
-        self.steps.place(error, record)
-        record.fail(_step(error), error)
+            generation.go_live(begin)
+            afterwards.announce(record, "plugin:loaded", "plugin:activated")
 
     async def unload(
         self, record: PluginRecord, leaving: Sequence[PluginRecord] | None, spare: frozenset[int]
     ) -> None:
-        """Unload a plugin; see `Kernel.unload`. With those `leaving`, or by force."""
-        async with self.alone("unload", record) as told:
+        """Unload a plugin; see `Kernel.unload`.
+
+        Args:
+            record: The plugin.
+            leaving: The plugins that are being unloaded together; `None` to unload by force.
+            spare: Ids of tokens of the caller's own emissions, which are not waited for.
+        """
+        async with self.alone("unload", record) as afterwards:
             generation = record.current
             if generation is None:
                 return
@@ -127,7 +97,7 @@ class Operations:
             except Exception as error:
                 if leaving is not None:
                     raise
-                _log.error("%s leaves though it was refused", record.name, exc_info=error)
+                _log.error("%s is unloaded though this refused it", record.name, exc_info=error)
                 before = self.bus.registry
                 self.bus.change(remove=generation.entries)
             generation.live = False
@@ -138,15 +108,15 @@ class Operations:
                 await one.wait(spare)
             record.current = None
             record.move(State.UNLOADED)
-            self.runtime.forget(record)  # it would keep the plugin's module
+            self.runtime.forget(record)
             if was_active:
-                told.append((record, "plugin:deactivated"))
-            told.append((record, "plugin:unloaded"))
+                afterwards.announce(record, "plugin:deactivated")
+            afterwards.announce(record, "plugin:unloaded")
 
     async def _remove(
         self, generation: Generation, verb: str, leaving: Sequence[PluginRecord] | None
     ) -> Registry:
-        def check() -> None:  # somebody may have come to need it since this was asked for
+        def check() -> None:  # a plugin may have come to need it since this was asked for
             if leaving is not None:
                 self.runtime.refuse_if_needed(generation.record, verb, leaving)
 
@@ -156,7 +126,7 @@ class Operations:
         self, record: PluginRecord, leaving: Sequence[PluginRecord], spare: frozenset[int]
     ) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
-        async with self.alone("toggle", record) as told:
+        async with self.alone("toggle", record) as afterwards:
             generation = record.current
             if generation is None or not record.active:
                 return
@@ -166,16 +136,16 @@ class Operations:
             record.move(State.INACTIVE)
             await Retirement(self.runtime, self.steps, [generation], before, spare).quiesce()
             await self.steps.deactivate(generation)
-            told.append((record, "plugin:deactivated"))
+            afterwards.announce(record, "plugin:deactivated")
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
-        async with self.alone("toggle", record) as told:
+        async with self.alone("toggle", record) as afterwards:
             generation = record.current
             if generation is None or record.active:
                 return
             self.require(record, record.needs())
-            self.check_fresh(generation)
+            self.runtime.check_fresh(generation)
             await self.steps.ask("plugin:activate", record)
             try:
                 await self.steps.activate(generation)
@@ -183,43 +153,27 @@ class Operations:
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await self.steps.deactivate(generation)
-                self.steps.place(error, record)
+                record.locate(error)
                 if not must_pass(error):
-                    told.append((record, error))
+                    afterwards.report(record, error)
                 raise
             record.move(State.ACTIVE)
-            self.steps.go_live(generation)
-            told.append((record, "plugin:activated"))
+            generation.go_live()
+            afterwards.announce(record, "plugin:activated")
 
     def require(self, record: PluginRecord, names: Iterable[str]) -> None:
-        """Raise unless the plugins that one needs are active."""
+        """Raise unless the plugins that one needs are active.
+
+        Raises:
+            DependencyError: One of them is not.
+        """
         for name in names:
             needed = self.runtime.get(name)
             if needed is None or not needed.active:
+                state = needed.state if needed else "not loaded"
                 raise DependencyError(
-                    f"it needs the plugin {name!r}, which is "
-                    f"{needed.state if needed else 'not there'}",
+                    f"it needs the plugin {name!r}, which is {state}",
                     plugin=record.name,
                     path=record.source,
-                    remedy=f"Load {name} first, or take it out of `dependencies`.",
+                    remedy=f"Load {name} first, or remove it from `dependencies`.",
                 )
-
-    def check_fresh(self, *generations: Generation) -> None:
-        """Raise if what generations have used is no longer live."""
-        for generation in generations:
-            for service, (name, used) in generation.uses.items():
-                if name not in generation.group and not getattr(used(), "live", False):
-                    raise LoadError(
-                        f"{name}, whose service {service!r} it holds, was replaced or left since",
-                        plugin=generation.name,
-                        path=generation.plugin.source,
-                        remedy="Load it again, or reload it.",
-                    )
-
-    def _check_welcome(self, generation: Generation) -> None:
-        self.runtime.check_not_closing()  # it would not be unloaded
-        self.check_fresh(generation)
-
-
-def _step(error: BaseException) -> str:
-    return getattr(error, "step", "load")

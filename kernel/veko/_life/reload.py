@@ -1,9 +1,9 @@
 """Reload: a plugin, and those that need it, get their next generations in one swap, all or none.
 
 The new ones are made in the order in which they need each other, and each sees what those before
-it stage. In the swap the old ones hand over their state. If any step of any fails, none of it has
-happened. Plugins whose manifest says `reload = "restart"`, and those that need these, are taken
-down first, and come up again as they were if the new ones fail. Afterwards the old ones retire.
+it stage. In the swap the old ones hand over their state. If any step fails, nothing has happened.
+Plugins whose manifest says `reload = "restart"`, and those that need them, are taken down first,
+and are brought up again as they were if the new ones fail. Afterwards the old ones retire.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import anyio
 
 from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
-from .config import as_config, merge
-from .generation import Generation, PluginRecord, State
-from .operations import Operations, Told
+from .config import as_config, merge_config
+from .generation import Generation, PluginRecord
+from .locks import Afterwards
+from .operations import Operations
 from .plugin import Plugin, requirement_name
 from .retirement import Retirement
+from .states import State
 
 __all__ = ["Dependents", "reload"]
 
@@ -36,20 +38,32 @@ async def reload(
     dependents: Dependents | None,
     spare: frozenset[int],
 ) -> Retirement:
-    """Replace a generation; see `Kernel.reload`. Returns the retirement of what was replaced."""
+    """Replace a generation; see `Kernel.reload`.
+
+    Returns:
+        The retirement of what was replaced.
+    """
     changed = False
     while True:
         group = _group(operations, record)
-        async with operations.alone("reload", *group) as told:
+        async with operations.alone("reload", *group) as afterwards:
             if record.current is None:
-                raise StateError(f"it is {record.state}", plugin=record.name, remedy="Load it.")
+                raise StateError(
+                    f"it is {record.state} and cannot be reloaded",
+                    plugin=record.name,
+                    remedy="Load it.",
+                )
             if group != _group(operations, record):
-                continue  # while this waited others came to need it, or left
+                # While this waited for the locks, others came to need it, or left
+                # (test_who_comes_to_need_it_while_it_waits_reloads_too).
+                continue
             members = [_Member(one) for one in group]
             first = members[0]
-            first.given = merge(first.given, as_config(given, record.name))
+            first.given = merge_config(first.given, as_config(given, record.name))
             changed = first.given != first.old.given
-            retirement = await _Reload(operations, members, spare).run(plugin, dependents, told)
+            retirement = await _Reload(operations, members, spare).run(
+                plugin, dependents, afterwards
+            )
             break
     if changed and record.current is not None:
         await operations.bus.emit("config:change", record.config, record)
@@ -65,9 +79,12 @@ class _Member:
     """A plugin of the group.
 
     Attributes:
-        plugin: What it is to be.
+        plugin: The plugin in its new version.
+        given: The configuration that the new generation is given.
+        active: Whether the plugin is switched on.
+        services: The names of the services that the old generation provides.
         old: The generation that it has.
-        new: The one that it gets.
+        new: The generation that it gets.
         down: Whether the old one ends before the new one begins.
     """
 
@@ -84,20 +101,20 @@ class _Member:
         self._state: Any = _NOTHING
 
     def export(self) -> None:
-        """Keep the old one's state; what it raises refuses the reload."""
+        """Take the old generation's state; what `export_state()` raises refuses the reload."""
         export = self.old.plugin.life_cycle("export_state")
         if export is not None and self.plugin.life_cycle("import_state") is not None:
-            self._state = self._handed("export_state", export)
+            self._state = self._call("export_state", export)
 
     def hand_over(self) -> None:
-        """Give the new one the old one's state; what it raises refuses the reload."""
+        """Give the old generation's state to the new one; what is raised refuses the reload."""
         if not self.down:
             self.export()
         take = self.plugin.life_cycle("import_state")
         if take is not None and self._state is not _NOTHING:
-            self._handed("import_state", take, self._state, self.old.version)
+            self._call("import_state", take, self._state, self.old.version)
 
-    def _handed(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
+    def _call(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except BaseException as error:
@@ -109,12 +126,15 @@ class _Member:
                 step=step,
                 plugin=self.record.name,
                 path=self.plugin.source,
-                remedy="The old generation goes on; mend export_state() or import_state().",
+                remedy="The old generation keeps running; fix export_state() or import_state().",
             ) from error
 
 
 class _Reload:
-    """One reload, while the locks of its plugins are held."""
+    """One reload, while the locks of its plugins are held.
+
+    `_at` is the member whose step runs: errors that name no plugin are attributed to it.
+    """
 
     def __init__(
         self, operations: Operations, members: Sequence[_Member], spare: frozenset[int]
@@ -126,9 +146,12 @@ class _Reload:
         self._spare = spare
         self._begin = time.perf_counter()
 
-    async def run(self, plugin: Plugin, dependents: Dependents | None, told: Told) -> Retirement:
+    async def run(
+        self, plugin: Plugin, dependents: Dependents | None, afterwards: Afterwards
+    ) -> Retirement:
         """Do it, or leave everything as it was."""
         first, down = self._members[0], list[_Member]()
+        failed: VekoError | None = None
         try:
             first.plugin = plugin
             for member in self._members:
@@ -143,16 +166,17 @@ class _Reload:
             before = await self._bring_up(self._members)
         except BaseException as error:
             if not must_pass(error):
-                told.append((self._blame(error), error))
+                afterwards.report(self._blame(error), error)
             with anyio.CancelScope(shield=True):
                 for member in down:
                     if member.record.state is State.LOADING:
-                        await self._come_back(member, error, told)
-            failed = first.record.error if first.record.state is State.FAILED else None
+                        fault = await self._bring_back(member, error, afterwards)
+                        failed = fault if member is first else failed
             if failed is not None and not must_pass(error):
                 raise failed from error
             raise
-        told.extend((member.record, "plugin:loaded") for member in self._members)
+        for member in self._members:
+            afterwards.announce(member.record, "plugin:loaded")
         olds = [member.old for member in reversed(self._members)]
         retirement = Retirement(
             self._operations.runtime, self._operations.steps, olds, before, self._spare
@@ -161,11 +185,11 @@ class _Reload:
         return retirement
 
     def _blame(self, error: BaseException) -> PluginRecord:
-        """Return whose failure it is, and say in it why that was reloaded."""
+        """Return the plugin that failed, and add to the error why that was reloaded."""
         first = self._members[0].record
         named = getattr(error, "plugin", None)
         at = next((m.record for m in self._members if m.record.name == named), self._at.record)
-        self._operations.steps.place(error, at)
+        at.locate(error)
         if at is not first:
             why = f"it was reloaded because it needs {first.name}, which was"
             if isinstance(error, VekoError):
@@ -175,12 +199,12 @@ class _Reload:
         return at
 
     def _exclusive(self) -> list[_Member]:
-        """Choose those that restart, and those that need them."""
+        """Return the members that restart, and those that need them."""
         for member in self._members:
             manifests = member.old.manifest, member.plugin.manifest
             member.down = any(manifest.reload == "restart" for manifest in manifests)
         before, names = -1, set[str]()
-        while before < len(names):  # in a circle once is not enough
+        while before < len(names):  # again: one of a circle may need a later one
             before = len(names)
             for member in self._members:
                 member.down = member.down or not names.isdisjoint(member.record.needs())
@@ -209,7 +233,11 @@ class _Reload:
             member.record.move(State.LOADING)
 
     async def _bring_up(self, members: Sequence[_Member]) -> Any:
-        """Make new generations and swap them in; returns the registry before."""
+        """Make new generations and swap them in.
+
+        Returns:
+            The registry before the swap.
+        """
         operations, group = self._operations, dict[str, Generation]()
         names = {member.record.name for member in members}
         try:
@@ -243,12 +271,12 @@ class _Reload:
                 if not member.active:
                     member.record.move(State.INACTIVE)
             if member.active:
-                operations.steps.go_live(new, self._begin)
+                new.go_live(self._begin)
         group.clear()
         return before
 
     def _swap(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
-        self._operations.check_fresh(*group.values())
+        self._operations.runtime.check_fresh(*group.values())
         for member in members:
             self._at = member
             member.hand_over()
@@ -259,7 +287,7 @@ class _Reload:
     def _check_services(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
         """Refuse new versions without a service that others look up while they run.
 
-        Those that look it up in `load()` have just done so.
+        Plugins that look it up in `load()` have just done so.
         """
         provided = {e.key for new in group.values() for e in new.entries if e.kind == "service"}
         for member in members:
@@ -270,11 +298,17 @@ class _Reload:
                         f"it no longer provides {service!r}, which {', '.join(users)} uses",
                         plugin=member.record.name,
                         path=member.plugin.source,
-                        remedy="Provide it for as long as it is used, or unload those first.",
+                        remedy="Provide it for as long as it is used, or unload its users first.",
                     )
 
-    async def _come_back(self, member: _Member, error: BaseException, told: Told) -> None:
-        """Bring a plugin up again as it was; if that fails too it is `failed`."""
+    async def _bring_back(
+        self, member: _Member, error: BaseException, afterwards: Afterwards
+    ) -> VekoError | None:
+        """Bring a plugin up again as it was; if that fails too, it is `failed`.
+
+        Returns:
+            The error that it failed with.
+        """
         record, member.plugin, member.given = member.record, member.old.plugin, member.old.given
         try:
             await self._bring_up([member])
@@ -282,7 +316,7 @@ class _Reload:
             if must_pass(second):
                 raise
             both = LoadError(
-                f"{error}. Nor does the version before come back: {second}",
+                f"{error}. The version before does not come back either: {second}",
                 step=getattr(second, "step", "load"),
                 plugin=record.name,
                 path=record.source,
@@ -291,15 +325,18 @@ class _Reload:
             both.__cause__ = second
             record.current = None
             record.fail(both.step, both)
-            told += [(record, both), (record, "plugin:unloaded"), (record, "error:critical")]
-        else:
-            told.append((record, "plugin:loaded"))
+            afterwards.report(record, both)
+            afterwards.announce(record, "plugin:unloaded")
+            afterwards.stopped(record, both)
+            return both
+        afterwards.announce(record, "plugin:loaded")
+        return None
 
 
 def _same(plugin: Plugin, record: PluginRecord) -> Plugin:
     if plugin.manifest.name != record.name:
         raise ManifestError(
-            f"it calls itself {plugin.manifest.name!r} now",
+            f"its name is {plugin.manifest.name!r} now",
             plugin=record.name,
             path=plugin.source,
             remedy="Unload it and load it under its new name.",

@@ -1,8 +1,8 @@
 """Retirement: what happens to generations that have left the registry.
 
 Calls that began before are waited for, then cut; tasks end, `deactivate()` and `unload()` run, the
-scope closes: in bounded time, whatever the plugin does. Of a plugin no more than `WAITING`
-generations wait for their calls at once: when another one comes the oldest is cut.
+scope closes: in bounded time, whatever the plugin does. At most `WAITING` generations of a plugin
+wait for their calls at once; when another one comes, the oldest is cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .._bus.frames import cut, move_on
 from .._bus.limits import GRACE
 from .._bus.registry import Registry
 from ..errors import LoadTimeout, StateError
-from .generation import Generation, Operation
+from .generation import Generation
+from .locks import Operation
 from .runtime import Runtime
 from .steps import Steps
 
@@ -28,17 +29,18 @@ WAITING: Final = 2
 
 
 class Retirement:
-    """Generations that left together.
+    """Generations that left the registry together.
 
     Args:
-        runtime: The kernel's.
-        steps: The kernel's.
-        generations: Those that need others first.
+        runtime: The kernel's runtime.
+        steps: The kernel's steps.
+        generations: The generations, each before those that it needs: a plugin can still use its
+            services while it unloads.
         before: The last registry that had them.
         spare: Ids of tokens of emissions not to wait for.
 
     Attributes:
-        done: Set when they are over.
+        done: Set when they have ended.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class Retirement:
         self._steps = steps
         self._generations = generations
         self._before = before
+        # The emissions that the caller itself runs in: they end after the operation does, so
+        # waiting for them would be waiting for itself (test_a_call_of_the_old_may_unload_the
+        # _plugin, test_the_callers_own_call_is_never_cut).
         self._spare = set(spare)
         self._drain = anyio.CancelScope()
         self.done = anyio.Event()
 
     def start(self) -> None:
-        """Let it happen in a task of the root; `plugin:retired` tells of the end."""
+        """Run it in a task of the root; `plugin:retired` is emitted at the end."""
         for generation in self._generations:
             waiting = generation.record.retiring
             waiting.append(self)
@@ -67,11 +72,11 @@ class Retirement:
         self._runtime.root.start(self._go)
 
     def cut(self) -> None:
-        """Wait no more for its calls."""
+        """Stop waiting for its calls, and cancel them."""
         self._drain.cancel()
 
     async def wait(self, spare: frozenset[int]) -> None:
-        """Wait for the end, whose calls of the caller's own are no part of."""
+        """Wait until it has ended; the caller's own calls into it are not waited for."""
         self._spare |= spare
         self._runtime.bus.settle()
         await self.done.wait()
@@ -88,14 +93,14 @@ class Retirement:
             await self._runtime.bus.emit("plugin:retired", one.name, one.record, one.plugin)
 
     async def run(self) -> None:
-        """End them. What fails is reported; they end anyway."""
+        """End them; failures are reported and do not stop it."""
+        # Calls first, then tasks, then deactivate() and unload(), resources last: each may use
+        # what comes after it (test_running_calls_drain_before_deactivate,
+        # test_resources_close_in_reverse_order).
         await self.quiesce()
         for generation in self._generations:
-            await self._steps.end(generation)
-            generation.closed = True
-            error = StateError("this generation of the plugin is over", plugin=generation.name)
-            generation.settle(error)
-            for fault in await generation.scope.close(self._runtime.timeout):
+            error = StateError("this generation of the plugin has ended", plugin=generation.name)
+            for fault in await self._steps.end(generation, error):
                 await self._runtime.bus.report(
                     fault, owner=generation, handler=f"{generation.name}.close"
                 )
@@ -103,7 +108,7 @@ class Retirement:
             generation.handles.clear()
 
     async def quiesce(self) -> None:
-        """Wait for the calls that still run in them, cut those that last, and stop the tasks."""
+        """Wait for the calls that still run in them, cut those that do not end, stop the tasks."""
         self._drain.deadline = anyio.current_time() + self._runtime.drain_timeout
         with self._drain:
             await self._drained()
@@ -123,11 +128,11 @@ class Retirement:
         for generation, calls in cancelled.items():
             error = LoadTimeout(
                 f"{calls} calls into generation {generation.number} still ran when its time was "
-                "over and were cancelled",
+                "over, and were cancelled",
                 step="drain",
                 plugin=generation.name,
-                remedy=f"Calls have drain_timeout ({self._runtime.drain_timeout:g} s), less if the "
-                "plugin is reloaded twice meanwhile.",
+                remedy=f"Calls have drain_timeout ({self._runtime.drain_timeout:g} s) to end, or "
+                "less if the plugin is reloaded twice meanwhile.",
             )
             await self._runtime.bus.report(
                 error, owner=generation, handler=f"{generation.name}.drain"
@@ -139,4 +144,4 @@ class Retirement:
             await self._drained()
         if scope.cancelled_caught:
             names = ", ".join(one.name for one in self._generations)
-            _log.warning("work that may call %s still runs; it ends without that", names)
+            _log.warning("work that may call %s still runs; it continues without it", names)

@@ -1,7 +1,7 @@
 """The runtime: what every part of the life cycle stands on.
 
-The bus, the root that tasks run under, the plugins that are known and who of them needs whom, the
-limits of time. `Kernel` is this with the verbs that change it.
+It holds the bus, the root that tasks run under, the known plugins and their dependencies, and the
+time limits. `Kernel` is this with the verbs that change it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._bus.bus import Bus
 from .._bus.pins import Pin
 from .._bus.posts import Posts
 from .._bus.registry import Registry
-from ..errors import DependencyError, StateError
+from ..errors import DependencyError, LoadError, StateError
 from .generation import Generation, PluginRecord
 from .scope import Root
 
@@ -21,7 +21,7 @@ __all__ = ["Runtime"]
 
 
 class Runtime:
-    """The parts of a kernel, and looking at them."""
+    """The parts of a kernel, and what can be asked of them."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Runtime:
 
     @property
     def registry(self) -> Registry:
-        """What is live: in a pin, the registry that is pinned."""
+        """The live registry; inside a pin, the pinned one."""
         return self.bus.pinned().registry
 
     def pin(self) -> Pin:
-        """Keep one registry for all that is awaited inside `with kernel.pin() as registry`."""
+        """Keep one registry for everything awaited inside `with kernel.pin() as registry`."""
         return self.bus.pin()
 
     def get(self, name: str) -> PluginRecord | None:
-        """Return what is known of a plugin: loaded, or why not; `None` if it is not here."""
+        """Return a plugin's record, loaded or failed; `None` if no plugin of that name is known."""
         return self._records.get(name)
 
     def records(self) -> tuple[PluginRecord, ...]:
@@ -60,13 +60,18 @@ class Runtime:
         return tuple(sorted(self._records.values(), key=lambda record: record.rank))
 
     def forget(self, record: PluginRecord) -> None:
-        """Drop the record of a plugin that is unloaded: it would keep the plugin's module."""
+        """Drop the record of an unloaded plugin: it would keep the plugin's module alive."""
         self._records.pop(record.name, None)
 
-    # -- who needs whom: what is named in `dependencies`, and whose services were used
+    # -- dependencies between plugins: those that are declared, and the use of services
 
     def dependents(self, name: str, *, off: bool = False) -> list[PluginRecord]:
-        """Return the active plugins that need one, the last to arrive first; also those `off`."""
+        """Return the active plugins that need one, the last to arrive first.
+
+        Args:
+            name: The name of the plugin that is needed.
+            off: Include plugins that are switched off.
+        """
         return [
             r
             for r in reversed(self.records())
@@ -76,9 +81,14 @@ class Runtime:
     def from_the_top(
         self, record: PluginRecord, seen: list[PluginRecord], *, off: bool = False
     ) -> Iterator[PluginRecord]:
-        """Give the active plugins that need one, and those `off`, those that nobody needs first.
+        """Yield the active plugins that need one, directly or not; each before those it needs.
 
-        Plugins may use each other's services in a circle: each comes once.
+        Plugins may use each other's services in a circle; each is yielded once.
+
+        Args:
+            record: The plugin that is needed.
+            seen: The plugins not to yield; those that are yielded are added.
+            off: Include plugins that are switched off.
         """
         for dependent in self.dependents(record.name, off=off):
             if dependent not in seen:
@@ -89,10 +99,10 @@ class Runtime:
     def refuse_if_needed(
         self, record: PluginRecord, verb: str, leaving: Collection[PluginRecord]
     ) -> None:
-        """Refuse what active plugins that are not leaving would not survive.
+        """Raise if active plugins need one, other than those that are leaving with it.
 
         Raises:
-            DependencyError: Some need it; the message names them.
+            DependencyError: Some do; the message names them.
         """
         users = sorted(r.name for r in self.dependents(record.name) if r not in leaving)
         if users:
@@ -100,18 +110,45 @@ class Runtime:
             raise DependencyError(
                 f"cannot {verb} it: {names} need it",
                 plugin=record.name,
-                remedy=f"Do it to {names} first, or give cascade=True.",
+                remedy=f"First {verb} {names}, or pass cascade=True.",
             )
+
+    def check_fresh(self, *generations: Generation) -> None:
+        """Raise if a service that generations have used is no longer live.
+
+        Raises:
+            LoadError: The provider was replaced, switched off or unloaded since.
+        """
+        for generation in generations:
+            for service, (name, used) in generation.uses.items():
+                if name not in generation.group and not getattr(used(), "live", False):
+                    raise LoadError(
+                        f"it holds the service {service!r} of {name}, which was replaced or "
+                        "has left since",
+                        plugin=generation.name,
+                        path=generation.plugin.source,
+                        remedy="Load it again, or reload it.",
+                    )
+
+    def check_welcome(self, generation: Generation) -> None:
+        """Raise unless a generation may go live now.
+
+        Raises:
+            StateError: The kernel is closing; nothing would unload the plugin.
+            LoadError: See `check_fresh`.
+        """
+        self.check_not_closing()
+        self.check_fresh(generation)
 
     @property
     def waiting(self) -> int:
-        """How many posted emissions wait."""
+        """The number of posted emissions that wait."""
         return self._posts.waiting
 
     def post(self, event: str, *args: Any) -> None:
         """Emit from where nothing can be awaited: soon, in order, in a task of the kernel.
 
-        Past 10,000 that wait, the oldest are dropped, and the log says how many.
+        At most 10,000 wait; beyond that the oldest are dropped and the log reports how many.
         """
         self._posts.add(event, *args)
 
@@ -119,21 +156,21 @@ class Runtime:
         """Raise unless the kernel runs.
 
         Raises:
-            StateError: It is not entered yet, or left already.
+            StateError: It was not entered yet, or has been left.
         """
         if not hasattr(self, "root") or self.root.closed:
             what = "closed" if hasattr(self, "root") else "not open yet"
             raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")
 
     def check_not_closing(self) -> None:
-        """Raise unless plugins may still come.
+        """Raise unless plugins may still be loaded.
 
         Raises:
             StateError: The kernel is closing, or does not run.
         """
         self.check_open()
         if self.root.closing:
-            raise StateError("the kernel is closing", remedy="Do it before, or in its next run.")
+            raise StateError("the kernel is closing", remedy="Load plugins while it runs.")
 
     async def failed(self, generation: Generation, fn: object, error: BaseException) -> None:
         """Report a failure of a plugin's own task."""
@@ -143,12 +180,12 @@ class Runtime:
     async def fault(
         self, error: BaseException, *, plugin: str | None = None, origin: Any = None
     ) -> None:
-        """Report that a plugin's code failed outside a hook: in a route handler, say.
+        """Report that a plugin's code failed outside a hook, in a route handler for instance.
 
         Args:
             error: What it raised.
             plugin: The plugin's name.
-            origin: What was being worked on.
+            origin: What was being worked on, such as the request.
         """
         record = self._records.get(plugin) if plugin is not None else None
         owner = record.current if record is not None and record.current else plugin

@@ -1,9 +1,7 @@
 """Scopes: the tasks and resources of a generation of a plugin.
 
-Each has a task and a cancel scope of its own under the kernel's root, entered and left in that
-task with a clean context. So a plugin can be taken down from any task, in any order and in
-bounded time; one shared task group or exit stack closed under a time limit would corrupt the
-scopes of both backends. A task costs one task, a resource one waiting task.
+Each runs in a task of its own under the kernel's root, so a plugin can be taken down from any
+task, in any order and in bounded time. A task costs one task, a resource one waiting task.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ __all__ = ["Root", "Scope", "Task"]
 
 
 class Root:
-    """The kernel's root: where everything runs that outlives its caller."""
+    """The kernel's root: the tasks in it may outlive whoever starts them."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
@@ -42,7 +40,7 @@ class Root:
             scope.cancel()
 
     def close(self) -> None:
-        """Let nothing begin any more, and cancel the calls that run in somebody's own task."""
+        """Refuse whatever begins from now on, and cancel the calls in the tasks of callers."""
         self.closed = True
         for scope in self._calls:
             scope.cancel()
@@ -54,7 +52,7 @@ class Root:
 
         Raises:
             LoadTimeout: It did not end in time.
-            StateError: The kernel is closed meanwhile.
+            StateError: The kernel closed meanwhile.
         """
         answer = function()
         if not inspect.iscoroutine(answer):
@@ -71,11 +69,13 @@ class Root:
             f"{step}() did not end within {seconds:g} s",
             step=step,
             plugin=plugin,
-            remedy="Let it leave long work to context.spawn(), or give a higher timeout.",
+            remedy="Move long work to context.spawn(), or raise the kernel's timeout.",
         )
 
     def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task with the context that the kernel was entered with."""
+        # Not with the caller's: a task that outlives its caller would keep the caller's context
+        # alive, and with it pins, spans and requests (test_tasks_have_a_clean_context).
         start: Callable[..., object] = self._group.start_soon
         self._context.copy().run(start, function, *args)
 
@@ -87,10 +87,10 @@ class Root:
         Args:
             function: The function.
             args: Its arguments.
-            cancel: Whether it is cancelled with its caller; otherwise it goes on to its end.
+            cancel: Whether it is cancelled with its caller; otherwise it runs to its end.
 
         Raises:
-            StateError: The kernel is closed meanwhile.
+            StateError: The kernel closed meanwhile.
         """
         done = anyio.Event()
         scope = anyio.CancelScope()
@@ -152,7 +152,7 @@ class Task(Handle):
         return self._undo is None
 
     def start(self) -> None:
-        """Start it, or start it anew."""
+        """Start it, or start it again from the beginning."""
         if self.finished or (self.ended is not None and not self.ended.is_set()):
             return
         self._scope, self.ended = anyio.CancelScope(), anyio.Event()
@@ -177,7 +177,7 @@ class Task(Handle):
             self._scope.cancel()
 
     def stop(self) -> None:
-        """Cancel it in a way that it can be started anew."""
+        """Cancel it so that it can be started again."""
         self._end()
 
 
@@ -187,7 +187,13 @@ async def _coroutine(function: Callable[[], Any]) -> Any:
 
 
 class _Resource:
-    """An async context manager, held open by a task of its own."""
+    """An async context manager, held open by a task of its own.
+
+    Cancel scopes must be left in the task that entered them, in reverse order. In one exit stack
+    a resource that hangs at closing would be cancelled in the middle of the others' scopes, which
+    corrupts them on both backends (test_resources_are_entered_and_left_from_any_task,
+    test_a_resource_that_hangs_while_closing_is_cut_off).
+    """
 
     def __init__(
         self, manager: AbstractAsyncContextManager[Any], report: Callable[[BaseException], Any]
@@ -208,7 +214,7 @@ class _Resource:
             if must_pass(error):
                 raise
             self._error = error
-            if self._entered and not self._close.is_set():  # it broke while the plugin runs
+            if self._entered and not self._close.is_set():  # it failed while the plugin runs
                 await self._report(error)
         finally:
             self._ready.set()
@@ -235,6 +241,8 @@ class _Resource:
     async def close(self, seconds: float) -> None:
         if self.ended.is_set():
             return
+        # The deadline is set now, not at entering: it bounds the closing alone, however long the
+        # resource was open (test_a_resource_that_hangs_while_closing_is_cut_off).
         self._scope.deadline = anyio.current_time() + seconds
         cut = self._scope.cancel_called
         self._close.set()
@@ -260,11 +268,11 @@ class Scope:
     async def enter(
         self, manager: AbstractAsyncContextManager[Any], report: Callable[[BaseException], Any]
     ) -> Any:
-        """Enter an async context manager in a task of its own and return what it gives.
+        """Enter an async context manager in a task of its own; returns what it yields.
 
         Args:
             manager: The context manager.
-            report: Called if it fails by itself later on.
+            report: Called with what it raises if it fails while it is open.
 
         Raises:
             Exception: What entering it raised.
@@ -275,22 +283,22 @@ class Scope:
         try:
             return await resource.opened()
         except BaseException:
-            if resource.ended.is_set():  # else closing waits for its end
+            if resource.ended.is_set():  # otherwise close() waits for its end
                 self._items.remove(resource)
             raise
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks, in order of arrival."""
+        """The tasks, in the order in which they were added."""
         return [item for item in self._items if isinstance(item, Task)]
 
     def start_tasks(self) -> None:
-        """Start the tasks that have not come to their end."""
+        """Start the tasks that have not finished."""
         for task in self.tasks:
             task.start()
 
     async def stop_tasks(self, seconds: float) -> list[str]:
-        """Cancel the tasks and wait for their ends; returns a line for each that did not end."""
+        """Cancel the tasks and wait until they end; returns a line for each that did not."""
         tasks = self.tasks
         if not tasks:
             return []
@@ -307,7 +315,7 @@ class Scope:
         ]
 
     async def close(self, seconds: float) -> list[BaseException]:
-        """Undo everything in reverse order; what a step of it raises is returned, not raised."""
+        """Close everything in reverse order; returns what was raised, and raises nothing."""
         faults: list[BaseException] = []
         late = await self.stop_tasks(seconds)
         faults += [LoadTimeout(line, step="close") for line in late]
@@ -324,10 +332,10 @@ class Scope:
 
 
 async def repeat(seconds: float, function: Callable[[], Any], failed: Any) -> None:
-    """Call a function every so many seconds; what it raises is reported and it goes on.
+    """Call a function at an interval, in seconds; failures are reported and it continues.
 
-    Beats are counted from the start, so the time that a call takes does not add up; beats that
-    were missed are left out.
+    Calls are timed from the start, so the duration of a call does not add up; calls that were
+    missed are skipped.
     """
     begin = anyio.current_time()
     while True:

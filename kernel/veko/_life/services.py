@@ -1,7 +1,7 @@
-"""Services: finding what plugins provide, and saying why it is not there.
+"""Services: finding what plugins provide, by name or by type.
 
-A look costs a dict lookup or two. What a plugin itself stages comes before what is live, so it
-sees its own registrations inside `load()`.
+By name it costs a dict lookup or two, by type a look at each service. What a plugin itself stages
+comes before what is live, so inside `load()` it sees its own registrations.
 """
 
 from __future__ import annotations

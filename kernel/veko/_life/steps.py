@@ -1,16 +1,14 @@
 """Steps: calling a plugin's life-cycle functions, in bounded time, and making its generations.
 
-What a function registers meanwhile waits for the swap. A step that fails leaves nothing.
+What a function registers meanwhile waits for the swap. A step that fails leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import time
 import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +31,8 @@ class Steps:
     """The steps of a kernel's plugins.
 
     Args:
-        runtime: The kernel's.
-        changes: What brings single entries of live plugins into the registry.
+        runtime: The kernel's runtime.
+        changes: Adds single entries of live plugins to the registry, and removes them.
         context: Makes the context of a generation.
     """
 
@@ -96,35 +94,16 @@ class Steps:
                 plugin=generation.name,
                 path=generation.plugin.source,
                 line=_line(error, generation.plugin.source),
-                remedy="Nothing that it registered is left; mend it and load it again.",
+                remedy="Nothing that it registered is left; fix it and load it again.",
             ) from error
         finally:
             STAGING.reset(token)
 
-    def go_live(self, generation: Generation, begin: float | None = None) -> None:
-        if begin is not None:
-            generation.record.loaded_at = datetime.now(UTC)
-            generation.record.load_duration = time.perf_counter() - begin
-        generation.open, generation.live = False, True
-        generation.scope.start_tasks()
-        generation.settle()
-
-    async def discard(self, generation: Generation, error: BaseException) -> None:
-        """End and close a generation that never went live."""
-        await self.end(generation)
-        generation.open, generation.closed = False, True
-        generation.settle(error if isinstance(error, Exception) else StateError("cancelled"))
-        for fault in await generation.scope.close(self._runtime.timeout):
-            _log.error("closing %s failed", generation.name, exc_info=fault)
-
-    @staticmethod
-    def place(error: BaseException, record: PluginRecord) -> None:
-        """Say in an error whose it is, if that does not stand there yet."""
-        if isinstance(error, VekoError):
-            error.plugin = error.plugin or record.name
-            error.path = error.path or record.source
-
     async def activate(self, generation: Generation) -> None:
+        """Run `activate()`, and note what it registered."""
+        if generation.plugin.life_cycle("activate") is None:
+            generation.activated = True
+            return
         before = set(generation.held)
         try:
             await self._call(generation, "activate")
@@ -132,36 +111,57 @@ class Steps:
         finally:
             generation.passing = [h for h in generation.held if h not in before]
             if not generation.activated:
-                self._let_go(generation)
+                self._remove_passing(generation)
 
-    async def end(self, generation: Generation) -> None:
-        """Run `deactivate()` and `unload()`, as far as their counterparts have run."""
+    async def deactivate(self, generation: Generation) -> None:
+        """Run `deactivate()` if `activate()` has run, and remove what that registered."""
+        if generation.activated:
+            generation.activated = False
+            await self._quietly(generation, "deactivate")
+            self._remove_passing(generation)
+
+    @staticmethod
+    def _remove_passing(generation: Generation) -> None:
+        while generation.passing:
+            generation.passing.pop().cancel()
+
+    async def end(self, generation: Generation, error: Exception) -> list[BaseException]:
+        """Run `deactivate()` and `unload()`, as far as their counterparts have run, and close.
+
+        Args:
+            generation: The generation; nothing of it is in the registry any more.
+            error: What awaiting a handle of it raises from now on.
+
+        Returns:
+            What closing its tasks and resources raised.
+        """
         await self.deactivate(generation)
         if generation.loaded:
             generation.loaded = False
             await self._quietly(generation, "unload")
+        generation.open, generation.closed = False, True
+        generation.settle(error)
+        return await generation.scope.close(self._runtime.timeout)
 
-    async def deactivate(self, generation: Generation) -> None:
-        if generation.activated:
-            generation.activated = False
-            await self._quietly(generation, "deactivate")
-            self._let_go(generation)
-
-    @staticmethod
-    def _let_go(generation: Generation) -> None:
-        """Take away what `activate()` registered."""
-        while generation.passing:
-            generation.passing.pop().cancel()
+    async def discard(self, generation: Generation, error: BaseException) -> None:
+        """End a generation that never went live."""
+        why = error if isinstance(error, Exception) else StateError("cancelled")
+        for fault in await self.end(generation, why):
+            _log.error("closing %s failed", generation.name, exc_info=fault)
 
     async def _quietly(self, generation: Generation, step: str) -> None:
-        """Call a life-cycle function whose failure stops nobody; it is reported."""
+        """Call a life-cycle function whose failure must not stop the operation: report it."""
         try:
             await self._call(generation, step)
         except Exception as error:
             await self._bus.report(error, owner=generation, handler=f"{generation.name}.{step}")
 
     async def ask(self, event: str, record: PluginRecord) -> None:
-        """Emit what hooks may refuse by raising."""
+        """Emit an event whose hooks may refuse the step by raising.
+
+        Raises:
+            RefusedError: A hook raised.
+        """
         try:
             await self._bus.emit(event, record.name, record, strict=True)
         except Exception as error:
@@ -169,12 +169,12 @@ class Steps:
                 f"a hook refused it: {type(error).__name__}: {error}",
                 plugin=record.name,
                 event=event,
-                remedy="What the hook raised is the cause.",
+                remedy="The cause is what the hook raised.",
             ) from error
 
 
 def _line(error: BaseException, source: Path | None) -> int | None:
-    """The last line of a plugin's own file in a traceback."""
+    """Return the last line of a plugin's own file in a traceback."""
     line, trace = None, error.__traceback__
     while trace is not None and source is not None:
         if trace.tb_frame.f_code.co_filename.startswith(str(source)):

@@ -25,7 +25,6 @@ import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, State
 
-from .._lib.uptime import uptime_of
 from .breakers import TURNS, Breaker, BreakerError, Breakers
 from .window import SlidingWindow
 
@@ -146,7 +145,7 @@ class Health(Plugin):
             active=record.active,
             error_count=record.error_count,
             recent_errors=recent,
-            uptime=uptime_of(record),
+            uptime=record.uptime,
             health="critical" if critical else "warning" if warning else "healthy",
             reasons=(*critical, *warning),
         )

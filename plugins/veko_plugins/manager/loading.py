@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from veko import Context, Plugin, PluginRecord
+from veko import Context, Origin, Plugin, PluginRecord, Stop
 from veko.errors import LoadError, VekoError
 
 from .._source.content import Content
@@ -58,6 +58,7 @@ class Loading(Plugin):
     _imports: Imports
     _checks: PluginChecks
     _reloading: Reloading
+    _tried_again: set[str]
 
     def __init__(
         self, *, max_retries: int = 3, probation: bool = False, validate: bool = True
@@ -74,10 +75,12 @@ class Loading(Plugin):
         """
         self._context = context
         self.lock = asyncio.Lock()
+        self._tried_again = set()
         self._imports = Imports(context, context.use("loader"))
         self._checks = PluginChecks(context.kernel, self._validate)
         self._reloading = Reloading(context, self._imports, self._checks, self._probation)
         context.provide("loading", self)
+        context.hook("error:critical", self._hold_back, priority=float("inf"))
         last = float("-inf")  # other handlers may still look at the module
         context.hook("plugin:retired", self._imports.retired, priority=last)
         context.hook("plugin:unloaded", self._unloaded, priority=last)
@@ -85,6 +88,13 @@ class Loading(Plugin):
     def unload(self) -> None:
         """Dispose of the imports that are left; the application's plugins are unloaded."""
         self._imports.dispose_all()
+
+    def _hold_back(self, error: BaseException, origin: Origin) -> None:
+        """End `error:critical` here, before any other handler, if the load is tried again."""
+        # The kernel fires it for each load that fails; a plugin has stopped for good only when the
+        # last try has failed (test_a_load_that_is_tried_again_is_critical_only_at_the_end).
+        if origin.plugin in self._tried_again and _may_pass(error):
+            raise Stop
 
     def _unloaded(self, name: str) -> None:
         record = self._context.kernel.get(name)
@@ -133,18 +143,19 @@ class Loading(Plugin):
                 await self._check(made.plugin)
                 settings: Config = self._context.use("config")
                 given = settings.section(name, config)
-                record = await kernel.load(made.plugin, given, retried=retries > 0)
-            except LoadError as error:
+                if retries:
+                    self._tried_again.add(name)
+                record = await kernel.load(made.plugin, given)
+            except BaseException as error:
                 imports.drop(made)
-                if error.step not in ("load", "activate") or not retries:
+                if not retries or not _may_pass(error):
                     raise
-            except BaseException:
-                imports.drop(made)
-                raise
             else:
                 self._reloading.forget(name)
                 imports.keep(name, made)
                 return record
+            finally:
+                self._tried_again.discard(name)
             retries -= 1
             await anyio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
@@ -240,3 +251,8 @@ class Loading(Plugin):
     def rejected(self, name: str) -> Content | None:
         """Return the digests of the version that was rolled back last, if any was."""
         return self._reloading.rejected.get(name)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Return whether the next try may succeed: a bad manifest or a taken name stays what it is."""
+    return isinstance(error, LoadError) and error.step in ("load", "activate")

@@ -159,7 +159,7 @@ class Reloading:
             plugin = imported.plugin
             if plugin.manifest.name != name:
                 raise ManifestError(
-                    f"it calls itself {plugin.manifest.name!r} now",
+                    f"its name is {plugin.manifest.name!r} now",
                     plugin=name,
                     path=plugin.source,
                     remedy="Unload it and load it under its new name.",

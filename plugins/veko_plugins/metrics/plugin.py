@@ -25,7 +25,6 @@ from veko import Context, Plugin, Subscription
 from veko.extend import Probe, Snippet
 
 from .._lib.blame import allocated
-from .._lib.uptime import uptime_of
 from .histogram import SHORT, SLOTS, Histogram, merged, quantile
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class Metrics(Plugin):
         counts = {event: h.counts for event, h in self._histograms.get(name, {}).items()}
         whole = _calls(merged(list(counts.values())))
         return PluginMetrics(
-            uptime=uptime_of(record),
+            uptime=record.uptime,
             memory=allocated(record),
             error_count=record.error_count,
             last_check=datetime.now(UTC),

@@ -1,5 +1,6 @@
 """The life cycle: states and moves, events before and after, time limits, who may ask for what."""
 
+import traceback
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from veko import (
     State,
     StateError,
 )
-from veko._life.generation import MOVES
+from veko._life.states import MOVES
 
 pytestmark = pytest.mark.anyio
 SIGNALS = (
@@ -187,13 +188,27 @@ async def test_a_step_that_raises(kernel: Kernel, step: str, kind: Any, faults: 
     record = kernel.get("p")
     assert record is not None
     assert (record.state, record.failed_step) == (State.FAILED, step)
-    assert record.error is caught.value
+    assert record.error == str(caught.value)
     assert not record.loaded
     assert not kernel.bus.heard("x")
     assert told == [("p", caught.value), ("p", caught.value)]
     again = await kernel.load(plugin("p"))
     assert again.state is State.ACTIVE
     assert (again.error, again.failed_step) == (None, None)
+
+
+async def test_an_error_that_is_raised_keeps_its_variables_for_debuggers(kernel: Kernel) -> None:
+    def broken() -> None:
+        cause = "visible"
+        raise ValueError(cause)
+
+    with pytest.raises(LoadError) as caught:
+        await kernel.load(plugin("p", broken))
+    error = caught.value.__cause__
+    assert error is not None
+    assert error.__traceback__ is not None
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert frames[-1]["cause"] == "visible"
 
 
 @pytest.mark.parametrize("swallows", [False, True])

@@ -215,7 +215,7 @@ async def test_what_gives_the_new_versions_may_refuse(kernel: Kernel) -> None:
     async def renamed(record: PluginRecord) -> Plugin:
         return chain.form(f"{record.name}-2", 2)
 
-    with pytest.raises(ManifestError, match="it calls itself 'middle-2' now"):
+    with pytest.raises(ManifestError, match="its name is 'middle-2' now"):
         await kernel.reload(chain.form("base", 2), dependents=renamed)
     assert await kernel.bus.emit("x", []) == OLD
 
@@ -316,7 +316,7 @@ async def test_a_service_may_move_within_the_group(kernel: Kernel) -> None:
 
 async def test_a_new_dependency_must_be_there(kernel: Kernel) -> None:
     record = await kernel.load(plugin("p"))
-    with pytest.raises(DependencyError, match="needs the plugin 'other', which is not there"):
+    with pytest.raises(DependencyError, match="needs the plugin 'other', which is not loaded"):
         await kernel.reload(plugin("p", dependencies=["other"]))
     await kernel.load(plugin("other"))
     await kernel.reload(plugin("p", dependencies=["other"]))
@@ -406,7 +406,7 @@ async def test_what_holds_a_service_of_a_plugin_that_came_anew_is_not_switched_o
     await kernel.toggle("above")
     await kernel.unload("base")
     await kernel.load(base)
-    with pytest.raises(LoadError, match="was replaced or left since"):
+    with pytest.raises(LoadError, match="was replaced or has left since"):
         await kernel.toggle("above")
     await kernel.reload(plugin("above", lambda context: context.use("s")))
     await kernel.toggle("above")

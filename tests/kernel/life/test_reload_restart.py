@@ -154,10 +154,10 @@ async def test_failed_if_the_old_does_not_come_back_either(kernel: Kernel) -> No
     port.broken |= {"load 1", "load 2"}
     kernel.bus.on("error:critical", lambda error, origin: told.append(f"critical {origin.plugin}"))
     kernel.bus.on("plugin:unloaded", lambda name: told.append(f"unloaded {name}"))
-    with pytest.raises(LoadError, match=r"broken: load 2.*Nor.*broken: load 1"):
+    with pytest.raises(LoadError, match=r"broken: load 2.*not come back either.*broken: load 1"):
         await kernel.reload(port.form(2))
     assert (record.state, above.state) == (State.FAILED, State.FAILED)
-    assert "Nor does the version before come back: " in str(record.error)
+    assert "The version before does not come back either: " in str(record.error)
     assert "there is no service 'port'" in str(above.error)
     assert told == ["unloaded port", "critical port", "unloaded above", "critical above"]
     assert await kernel.bus.emit("x", []) == []

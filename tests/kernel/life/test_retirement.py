@@ -279,9 +279,9 @@ async def test_what_keeps_the_old_context_is_told_that_it_is_over(kernel: Kernel
         lambda: old.provide("s", 1),
         lambda: old.spawn(anyio.sleep_forever),
     ):
-        with pytest.raises(TransactionError, match="generation 1 of it is over"):
+        with pytest.raises(TransactionError, match="generation 1 has ended"):
             verb()
-    with pytest.raises(TransactionError, match="generation 1 of it is over"):
+    with pytest.raises(TransactionError, match="generation 1 has ended"):
         await old.enter(anyio.create_task_group())
     assert await kernel.bus.emit("y") == "quick 2"
 

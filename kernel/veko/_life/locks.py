@@ -1,0 +1,109 @@
+"""One operation at a time on a plugin, and what it emits when the plugin's lock is free again.
+
+Handlers of what is emitted may operate on the plugins themselves, so nothing is emitted while a
+lock is held. An operation costs one lock a plugin and two settings of a context variable.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from .._bus.bus import Bus
+from .._bus.events import Origin
+from .generation import PluginRecord
+
+__all__ = ["Afterwards", "Operation", "alone"]
+
+
+class Operation:
+    """Marks that an operation on some plugins is running in this context."""
+
+    __slots__ = ("_outer", "_records", "_token")
+
+    def __init__(self, *records: PluginRecord) -> None:
+        self._records = records
+        self._outer = _OPERATION.get()
+
+    def __enter__(self) -> None:
+        self._token = _OPERATION.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        # A timer made meanwhile keeps a copy of this context, and with it this mark. Emptied, it
+        # neither keeps the plugin alive (test_kernel_leaks.py) nor refuses what the timer does.
+        self._records = ()
+        _OPERATION.reset(self._token)
+
+    @classmethod
+    def is_on(cls, record: PluginRecord) -> bool:
+        """Tell whether an operation on this plugin runs here: another would wait for it."""
+        operation = _OPERATION.get()
+        while operation is not None and record not in operation._records:
+            operation = operation._outer
+        return operation is not None
+
+
+_OPERATION: Final[ContextVar[Operation | None]] = ContextVar("veko_operation", default=None)
+
+
+class Afterwards:
+    """What an operation reports and emits, in order, once the locks are free."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._calls: list[Callable[[], Awaitable[Any]]] = []
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Emit an event."""
+        self._calls.append(functools.partial(self._bus.emit, event, *args))
+
+    def announce(self, record: PluginRecord, *events: str) -> None:
+        """Emit events whose arguments are the plugin's name and the plugin."""
+        for event in events:
+            self.emit(event, record.name, record)
+
+    def report(self, record: PluginRecord, error: BaseException) -> None:
+        """Report that a plugin failed."""
+        handler = f"{record.name}.{getattr(error, 'step', 'load')}"
+        self._calls.append(
+            functools.partial(self._bus.report, error, owner=record, handler=handler)
+        )
+
+    def stopped(self, record: PluginRecord, error: BaseException) -> None:
+        """Emit `error:critical`: the plugin does not run because of this error."""
+        origin = Origin(record.name, handler=f"{record.name}.{record.failed_step}")
+        self.emit("error:critical", error, origin)
+
+    async def run(self) -> None:
+        """Do it all."""
+        for call in self._calls:
+            await call()
+
+
+@asynccontextmanager
+async def alone(bus: Bus, step: str, *records: PluginRecord) -> AsyncIterator[Afterwards]:
+    """Hold the locks of plugins, and afterwards emit what the operation left to be emitted.
+
+    Args:
+        bus: The bus to emit on.
+        step: The name of the operation, for `Bus.intercept_step`.
+        records: The plugins, the one that the operation is about first.
+    """
+    afterwards = Afterwards(bus)
+    try:
+        async with AsyncExitStack() as stack:
+            # By rank: two operations that share plugins take their locks in the same order, or
+            # each could hold one and wait for the other's (test_reload_group.py).
+            for record in sorted(records, key=_rank):
+                await stack.enter_async_context(record.lock)
+            with Operation(*records), bus.step(step, records[0]):
+                yield afterwards
+    finally:
+        await afterwards.run()
+
+
+def _rank(record: PluginRecord) -> int:
+    return record.rank
