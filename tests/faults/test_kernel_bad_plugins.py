@@ -129,7 +129,7 @@ async def test_the_old_context_registers_nothing_any_more() -> None:
             lambda: old.spawn(anyio.sleep_forever),
             lambda: old.every(1, print),
         ):
-            with pytest.raises(TransactionError, match="generation 1 of it is over"):
+            with pytest.raises(TransactionError, match="generation 1 has ended"):
                 act()
         handle.cancel()
         assert await kernel.bus.emit("x") == 2
@@ -155,7 +155,7 @@ async def test_an_object_of_the_old_stays_with_who_kept_it_and_use_finds_the_new
 async def test_another_name_is_another_plugin() -> None:
     async with Kernel() as kernel:
         await kernel.load(plugin(1, serving(1)))
-        with pytest.raises(NotFoundError, match="no plugin 'q' is loaded"):
+        with pytest.raises(NotFoundError, match="no plugin named 'q' is loaded"):
             await kernel.reload({**plugin(2, serving(2)), "name": "q"})
         assert await kernel.bus.emit("x") == 1
 

@@ -105,7 +105,7 @@ def memory() -> int:
 
 def standing(kernel: Kernel) -> dict[str, Any]:
     """Return what there is of everything that a plugin may leave behind."""
-    kinds = ("hook", "pattern", "service", "attach", "thing", "event", "intercept")
+    kinds = ("hook", "pattern", "service", "attach", "thing", "event", "interceptor")
     return {
         "entries": {kind: len(kernel.registry.entries(kind)) for kind in kinds},
         "older": list(kernel.bus.older),

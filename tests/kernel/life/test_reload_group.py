@@ -384,7 +384,7 @@ async def test_a_load_that_used_what_was_replaced_meanwhile_fails(kernel: Kernel
         await go.wait()
 
     async def late() -> None:
-        with pytest.raises(LoadError, match="base, whose service 's' it holds") as caught:
+        with pytest.raises(LoadError, match="it holds the service 's' of base") as caught:
             await kernel.load(plugin("late", load))
         failed.append(caught.value)
 

@@ -28,7 +28,7 @@ async def test_off_takes_every_registration_out_of_the_registry(kernel: Kernel) 
     def others() -> list[Any]:
         return [
             entry
-            for kind in ("hook", "pattern", "service", "attach", "event", "intercept", "thing")
+            for kind in ("hook", "pattern", "service", "attach", "event", "interceptor", "thing")
             for entry in kernel.registry.entries(kind)
             if entry.owner is not None
         ]

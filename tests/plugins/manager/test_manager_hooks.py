@@ -346,6 +346,26 @@ async def test_H_error_critical_when_a_plugin_is_stopped(home: Any) -> None:
         assert "broken" in str(origin)
 
 
+async def test_a_load_that_is_tried_again_is_critical_only_at_the_end(home: Any) -> None:
+    tries: list[int] = []
+    recorder = Recorder("error:critical", "plugin:error")
+
+    def load() -> None:
+        tries.append(1)
+        if len(tries) != 3:
+            raise ValueError("not yet")
+
+    async with home.manager(max_retries=2) as manager:
+        await manager.load_plugin(recorder.plugin())
+        await manager.load_plugin(made("third", load))
+        assert recorder.names() == ["plugin:error"] * 2
+        recorder.heard.clear()
+        with pytest.raises(VekoError, match="not yet"):
+            await manager.load_plugin(made("never", load))
+        assert recorder.names() == [*["plugin:error"] * 3, "error:critical"]
+        assert manager.kernel.get("never").error == str(recorder.heard[-1][1])
+
+
 async def test_H_plugin_events_before_each_step_and_after(home: Any) -> None:
     events = ("load", "activate", "deactivate", "unload", "reload", "loaded", "activated",
               "deactivated", "unloaded")  # fmt: skip
