@@ -1,11 +1,11 @@
-# Needs make and a Python of 3.11 or later with venv and pip; the rest is installed into $(VENV).
+# Needs make and Python 3.11 or later with venv and pip; everything else is installed into $(VENV).
 #
 #   make run        serve the example application on http://127.0.0.1:8000
 #   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      the dispatch benchmark      (make bench ARGS=--quick)
 #   make test-all   the suite on every supported Python found on this machine
-#   make format     let ruff mend what it can
+#   make format     fix style with ruff
 #   make clean      remove environments and caches (never an application's .veko/)
 
 VENV ?= .venv
@@ -26,7 +26,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: $(VENV)/.run
-	@echo "Serving examples/shortener on http://127.0.0.1:8000; Ctrl-C ends it. From another terminal:"
+	@echo "Serving examples/shortener on http://127.0.0.1:8000; stop it with Ctrl+C. In another terminal:"
 	@sed -n '1,/^```/d; /^```/q; s/^/    /p' examples/shortener/README.md
 	@exec $(BIN)/veko serve examples/shortener $(ARGS)
 
@@ -53,7 +53,7 @@ test-all:
 	        "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version*/bin/python$$version ''; do \
 	        "$$python" -c '' 2>/dev/null && break; \
 	    done; \
-	    if [ -z "$$python" ]; then echo "== Python $$version: not on this machine, left out"; continue; fi; \
+	    if [ -z "$$python" ]; then echo "== Python $$version: not on this machine, skipped"; continue; fi; \
 	    echo "== Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" \
 	        || failed="$$failed $$version"; \
@@ -64,7 +64,7 @@ clean:
 	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find kernel plugins adapters tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-# The first Python that is new enough, or $(PYTHON) and no other. pip learnt --group in 25.1.
+# Takes the first Python that is new enough, or $(PYTHON) only. --group needs pip 25.1.
 $(VENV)/pyvenv.cfg:
 	@if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; \
 	else set -- python3 python3.13 python3.12 python3.11 python3.14 python; fi; \
@@ -75,7 +75,7 @@ $(VENV)/pyvenv.cfg:
 	done; \
 	if [ -z "$$found" ]; then \
 	    echo "Veko needs Python 3.11 or later; tried: $$*." >&2; \
-	    echo "Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+	    echo "Install it, or set its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
 	    exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$("$$found" -V) (once)"; \
@@ -91,7 +91,7 @@ $(VENV)/.run $(VENV)/.test $(VENV)/.check $(VENV)/.bench: pyproject.toml $(VENV)
 	@$(INSTALL) --editable '.[all]' $(GROUPS)
 	@touch $@
 
-# Clients that tests start as processes of their own, since what they need does not go with ours.
+# Clients that tests run as processes of their own, because their dependencies conflict with ours.
 $(VENV)/.test: $(VENV)/.clients
 $(VENV)/.clients: pyproject.toml $(VENV)/pyvenv.cfg
 	@$(BIN)/python -m venv --clear --without-pip $(VENV)/clients
