@@ -1,13 +1,13 @@
 """The manager's options: one frozen struct, read from arguments, environment and files.
 
-Arguments weigh more than `VEKO_*`, these more than `veko.toml`, that more than `[tool.veko]` in
-`pyproject.toml`; both files lie in the application's directory, and relative plugin folders start
-there. A section `[plugins.<name>]` is the configuration of that plugin; sections of both files
-are merged deep.
+Arguments override `VEKO_*` variables, these override `veko.toml`, and that overrides `[tool.veko]`
+in `pyproject.toml`. Both files are in the application's directory; relative plugin folders start
+there. A section `[plugins.<name>]` is the configuration of that plugin; the sections of all sources
+are merged deeply.
 
-Cost: two files read, once.
-Promise: all that is wrong is said at once, each fault with the option, where it came from, what
-was expected and, if the name is unknown, the nearest known one.
+Cost: reading two files, once.
+Promise: all faults are reported together, each with the option, its source, what was expected and,
+if the name is unknown, the nearest known one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from msgspec import Meta
 
 from veko import OptionError
 
+from ._lib.faults import decode_path, fault_of
 from ._lib.versions import did_you_mean
 
 __all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "merged", "settings_of"]
 
 FILES: Final = ("pyproject.toml", "veko.toml")
-"""The settings files; what the later one says counts more."""
+"""The settings files; a later one overrides an earlier one."""
 ENVIRONMENT: Final = "VEKO_"
+"""The prefix of environment variables that are options."""
 NO_STORAGE: Final = "none"
-"""The option `storage` of an application that does without."""
-_WORDS: Final = {"1": True, "true": True, "yes": True, "on": True,
+"""The option `storage` of an application without storage."""
+_BOOLEANS: Final = {"1": True, "true": True, "yes": True, "on": True,
                  "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 _ARGUMENT_ONLY: Final = frozenset({"core"})
 _SECTIONS: Final = "plugins"
@@ -47,42 +49,42 @@ def _typescript() -> bool:
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """All options, with their defaults; durations in seconds, sizes in bytes.
+    """All options with their defaults; durations in seconds, sizes in bytes.
 
     Attributes:
-        plugins_dir: Folders where plugins are looked for; of two of one name the first counts.
-        auto_load: Load everything that is found at `start()`.
+        plugins_dir: Folders to search for plugins; the first one that has a plugin's name wins.
+        auto_load: Load every plugin that is found, at `start()`.
         support_typescript: Find, compile and run `.ts` and `.js` plugins.
         dev_mode: Development tools and verbose errors.
         watch_mode: Watch plugin files.
-        enable_metrics: Count and measure.
-        enable_validation: Check engines, peers and JSON Schemas of configurations.
-        allow_hot_reload: Let a changed file reload its plugin.
-        max_retries: Tries after the first load that failed.
-        timeout: Limit of each life-cycle call.
-        enable_sandbox: Run plugins in processes of their own.
+        enable_metrics: Count and measure hook calls, by plugin.
+        enable_validation: Check manifests, engines, peers and JSON Schemas of configurations.
+        allow_hot_reload: Reload a plugin when one of its files changes.
+        max_retries: Tries after a first load that failed.
+        timeout: Time limit of each life-cycle call.
+        enable_sandbox: Run plugins in separate processes.
         enable_hooks: Dispatch the hooks of plugins.
         enable_api: Serve the management API and the dashboard.
-        adapter: The HTTP adapter: a name, the adapter itself, or `None` for none.
-        openapi: Path of the page that shows the OpenAPI document, which is `openapi.json` below it;
-            `None` or empty for none.
+        adapter: The HTTP adapter: its name, the adapter itself, or `None` for no HTTP.
+        openapi: Path of the page that shows the OpenAPI document, which is served as `openapi.json`
+            below it; `None` or empty for neither.
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
-        core: Core plugins by name that replace ours; `None` leaves one out.
+        core: Core plugins that replace the built-in ones, by name; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
-        error_threshold: More errors than that within a minute switch a plugin off.
-        warn_threshold: More errors than that within a minute are a warning.
-        strict_peers: Make a missing or wrong peer an error.
-        drain_timeout: How long calls of an old generation may take to end.
-        probation: How long a new generation is watched before the old one is let go.
+        error_threshold: More errors than this within a minute switch a plugin off.
+        warn_threshold: More errors than this within a minute are a warning.
+        strict_peers: Treat a missing or wrong peer as an error.
+        drain_timeout: How long running calls of a replaced generation may take to finish.
+        probation: How long a new generation is watched before the previous one is dropped.
         required: Plugins without which starting fails.
-        otlp: URL of an OTLP collector (HTTP) that traces and metrics are sent to.
+        otlp: URL of the OTLP collector (HTTP) that receives traces and metrics.
         prometheus: Path of a route with the metrics in Prometheus's text format; `None` for none.
-        watchdog: How long the event loop may be blocked before that is reported; 0 for never.
-        allow_symlinks: Accept links that lead out of the plugin folders.
+        watchdog: How long the event loop may be blocked before it is reported; 0 to never report.
+        allow_symlinks: Accept symbolic links that lead out of the plugin folders.
         max_source_size: The largest source file that is read.
         plugins: Configuration by plugin.
-        directory: The application's directory: `.veko/` lies there.
-        origins: Where each option that is not the default came from.
+        directory: The application's directory, which contains `.veko/`.
+        origins: Source of each option that was given: `argument`, a variable or a file.
     """
 
     plugins_dir: tuple[Path, ...] = (Path("plugins"),)
@@ -129,12 +131,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """Read all options of an application.
 
         Args:
-            directory: The application's directory; the current one if left out.
-            arguments: Options as given in code.
-            environ: The environment; that of the process if left out.
+            directory: The application's directory; by default the current one.
+            arguments: Options given in code.
+            environ: The environment variables; by default those of the process.
 
         Raises:
-            OptionError: Something is unknown, ill-typed or unreadable; all faults are listed.
+            OptionError: An option is unknown or of a wrong type, or a file cannot be read; all
+                faults are listed.
         """
         home = Path.cwd() if directory is None else Path(directory).absolute()
         faults: list[str] = []
@@ -161,7 +164,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if faults:
             raise OptionError(
                 faults[0] if len(faults) == 1 else f"{len(faults)} faults: {'; '.join(faults)}",
-                remedy="Mend what is listed; `veko_plugins.options.Options` has all options.",
+                remedy="Fix what is listed; `veko_plugins.options.Options` documents all options.",
             )
         folders: tuple[Path, ...] = found.get("plugins_dir", cls().plugins_dir)
         found["plugins_dir"] = tuple(home / folder for folder in folders)
@@ -170,7 +173,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state_dir(self) -> Path:
-        """Where Veko keeps what it writes: `.veko` in the application's directory."""
+        """The folder for everything that Veko writes: `.veko` in the application's directory."""
         return self.directory / ".veko"
 
 
@@ -202,16 +205,10 @@ def _take(key: str, given: _Given, found: dict[str, Any], faults: list[str]) -> 
     try:
         if key == "adapter" and given.origin != "argument":
             msgspec.convert(value, str)
-        found[key] = msgspec.convert(value, field.type, strict=not given.text, dec_hook=_path)
-    except (msgspec.ValidationError, NotImplementedError) as error:
-        wanted = str(error).partition(" - at")[0]
-        faults.append(f"{key} ({given.origin}): {wanted[:1].lower()}{wanted[1:]}; it is {value!r}")
-
-
-def _path(type_: type, value: object) -> object:
-    if type_ is Path and isinstance(value, str | Path):
-        return Path(value)
-    raise msgspec.ValidationError(f"Expected `{type_.__name__}`, got `{type(value).__name__}`")
+        found[key] = msgspec.convert(value, field.type, strict=not given.text, dec_hook=decode_path)
+    except msgspec.ValidationError as error:
+        message = fault_of(error).message
+        faults.append(f"{key} ({given.origin}): {message}; it is {value!r}")
 
 
 def _from_text(key: str, text: str) -> object:
@@ -221,7 +218,7 @@ def _from_text(key: str, text: str) -> object:
     if key == "plugins_dir":
         return tuple(part for part in text.split(os.pathsep) if part)
     if field.type is bool:
-        return _WORDS.get(text.strip().lower(), text)
+        return _BOOLEANS.get(text.strip().lower(), text)
     if field.type == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text
@@ -247,13 +244,14 @@ def _tables(home: Path, faults: list[str]) -> Iterator[tuple[str, Mapping[str, o
 
 
 def settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
-    """Return what the settings files say by key, sections of plugins as `plugins.<name>`.
+    """Read the settings files without checking the settings.
 
     Args:
         directory: The application's directory.
 
     Returns:
-        The settings, and what is wrong with the files.
+        The settings by key, with plugins' sections as `plugins.<name>`; and the faults of the
+        files.
     """
     faults: list[str] = []
     table: dict[str, Any] = {}
@@ -267,14 +265,14 @@ def settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
 
 def _checked_sections(value: object, origin: str, faults: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(value, Mapping):
-        faults.append(f"plugins ({origin}): expected a table by plugin, it is {value!r}")
+        faults.append(f"plugins ({origin}): expected a table of tables; it is {value!r}")
         return {}
     sections: dict[str, dict[str, Any]] = {}
     for name, section in value.items():
         if isinstance(section, Mapping):
             sections[str(name)] = dict(section)
         else:
-            faults.append(f"plugins.{name} ({origin}): expected a table, it is {section!r}")
+            faults.append(f"plugins.{name} ({origin}): expected a table; it is {section!r}")
     return sections
 
 

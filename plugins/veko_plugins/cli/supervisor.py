@@ -1,9 +1,10 @@
 """`veko serve --workers N`: a process that listens and keeps N others serving on its socket.
 
-The first worker starts alone, so that what a first start makes is made once and what keeps all
-from starting is said once; then the rest. A worker that ends is replaced, after 0.5 s, then 1 s;
-the third end within five minutes ends everything. Signals go to the supervisor, which passes them
-on; each worker is in a session of its own, so that a terminal's Ctrl+C is heard once.
+The first worker starts alone: what a first start creates is created once, and an error that stops
+every worker is reported once. Then the others start. A worker that exits is replaced, after 0.5 s,
+then 1 s; if one exits a third time within five minutes, everything stops. Signals go to the
+supervisor, which forwards them; each worker has its own session, so that a terminal's Ctrl+C
+reaches the supervisor only.
 
 Cost: each worker is the whole application, in memory and in start-up time.
 """
@@ -26,8 +27,8 @@ import rich_click as click
 
 from veko import OptionError, VekoError
 from veko_plugins.logging import Logging
-from veko_plugins.manager.option_checks import refuse_unshared
-from veko_plugins.options import Options
+from veko_plugins.options import NO_STORAGE, Options
+from veko_plugins.storage import Storage
 
 from .runner import Quit, Stop, complain, run
 from .serve import READY, Place, Settings, bind, listening, options_for
@@ -36,21 +37,24 @@ __all__ = ["read_settings", "serve_with_workers"]
 
 _CRASHES: Final = 3
 _WINDOW: Final = 300.0
-"""Seconds within which that many ends of one worker are too many."""
+"""Seconds; `_CRASHES` exits of one worker within them stop the application."""
 _FIRST_WAIT: Final = 0.5
 _MARGIN: Final = 1.0
-"""Seconds that a worker has beyond its own grace before it is killed."""
+"""Seconds beyond its own grace after which a worker is killed."""
 
 
 def serve_with_workers(settings: Settings) -> int:
-    """Serve with several processes until a signal stops it; returns the exit code."""
+    """Serve with several processes until a signal; return the exit code."""
     try:
         given = options_for(settings, Logging())
         root = given.pop("root")
         options = Options.read(root, given)
         refuse_unshared(options, settings.workers)
         if sys.platform == "win32":
-            raise OptionError("--workers needs a system that passes sockets on, as Unix does")
+            raise OptionError(
+                "--workers does not work on Windows, which cannot pass sockets to other processes",
+                remedy="Serve with one worker.",
+            )
     except VekoError as error:
         complain(error, debug=settings.debug)
         return 2
@@ -66,8 +70,37 @@ def serve_with_workers(settings: Settings) -> int:
     return code
 
 
+def refuse_unshared(options: Options, workers: int) -> None:
+    """Refuse what several processes of one application cannot share.
+
+    Args:
+        options: The application's options.
+        workers: The number of processes.
+
+    Raises:
+        OptionError: The storage belongs to one process, or files are watched or edited.
+    """
+    for name in ("dev_mode", "watch_mode"):
+        if getattr(options, name):
+            raise OptionError(
+                f"{name} is for one process, not for {workers} workers",
+                remedy=f"Serve with one worker, or switch {name} off.",
+            )
+    storage: object = options.core.get("storage", Storage)
+    if options.storage == NO_STORAGE and "storage" not in options.core:
+        return
+    if storage is not None and not getattr(storage, "shared", False):
+        named = "SQLite" if storage is Storage else f"the storage {type(storage).__name__}"
+        raise OptionError(
+            f"{named} belongs to one process and cannot be shared by {workers} workers",
+            remedy="Serve with one worker, replace the core plugin `storage` by one that processes "
+            "can share (its `shared` is true; those for Redis, PostgreSQL and NATS are still to "
+            f'come), or serve without storage: storage = "{NO_STORAGE}".',
+        )
+
+
 class _Worker:
-    """One place among the workers, and the process in it."""
+    """One of the workers: its number, and the process that serves now."""
 
     def __init__(self, number: int) -> None:
         self.number = number

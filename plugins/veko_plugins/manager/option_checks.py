@@ -14,10 +14,9 @@ import msgspec
 from veko import OptionError
 
 from .._lib.versions import did_you_mean
-from ..options import NO_STORAGE, Options
-from ..storage import Storage
+from ..options import Options
 
-__all__ = ["NOT_YET", "in_vain", "refuse_unsafe", "refuse_unshared"]
+__all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
 
 NOT_YET: Final = frozenset((
     "support_typescript", "enable_sandbox", "enable_api",
@@ -57,35 +56,3 @@ def in_vain(options: Options, known: Iterable[str]) -> Iterator[str]:
         if section not in names:
             near = did_you_mean(section, names)
             yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
-
-
-def refuse_unshared(options: Options, workers: int) -> None:
-    """Refuse what several processes of one application cannot do.
-
-    Args:
-        options: The options.
-        workers: How many processes there are to be.
-
-    Raises:
-        OptionError: They would not share their storage, or files are watched or edited.
-    """
-    if workers < 2:
-        return
-    for name in ("dev_mode", "watch_mode"):
-        if getattr(options, name):
-            raise OptionError(
-                f"{name} is for one process, not for {workers} workers",
-                remedy=f"Serve with one worker, or switch {name} off.",
-            )
-    storage: object = options.core.get("storage", Storage)
-    if options.storage == NO_STORAGE and "storage" not in options.core:
-        return
-    if storage is not None and not getattr(storage, "shared", False):
-        named = "SQLite" if storage is Storage else f"the storage {type(storage).__name__}"
-        raise OptionError(
-            f"{named} belongs to one process, and {workers} workers are to serve",
-            remedy="Serve with one worker, give a storage of your own that processes share (its "
-            "`shared` is true) as core plugin (those on Redis, PostgreSQL and NATS are still to "
-            "come), or do without: "
-            f'storage = "{NO_STORAGE}".',
-        )
