@@ -1,7 +1,8 @@
 """`veko`: the command line.
 
-Each file here is a group of commands. The console script and `python -m veko_plugins.cli` start
-this one, so that a missing extra is reported in one clear line instead of an ImportError.
+Each file here holds one or two commands and is named after them. The console script and
+`python -m veko_plugins.cli` start this file, which reports a missing extra in one line instead of
+an ImportError.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line and exit with its code: 0 done, 1 failed, 2 used wrongly."""
+    """Run the command line and exit with its code: 0 success, 1 failure, 2 wrong usage."""
     try:
         import rich_click  # noqa: F401
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""Which application a command is about, and how a command runs it.
+"""The application that a command works on.
 
-`DIR` holds `plugins/` (and perhaps `veko.toml`), or is itself a folder of plugins. That second
-reading needs DIR to be given: nobody's working directory is imported file by file by accident.
+`DIR` contains `plugins/` (and perhaps `veko.toml`), or is itself a folder of plugins. The second
+form needs DIR to be given: the working directory is never imported file by file by accident.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
 
     Args:
         directory: The directory, or `None` for the working directory.
-        logs: The log handlers of the command; they take the place of the core plugin `logging`.
+        logs: The log handlers of the command, used as the core plugin `logging`.
 
     Raises:
         OptionError: There is no such directory, or no application in it.
@@ -31,25 +31,25 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
     root = (directory or Path()).resolve()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise OptionError(f"{directory} {what}", remedy="DIR is the folder of an application.")
+        raise OptionError(f"{directory} {what}", remedy="Name the folder of an application.")
     options: dict[str, Any] = {"root": root, "core": {"logging": logs}}
-    if (root / "plugins").is_dir() or _says_where(root) or "VEKO_PLUGINS_DIR" in os.environ:
+    if (root / "plugins").is_dir() or _names_plugins(root) or "VEKO_PLUGINS_DIR" in os.environ:
         return options
     if directory is None:
         raise OptionError(
             "there is no application in this folder (no plugins/)",
-            remedy="Go to one, or name its folder (DIR).",
+            remedy="Change to an application's folder, or name it (DIR).",
         )
     return options | {"plugins_dir": root}
 
 
-def _says_where(root: Path) -> bool:
-    """Tell whether a settings file names the folder of plugins."""
+def _names_plugins(root: Path) -> bool:
+    """Return whether a settings file names the folder of plugins."""
     for name, path in (("veko.toml", ()), ("pyproject.toml", ("tool", "veko"))):
         try:
             table: object = tomllib.loads((root / name).read_text("utf-8"))
         except (OSError, ValueError):
-            continue  # what is wrong with it is the manager's to say
+            continue  # the manager reports what is wrong with it
         for key in path:
             table = table.get(key) if isinstance(table, Mapping) else None
         if isinstance(table, Mapping) and "plugins_dir" in table:

@@ -1,7 +1,7 @@
-"""`veko backup` and `veko restore`: all of an application in one file, and back from it.
+"""`veko backup` and `veko restore`: a whole application saved in one file, and restored from it.
 
-Both load the application, so it must not be served meanwhile: its storage has one owner. What a
-running application has is written by its own `manager.backup_plugins()`.
+Both load the application, so it must not be running: its storage has one owner. To back up a
+running application, call its own `manager.backup_plugins()`.
 """
 
 from __future__ import annotations
@@ -29,33 +29,45 @@ SUFFIX = ".jsonl"
 
 
 def back_up(directory: Path | None, path: Path | None, *, debug: bool) -> int:
-    """Back an application up; returns the exit code."""
+    """Back up an application; return the exit code.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        path: The file to write; `None` for a name made of the time.
+        debug: Whether errors are shown with their traceback.
+    """
     if path is None and directory is not None and directory.suffix == SUFFIX:
         directory, path = None, directory
 
-    async def work(manager: PluginManager, keeper: Backup) -> None:
-        with _progress("backing up") as told:
-            written = await keeper.save(path, told)
+    async def work(manager: PluginManager, service: Backup) -> None:
+        with _progress("backing up") as progress:
+            written = await service.save(path, progress)
         click.echo(written)
 
     return _with_application(directory, work, debug=debug)
 
 
 def restore_backup(path: Path, directory: Path | None, *, debug: bool) -> int:
-    """Restore an application; returns the exit code."""
+    """Restore an application; return the exit code.
 
-    async def work(manager: PluginManager, keeper: Backup) -> None:
-        with _progress("restoring") as told:
-            report = await keeper.restore(path, told)
+    Args:
+        path: The backup.
+        directory: The application's directory, as the user gave it.
+        debug: Whether errors are shown with their traceback.
+    """
+
+    async def work(manager: PluginManager, service: Backup) -> None:
+        with _progress("restoring") as progress:
+            report = await service.restore(path, progress)
         state = await manager.save_state()
-        click.echo(f"restored {len(report.plugins)} plugins as of {report.made_at}")
+        click.echo(f"restored {len(report.plugins)} plugins from the backup of {report.made_at}")
         for name, (then, now) in report.versions.items():
-            click.echo(f"  {name} was {then} then, and is {now} now")
+            click.echo(f"  {name} is now {now}; the backup has {then}")
         for name, secrets in report.secrets_missing.items():
-            click.echo(f"  {name} has no {', '.join(secrets)}: secrets are in no backup")
+            click.echo(f"  {name} lacks {', '.join(secrets)}: backups contain no secrets")
         click.echo(
-            f"Their storage is in place. Their configurations and states are in {state}: "
-            "`[plugins.state] restore = true` in veko.toml has each start take them up."
+            f"Their storage is restored. Their configurations and states are in {state}; set "
+            "`restore = true` under [plugins.state] in veko.toml to apply them at each start."
         )
 
     return _with_application(directory, work, debug=debug)
@@ -81,9 +93,9 @@ def _with_application(
         try:
             for name, error in manager.report.failed.items():
                 click.echo(f"veko: {name} did not load: {error}", err=True)
-            keeper = manager.use("backup")
-            assert isinstance(keeper, Backup)
-            await work(manager, keeper)
+            service = manager.use("backup")
+            assert isinstance(service, Backup)
+            await work(manager, service)
         finally:
             with contextlib.redirect_stdout(sys.stderr):
                 await manager.stop()
@@ -99,14 +111,14 @@ def _with_application(
 
 @contextlib.contextmanager
 def _progress(verb: str) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how far it is; gives what is told the number of lines."""
+    """Show progress on a terminal; yield the function to call with the number of lines so far."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with shown:
         task = shown.add_task(verb, total=None)
 
-        def tell(lines: int) -> None:
+        def update(lines: int) -> None:
             shown.update(task, description=f"{verb}: {lines:,} lines")
 
-        yield tell
+        yield update

@@ -1,6 +1,6 @@
-"""`veko list` and `veko events`: the application, loaded and described.
+"""`veko list` and `veko events`: the plugins and the events of an application.
 
-What plugins print while they load goes to standard error, so that `--json` is JSON.
+Output that plugins print while they load goes to standard error, so that `--json` prints only JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Row", "list_events", "list_plugins"]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A plugin as `veko list` shows it; `error` says why it is not up."""
+    """A plugin as `veko list` shows it; `error` says why it did not load."""
 
     name: str
     version: str | None
@@ -48,7 +48,14 @@ class EventRow(msgspec.Struct, frozen=True):
 
 
 def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -> int:
-    """List the plugins of an application; returns the exit code."""
+    """List the plugins of an application; return the exit code.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        core: Whether core plugins are listed too.
+        as_json: Whether to print JSON.
+        debug: Whether errors are shown with their traceback.
+    """
 
     async def show(manager: PluginManager) -> None:
         rows = _rows(manager, core)
@@ -93,7 +100,13 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
 
 
 def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
-    """List the declared events; returns the exit code."""
+    """List the declared events; return the exit code.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        as_json: Whether to print JSON.
+        debug: Whether errors are shown with their traceback.
+    """
 
     async def show(manager: PluginManager) -> None:
         found = [_event(event) for event in manager.events()]
@@ -102,7 +115,7 @@ def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
             return
         width = max((len(event.name) for event in found), default=0)
         for event in found:
-            returned = ", may be returned" if event.returns else ""
+            returned = ", may be replaced" if event.returns else ""
             stops = f", {event.stops} ends it" if event.stops else ""
             click.echo(f"{event.name.ljust(width)}  {event.payload}{returned}{stops}")
             if event.doc:
@@ -140,13 +153,13 @@ def _with_application(
     debug: bool,
     needed: bool = True,
 ) -> int:
-    """Load an application, show something of it, and unload it again.
+    """Load an application, show something of it, and unload it again; return the exit code.
 
     Args:
         directory: The application's directory, as the user gave it.
-        show: Prints what was asked for.
-        debug: Whether errors come with their traceback.
-        needed: Whether it is an error that the working directory holds no application.
+        show: Prints the output.
+        debug: Whether errors are shown with their traceback.
+        needed: Whether it is an error if the working directory has no application.
     """
     logs = Logging()
     try:
@@ -170,7 +183,7 @@ def _show(
 ) -> int:
     async def work(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):
-            # Looking needs nothing kept, and the application may be running on its storage.
+            # Listing stores nothing, and the application may be running with its storage open.
             manager = PluginManager(**options, storage="sqlite:///:memory:")
             await manager.start()
         try:

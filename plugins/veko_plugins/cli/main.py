@@ -1,4 +1,4 @@
-"""The `veko` group: its commands, its version, and how to complete it."""
+"""The commands of `veko`, with their options and help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .validate import validate_plugin
 __all__ = ["veko"]
 
 _EPILOG = """
-Completion in a shell: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
+Shell completion: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
 ~/.zshrc; for fish: _VEKO_COMPLETE=fish_source veko | source.
 """
 
@@ -52,9 +52,9 @@ def _debugging() -> bool:
 @click.version_option(__version__, prog_name="veko", message="%(prog)s %(version)s")
 @_debug
 def veko() -> None:
-    """Serve applications made of plugins, and look into them.
+    """Serve and inspect applications made of plugins.
 
-    An application is a folder DIR that holds `plugins/` and perhaps `veko.toml`.
+    An application is a folder DIR with a folder `plugins/` and, optionally, a `veko.toml`.
     """
 
 
@@ -66,7 +66,7 @@ def veko() -> None:
     default=8000,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="The port to listen on; 0 takes a free one.",
+    help="The port to listen on; 0 for any free one.",
 )
 @click.option("--adapter", metavar="NAME", help="The HTTP adapter: litestar, starlette, asgi.")
 @click.option(
@@ -75,35 +75,35 @@ def veko() -> None:
 )  # fmt: skip
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
-    help="Processes that serve; more than one needs a storage that they can share, or none.",
+    help="Processes that serve; more than one needs a shared storage, or no storage.",
 )  # fmt: skip
 @click.option(
     "--dev",
     is_flag=True,
-    help="Development mode: plugins reload when their files change, errors say more.",
+    help="Development mode: plugins reload when their files change; errors are detailed.",
 )
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(list(LEVELS)),
-    help="The least that is logged.",
+    help="The lowest level that is logged.",
 )  # fmt: skip
 @click.option(
-    "--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Log to this file too."
+    "--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Also log to this file."
 )
 @click.option(
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
-    help="One line of text or one JSON object a record.",
+    help="Log records as lines of text or as JSON objects.",
 )  # fmt: skip
-@click.option("--access-log", is_flag=True, help="Log a line a request.")
+@click.option("--access-log", is_flag=True, help="Log one line per request.")
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this OTLP collector (http://localhost:4318)."
 )
 @click.option(
     "--forwarded-allow-ips", metavar="LIST", default="",
-    help="Proxies whose X-Forwarded-For and -Proto are believed: addresses, networks, or *.",
+    help="Proxies whose X-Forwarded-For and -Proto are trusted: addresses, networks, or *.",
 )  # fmt: skip
 @click.option(
     "--grace", default=20.0, show_default=True, type=click.FloatRange(min=0.1),
-    help="Seconds that stopping may take, requests under way included.",
+    help="Seconds that stopping may take, including running requests.",
 )  # fmt: skip
 @_debug
 def serve(
@@ -122,10 +122,10 @@ def serve(
     forwarded_allow_ips: str,
     grace: float,
 ) -> None:
-    """Serve the application in DIR (here, if left out) over HTTP.
+    """Serve the application in DIR (default: the current folder) over HTTP.
 
-    Ctrl+C or SIGTERM stops it: requests under way are finished, plugins unload. SIGHUP looks at
-    the disk again: changed plugins reload, new ones load, deleted ones unload.
+    Ctrl+C or SIGTERM stops it: running requests finish, then plugins unload. On SIGHUP, changed
+    plugins reload, new ones load and deleted ones unload.
     """
     settings = Settings(
         directory=directory,
@@ -153,41 +153,41 @@ def serve(
 @click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000/jaeger")
 @click.option(
     "--jaeger", "file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the file that Jaeger's UI opens, instead of showing trees.",
+    help="Write a file for Jaeger's UI instead of showing trees.",
 )  # fmt: skip
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(1, 1500),
-    help="Traces at most.",
+    help="Show at most this many traces.",
 )  # fmt: skip
 def trace(url: str, file: Path | None, limit: int) -> None:
-    """Show the last traces of an application that is being served.
+    """Show the last traces of a running application.
 
-    URL is where it serves Jaeger's query API: `keep` and `jaeger` in [plugins.tracing].
+    URL is the address of its Jaeger query API: see `keep` and `jaeger` in [plugins.tracing].
     """
     raise SystemExit(show_traces(url, file, limit))
 
 
 @veko.command("list")
 @_directory
-@click.option("--core", is_flag=True, help="The core plugins too.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--core", is_flag=True, help="Include core plugins.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
 def list_(directory: Path | None, core: bool, as_json: bool) -> None:
-    """List the plugins of the application in DIR, and why some are not up.
+    """List the plugins of the application in DIR, and why some did not load.
 
-    The application is loaded, not served.
+    This loads the application but does not serve it.
     """
     raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=_debugging()))
 
 
 @veko.command()
 @_directory
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
 def events(directory: Path | None, as_json: bool) -> None:
-    """List the events that may be hooked: when they fire and what they carry.
+    """List the events that plugins can hook: when they fire, and their arguments.
 
-    Those of Veko and those that the plugins of the application in DIR declare.
+    Includes the events that plugins of the application in DIR declare.
     """
     raise SystemExit(list_events(directory, as_json=as_json, debug=_debugging()))
 
@@ -197,10 +197,10 @@ def events(directory: Path | None, as_json: bool) -> None:
 @click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
 @_debug
 def backup(directory: Path | None, path: Path | None) -> None:
-    """Back the application in DIR up: plugins, states, configurations, storage, in one file.
+    """Back up the application in DIR: plugins, states, configurations and storage, in one file.
 
-    PATH is that file, and is never written over; .veko/backups/<time>.jsonl if left out. Secrets
-    are not in it. The application must not be served meanwhile.
+    PATH is the file to write (default: .veko/backups/<time>.jsonl); an existing file is never
+    overwritten. Secrets are left out. The application must not be running.
     """
     raise SystemExit(back_up(directory, path, debug=_debugging()))
 
@@ -210,9 +210,9 @@ def backup(directory: Path | None, path: Path | None) -> None:
 @_directory
 @_debug
 def restore(path: Path, directory: Path | None) -> None:
-    """Restore the application in DIR from the backup PATH, all of it or nothing.
+    """Restore the application in DIR from the backup PATH, completely or not at all.
 
-    The file is checked first. The application must not be served meanwhile.
+    The file is checked first. The application must not be running.
     """
     raise SystemExit(restore_backup(path, directory, debug=_debugging()))
 
@@ -222,15 +222,15 @@ def restore(path: Path, directory: Path | None) -> None:
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
-@click.option("--strict", is_flag=True, help="Fail if there are warnings, too.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
 def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> None:
     """Check the plugin PATH, a file or a folder, without loading it.
 
-    Its manifest, configuration schema, engines, peers and declared hooks; in an application, its
-    name will do. Its module is imported only where the source does not tell enough. The exit code
-    is 0 if it is sound, 1 if not.
+    Checks its manifest, configuration schema, engines, peers and declared hooks. Inside an
+    application, PATH may be the plugin's name. The module is imported only if its source does not
+    say enough. The exit code is 0 if no problems were found, otherwise 1.
     """
     raise SystemExit(
         validate_plugin(path, directory, strict=strict, as_json=as_json, debug=_debugging())
@@ -252,9 +252,9 @@ def run(
 ) -> None:
     """Run a command of a plugin; without NAME, list the commands.
 
-    `veko run NAME --help` shows what a command takes. What the command returns is printed: text
-    as it is, anything else as JSON. After `--` every word is the command's, `--dir` too. The exit
-    code is 0 if it succeeded, 1 if it failed, 2 if it was called wrongly.
+    `veko run NAME --help` shows a command's arguments. The command's result is printed: text as it
+    is, anything else as JSON. Everything after `--` is passed to the command, even `--dir`. The
+    exit code is 0 for success, 1 for failure, 2 for wrong usage.
     """
     if name in ("-h", "--help"):
         click.echo(context.get_help())

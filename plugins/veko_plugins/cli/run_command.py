@@ -20,7 +20,14 @@ __all__ = ["run_command"]
 
 
 def run_command(directory: Path | None, name: str | None, words: list[str], *, debug: bool) -> int:
-    """Run a command with the words of its command line; returns the exit code."""
+    """Run a command of a plugin; return the exit code.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        name: The command; `None` lists all commands.
+        words: The command's arguments, as on a command line.
+        debug: Whether errors are shown with their traceback.
+    """
     logs = Logging()
     try:
         options = options_of(directory, logs)
@@ -59,7 +66,7 @@ def _show(commands: Commands) -> None:
     for command in found:
         click.echo(f"{command.name.ljust(width)}  {command.description}".rstrip())
     if not found:
-        click.echo("no plugin has a command", err=True)
+        click.echo("no plugin provides a command", err=True)
 
 
 def _print(result: object) -> None:

@@ -1,4 +1,4 @@
-"""`veko trace`: the last traces of an application that is being served, as a file or as a tree."""
+"""`veko trace`: the last traces of a running application, as a file or as trees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["show_traces"]
 
 
 def show_traces(url: str, file: Path | None, limit: int) -> int:
-    """Write or show the last traces; returns the exit code.
+    """Write or show the last traces; return the exit code.
 
     Args:
-        url: Where the application serves Jaeger's query API.
-        file: The file for Jaeger's UI; `None` to show trees instead.
-        limit: Traces at most.
+        url: The address of the application's Jaeger query API.
+        file: The file to write for Jaeger's UI; `None` to show trees instead.
+        limit: The highest number of traces.
     """
     try:
         services = _get(f"{url.rstrip('/')}/api/services")["data"]
@@ -32,8 +32,8 @@ def show_traces(url: str, file: Path | None, limit: int) -> int:
             found += _get(f"{url.rstrip('/')}/api/traces?{query}")["data"]
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         click.echo(
-            f"veko: no traces at {url}: {error}. Set keep and jaeger in [plugins.tracing], and "
-            "name the address: http://127.0.0.1:8000/jaeger",
+            f"veko: no traces at {url}: {error}. Set `keep` and `jaeger` in [plugins.tracing], and "
+            "name the address, such as http://127.0.0.1:8000/jaeger",
             err=True,
         )
         return 1
@@ -54,9 +54,9 @@ def show_traces(url: str, file: Path | None, limit: int) -> int:
 
 def _get(url: str) -> Any:
     if not url.startswith(("http://", "https://")):
-        raise ValueError("that is no URL")
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)
+        raise ValueError("it is not an HTTP URL")
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
 
 
 def _tree(spans: list[Any]) -> Iterator[str]:

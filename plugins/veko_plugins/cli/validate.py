@@ -1,7 +1,7 @@
-"""`veko validate`: a plugin checked as it would be loaded, without loading it.
+"""`veko validate`: checks a plugin as loading would, without loading it.
 
-Inside an application its settings count (`strict_peers`, the plugin's section, the plugins that
-are there); none of its plugins is loaded, and it may be served meanwhile.
+Inside an application, its settings apply (`strict_peers`, the plugin's section) and its other
+plugins are known; none of them is loaded, and the application may be running.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ __all__ = ["validate_plugin"]
 def validate_plugin(
     wanted: str, directory: Path | None, *, strict: bool, as_json: bool, debug: bool
 ) -> int:
-    """Validate a plugin; returns the exit code, 1 if there are errors."""
+    """Validate a plugin; return the exit code: 1 if there are errors.
+
+    Args:
+        wanted: The plugin's file, folder or name.
+        directory: The application's directory, as the user gave it.
+        strict: Whether warnings count as errors.
+        as_json: Whether to print JSON.
+        debug: Whether errors are shown with their traceback.
+    """
     logs = Logging()
     with tempfile.TemporaryDirectory() as nowhere:
         try:
@@ -54,7 +62,7 @@ def validate_plugin(
 
 
 async def _validate(options: dict[str, Any], wanted: str, *, strict: bool, as_json: bool) -> int:
-    with contextlib.redirect_stdout(sys.stderr):  # what is imported may print
+    with contextlib.redirect_stdout(sys.stderr):  # the plugin's module may print
         async with PluginManager(**options) as manager:
             report = await manager.validate_plugin(_asked(wanted))
     if as_json:
@@ -66,7 +74,7 @@ async def _validate(options: dict[str, Any], wanted: str, *, strict: bool, as_js
 
 
 def _asked(wanted: str) -> str | Path:
-    """Take what is there, or is written like it, as a path; the rest is a name."""
+    """Return a path if it exists or looks like one; anything else is a name."""
     path = Path(wanted)
     is_path = path.exists() or len(path.parts) > 1 or path.suffix == ".py"
     return path.absolute() if is_path else wanted
@@ -79,10 +87,10 @@ def _show(report: ValidationReport) -> None:
         click.echo(f"warning: {text}")
     name = report.name or Path(report.path).name
     if report.ok:
-        more = "" if not report.warnings else f", {_count(report.warnings, 'warning')}"
-        click.echo(f"{name} is sound{more}")
+        found = _count(report.warnings, "warning") if report.warnings else "no problems"
+        click.echo(f"{name}: {found} found")
     else:
-        click.echo(f"{name} is not sound: {_count(report.errors, 'error')}")
+        click.echo(f"{name}: {_count(report.errors, 'error')} found")
 
 
 def _count(found: list[str], what: str) -> str:
