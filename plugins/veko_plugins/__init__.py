@@ -4,8 +4,7 @@ from .backup import BackupError, RestoreReport
 from .context import Context
 from .health import BreakerError, PluginHealth
 from .http import CallNext, HTTPError, Request, Response, Route
-from .manager import PluginManager
-from .manager.builder import PluginBuilder
+from .manager import PluginBuilder, PluginManager
 from .metrics import CallMetrics, PluginMetrics
 from .options import Options
 from .reports import LoadReport, PluginInfo, Stats

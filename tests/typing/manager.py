@@ -17,7 +17,8 @@ from veko_plugins import (
     Route,
     Stats,
 )
-from veko_plugins.http import CallNext, WebSocket
+from veko_plugins.http import Adapter, CallNext, WebSocket
+from veko_plugins.manager import ManagerOptions
 
 
 class Connection:
@@ -98,6 +99,15 @@ def guard(route: Route) -> Route | None:
     assert_type(route.method, str)
     assert_type(route.plugin, str)
     return None
+
+
+def made_with_options(app: object, adapter: Adapter, given: dict[str, Any]) -> None:
+    PluginManager(app, root="app", plugins_dir=Path("plugins"), adapter="asgi", max_retries=3)
+    PluginManager(adapter=adapter, storage=None, required=["one"], watch_ignore=("*.log",))
+    PluginManager(core={"storage": Typed, "routes": None}, plugins={"typed": {"size": 1}})
+    PluginManager(probation=5, timeout=2.5, **given)
+    options: ManagerOptions = {"dev_mode": True, "otlp": "http://localhost:4318"}
+    PluginManager(**options)
 
 
 async def manager(app: object) -> None:

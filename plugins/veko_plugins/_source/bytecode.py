@@ -104,8 +104,9 @@ class SourceCache:
             SyntaxError, ValueError: It is not Python.
         """
         source, state = read_source(path, self.max_source)
+        settled = _settled(state)
         compiled = self._compile(path, source)
-        self._ahead[path] = compiled, _settled(state)
+        self._ahead[path] = compiled, settled
         return compiled.fields
 
     def compile(self, path: str, source: bytes | None = None) -> Compiled:

@@ -20,12 +20,15 @@ class Host(Protocol):
     @property
     def state(self) -> str:
         """The manager's state, as `PluginManager.state`."""
+        ...
 
     async def start(self) -> None:
         """Start the manager."""
+        ...
 
     async def stop(self) -> None:
         """Stop the manager."""
+        ...
 
 
 class ManagerASGI:

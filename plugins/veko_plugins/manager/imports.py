@@ -6,6 +6,7 @@ holds sources only, no module.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .._source.content import Content
 from .._source.source import Form, Source
 
 if TYPE_CHECKING:
+    from ..discovery import Discovery
     from ..loader import Loaded, Loader
 
 __all__ = ["Imported", "Imports", "Snapshot"]
@@ -62,12 +64,15 @@ class Imports:
 
     Args:
         context: The context of the core plugin `loading`.
-        loader: The service `loader`.
+
+    Raises:
+        ServiceError: There is no loader.
     """
 
-    def __init__(self, context: Context, loader: Loader) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._kernel = context.kernel
-        self._loader = loader
+        self._loader: Loader = context.use("loader")
         self._current: dict[str, Imported] = {}
         self._retiring: list[Loaded] = []  # calls may still run in them
 
@@ -89,6 +94,24 @@ class Imports:
         if isinstance(origin, Plugin) and hasattr(origin, "manifest"):
             return Imported(origin, origin)
         return Imported(checked_plugin(origin), origin)
+
+    async def make_again(self, record: PluginRecord) -> Imported:
+        """Make a loaded plugin once more, of what its files hold now."""
+        origin = self.origin(record)
+        if isinstance(origin, Source) and origin.path is not None:
+            origin = self.discovery.find(origin.path)  # plugin.toml may have changed too
+        return await self.make(origin)
+
+    @functools.cached_property
+    def discovery(self) -> Discovery:
+        """The service `discovery`, which may be left out where plugins are given as objects."""
+        discovery: Discovery = self._context.use("discovery")
+        return discovery
+
+    def origin(self, record: PluginRecord) -> Form | Source:
+        """Return what a loaded plugin was made from."""
+        current = self._current.get(record.name)
+        return record.plugin if current is None else current.origin
 
     def current(self, name: str) -> Imported | None:
         """Return what a loaded plugin runs on; `None` if the kernel was given it directly."""
@@ -136,9 +159,10 @@ class Imports:
             and record.plugin is not plugin  # else it was loaded from the same object again
         ):
             self.dispose(current)
-        for loaded in [one for one in self._retiring if one.plugin is plugin]:
-            self._retiring.remove(loaded)
-            self._loader.dispose(loaded)
+        for loaded in tuple(self._retiring):
+            if loaded.plugin is plugin:
+                self._retiring.remove(loaded)
+                self._loader.dispose(loaded)
 
     def unloaded(self, name: str) -> None:
         """Dispose of the import of a plugin that was unloaded."""

@@ -17,11 +17,11 @@ from typing import Any, Final, Self
 from veko import Kernel, Origin
 from veko.errors import LoadError, StateError
 
+from .._source.loading import Loading
 from ..options import Options
 from ..reports import LoadReport
 from ..signals import Signals
 from .composition import core_plugins, kernel_of
-from .loading import Loading
 from .option_checks import in_vain, refuse_unsafe
 
 __all__ = ["Lifecycle"]
@@ -52,6 +52,7 @@ class Lifecycle:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._started_at = 0.0
+        self._loading: Loading | None = None
 
     @property
     def state(self) -> str:
@@ -101,7 +102,7 @@ class Lifecycle:
                     await self._stopping.wait()
                     await self.kernel.bus.emit("app:stop", self.app)
         finally:
-            self._state = "stopped"
+            self._state, self._loading = "stopped", None
             if not started.done():
                 started.cancel()
 
@@ -109,8 +110,7 @@ class Lifecycle:
         for plugin in core_plugins(self.options, self._signals, self._unwatched):
             await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
         if self.options.auto_load:
-            loading: Loading = self.kernel.use("loading")
-            self.report = await loading.load_all()
+            self.report = await self._get_loading().load_all()
             for line in in_vain(self.options, self._found_names()):
                 _log.warning("%s", line)
         await self._require(self.options.required)
@@ -119,6 +119,17 @@ class Lifecycle:
         watchdog = self.kernel.registry.get("service", "watchdog")
         if watchdog is not None:
             await watchdog.value.begin()
+
+    def _get_loading(self) -> Loading:
+        """Return the service `loading`; it stays the same from start to stop.
+
+        Raises:
+            ServiceError: It was left out.
+        """
+        loading = self._loading
+        if loading is None:
+            loading = self._loading = self.kernel.use("loading")
+        return loading
 
     def _found_names(self) -> set[str]:
         """Return the names of all plugins that were found, including those that failed."""

@@ -18,7 +18,7 @@ from .plugin_checks import PluginChecks
 
 if TYPE_CHECKING:
     from ..dependencies import Dependencies, Plan
-    from ..discovery import Discovery, Found
+    from ..discovery import Found
 
 __all__ = ["LoadAll"]
 
@@ -49,7 +49,7 @@ class LoadAll:
 
     async def run(self, among: Collection[Path] | None) -> LoadReport:
         """Load what is found, or what lies in some files and folders, and is not loaded."""
-        discovery: Discovery = self._context.use("discovery")
+        discovery = self._imports.discovery
         found = discovery.scan()
         await self._report_problems(found, among)
         manifests = [

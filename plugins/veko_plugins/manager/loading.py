@@ -27,7 +27,6 @@ from .reloading import Reloading
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..discovery import Discovery
 
 __all__ = ["Loading"]
 
@@ -76,7 +75,7 @@ class Loading(Plugin):
         self._context = context
         self.lock = asyncio.Lock()
         self._tried_again = set()
-        self._imports = Imports(context, context.use("loader"))
+        self._imports = Imports(context)
         self._checks = PluginChecks(context.kernel, self._validate)
         self._reloading = Reloading(context, self._imports, self._checks, self._probation)
         context.provide("loading", self)
@@ -216,8 +215,7 @@ class Loading(Plugin):
         Raises:
             NotFoundError: There is none.
         """
-        discovery: Discovery = self._context.use("discovery")
-        return await discovery.resolve(wanted)
+        return await self._imports.discovery.resolve(wanted)
 
     @asynccontextmanager
     async def preview(self, origin: Form | Source) -> AsyncIterator[Plugin]:

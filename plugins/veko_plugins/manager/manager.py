@@ -28,7 +28,7 @@ from .arguments import ManagerOptions
 from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
 from .lifecycle import Lifecycle
-from .loading import Loading
+from .records import find_loaded, get_loaded
 
 __all__ = ["PluginManager"]
 
@@ -82,7 +82,8 @@ class PluginManager(Lifecycle):
             VekoError: It cannot be loaded; see `Kernel.load`. A `load()` that raised or hung was
                 tried `max_retries` times more, each time with a fresh generation.
         """
-        return await self._loading("it loads no plugins").load_plugin(plugin, config)
+        self._check_running("it loads no plugins")
+        return await self._get_loading().load_plugin(plugin, config)
 
     async def load_all_plugins(self) -> LoadReport:
         """Load everything that is found, each as soon as what it needs is there.
@@ -90,7 +91,8 @@ class PluginManager(Lifecycle):
         Returns:
             What was loaded, what failed and why, what was skipped because of that.
         """
-        self.report = await self._loading("it loads no plugins").load_all()
+        self._check_running("it loads no plugins")
+        self.report = await self._get_loading().load_all()
         return self.report
 
     async def unload_plugin(self, name: str, *, cascade: bool = False) -> None:
@@ -104,7 +106,8 @@ class PluginManager(Lifecycle):
             NotFoundError: It is not loaded.
             DependencyError: Active plugins need it.
         """
-        self._check_loaded(name)
+        self._check_started(name)
+        get_loaded(self.kernel, name)
         await self.kernel.unload(name, cascade=cascade)
 
     async def reload_plugin(
@@ -120,8 +123,8 @@ class PluginManager(Lifecycle):
             NotFoundError: It is not loaded.
             VekoError: The new version cannot be loaded; the old one never stopped.
         """
-        self._check_loaded(name)
-        return await self._loading(f"it reloads no {name!r}").reload_plugin(name, config)
+        self._check_started(name)
+        return await self._get_loading().reload_plugin(name, config)
 
     async def toggle_plugin(
         self, name: str, active: bool | None = None, *, cascade: bool = False
@@ -155,8 +158,7 @@ class PluginManager(Lifecycle):
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
-        record = self.kernel.get(name)
-        return record if record is not None and record.loaded and not record.core else None
+        return find_loaded(self.kernel, name)
 
     def list_plugins(self, core: bool = False) -> list[PluginInfo]:
         """Return what is known of the loaded plugins, in order of arrival.
@@ -230,28 +232,12 @@ class PluginManager(Lifecycle):
         record = self.kernel.get(name)
         return record.error_count if record is not None else 0
 
-    def _loading(self, consequence: str) -> Loading:
-        self._check_running(consequence)
-        loading: Loading = self.kernel.use("loading")
-        return loading
-
-    def _check_loaded(self, name: str) -> None:
-        """Refuse what is no loaded plugin of the application.
-
-        Raises:
-            NotFoundError: It is not loaded.
-        """
+    def _check_started(self, name: str) -> None:
         if self._state in ("created", "stopped"):
             raise NotFoundError(
-                f"the manager is {self.state}, so no plugin {name!r} is loaded",
+                f"the manager is {self._state}, so no plugin {name!r} is loaded",
                 plugin=name,
                 remedy="Start it first: `async with manager`, or `await manager.start()`.",
-            )
-        record = self.kernel.get(name)
-        if record is None or not record.loaded or record.core:
-            known = ", ".join(info.name for info in self.list_plugins()) or "none"
-            raise NotFoundError(
-                f"no plugin named {name!r} is loaded", plugin=name, remedy=f"Loaded: {known}."
             )
 
     # -- states and backups
@@ -379,7 +365,7 @@ class PluginManager(Lifecycle):
         return self.kernel.use(name)
 
     def _check_running(self, consequence: str) -> None:
-        if self.state in ("created", "stopped"):
+        if self._state in ("created", "stopped"):
             raise ServiceError(
                 f"the manager is {self.state}, so {consequence}",
                 remedy="Start it first: `async with manager`, or `await manager.start()`.",

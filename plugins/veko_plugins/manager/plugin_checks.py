@@ -52,5 +52,5 @@ class PluginChecks:
     def _validation(self) -> Validation | None:
         if not self._enabled:
             return None
-        entry = self._kernel.registry.get("service", "validation")
+        entry = self._kernel.bus.live.registry.get("service", "validation")
         return None if entry is None else entry.value

@@ -15,12 +15,11 @@ from veko import Context, Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
 from .._source.content import Content, differing
-from .._source.source import Source
 from .imports import Imported, Imports, Snapshot
 from .plugin_checks import PluginChecks
+from .records import get_loaded
 
 if TYPE_CHECKING:
-    from ..discovery import Discovery
     from ..loader import Loaded
 
 __all__ = ["Reloading"]
@@ -51,7 +50,6 @@ class Reloading:
     def __init__(
         self, context: Context, imports: Imports, checks: PluginChecks, keep_snapshots: bool
     ) -> None:
-        self._context = context
         self._kernel = context.kernel
         self._imports = imports
         self._checks = checks
@@ -63,15 +61,13 @@ class Reloading:
         self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
     ) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
-        record = self._kernel.get(name)
-        if record is None:
-            raise _not_loaded(name)
+        record = get_loaded(self._kernel, name)
         try:
             first = await self._imported(record, {})
         except Exception as error:
             await self._kernel.bus.report(error, owner=record, handler="reload")
             raise
-        if config:  # the configuration may be what is wrong, so the same files count too
+        if config and self._keep_snapshots:  # which may be wrong, though the files are the same
             first.snapshot = self._imports.snapshot(record)
         await self._swap(first, config, self._imported)
         self.rejected.pop(name, None)
@@ -144,17 +140,13 @@ class Reloading:
 
     def _keep_snapshot(self, one: _Next) -> None:
         """Keep what is replaced, unless an older version that passed its probation is kept."""
-        if one.snapshot is not None and self._keep_snapshots:
+        if one.snapshot is not None:
             self.snapshots.setdefault(one.record.name, one.snapshot)
 
     async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
         """Import a plugin as its files are now; `versions` are of those that reload with it."""
-        name, current = record.name, self._imports.current(record.name)
-        origin = current.origin if current is not None else record.plugin
-        if isinstance(origin, Source) and origin.path is not None:
-            discovery: Discovery = self._context.use("discovery")
-            origin = discovery.find(origin.path)  # plugin.toml may have changed too
-        imported = await self._imports.make(origin)
+        name = record.name
+        imported = await self._imports.make_again(record)
         try:
             plugin = imported.plugin
             if plugin.manifest.name != name:
@@ -168,7 +160,7 @@ class Reloading:
         except BaseException:
             self._imports.dispose(imported)
             raise
-        snapshot = self._imports.snapshot(record)
+        snapshot = self._imports.snapshot(record) if self._keep_snapshots else None
         if snapshot is not None and imported.loaded is not None:
             changed = differing(snapshot.content, imported.loaded.content)
             snapshot = snapshot if changed else None  # rolling back would change nothing
@@ -187,18 +179,10 @@ class Reloading:
         snapshot = self._imports.snapshot(record)
         if snapshot is not None:
             return await self._as_it_was(record, snapshot)
-        current = self._imports.current(record.name)
-        origin = current.origin if current is not None else record.plugin
-        return _Next(record, Imported(record.plugin, origin))
+        return _Next(record, Imported(record.plugin, self._imports.origin(record)))
 
 
 def _without_state(plugin: Plugin) -> None:
     """Make a plugin take over no state."""
     real = plugin.life_cycle
     vars(plugin)["life_cycle"] = lambda step: None if step == "import_state" else real(step)
-
-
-def _not_loaded(name: str) -> NotFoundError:
-    return NotFoundError(
-        f"no plugin named {name!r} is loaded", plugin=name, remedy="Load it instead of reloading."
-    )
