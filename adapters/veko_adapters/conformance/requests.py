@@ -236,11 +236,11 @@ def opaque(data: Opaque) -> None: ...
     ("arguments", "message"),
     [
         (("GET", "nowhere", print), "does not start with '/'"),
-        (("FETCH", "/x", print), "'FETCH' is no HTTP method"),
+        (("FETCH", "/x", print), "'FETCH' is not an HTTP method"),
         (("GET", "/{a:what}", print), "converter 'what'"),
         (("GET", "/x"), "has no handler"),
         (("GET", "/x", "handler"), "cannot be called"),
-        (("GET", "/x", lambda: None, lambda: None), "is no middleware"),
+        (("GET", "/x", lambda: None, lambda: None), "is not a middleware"),
         (("POST", "/x", unresolved), "'Nowhere', which cannot be resolved"),
         (("POST", "/x", opaque), "wants 'data'"),
     ],

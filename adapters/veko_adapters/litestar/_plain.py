@@ -16,7 +16,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from litestar.types import Scope as LitestarScope
 from veko.errors import RouteError
-from veko_plugins.http import REQUEST, Request, Response, Route, pulled
+from veko_plugins.http import REQUEST, Request, Response, Route, pull_response
 
 from .._binding import Source, is_model, settle
 from .._parameters import EMPTY, Parameter, leaves
@@ -50,7 +50,7 @@ async def respond(answer: Any, scope: Any, receive: Any) -> Response:
         request: Any = LitestarRequest(scope, receive)
         answer = answer.to_asgi_response(app=None, request=request)
     if isinstance(answer, ASGIResponse):
-        return await pulled(cast("Any", answer), scope, receive)
+        return await pull_response(cast("Any", answer), scope, receive)
     return Response.of(answer)
 
 

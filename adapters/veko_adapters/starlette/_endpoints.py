@@ -34,7 +34,7 @@ from veko_plugins.http import (
     SocketClosed,
     WebSocket,
     problem,
-    pulled,
+    pull_response,
 )
 
 from .._faults import dotted
@@ -97,7 +97,7 @@ async def _whole(answer: StarletteResponse, request: Any) -> Response:
     if type(answer).__call__ is StarletteResponse.__call__ and answer.background is None:
         return Response.received(answer.status_code, answer.raw_headers, bytes(answer.body))
     app: Any = answer
-    return await pulled(app, request.scope, request.receive)
+    return await pull_response(app, request.scope, request.receive)
 
 
 class StarletteMounted(Mounted):

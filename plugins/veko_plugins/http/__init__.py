@@ -1,7 +1,10 @@
-"""HTTP: the routing table, middleware, requests and responses, and the port for adapters."""
+"""HTTP: the core plugin `routes`, and `openapi` beside it; this module is their face.
+
+Plugins and adapters import from here, never from the files behind it.
+"""
 
 from .dispatch import Dispatcher, lifespan, problem
-from .exchange import pulled, scope_for
+from .exchange import pull_response, scope_for
 from .messages.asgi import ASGI, REQUEST, ASGISend, Receive, Scope, path_of
 from .messages.connection import Address
 from .messages.files import CHUNK, FileResponse
@@ -62,6 +65,6 @@ __all__ = [
     "parse_path",
     "path_of",
     "problem",
-    "pulled",
+    "pull_response",
     "scope_for",
 ]

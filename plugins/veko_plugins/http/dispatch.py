@@ -1,12 +1,12 @@
-"""The dispatcher: the ASGI application in front of everybody's routes.
+"""The dispatcher: the ASGI application in front of the routes of all plugins.
 
-A request pins the registry that it began with, is matched in that registry's table, and goes
-through hooks, middleware and endpoint of that one moment, whatever is loaded meanwhile. Where no
-hook listens and no middleware stands, each of its stations costs a dictionary lookup.
+A request pins the registry that it began with and is matched in that registry's table: its hooks,
+middleware and endpoint see the same snapshot, whatever is loaded meanwhile. Without hooks and
+middleware, each of its steps costs a dictionary lookup.
 
-It promises an answer: whatever fails is counted against the plugin whose code it was, told to
-`request:error` and `error:handle`, and becomes a problem response (RFC 9457) that says nothing of
-the inside unless `dev_mode` is on.
+Promise: every request gets an answer. An error is counted against the plugin whose code raised it,
+goes to `request:error` and `error:handle`, and becomes a problem response (RFC 9457) that reveals
+no internals unless `dev_mode` is on.
 """
 
 from __future__ import annotations
@@ -35,16 +35,21 @@ __all__ = ["Dispatcher", "answer_unmatched", "lifespan", "problem"]
 
 
 def problem(error: BaseException, *, dev_mode: bool = False) -> Response:
-    """Make the problem response of an error."""
-    told = describe(error, dev_mode=dev_mode)
+    """Return the problem response of an error.
+
+    Args:
+        error: The error.
+        dev_mode: Whether the response shows the error's text and traceback.
+    """
+    body = describe(error, dev_mode=dev_mode)
     headers = error.headers if isinstance(error, HTTPError) else None
-    response = Response(msgspec.json.encode(told), told.status, headers)
+    response = Response(msgspec.json.encode(body), body.status, headers)
     response.headers["content-type"] = PROBLEM_JSON
     return response
 
 
 def answer_unmatched(method: str, allowed: frozenset[str]) -> Response:
-    """Answer a request that no route takes: 404, 405, 426, or what OPTIONS asked."""
+    """Return the answer where no route matches: 404, 405, 426, or the methods for OPTIONS."""
     if not allowed:
         return problem(HTTPError(404))
     if HANDSHAKE in allowed:
@@ -62,7 +67,17 @@ async def lifespan(
     startup: Callable[[], Awaitable[None]],
     shutdown: Callable[[], Awaitable[None]],
 ) -> None:
-    """Speak ASGI's lifespan protocol."""
+    """Speak ASGI's lifespan protocol.
+
+    Args:
+        receive: ASGI's receive.
+        send: ASGI's send.
+        startup: Called when the server starts.
+        shutdown: Called when the server stops.
+
+    Raises:
+        Exception: What `startup` or `shutdown` raised, after the server was informed.
+    """
     for step, work in (("startup", startup), ("shutdown", shutdown)):
         await receive()
         try:
@@ -74,6 +89,7 @@ async def lifespan(
 
 
 STATUS: Final = "veko.status"
+"""The scope's key of the status that was sent before a response broke off."""
 _RETRY: Final = {"retry-after": "1"}
 _NO_ROUTES: Table[Target] = Table()
 
@@ -86,16 +102,16 @@ class Dispatcher:
     """The ASGI application.
 
     Args:
-        kernel: Whose plugins it serves.
-        dev_mode: Whether problems tell the error and where it came from.
+        kernel: The kernel whose plugins it serves.
+        dev_mode: Whether problem responses show errors and tracebacks.
 
     Attributes:
+        dev_mode: Whether problem responses show errors and tracebacks.
         under_way: How many requests have begun and not ended.
         startup: Called when the server starts, if it speaks the lifespan protocol.
-        shutdown: Called when it stops.
-        answer: Answers an HTTP request and returns the response that went out, or `None`; what
-            traces requests stands around it. Where it raises, the status that went out before is
-            in the scope under `STATUS`.
+        shutdown: Called when the server stops, if it speaks the lifespan protocol.
+        answer: Answers an HTTP request and returns the response that was sent, or `None`; tracing
+            wraps it. If it raises, the status that was sent before is in the scope under `STATUS`.
     """
 
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
@@ -117,8 +133,8 @@ class Dispatcher:
                 await self.answer(scope, receive, send)
             finally:
                 self.under_way -= 1
-                # A server keeps the scope for as long as the client keeps its connection, and a
-                # route would keep its plugin.
+                # A server keeps the scope as long as the client keeps its connection, and the route
+                # would keep its plugin's old generation.
                 scope.pop(ROUTE, None)
         elif kind == "lifespan":
             await lifespan(receive, send, self.startup, self.shutdown)
@@ -126,11 +142,11 @@ class Dispatcher:
             await self._sockets(scope, receive, send)
 
     async def close_sockets(self) -> None:
-        """Close every WebSocket with 1012, and wait until the handlers have ended."""
+        """Close every WebSocket with 1012 and wait until the handlers have ended."""
         await self._sockets.end()
 
     async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
-        # One long function, since each call from here would cost as much as what it does.
+        # One long function: here a call costs as much as the work that it would do.
         pin, signals = self._kernel.pin(), self._signals
         with pin as registry:
             table: Table[Target] | None = registry.view("route")
@@ -156,7 +172,7 @@ class Dispatcher:
                     pin.owner = target.route.plugin
                     try:
                         answer = await signals.request_start(request)
-                    except HTTPError as refusal:  # whatever its status, nobody has failed
+                    except HTTPError as refusal:  # a refusal is no failure, whatever its status
                         answer = problem(refusal, dev_mode=self.dev_mode)
                     if answer is not request:
                         answer = self._adopt(exchange, answer)
@@ -174,16 +190,16 @@ class Dispatcher:
                     _keep_status(exchange, scope)
                     raise
                 abort = False
-                if pin.cut:  # its generation was replaced long ago
-                    error = HTTPError(503, "It took too long to wait for.", headers=_RETRY)
+                if pin.cut:  # its generation was replaced and `drain_timeout` has passed
+                    error = HTTPError(503, "The plugin was replaced meanwhile.", headers=_RETRY)
                 await self._failed(exchange, error)
             finally:
                 if exchange.pipes:
                     await self._close(exchange, abort=abort)
-                # A request in its own scope is a circle, which only the collector could open.
+                # The request refers to the scope: a circle that only the collector would break.
                 del scope[REQUEST], scope[EXCHANGE]
                 if exchange.request.scope is not scope:
-                    _let_go(exchange.request)
+                    _forget(exchange.request.scope)
             if target is not None:
                 await signals.request_end(exchange.request, exchange.response)
             return exchange.response
@@ -191,7 +207,7 @@ class Dispatcher:
     def _adopt(
         self, exchange: Exchange, answer: Request | Response | HTTPError
     ) -> Request | Response:
-        """Go on with what hooks made of a request: a response, a refusal or another request."""
+        """Continue with what the hooks returned: a response, a refusal or another request."""
         if isinstance(answer, HTTPError):
             return problem(answer, dev_mode=self.dev_mode)
         if not isinstance(answer, Response):
@@ -213,14 +229,14 @@ class Dispatcher:
         await self._kernel.fault(error, plugin=exchange.at, origin=exchange.request)
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> None:
-        """Answer what could not be answered otherwise, and say who failed."""
+        """Report an error and answer it, as far as an answer is still possible."""
         request, response = exchange.request, exchange.response
         if exchange.sent:
             await self._fault(exchange, error)
             return
         if exchange.begun:
-            # It is too late for another answer. Raising lets the server cut the connection, so
-            # that the client does not take half a response for a whole one.
+            # Too late for another answer. Raising makes the server cut the connection, so that the
+            # client does not take half a response for a whole one.
             gone = is_gone(error)
             if not gone:
                 await self._fault(exchange, error)
@@ -228,7 +244,7 @@ class Dispatcher:
             if not gone:
                 if exchange.target is not None:
                     await self._signals.request_end(request, response)
-                if not isinstance(error, Exception):  # a server would take it for its own end
+                if not isinstance(error, Exception):  # a server would stop at a SystemExit
                     error = RuntimeError(f"the response broke off: {type(error).__name__}")
                 _keep_status(exchange, request.scope)
                 raise error
@@ -238,12 +254,12 @@ class Dispatcher:
             answer = await self._signals.request_error(error, request)
             await self._fault(exchange, error)
         if not isinstance(answer, Response):
-            told = answer if isinstance(answer, BaseException) else error
-            answer = problem(told, dev_mode=self.dev_mode)
+            shown = answer if isinstance(answer, BaseException) else error
+            answer = problem(shown, dev_mode=self.dev_mode)
         try:
             await exchange.finish(answer)
         except Exception as failure:
-            if exchange.under_way():
+            if exchange.has_begun():
                 await self._failed(exchange, failure)
             else:
                 await self._fault(exchange, failure)
@@ -255,6 +271,6 @@ def _keep_status(exchange: Exchange, scope: Scope) -> None:
         scope[STATUS] = exchange.response.status
 
 
-def _let_go(request: Request) -> None:
+def _forget(scope: Scope) -> None:
     for key in (REQUEST, EXCHANGE):
-        request.scope.pop(key, None)
+        scope.pop(key, None)

@@ -1,7 +1,7 @@
 """An exchange: one request and its response, from the match to the last byte.
 
-It is the `send` that endpoints get. A complete response, or a `Response` called with it, goes
-through the hooks and out; of a stream only the start is held back, until its first chunk comes.
+It is the `send` that endpoints get. A complete response, or a `Response` called with it, passes the
+hooks and is sent. Of a stream only the start is held back, until the first chunk comes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .route import Route
 if TYPE_CHECKING:
     from .events import Signals
 
-__all__ = ["Exchange", "Target", "failed", "pulled", "run_route", "run_target", "scope_for"]
+__all__ = ["Exchange", "Target", "failed", "pull_response", "run_route", "run_target", "scope_for"]
 
 _BODY = "http.response.body"
 
 
 def failed(error: BaseException) -> bool:
-    """Tell whether something is a failure of the code that raised it.
+    """Return whether an error is a failure of the code that raised it.
 
-    A cancellation is one where this task is not the one that is being cancelled. What ends the
-    process or closes the coroutine is none.
+    A cancellation is a failure only if this task is not the one being cancelled. What ends the
+    process (`KeyboardInterrupt`) or closes the coroutine (`GeneratorExit`) is not.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
@@ -41,13 +41,13 @@ def failed(error: BaseException) -> bool:
 
 
 class Target:
-    """What the routing table leads to.
+    """What the routing table leads to: a route and its endpoint.
 
     Attributes:
         route: The route as it is live.
-        endpoint: What the adapter made of it.
-        around: The endpoint behind the route's own middlewares, if it has any.
-        answer: What returns the route's response; `None` where the endpoint itself is to push it.
+        endpoint: The endpoint that the adapter compiled.
+        around: The endpoint inside the route's own middlewares; `None` if the route has none.
+        answer: Returns the route's response; `None` if the endpoint pushes its response.
     """
 
     __slots__ = ("answer", "around", "endpoint", "route")
@@ -60,22 +60,27 @@ class Target:
 
 
 async def run_target(request: Request) -> Response:
-    """Run the endpoint of a request's route and pull its response: the innermost handler."""
+    """Return the response of the endpoint of a request's route: the innermost handler."""
     exchange: Exchange = request.scope[EXCHANGE]
     return await exchange.pull(request)
 
 
-async def pulled(app: ASGI, scope: Scope, receive: Receive) -> Response:
-    """Turn an ASGI application that a handler answered with into a response.
+async def pull_response(app: ASGI, scope: Scope, receive: Receive) -> Response:
+    """Return the response of an ASGI application, for a handler that answered with one.
 
-    It runs in a task that the request waits for, so that what it streams is not buffered.
+    The application runs in a task that the request waits for, so its streams are not buffered.
+
+    Args:
+        app: The application.
+        scope: The request's scope, or a copy of it.
+        receive: ASGI's receive.
     """
     exchange: Exchange = scope[EXCHANGE]
     return await exchange.pipe(app, scope, receive)
 
 
 async def run_route(request: Request) -> Response:
-    """Run a request's route with its own middlewares: what global middleware stands around."""
+    """Return the response of a request's route and its own middlewares: what global ones wrap."""
     exchange: Exchange = request.scope[EXCHANGE]
     if exchange.target is None:
         return exchange.unmatched or Response(status=404)
@@ -85,20 +90,28 @@ async def run_route(request: Request) -> Response:
 
 
 class Exchange:
-    """One request on its way.
+    """One request and its response.
+
+    Args:
+        signals: The emitters of a request's events.
+        request: The request.
+        target: What answers it; `None` if no route matches.
+        receive: The server's receive.
+        send: The server's send.
+        release: Lets go of the pinned registry; called when a stream starts.
 
     Attributes:
         request: The request as the hooks left it.
         response: The response, once there is one.
-        target: What answers it, `None` where there is no route.
-        at: The plugin whose code is running.
-        begun: Whether the response is on its way to the client.
-        sent: Whether all of it has gone.
-        unmatched: The answer where there is no route.
-        pipes: The applications that run beside it.
+        target: What answers it; `None` if no route matches.
+        at: The name of the plugin whose code is running.
+        begun: Whether the start of the response was sent.
+        sent: Whether all of the response was sent.
+        unmatched: The answer if no route matches.
+        pipes: The pushing applications that run in tasks of their own.
     """
 
-    # Defaults of the class, and no slots: most of them are never set.
+    # Class defaults instead of slots: a usual request sets few of them.
     response: Response | None = None
     unmatched: Response | None = None
     begun = sent = False
@@ -123,16 +136,16 @@ class Exchange:
         self._send = send
         self._release = release
 
-    def under_way(self) -> bool:
-        """Whether it is too late for another response."""
+    def has_begun(self) -> bool:
+        """Return `begun`. A call, because type checkers assume that an attribute stays the same."""
         return self.begun
 
     def deliver(self, response: Response) -> None:
-        """Take a whole response from an endpoint; it goes out when the endpoint has ended."""
+        """Take a whole response from an endpoint; it is sent when the endpoint has returned."""
         self.response = response
 
     async def __call__(self, message: Message) -> None:
-        """ASGI's send, as endpoints without middleware get it."""
+        """ASGI's send, for endpoints that no middleware wraps."""
         kind = message["type"]
         if kind == "http.response.start":
             self._held = message
@@ -150,7 +163,7 @@ class Exchange:
             await self._out(message)
 
     async def _out(self, message: Message) -> None:
-        """Send to the server, which says with an `OSError` that nobody is there any more."""
+        """Send to the server, which raises `OSError` if the client is gone."""
         try:
             await self._send(message)
         except ClientGone:
@@ -159,7 +172,7 @@ class Exchange:
             raise ClientGone(str(error)) from error
 
     async def _begin(self, response: Response) -> None:
-        """Let a stream go out that the endpoint pushes."""
+        """Start a stream that the endpoint pushes."""
         answer = await self._signals.response_start(response, self.request)
         if answer is not response or answer.body is not None:
             self._dropped = True
@@ -173,21 +186,21 @@ class Exchange:
             await self._out({"type": _BODY, "body": b""})
 
     async def run(self) -> None:
-        """Let the endpoint push its response, with nothing in between."""
+        """Let the endpoint push its response, where no middleware wraps it."""
         target = self.target
         assert target is not None
         request, app = self.request, cast("ASGI", target.endpoint)
         await app(scope_for(request), request.receive, self)
         if not self.begun:
             if self.response is None:
-                raise _silent(target.route)
+                raise _no_response(target.route)
             await self.finish(self.response)
         elif not self.sent and self.response is not None:
             self.sent = True
             await self._signals.response_end(self.response, request)
 
     async def pull(self, request: Request) -> Response:
-        """Let the endpoint answer to whoever stands around it."""
+        """Return the endpoint's response, for the middleware around it."""
         target = self.target
         assert target is not None
         self.at = target.route.plugin
@@ -198,7 +211,7 @@ class Exchange:
         return await self.pipe(app, scope_for(request), request.receive)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
-        """Pull the response of an application that pushes it."""
+        """Return the response of an application that pushes it."""
         pipe = Pipe(app, scope, receive)
         if self.pipes is None:
             self.pipes = []
@@ -206,16 +219,16 @@ class Exchange:
         return await pipe.response()
 
     async def finish(self, response: Response) -> None:
-        """Send a response, by way of the hooks."""
+        """Send a response through the hooks."""
         response = await self._signals.response_start(response, self.request)
         await self.send(response)
         await self._signals.response_end(response, self.request)
 
     async def send(self, response: Response) -> None:
-        """Send a response as it is.
+        """Send a response, without the hooks.
 
         Raises:
-            RouteError: Its status is none that ends a request; nothing was sent.
+            RouteError: The status does not end a request (it is not 200 to 599); nothing was sent.
         """
         if not 200 <= response.status <= 599:
             raise RouteError(
@@ -237,7 +250,7 @@ class Exchange:
         self.sent = True
 
     async def _stream(self, response: Response) -> None:
-        """Send a stream. It may last for hours: nobody shall wait for it."""
+        """Send a stream. It may last for hours, so it lets go of the registry first."""
         self._release()
         try:
             async with while_connected(self.request, self._receive):
@@ -248,19 +261,23 @@ class Exchange:
                 await close()
 
     async def close(self, *, abort: bool) -> None:
-        """End what the endpoint left running."""
+        """End what the endpoint left running.
+
+        Args:
+            abort: Whether to cancel it instead of waiting for its end.
+        """
         for pipe in self.pipes or ():
             await pipe.close(abort=abort)
 
 
-def _silent(route: Route) -> RouteError:
+def _no_response(route: Route) -> RouteError:
     return RouteError(
         f"the endpoint of {route.method} {route.path} sent no response", plugin=route.plugin
     )
 
 
 def scope_for(request: Request) -> Scope:
-    """Return the scope as a request's route has it: a HEAD that GET answers is a GET to it."""
+    """Return the scope for a request's route: a HEAD that a GET route answers becomes a GET."""
     scope, route = request.scope, request.route
     if route is not None and scope["method"] != route.method:
         return {**scope, "method": route.method}

@@ -1,18 +1,16 @@
-"""Middleware: functions around functions, made once and called for every request.
+"""Middleware: functions that wrap handlers, composed once and called for every request.
 
-`async def middleware(request, call_next)` awaits `call_next(request)` for a `Response` and
-returns one. Nothing is buffered: a handler that streams gives a response whose `stream` is still
-to be read.
+`async def middleware(request, call_next)` awaits `call_next(request)` for a `Response` and returns
+one. Nothing is buffered: a handler that streams returns a response whose `stream` is not read yet.
 
-ASGI middleware, which other frameworks and libraries have, is taken too. A class or factory that
-takes an application and gives one (`GZipMiddleware`, a `partial` of it, Starlette's
-`Middleware(...)`, Litestar's `DefineMiddleware`) is made once, where it is registered, so what it
-counts or keeps outlives changes elsewhere in the chain. It runs on the request's own scope; what
-it changes there or around `receive` and `send` holds for all within, and the request stays the
-same object.
+ASGI middleware of other frameworks and libraries works too. A class or factory that takes an
+application and returns one (`GZipMiddleware`, a `partial` of it, Starlette's `Middleware(...)`,
+Litestar's `DefineMiddleware`) is called once, when it is registered, so its state survives changes
+elsewhere in the chain. It runs on the request's own scope. Its changes to the scope, `receive` and
+`send` apply to everything inside it, and the request stays the same object.
 
-Cost: such a middleware pushes where ours return, so each one in the chain is a task a request and
-a hand-over a chunk.
+Cost: ASGI middleware pushes its response where ours returns it, so each one in the chain costs a
+task per request and a hand-over per chunk.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ __all__ = ["Middleware", "as_middleware", "compose", "name_of"]
 
 Middleware = Callable[[Request, CallNext], Any]
 
-_WORKED_OUT = ("headers", "query", "cookies", "client")
+_COMPUTED = ("headers", "query", "cookies", "client")
 
 
 def name_of(fn: object) -> str:
-    """Return the name of a function as people know it."""
+    """Return the qualified name of a function, or its representation."""
     return getattr(fn, "__qualname__", None) or repr(fn)
 
 
@@ -46,8 +44,11 @@ def compose(middlewares: Iterable[tuple[Middleware, str]], inner: CallNext) -> C
     """Put middlewares around a handler, the first one outermost.
 
     Args:
-        middlewares: Functions with the name of the plugin that each belongs to.
-        inner: What the last one calls.
+        middlewares: Functions, each with the name of its plugin.
+        inner: The handler that the last one calls.
+
+    Returns:
+        The composed handler.
     """
     for middleware, plugin in reversed(tuple(middlewares)):
         inner = _around(middleware, plugin, inner)
@@ -61,7 +62,7 @@ def _around(middleware: Middleware, plugin: str, inner: CallNext) -> CallNext:
         return response
 
     async def run(request: Request) -> Response:
-        # Who is at work when an error comes up is who is to blame for it.
+        # An error is counted against the plugin whose code is running.
         request.scope[EXCHANGE].at = plugin
         answer = middleware(request, call_next)
         if inspect.isawaitable(answer):
@@ -81,13 +82,12 @@ def as_middleware(fn: Any, plugin: str) -> Middleware:
     """Return a middleware as `async def (request, call_next)`.
 
     Args:
-        fn: Such a function already, or an ASGI middleware: a class, a callable that can be called
-            with an application alone, or Starlette's `Middleware`. Of a `partial` what is inside
-            decides.
-        plugin: The name of the plugin that it belongs to.
+        fn: Such a function, or an ASGI middleware: a class, a callable that takes an application
+            alone, or Starlette's `Middleware`. For a `partial`, the function inside decides.
+        plugin: The name of its plugin.
 
     Raises:
-        RouteError: It is neither, or it could not be made.
+        RouteError: It is neither, or it raised when it was called with the application.
     """
     made: Any = getattr(fn, "cls", None)
     if isinstance(made, type) and not callable(fn):  # starlette.middleware.Middleware
@@ -100,9 +100,9 @@ def as_middleware(fn: Any, plugin: str) -> Middleware:
     if _takes(fn, 2):
         return fn  # type: ignore[no-any-return]
     raise RouteError(
-        f"{name_of(fn)} is no middleware",
+        f"{name_of(fn)} is not a middleware",
         plugin=plugin,
-        remedy="Write `async def middleware(request, call_next)`, or give an ASGI middleware.",
+        remedy="Use `async def middleware(request, call_next)`, or an ASGI middleware.",
     )
 
 
@@ -111,7 +111,7 @@ def _takes(fn: Any, count: int) -> bool:
         inspect.signature(fn).bind(*(None,) * count)
     except TypeError:
         return False
-    except ValueError:  # it does not say what it takes
+    except ValueError:  # it has no signature
         return count == 2
     return True
 
@@ -134,15 +134,15 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
         made = factory(app)
     except Exception as error:
         raise RouteError(
-            f"the ASGI middleware {name} cannot be made: {type(error).__name__}: {error}",
+            f"the ASGI middleware {name} raised {type(error).__name__}: {error}",
             plugin=plugin,
-            remedy="It is called with the application alone; give options by functools.partial.",
+            remedy="It is called with the application alone; bind options with functools.partial.",
         ) from error
     if not callable(made):
         raise RouteError(
-            f"{name} gave {made!r} for an application",
+            f"the ASGI middleware {name} returned {made!r}, which is not an application",
             plugin=plugin,
-            remedy="Write `async def middleware(request, call_next)`, or give an ASGI middleware.",
+            remedy="Use `async def middleware(request, call_next)`, or an ASGI middleware.",
         )
 
     async def run(request: Request, call_next: CallNext) -> Response:
@@ -160,31 +160,30 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
 
 
 def _source(request: Request) -> Receive:
-    """Return a `receive` that a middleware may wrap: a body that was kept comes first."""
+    """Return a `receive` that a middleware may wrap; a body that was kept comes first."""
     raw, kept = request._receive, request.kept
     if kept is None:
         return raw
-    told = False
+    replayed = False
 
-    async def replayed() -> Message:
-        nonlocal told
-        if told:
-            message: Message = await raw()
-            return message
-        told = True
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
+            return await raw()
+        replayed = True
         return {"type": "http.request", "body": kept, "more_body": False}
 
-    return replayed
+    return replay
 
 
 def _follow(request: Request, scope: Scope, receive: Receive) -> None:
-    """Let the request be what the middleware made of it."""
+    """Give the request the scope and the `receive` that a middleware passed on."""
     if scope is not request.scope:
         request.scope = scope
-        for name in _WORKED_OUT:
+        for name in _COMPUTED:
             try:
                 delattr(request, name)
-            except AttributeError:  # nobody has looked at it yet
+            except AttributeError:  # it was never computed
                 pass
     if request.kept is None:
         request._receive = receive

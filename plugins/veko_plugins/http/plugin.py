@@ -1,10 +1,10 @@
-"""The routes plugin: who has which route, and how routes and middleware come and go.
+"""The core plugin `routes`: which plugin has which route, and how routes and middleware change.
 
-Every plugin's raw routes stay in the registry as it registered them; what is live is made of them
-by the hooks on `route:load` and `route:create`, compiled by the adapter, and put into the next
-routing table, all in the transaction that brings them. When such a hook itself comes or goes, the
-raw routes are made again in that same transaction, so that no route keeps the middleware of a
-plugin that is gone and none stands unguarded for a moment.
+The registry keeps every plugin's raw routes as they were registered. The live ones are made from
+them by the hooks on `route:load` and `route:create`, compiled by the adapter, and put into the next
+routing table, all in the transaction that registers them. When such a hook itself is added or
+removed, the raw routes pass the hooks again in that same transaction: no route keeps the middleware
+of an unloaded plugin, and none is unguarded for a moment.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _MADE: Final = "middleware:made"
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    """Routes that were registered together, and what was made of them.
+    """Routes that were registered together, raw and live.
 
     Attributes:
-        entries: The raw routes' entries.
-        targets: What is live of them.
-        exact: Whether there is one target an entry, in the same order.
+        entries: The entries of the raw routes.
+        targets: The live routes, compiled.
+        exact: Whether there is one target for each entry, in the same order.
     """
 
     entries: tuple[Entry, ...]
@@ -68,9 +68,9 @@ class HTTP:
     """The service `http`.
 
     Attributes:
-        asgi: The application that answers for all plugins.
-        adapter: The framework behind it.
-        response: The class `Response`, for those who know the service and not this package.
+        asgi: The ASGI application in front of all plugins' routes.
+        adapter: The adapter that compiles and serves.
+        response: The class `Response`, for core plugins, which do not import this package.
     """
 
     response = Response
@@ -81,7 +81,12 @@ class HTTP:
 
     @staticmethod
     def refusal(status: int, detail: str = "") -> Exception:
-        """Return what a handler raises to answer with a problem: for other core plugins."""
+        """Return an `HTTPError`, for core plugins, which do not import this package.
+
+        Args:
+            status: The status code, 400 to 599.
+            detail: What to show the client.
+        """
         return HTTPError(status, detail)
 
     async def serve(
@@ -97,9 +102,10 @@ class HTTP:
         access_log: bool = False,
         forwarded_allow_ips: Sequence[str] = (),
     ) -> None:
-        """Serve the application until cancelled or told to stop; see `Adapter.serve`.
+        """Serve the application until `stop` is set or the call is cancelled.
 
-        When told to stop, WebSockets are closed with 1012: their handlers may wait for anything.
+        Once `stop` is set, WebSockets are closed with 1012: their handlers may wait for anything.
+        Arguments and errors are those of `Adapter.serve`.
         """
         stop = stop or asyncio.Event()
         ending = asyncio.ensure_future(self._end_sockets(stop))
@@ -129,8 +135,12 @@ class Routes(Plugin):
     """The core plugin `routes`.
 
     Args:
-        adapter: The HTTP adapter, or the name that it is registered under.
-        dev_mode: Whether problem responses tell errors and where they came from.
+        adapter: The HTTP adapter, or the name under which it is registered.
+        dev_mode: Whether problem responses show errors and tracebacks.
+
+    Raises:
+        NotFoundError: No adapter has that name.
+        OptionError: The adapter needs a distribution that is not installed.
     """
 
     name = "routes"
@@ -147,8 +157,8 @@ class Routes(Plugin):
         """Declare the events, add the kinds and the verbs, and provide the service `http`."""
         for event in EVENTS:
             context.declare(event)
-        retest = (ROUTE_LOAD.name, ROUTE_CREATE.name)
-        context.add_kind(Kind("route", accept=self._accept_routes, retest=retest))
+        retested = (ROUTE_LOAD.name, ROUTE_CREATE.name)
+        context.add_kind(Kind("route", accept=self._accept_routes, retest=retested))
         context.add_kind(Kind("middleware", accept=_accept_middleware))
         context.attach("add_route", add_route)
         context.attach("add_routes", self._add_routes)
@@ -158,7 +168,7 @@ class Routes(Plugin):
         context.provide("http", HTTP(asgi, self._adapter))
 
     def _add_routes(self, context: Context) -> Callable[..., list[Handle]]:
-        """Make `context.add_routes(*handlers, path="/")`: the adapter's own handlers."""
+        """Return `context.add_routes(*handlers, path="/")`, for the framework's own handlers."""
 
         def add_routes(*handlers: object, path: str = "/") -> list[Handle]:
             parse_path(path)
@@ -184,7 +194,7 @@ class Routes(Plugin):
         for owner in tuple(batches) if again else owners:
             kept: list[_Batch] = []
             for batch in batches.get(owner, ()):
-                left = await self._again(draft, batch, gone, again)
+                left = await self._remade(draft, batch, gone, again)
                 if left is not batch:
                     old, new = set(batch.targets), set(left.targets if left else ())
                     dropped += [target for target in batch.targets if target not in new]
@@ -206,12 +216,19 @@ class Routes(Plugin):
                 routes = [target.route for target in batches[owner][-1].targets]
                 await self._adapter.start(owner.context, routes)
         draft.set_view(_BATCHES, batches)
-        _tell(draft, dropped, made)
+        _post_changes(draft, dropped, made)
 
-    async def _again(
+    async def _remade(
         self, draft: Draft, batch: _Batch, gone: set[int], again: bool
     ) -> _Batch | None:
-        """Return a batch as it will be: without what goes, and heard again if need be."""
+        """Return a batch without the routes that are removed; `None` if none is left.
+
+        Args:
+            draft: The next registry.
+            batch: The batch.
+            gone: The ids of the entries that are removed.
+            again: Whether the routes must pass the hooks again.
+        """
         entries = tuple(entry for entry in batch.entries if id(entry) not in gone)
         if not entries:
             return None
@@ -227,20 +244,21 @@ class Routes(Plugin):
         return self._compile(entries, routes)
 
     async def _hooked(self, draft: Draft, raw: list[Route]) -> list[Route]:
-        """Let the hooks have their say on routes that were registered together."""
+        """Return the routes that the hooks make of raw ones that were registered together."""
         plugin = raw[0].plugin
-        heard = await _asked(draft, ROUTE_LOAD.name, list(raw), "its routes", plugin)
+        loaded = await _emit(draft, ROUTE_LOAD.name, list(raw), "its routes", plugin)
         routes: list[Route] = []
-        for route in heard:
+        for route in loaded:
             if not isinstance(route, Route):
                 raise RouteError(
-                    f"a hook on route:load left {route!r} among the routes",
+                    f"a hook on route:load returned {route!r} among the routes",
                     plugin=plugin,
+                    remedy="Return a list of `Route`.",
                     event=ROUTE_LOAD.name,
                 )
             what = f"the route {route.method} {route.path}"
-            made = await _asked(draft, ROUTE_CREATE.name, route, what, plugin)
-            # Whoever changes a route, it stays whose it was; and methods are matched in capitals.
+            made = await _emit(draft, ROUTE_CREATE.name, route, what, plugin)
+            # A hook cannot give a route to another plugin, and methods are matched in capitals.
             method = made.method.upper()
             if (made.plugin, made.method) != (plugin, method):
                 made = _replace(made, plugin=plugin, method=method)
@@ -264,7 +282,7 @@ class Routes(Plugin):
         return _Batch(entries, targets, exact)
 
     def _target(self, context: Context, target: Target) -> Target:
-        """Give the target of a WebSocket the sockets of the generation that it is of."""
+        """Return the target; for a WebSocket, one with the open sockets of its generation."""
         if target.route.method != SOCKET:
             return target
         sockets = self._sockets.get(context)
@@ -278,8 +296,8 @@ class Routes(Plugin):
 _replace = msgspec.structs.replace
 
 
-async def _asked(draft: Draft, event: str, value: Any, what: str, plugin: str | None) -> Any:
-    """Let the hooks have their say; one that raises refuses the whole draft."""
+async def _emit(draft: Draft, event: str, value: Any, what: str, plugin: str | None) -> Any:
+    """Return what the hooks make of a value; one that raises refuses the whole draft."""
     try:
         return await draft.emit(event, value)
     except VekoError:
@@ -289,7 +307,7 @@ async def _asked(draft: Draft, event: str, value: Any, what: str, plugin: str | 
             f"a hook refused {what}: {type(error).__name__}: {error}",
             plugin=plugin,
             event=event,
-            remedy="What the hook raised is the cause.",
+            remedy="Fix the route or the hook; its error is the cause.",
         ) from error
 
 
@@ -330,12 +348,12 @@ def _changed(
 
 
 def _method(target: Target) -> str:
-    """Return the method as the table has it: no request can have that of a WebSocket."""
+    """Return the method for the table: a WebSocket has one that no request can have."""
     return HANDSHAKE if isinstance(target, SocketTarget) else target.route.method
 
 
-def _tell(draft: Draft, dropped: Sequence[Target], made: Sequence[Target]) -> None:
-    """Let observers know, once it is so, which routes were replaced and which are gone."""
+def _post_changes(draft: Draft, dropped: Sequence[Target], made: Sequence[Target]) -> None:
+    """Post events for the routes that are replaced or removed, to fire once that is so."""
     now = {(target.route.method, target.route.path): target.route for target in made}
     for target in dropped:
         route = target.route
@@ -356,7 +374,7 @@ async def _accept_middleware(draft: Draft) -> None:
         else:
             plugin = entry.owner.name if entry.owner else None
             what = f"the middleware {entry.key}"
-            fn = await _asked(draft, MIDDLEWARE_ADD.name, entry.value, what, plugin)
+            fn = await _emit(draft, MIDDLEWARE_ADD.name, entry.value, what, plugin)
             fn = as_middleware(fn, plugin or "")
         made[id(entry)] = entry, fn
     chain = [(fn, entry.owner.name if entry.owner else "") for entry, fn in made.values()]

@@ -1,10 +1,9 @@
-"""The HTTP port: what an adapter is to the routes plugin, and nothing more.
+"""The HTTP port: all that the core plugin `routes` needs of an adapter.
 
-An adapter turns a plugin's routes into endpoints while they are staged, so that a bad route fails
-the load and not a request. Matching, hooks, middleware and errors are not an endpoint's business:
-it answers a request, or sends ASGI messages as the application that it is, and raises what goes
-wrong (`HTTPError` for the client's faults). An application finds the request under `REQUEST` in
-its scope.
+An adapter compiles a plugin's routes into endpoints while they are staged, so that a bad route
+fails the load and not a request. Matching, hooks, middleware and errors are not an endpoint's
+business: it answers a request, or is an ASGI application that sends messages, and raises errors
+(`HTTPError` for the client's). An application finds the request under `REQUEST` in its scope.
 """
 
 from __future__ import annotations
@@ -30,30 +29,32 @@ __all__ = [
 ]  # fmt: skip
 
 GROUP = "veko.adapters"
-"""The entry point group in which adapters are found."""
+"""The entry point group of adapters."""
 
 CallNext: TypeAlias = Callable[[Request], Awaitable[Response]]
 """An async function from a request to its response: what middleware calls."""
 
 
 class Answering(Protocol):
-    """An endpoint that returns its response: the fast way, and the better one behind middleware.
+    """An endpoint that returns its response: the faster kind, above all inside middleware.
 
-    An endpoint without `answer` pushes ASGI messages; behind middleware it runs in a task of its
-    own.
+    An endpoint without `answer` pushes ASGI messages; inside middleware it costs a task of its own.
     """
 
     async def answer(self, request: Request, /) -> Response:
         """Answer a request.
 
+        Args:
+            request: The request.
+
         Raises:
-            HTTPError: The client's fault.
+            HTTPError: The request is at fault.
         """
         ...
 
 
 Endpoint: TypeAlias = Answering | ASGI
-"""What answers a route."""
+"""The compiled form of a route: returns a response, or is an ASGI application."""
 
 
 class Fragment(msgspec.Struct):
@@ -70,45 +71,51 @@ class Fragment(msgspec.Struct):
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A web framework behind the port. One object serves all plugins of an application."""
+    """A web framework behind the port. One object serves all plugins of an application.
+
+    Attributes:
+        name: The name under which it is registered.
+    """
 
     name: str
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
-        """Make one endpoint a route, in order.
+        """Compile routes.
 
         Args:
-            context: The context of the plugin whose routes they are.
+            context: The context of the plugin that has the routes.
             routes: The routes as they will be live.
 
+        Returns:
+            One endpoint for each route, in order.
+
         Raises:
-            RouteError: A handler cannot be served as it is; it names the route and why.
+            RouteError: A handler cannot be served; the message names the route and the cause.
         """
         ...
 
     def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
-        """Take a handler of the framework's own apart into routes.
+        """Return the routes of one of the framework's own handlers.
 
         Args:
-            plugin: Whose it is.
-            path: Where to put it.
+            plugin: The name of the plugin that registers it.
+            path: The path below which its routes lie.
             handler: A route handler, controller, router, ... of the framework.
 
         Raises:
-            RouteError: The framework does not know such a thing.
+            RouteError: The framework has no such handlers.
         """
         ...
 
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
-        """Turn routes into a fragment of an OpenAPI 3.1 document.
+        """Describe routes as a fragment of an OpenAPI 3.1 document.
 
-        It is called in a thread, when somebody asks for the document. What plain handlers want and
-        answer is the same in every adapter (`veko_adapters._openapi`); a framework's own describe
-        themselves. WebSockets have no place in it.
+        Called in a thread, when the document is requested. Plain handlers are described alike by
+        every adapter; a framework's own handlers describe themselves. OpenAPI has no WebSockets.
 
         Args:
-            context: The context of the plugin whose routes they are.
-            routes: All its routes, as they are live.
+            context: The context of the plugin that has the routes.
+            routes: All its live routes.
         """
         ...
 
@@ -127,63 +134,66 @@ class Adapter(Protocol):
         access_log: bool = False,
         forwarded_allow_ips: Sequence[str] = (),
     ) -> None:
-        """Serve until told to stop, then let the requests under way finish.
+        """Serve until `stop` is set, then let the running requests finish.
 
-        Cancelling the call stops it the same way. Signals are the caller's.
+        Cancelling the call stops it the same way. Handling signals is up to the caller.
 
         Args:
             app: The application.
             host: The address to listen on.
             port: The port; 0 takes a free one.
             server: `uvicorn` or `granian`.
-            listener: A socket that listens already, instead of host and port; it is closed.
-            started: Called with host and port when connections are accepted.
+            listener: A listening socket, used instead of host and port; it is closed at the end.
+            started: Called with host and port once connections are accepted.
             stop: Ends the serving when it is set.
-            drain_timeout: Seconds that requests under way may take to finish.
-            lifespan: Whether to speak ASGI's lifespan protocol to the application.
-            access_log: Whether the server logs a line a request (`uvicorn.access`,
+            drain_timeout: Seconds that running requests may take to finish.
+            lifespan: Whether to speak ASGI's lifespan protocol with the application.
+            access_log: Whether the server logs each request (`uvicorn.access`,
                 `granian.access`).
             forwarded_allow_ips: Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are
-                believed: addresses, networks, or `*`.
+                trusted: addresses, networks, or `*`.
 
         Raises:
-            OptionError: The address cannot be listened on; the server is unknown or not installed.
+            OptionError: Listening on the address fails, or the server is unknown or not installed.
         """
         ...
 
 
 @runtime_checkable
 class Starting(Protocol):
-    """An adapter whose routes may need something that runs for as long as their plugin lives."""
+    """An adapter whose routes may need something that runs as long as their plugin is loaded."""
 
     async def start(self, context: Context, routes: Sequence[Route]) -> None:
-        """Start what routes need before they go live: the lifespans of applications, say.
+        """Start what routes need before they go live, such as the lifespans of applications.
 
-        It may be called more than once for a route.
+        May be called more than once for a route.
 
         Args:
-            context: The context of the plugin whose routes they are; what is entered there is
-                left when the plugin unloads.
-            routes: The routes that a plugin adds.
+            context: The context of the plugin that has the routes; what is entered there is left
+                when the plugin unloads.
+            routes: The routes that the plugin adds.
 
         Raises:
-            RouteError: It could not be started; the plugin does not load.
+            RouteError: It failed to start; the plugin does not load.
         """
         ...
 
 
 def find_adapter(name: str) -> Adapter:
-    """Make the adapter that is registered under a name.
+    """Return a new adapter of the kind registered under a name.
+
+    Args:
+        name: `asgi`, `litestar`, `starlette`, or an entry point of the group `veko.adapters`.
 
     Raises:
-        NotFoundError: No distribution has it.
-        OptionError: It needs a distribution that is not installed.
+        NotFoundError: No installed distribution registers that name.
+        OptionError: The adapter needs a distribution that is not installed, or is not an adapter.
     """
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in known:
         raise NotFoundError(
             f"there is no HTTP adapter {name!r}",
-            remedy=f"Known are {', '.join(sorted(known)) or 'none'}.",
+            remedy=f"Known adapters: {', '.join(sorted(known)) or 'none'}.",
         )
     try:
         made = known[name].load()()
@@ -193,5 +203,7 @@ def find_adapter(name: str) -> Adapter:
             remedy=f"pip install 'veko[{name}]'.",
         ) from error
     if not isinstance(made, Adapter):
-        raise OptionError(f"{made!r} is no HTTP adapter", remedy="See veko_plugins.http.Adapter.")
+        raise OptionError(
+            f"{made!r} is not an HTTP adapter", remedy="See veko_plugins.http.Adapter."
+        )
     return made

@@ -14,14 +14,15 @@ SOCKET: Final = "WEBSOCKET"
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route as it goes live; `msgspec.structs.replace` makes another one of it.
+    """A route. It is immutable; a hook returns a changed one by `msgspec.structs.replace`.
 
     Attributes:
-        method: The method in capitals; `WEBSOCKET` for a WebSocket.
-        path: The path, parameters as `{name}` or `{name:converter}`.
-        handler: What answers it.
-        middlewares: What stands around the handler, the outermost first.
-        plugin: The name of the plugin that has it.
+        method: The HTTP method in capitals; `WEBSOCKET` for a WebSocket.
+        path: The path, with parameters as `{name}` or `{name:converter}`; the converters are
+            `str` (the default), `int`, `float`, `uuid` and `path`.
+        handler: The function that answers, as it was registered.
+        middlewares: The route's own middlewares, the outermost first.
+        plugin: The name of the plugin that registered it.
     """
 
     method: str

@@ -1,15 +1,15 @@
 """The routing table: an immutable tree of path segments.
 
 A change copies the nodes from the root to the route and shares all others, so adding or removing
-one route among thousands rebuilds none of them, and whoever holds the old table goes on with it.
-Static segments come before typed ones (`int`, `float`, `uuid`) before `str` before `path`, from
-left to right, with backtracking: the first shape that fits the path *and* has the method answers.
-If shapes fit but none has the method, the answer is the union of what they allow.
+one route among thousands rebuilds none of the others, and a request keeps the table that it began
+with. Static segments come before typed ones (`int`, `float`, `uuid`), these before `str`, and `str`
+before `path`, from left to right, with backtracking: the first shape that fits the path *and* has
+the method answers. If shapes fit but none has the method, the answer is the union of their methods.
 
-Matching costs a dictionary lookup a segment and visits no node twice. A trailing slash is
-ignored; empty segments elsewhere match nothing but a `path`. A path with a `.` or `..` among its
-segments, however it was encoded, matches nothing: clients resolve these themselves (RFC 3986,
-5.2.4), and what is left of them is meant to lead out of a folder.
+Cost: a dictionary lookup per segment; no node is visited twice. A trailing slash is ignored; empty
+segments elsewhere match only a `path` parameter. A path with a `.` or `..` among its segments,
+however it was encoded, matches nothing: clients resolve these themselves (RFC 3986, 5.2.4), and the
+ones that remain are meant to lead out of a folder.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["HANDSHAKE", "Found", "Segment", "Table", "Taken", "parse_path"]
 T = TypeVar("T")
 
 _DIGITS: Final = 19
-"""Longest integer that is taken: what fits 64 bits. Longer ones cost quadratic time."""
+"""Digits of the longest integer that matches (64 bits). Longer ones cost quadratic time."""
 
 _KNOWN: Final = 4_096
-"""Paths without parameters that a table remembers; only what has matched gets in."""
+"""Paths without parameters that a table remembers; only paths that have matched."""
 
 _INT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}", re.ASCII)
 _FLOAT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}(?:\.[0-9]{{1,{_DIGITS}}})?", re.ASCII)
@@ -46,7 +46,7 @@ TYPED: Final[dict[str, tuple[Callable[[str], object], Callable[[str], object]]]]
 CONVERTERS: Final = (*TYPED, "str", "path")
 
 HANDSHAKE: Final = "WebSocket handshake"
-"""The method under which WebSockets are found: one that no HTTP request can have."""
+"""The method of WebSockets in the table: one that no HTTP request can have."""
 
 
 class Segment(NamedTuple):
@@ -60,8 +60,8 @@ class Taken(Exception):
     """A route of this shape and method is in the table already.
 
     Attributes:
-        value: What is there.
-        wanted: What was to be added.
+        value: The endpoint that the table has.
+        wanted: The endpoint that was to be added.
     """
 
     def __init__(self, value: object, wanted: object) -> None:
@@ -71,13 +71,13 @@ class Taken(Exception):
 
 
 class Found(NamedTuple, Generic[T]):
-    """What a path leads to.
+    """The result of a match.
 
     Attributes:
         value: The endpoint; `None` if there is none for the method.
         params: The path parameters, converted.
-        allowed: The methods that the path has, if none of them is the one asked for; empty if
-            nothing has this path, `HANDSHAKE` alone if nothing but a WebSocket has it.
+        allowed: If there is no endpoint, the methods that the path has: empty if no route has the
+            path, `HANDSHAKE` alone if only a WebSocket has it.
     """
 
     value: T | None
@@ -86,14 +86,17 @@ class Found(NamedTuple, Generic[T]):
 
 
 def parse_path(path: str) -> tuple[Segment, ...]:
-    """Take a route's path apart.
+    """Split a route's path into segments.
+
+    Args:
+        path: The path, as `/users/{id:int}`.
 
     Raises:
-        RouteError: It does not start with a slash, holds an empty or a dot segment, an unknown
-            converter, a name twice, or a `path` parameter that is not the last.
+        RouteError: It does not start with a slash, or has an empty or a dot segment, an unknown
+            converter, a name twice, or a `path` parameter that is not the last segment.
     """
     if not path.startswith("/"):
-        raise RouteError(f"the path {path!r} does not start with '/'", remedy="Put one there.")
+        raise RouteError(f"the path {path!r} does not start with '/'", remedy=f"Use '/{path}'.")
     segments: list[Segment] = []
     names: set[str] = set()
     parts = path[1:].removesuffix("/").split("/") if path != "/" else []
@@ -101,7 +104,7 @@ def parse_path(path: str) -> tuple[Segment, ...]:
         if not part:
             raise RouteError(f"the path {path!r} has an empty segment", remedy="Remove it.")
         if part in (".", ".."):
-            raise RouteError(f"the path {path!r} has the segment {part!r}", remedy="Resolve it.")
+            raise RouteError(f"the path {path!r} has the segment {part!r}", remedy="Remove it.")
         match = _SEGMENT.fullmatch(part)
         if match is None:
             if "{" in part or "}" in part:
@@ -114,13 +117,18 @@ def parse_path(path: str) -> tuple[Segment, ...]:
         name, converter = match[1], match[2] or "str"
         if converter not in CONVERTERS:
             raise RouteError(
-                f"the path {path!r} asks for the converter {converter!r}",
-                remedy=f"Known are {', '.join(CONVERTERS)}.",
+                f"the path {path!r} has the unknown converter {converter!r}",
+                remedy=f"Use one of {', '.join(CONVERTERS)}.",
             )
         if name in names:
-            raise RouteError(f"the path {path!r} has the parameter {name!r} twice")
+            raise RouteError(
+                f"the path {path!r} has the parameter {name!r} twice", remedy="Rename one of them."
+            )
         if converter == "path" and index + 1 < len(parts):
-            raise RouteError(f"the path {path!r} goes on after {part!r}, which takes all the rest")
+            raise RouteError(
+                f"the path {path!r} continues after {part!r}, which takes all the rest",
+                remedy="Move it to the end.",
+            )
         names.add(name)
         segments.append(Segment(name, converter))
     return tuple(segments)
@@ -135,7 +143,7 @@ class _Leaf(Generic[T]):
 
 
 class _Node(Generic[T]):
-    """A place in the tree. `edit` marks the one change that may still write to it."""
+    """A node of the tree. `edit` marks the only change that may still write to it."""
 
     __slots__ = ("edit", "leaves", "rest", "static", "typed", "word")
 
@@ -183,14 +191,17 @@ class _Node(Generic[T]):
 
 
 Row = tuple[str, str, T]
-"""A method, a path and what it leads to."""
+"""A method, a path and an endpoint."""
 
 
 class Table(Generic[T]):
-    """The routes of one moment. Nothing in it ever changes.
+    """An immutable set of routes.
 
     Args:
-        rows: Methods, paths and endpoints to begin with.
+        rows: Methods, paths and endpoints.
+
+    Attributes:
+        size: How many routes it has.
     """
 
     __slots__ = ("__weakref__", "_known", "_root", "size")
@@ -205,15 +216,15 @@ class Table(Generic[T]):
     def changed(
         self, *, remove: Iterable[tuple[str, str]] = (), add: Iterable[Row[T]] = ()
     ) -> Table[T]:
-        """Return a table without some routes and with others.
+        """Return a table with some routes removed and others added.
 
         Args:
-            remove: Methods and paths; one that is not there is no error.
+            remove: Methods and paths; unknown ones are ignored.
             add: Methods, paths and endpoints.
 
         Raises:
-            Taken: A method and shape to add is there already; this table is as it was.
-            RouteError: A path is not sound.
+            Taken: The table has a route of this method and shape.
+            RouteError: A path is not valid.
         """
         edit = object()
         made: Table[T] = Table.__new__(Table)
@@ -239,13 +250,16 @@ class Table(Generic[T]):
         return made
 
     def match(self, method: str, path: str) -> Found[T]:
-        """Find what answers a request.
+        """Find the endpoint that answers a request.
 
-        `HEAD` is answered by what answers `GET` where a shape has no `HEAD` of its own.
+        Where a shape has no `HEAD` of its own, its `GET` answers `HEAD`.
 
         Args:
             method: The method in capitals.
             path: The decoded path.
+
+        Returns:
+            The endpoint and the path parameters, or the methods that the path has.
         """
         known = self._known.get((method, path))
         if known is not None:
@@ -255,7 +269,7 @@ class Table(Generic[T]):
             return Found(None, {})
         end = len(parts) if parts[-1] else len(parts) - 1
         allowed: set[str] = set()
-        # Where else to look if this place leads nowhere, the more precise last.
+        # Where to backtrack to if this node leads nowhere, the more precise last.
         others: list[tuple[_Node[T], int, tuple[object, ...], bool]] = []
         values: tuple[object, ...] = ()
         node, index, whole = self._root, 1, False
@@ -300,7 +314,7 @@ class Table(Generic[T]):
         return Found(None, {}, frozenset((*allowed - {HANDSHAKE}, "OPTIONS")))
 
     def __iter__(self) -> Iterator[T]:
-        """Give every endpoint once."""
+        """Yield every endpoint once."""
         pending = [self._root]
         while pending:
             node = pending.pop()
@@ -321,7 +335,7 @@ def _push(
     index: int,
     values: tuple[object, ...],
 ) -> None:
-    """Note the parameters that a segment fits, besides the static segment that it may be."""
+    """Note the children to backtrack to: the parameters that fit a segment."""
     if node.word is not None:
         others.append((node.word, index, (*values, part), False))
     for name in reversed(node.typed):
@@ -350,7 +364,7 @@ def _has(node: _Node[T], segments: tuple[Segment, ...], method: str) -> bool:
 
 
 def _remove(node: _Node[T], segments: tuple[Segment, ...], method: str, edit: object) -> None:
-    """Take a route out of a branch that may be written to, and drop what is then empty."""
+    """Remove a route from a branch that may be written to, and the nodes that are then empty."""
     if not segments:
         del node.leaves[method]
     elif segments[0].converter == "path":

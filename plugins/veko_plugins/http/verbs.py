@@ -1,6 +1,6 @@
-"""The verbs `add_route`, `add_websocket` and `add_middleware`: what is checked before it is staged.
+"""The verbs `add_route`, `add_websocket` and `add_middleware`, which check and stage.
 
-What can be told from the arguments alone is refused where the verb is called.
+A mistake that the arguments alone show raises where the verb is called.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _Function = Callable[..., Any]
 
 
 def add_route(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_route(method, path, *middlewares, handler)`; `handler=` is fine too."""
+    """Return `context.add_route(method, path, *middlewares, handler)`; or use `handler=`."""
 
     def verb(
         method: str, path: str, *handlers: _Function, handler: _Function | None = None
     ) -> Handle:
         if str(method).upper() not in _METHODS:
             raise RouteError(
-                f"{method!r} is no HTTP method",
+                f"{method!r} is not an HTTP method",
                 plugin=context.name,
-                remedy=f"Known are {', '.join(sorted(_METHODS))}; or use add_websocket().",
+                remedy=f"Use one of {', '.join(sorted(_METHODS))}, or add_websocket().",
             )
         return _stage(context, method.upper(), path, handlers, handler)
 
@@ -42,7 +42,7 @@ def add_route(context: Context) -> Callable[..., Handle]:
 
 
 def add_websocket(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_websocket(path, *middlewares, handler)`; `handler=` is fine too."""
+    """Return `context.add_websocket(path, *middlewares, handler)`; or use `handler=`."""
 
     def verb(path: str, *handlers: _Function, handler: _Function | None = None) -> Handle:
         return _stage(context, SOCKET, path, handlers, handler)
@@ -63,17 +63,25 @@ def _stage(
     where = f"{method} {path}"
     parse_path(path)
     if not handlers:
-        raise RouteError(f"the route {where} has no handler", plugin=context.name)
+        raise RouteError(
+            f"the route {where} has no handler",
+            plugin=context.name,
+            remedy="Give it as the last argument.",
+        )
     *middlewares, last = handlers
     if not callable(last):
-        raise RouteError(f"{last!r} of the route {where} cannot be called", plugin=context.name)
+        raise RouteError(
+            f"the handler {last!r} of the route {where} cannot be called",
+            plugin=context.name,
+            remedy="Give a function.",
+        )
     around = tuple(as_middleware(fn, context.name) for fn in middlewares)
     route = Route(method, path, last, around, context.name)
     return context.register("route", (method, path), route)
 
 
 def add_middleware(context: Context) -> Callable[..., Handle]:
-    """Make `context.add_middleware(fn, priority=10)`."""
+    """Return `context.add_middleware(fn, priority=10)`."""
 
     def verb(fn: Middleware, priority: float = 10) -> Handle:
         made = as_middleware(fn, context.name)
