@@ -18,19 +18,21 @@ from msgspec.inspect import CustomType, type_info
 
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import Fault, HTTPError, Route, parse_path
+from veko_plugins.http import Fault, HTTPError, Route, body_faults, parse_path
 
-from ._faults import LARGEST, Unfit, body_faults, by_pydantic, told
 from ._parameters import EMPTY, Parameter, is_many, is_optional, lists_of
+from ._pydantic import InvalidBody, is_model, validate
 from ._services import Service, service_type
 
-__all__ = ["Source", "bind", "faults", "is_model", "settle", "source"]
+__all__ = ["Source", "bind", "faults", "settle", "source"]
 
 Source = Callable[[Any], Any]
 """Takes an argument out of a request, or a WebSocket."""
 
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 _EXACT: Final = {"int": int, "float": float, "str": str, "path": str}
+_EXAMINED: Final = 256 * 1024
+"""Bytes of a body that is searched for all of its faults; of a longer one the first is reported."""
 _FILENAME: Final = "<veko handler>"
 
 
@@ -147,7 +149,7 @@ def source(route: Route, p: Parameter, context: Context) -> Source:
 
 
 def _check(route: Route, p: Parameter) -> None:
-    if p.annotation is Any or is_model(p):
+    if p.annotation is Any or (p.place == "body" and is_model(p.annotation)):
         return
     try:
         sound = not isinstance(type_info(p.annotation), CustomType)
@@ -160,11 +162,6 @@ def _check(route: Route, p: Parameter) -> None:
             plugin=route.plugin,
             remedy="Take a type that msgspec can decode, or the request itself.",
         )
-
-
-def is_model(p: Parameter) -> bool:
-    """Tell whether the body is wanted as a pydantic model."""
-    return p.place == "body" and hasattr(p.annotation, "__pydantic_validator__")
 
 
 def _convert(value: Any, annotation: Any) -> Any:
@@ -195,9 +192,9 @@ async def _data(request: Any, p: Parameter) -> Any:
     """
     if p.annotation is bytes:
         return await request.body()
-    model = p.annotation if is_model(p) else None
+    model = p.annotation if is_model(p.annotation) else None
     if (form := await _form(request, p)) is not None:
-        return by_pydantic(model.model_validate, form) if model else _convert(form, p.annotation)
+        return validate(model.model_validate, form) if model else _convert(form, p.annotation)
     body = await request.body()
     if not body:
         return EMPTY
@@ -206,7 +203,7 @@ async def _data(request: Any, p: Parameter) -> Any:
         # Another site's page may send text without asking ours, with the user's cookies.
         raise HTTPError(415, f"JSON or a form was expected, {kind!r} came")
     if model is not None:
-        return by_pydantic(model.model_validate_json, body)
+        return validate(model.model_validate_json, body)
     try:
         return msgspec.json.decode(body, type=p.annotation, strict=True)
     except RecursionError:
@@ -245,22 +242,26 @@ async def faults(
             if p.place == "body":
                 found += await _faults_of_body(request, p, error)
                 continue
-            detail, where = told(error)
-            found.append(Fault(detail, p.place, shown + where))
+            found.append(_fault(error, p.place, shown))
     return found
 
 
 async def _faults_of_body(request: Any, p: Parameter, error: Exception) -> list[Fault]:
-    if isinstance(error, Unfit):
-        return [Fault(detail, "body", where) for detail, where in error.found]
-    if isinstance(error, msgspec.ValidationError) and len(await request.body()) <= LARGEST:
+    if isinstance(error, InvalidBody):
+        return list(error.faults)
+    if isinstance(error, msgspec.ValidationError) and len(await request.body()) <= _EXAMINED:
         form = await _form(request, p)
         try:
             value = msgspec.json.decode(await request.body()) if form is None else form
             found = body_faults(value, p.annotation, strict=form is None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = []  # worse than unfit: it cannot be gone through at all
+            found = []  # it is not even JSON, or not a form
         if found:
-            return [Fault(detail, "body", where) for detail, where in found]
-    detail, where = told(error)
-    return [Fault(detail, "body", where.removeprefix("."))]
+            return found
+    return [_fault(error, "body")]
+
+
+def _fault(error: Exception, location: str, name: str = "") -> Fault:
+    if isinstance(error, msgspec.DecodeError):
+        return Fault.of(error, location, name)
+    return Fault(str(error), location, name)  # it is not UTF-8

@@ -253,6 +253,19 @@ async def test_every_fault_of_a_body_is_listed(
     assert {fault["name"] for fault in faults if fault["in"] == "query"} == {"q", "flag"}
 
 
+async def test_faults_read_alike_and_show_no_value(
+    kernel: Kernel, client: httpx.AsyncClient
+) -> None:
+    await kernel.load(Guest(lambda context: context.add_route("POST", "/x", take)))
+    body = {"items": [{"count": "hunter2"}], "itmes": 1}
+    answer = await client.post("/x?q=1", json=body)
+    assert "hunter2" not in answer.text
+    assert answer.json()["errors"] == [
+        {"detail": "is unknown (Did you mean 'items'?)", "in": "body", "name": "itmes"},
+        {"detail": "expected `int`, got `str`", "in": "body", "name": "items[0].count"},
+    ]
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"items": [', b"", b"[" * 100_000, b"nul"])
 async def test_what_is_no_json_is_one_fault(
     kernel: Kernel, client: httpx.AsyncClient, body: bytes

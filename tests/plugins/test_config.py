@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 import pytest
@@ -82,6 +82,38 @@ def test_m7_all_faults_of_a_type_at_once() -> None:
         "folder: expected `Path`, got `int`; it is 3",
     ):
         assert fault in text
+
+
+class Disk(msgspec.Struct, tag="disk"):
+    folder: str
+
+
+class Server(msgspec.Struct, tag="server"):
+    host: str
+    password: Secret
+
+
+class Extra(TypedDict):
+    note: NotRequired[str]
+    token: Secret
+
+
+class Stored(msgspec.Struct):
+    store: Disk | Server
+    extra: Extra
+
+
+def test_m7_faults_inside_unions_and_typed_dicts() -> None:
+    store = {"type": "server", "host": 1, "password": "hunter2"}
+    text = faults(Stored, {"store": store, "extra": {"note": 2, "token": "hunter2"}})
+    for fault in (
+        "store.host: expected `str`, got `int`",
+        "store.password: expected `str` of length >= 8",
+        "extra.note: expected `str`, got `int`; it is 2",
+        "extra.token: expected `str` of length >= 8",
+    ):
+        assert fault in text
+    assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("config", [None, 3, [], "text"])

@@ -18,8 +18,9 @@ from litestar.types import Scope as LitestarScope
 from veko.errors import RouteError
 from veko_plugins.http import REQUEST, Request, Response, Route, pull_response
 
-from .._binding import Source, is_model, settle
+from .._binding import Source, settle
 from .._parameters import EMPTY, Parameter, leaves
+from .._pydantic import is_model
 
 __all__ = ["OURS", "is_foreign", "respond", "synthesise", "wants_litestar"]
 
@@ -40,7 +41,10 @@ def is_foreign(annotation: Any) -> bool:
 def wants_litestar(parameters: Sequence[Parameter]) -> bool:
     """Tell whether some of a handler's arguments are for Litestar to make."""
     return any(
-        p.place not in OURS and is_foreign(p.annotation) and not is_model(p) for p in parameters
+        p.place not in OURS
+        and is_foreign(p.annotation)
+        and not (p.place == "body" and is_model(p.annotation))
+        for p in parameters
     )
 
 

@@ -37,7 +37,6 @@ from veko_plugins.http import (
     pull_response,
 )
 
-from .._faults import dotted
 from .._mounted import Mounted
 
 __all__ = ["SharedRequest", "StarletteMounted", "StarlettePlain", "shared_socket"]
@@ -194,8 +193,8 @@ def translated(error: Exception) -> HTTPError:
 
 
 def _fault(fault: Any) -> Fault:
-    place, *path = fault.get("loc") or ("",)
-    return Fault(str(fault.get("msg", "")), str(place), dotted(path))
+    location, *path = fault.get("loc") or ("",)
+    return Fault.at(str(fault.get("msg", "")), str(location), path)
 
 
 def _as_text(detail: object) -> str:

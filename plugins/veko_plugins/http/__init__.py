@@ -7,10 +7,11 @@ from .dispatch import Dispatcher, lifespan, problem
 from .exchange import pull_response, scope_for
 from .messages.asgi import ASGI, REQUEST, ASGISend, Receive, Scope, path_of
 from .messages.connection import Address
+from .messages.faults import MAX_FAULTS, Fault, body_faults
 from .messages.files import CHUNK, FileResponse
 from .messages.forms import Fields, Upload
 from .messages.headers import Headers
-from .messages.problem import Fault, HTTPError, Problem
+from .messages.problem import HTTPError, Problem
 from .messages.request import MAX_BODY, Request
 from .messages.response import Response
 from .middleware import Middleware
@@ -27,6 +28,7 @@ __all__ = [
     "CHUNK",
     "HTTP",
     "MAX_BODY",
+    "MAX_FAULTS",
     "METHODS",
     "REQUEST",
     "SOCKET",
@@ -60,6 +62,7 @@ __all__ = [
     "Taken",
     "Upload",
     "WebSocket",
+    "body_faults",
     "find_adapter",
     "lifespan",
     "parse_path",

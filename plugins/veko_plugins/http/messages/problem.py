@@ -14,26 +14,13 @@ import msgspec
 
 from veko.errors import VekoError
 
+from .faults import Fault
 from .headers import Headers
 
-__all__ = ["PROBLEM_JSON", "Fault", "HTTPError", "Problem", "describe", "phrase"]
+__all__ = ["PROBLEM_JSON", "HTTPError", "Problem", "describe", "phrase"]
 
 PROBLEM_JSON = "application/problem+json"
 _ANY = "about:blank"
-
-
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is wrong with a request.
-
-    Attributes:
-        detail: What is wrong.
-        place: Where: `"path"`, `"query"`, `"body"`, `"header"`, `"cookie"`.
-        name: The parameter, or the path within the body.
-    """
-
-    detail: str
-    place: str = msgspec.field(default="", name="in")
-    name: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
