@@ -1,15 +1,15 @@
-"""Configurations of plugins: their sections, and the check before one is taken.
+"""Configurations of plugins: their sections, and the check before a configuration is used.
 
-A plugin's `config_schema` is a type (a `msgspec.Struct`, a dataclass: the configuration becomes an
-instance of it) or a JSON Schema. This plugin answers `config:validate`, last of all, so that what
-others make of a configuration is checked too; the kernel takes what comes back, or keeps the old
-one.
+A plugin's `config_schema` is a type (a `msgspec.Struct` or dataclass: the configuration becomes an
+instance of it) or a JSON Schema. This plugin hooks `config:validate` with the lowest priority, so
+that it also checks what other hooks change; the kernel uses the result, or keeps the old
+configuration.
 
-Cost: a type converts in microseconds; the walk that finds every fault runs only when there is
-one. A JSON Schema is compiled for each check.
-Promise: all faults are named with path, expectation and value; the value of a secret never is
+Cost: a type converts in microseconds; the walk that finds every fault runs only if there is one. A
+JSON Schema is compiled for each check.
+Promise: every fault is reported with path, expectation and value, but never the value of a secret
 (`Meta(extra={"secret": True})` in types, `writeOnly` or `format: password` in schemas). A schema
-is never fetched from anywhere.
+is never fetched from elsewhere.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from veko import ConfigError, Context, Plugin
+from veko import ConfigError, Context, Plugin, PluginRecord
+from veko.extend import merge_config
 
 from ._lib.config_schemas import convert_config, schema_faults
 from ._saved.plugins import Exactly
-from .options import merged
 
 __all__ = ["Config"]
 
@@ -30,8 +30,8 @@ class Config(Plugin):
     """The service `config`, and the check of every configuration.
 
     Args:
-        sections: Configuration by plugin, as the files and the host give it.
-        validate: Whether JSON Schemas are checked; types convert in any case.
+        sections: Configuration by plugin, from files and from the application.
+        validate: Whether JSON Schemas are checked; types always convert.
     """
 
     name = "config"
@@ -46,19 +46,19 @@ class Config(Plugin):
         self._validates = validate
 
     def load(self, context: Context) -> None:
-        """Provide the service and check what the kernel asks about."""
+        """Provide the service and hook `config:validate`."""
         context.provide("config", self)
         context.hook("config:validate", self._on_validate, priority=0)
 
     def section(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return what a plugin is configured with, before its `default_config` is put under it.
+        """Return a plugin's configuration, without its `default_config`.
 
         Args:
-            name: The plugin.
-            given: What outweighs its section, or takes its place if it is `Exactly`.
+            name: The plugin's name.
+            given: Values that override its section; `Exactly` replaces the section.
 
         Raises:
-            ConfigError: What is given is no mapping.
+            ConfigError: `given` is not a mapping.
         """
         if isinstance(given, Exactly):
             return dict(given)
@@ -68,21 +68,22 @@ class Config(Plugin):
                 plugin=name,
                 remedy="Give a mapping, such as {'port': 25}.",
             )
-        return merged(self._sections.get(name, {}), given or {})
+        return merge_config(self._sections.get(name, {}), given or {})
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:
         """Check a configuration.
 
         Args:
-            config: A mapping, or what an earlier check returned.
+            config: A mapping, or the result of an earlier check.
             schema: A type, a JSON Schema (a mapping or a boolean), or `None`.
-            plugin: Whose it is, for the message.
+            plugin: The plugin's name, for the message.
 
         Returns:
-            An instance of the type, or the configuration as it was.
+            An instance of the type, or the configuration itself.
 
         Raises:
-            ConfigError: It does not fit, or the schema is none; all faults are listed.
+            ConfigError: The configuration does not match, or the schema is invalid; all faults
+                are listed.
         """
         if schema is None:
             return config
@@ -93,14 +94,14 @@ class Config(Plugin):
         else:
             result, faults = convert_config(config, schema, plugin)
         if faults:
-            whose = f"the configuration of {plugin!r}" if plugin else "the configuration"
+            owner = f" of {plugin!r}" if plugin else ""
             raise ConfigError(
-                f"{whose} does not match its schema",
+                f"the configuration{owner} does not match its schema",
                 faults=faults,
                 plugin=plugin,
                 remedy="Fix the values that are named.",
             )
         return result
 
-    def _on_validate(self, config: object, plugin: Any) -> object:
+    def _on_validate(self, config: object, plugin: PluginRecord) -> object:
         return self.check(config, plugin.manifest.config_schema, plugin=plugin.name)

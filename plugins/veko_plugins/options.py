@@ -23,11 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from veko import OptionError
+from veko.extend import merge_config
 
 from ._lib.faults import decode_path, fault_of
 from ._lib.versions import did_you_mean
 
-__all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "merged", "settings_of"]
+__all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "settings_of"]
 
 FILES: Final = ("pyproject.toml", "veko.toml")
 """The settings files; a later one overrides an earlier one."""
@@ -146,7 +147,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         for origin, table in _tables(home, faults):
             for key, value in table.items():
                 if key == _SECTIONS:
-                    sections = merged(sections, _checked_sections(value, origin, faults))
+                    sections = merge_config(sections, _checked_sections(value, origin, faults))
                 else:
                     given[key] = _Given(value, origin)
         for variable, text in (os.environ if environ is None else environ).items():
@@ -155,7 +156,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 given[key] = _Given(_from_text(key, text), variable, text=True)
         for key, value in (arguments or {}).items():
             if key == _SECTIONS:
-                sections = merged(sections, _checked_sections(value, "argument", faults))
+                sections = merge_config(sections, _checked_sections(value, "argument", faults))
             else:
                 given[key] = _Given(value, "argument")
         found: dict[str, Any] = {}
@@ -256,7 +257,7 @@ def settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
     faults: list[str] = []
     table: dict[str, Any] = {}
     for _, one in _tables(directory, faults):
-        table = merged(table, one)
+        table = merge_config(table, one)
     sections = table.pop(_SECTIONS, {})
     if isinstance(sections, dict):
         table |= {f"{_SECTIONS}.{name}": section for name, section in sections.items()}
@@ -274,14 +275,3 @@ def _checked_sections(value: object, origin: str, faults: list[str]) -> dict[str
         else:
             faults.append(f"plugins.{name} ({origin}): expected a table; it is {section!r}")
     return sections
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge deep: mappings into mappings, anything else replaces; neither is changed."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = merged(old, value)  # noqa: PLW2901
-        result[key] = value
-    return result

@@ -350,7 +350,7 @@ async def test_a_name_is_taken_once(kernel: Kernel, commands: Commands) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["", "two words", "-x", 3])
 async def test_a_bad_name_fails_the_load(kernel: Kernel, name: str) -> None:
-    with pytest.raises(VekoError, match="not a name for a command"):
+    with pytest.raises(VekoError, match="not a valid command name"):
         await kernel.load(Tool({name: lambda: None}))
 
 

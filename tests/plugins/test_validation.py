@@ -522,7 +522,7 @@ async def test_M8_using_a_hook_that_is_not_declared_is_a_warning_once(
         await manager.reload_plugin("listed")
         told = [text for text in warnings(caplog) if "hooks" in text]
         assert len(told) == 2
-        assert any("listed: it hooks 'app:stop', which its `hooks` do not list" in t for t in told)
+        assert any("listed: it hooks 'app:stop', which is not in its `hooks`" in t for t in told)
         assert any("'plugin:*'" in text for text in told)
         await manager.unload_plugin("listed")
         await manager.load_plugin("listed")

@@ -27,6 +27,7 @@ import anyio.to_thread
 import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, ServiceError, State, VekoError
+from veko.extend import merge_config
 
 from .._saved.documents import BackupError
 from .._saved.plugins import (
@@ -40,7 +41,6 @@ from .._saved.plugins import (
     whole,
 )
 from .._source.loading import Loading
-from ..options import merged
 from .file_format import Progress, read_backup, write_backup
 
 __all__ = ["Backup", "RestoreReport"]
@@ -249,7 +249,7 @@ class Backup(Plugin):
         try:
             async with self._loading.preview(part.origin) as plugin:
                 record = PluginRecord(plugin, 0)
-                config = merged(plugin.manifest.default_config, part.given)
+                config = merge_config(plugin.manifest.default_config, part.given)
                 await self._context.kernel.bus.emit("config:validate", config, record, strict=True)
         except Exception as error:
             raise BackupError(

@@ -1,4 +1,4 @@
-"""Commands: functions with names, run from the command line or from code."""
+"""Commands: functions that plugins register by name, run from the command line or from code."""
 
 from .plugin import Command, Commands, UsageError
 

@@ -1,13 +1,13 @@
 """A function's signature, read as a command line.
 
-The idea: whoever writes `def backup(target: Path, *, keep: int = 3, dry_run: bool = False)` has
-already said what the command line is. Parameters without a default are required arguments, those
-with one are options, `bool` options are flags, lists may be repeated, the docstring is the help
-and its `Args:` section the help of each option. All of it is plain data here; `commandline`
-makes a click command of it.
+A function such as `def backup(target: Path, *, keep: int = 3, dry_run: bool = False)` already
+describes its command line. Parameters without a default are required arguments, those with one are
+options, `bool` options are flags, lists may be repeated, the docstring is the help and its `Args:`
+section the help of each option. This file keeps all of it as plain data; `commandline` makes a
+click command of it.
 
-Cost: a signature is read when its command is parsed, never when it is called from Python.
-Promise: what no text could give is said by the parameter's name.
+Cost: a signature is read when its command line is parsed, never when it is called from Python.
+Promise: a parameter that no text can give is reported by name.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EMPTY = inspect.Parameter.empty
 
 
 class UsageError(VekoError):
-    """A command was given what it does not take. The message says what, the remedy its usage."""
+    """A command got arguments that it does not accept; the remedy shows its usage."""
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -58,11 +58,11 @@ class Argument(msgspec.Struct, frozen=True):
         name: Its name in the signature.
         kind: Its kind in the signature.
         form: How the command line gives it: an `argument` by position, an `option` by name, or
-            `hidden`, where no text could give it but its default will do.
+            `hidden` if no text can give it, so that its default is used.
         type: The annotation of one value.
         default: The function's own default, or `EMPTY`.
-        many: The collection that several values come in, or `None`.
-        help: What the docstring or the annotation says of it.
+        many: The collection type for several values, or `None`.
+        help: Its description in the docstring or the annotation.
     """
 
     name: str
@@ -79,7 +79,12 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a function's command line looks like: its arguments in order, and its help."""
+    """A function's command line.
+
+    Attributes:
+        arguments: The arguments, in the order of the signature.
+        help: The docstring without its sections.
+    """
 
     arguments: tuple[Argument, ...]
     help: str
@@ -89,7 +94,7 @@ def read(fn: Callable[..., object]) -> Usage:
     """Read a function's signature and docstring.
 
     Raises:
-        UsageError: A parameter without a default has an annotation that no text turns into.
+        UsageError: No text converts to the annotation of a parameter that has no default.
     """
     text, notes = _docstring(fn)
     found: list[Argument] = []
@@ -113,8 +118,8 @@ def _argument(
     if not _readable(single):
         if default is EMPTY:
             raise UsageError(
-                f"no text can be turned into {label(annotation)}, which {name!r} asks for",
-                remedy=f"Annotate it with {_KNOWN}; or give it a default.",
+                f"parameter {name!r} needs {label(annotation)}, which no text converts to",
+                remedy=f"Annotate it with {_KNOWN}, or give it a default.",
             )
         return Argument(name, kind, "hidden", default=default)
     by_position = default is EMPTY and kind is not inspect.Parameter.KEYWORD_ONLY
@@ -130,10 +135,10 @@ def _argument(
 
 
 def _resolve(annotation: object, fn: Callable[..., object]) -> object:
-    """The annotation itself, where `from __future__ import annotations` left its text.
+    """Return the annotation itself where `from __future__ import annotations` left its text.
 
-    One by one, not through `get_type_hints`: a name that is imported for type checkers only
-    must not take the others down with it.
+    Each is evaluated alone, not through `get_type_hints`, which fails for all parameters if one
+    names what is imported for type checkers only.
     """
     if not isinstance(annotation, str):
         return annotation
@@ -153,7 +158,7 @@ def _resolve(annotation: object, fn: Callable[..., object]) -> object:
 
 
 def _unwrap(annotation: object) -> tuple[object, object, str]:
-    """The type of one value, the collection they come in or `None`, and a description if any."""
+    """Return the type of one value, the collection for several or `None`, and a description."""
     note = ""
     if get_origin(annotation) is Annotated:
         note = _note(annotation)
@@ -204,7 +209,7 @@ def label(annotation: object) -> str:
 
 
 def _docstring(fn: Callable[..., object]) -> tuple[str, dict[str, str]]:
-    """The prose of a Google-style docstring, and what its `Args:` say of each parameter."""
+    """Return the prose of a Google-style docstring, and what its `Args:` say of each parameter."""
     prose: list[str] = []
     notes: dict[str, str] = {}
     section, current = "", ""

@@ -1,11 +1,11 @@
-"""A command line, parsed by click into the Python arguments that it stands for.
+"""A command line, parsed by click into Python arguments.
 
-The idea: click parses and explains; the function never hears of it. Defaults stay the function's
-own objects (click sees none of them, so none makes a round trip through text), and what click
-read arrives as the type that the annotation names.
+The function needs to know nothing of click. Defaults stay the function's own objects (click gets
+none of them, so none is converted to text and back), and values arrive as the types that the
+annotations name.
 
 Cost: click is imported when the first command line is parsed, not before; nothing is kept.
-Promise: nothing is printed and nothing exits. A bad line raises, `--help` returns its text.
+Promise: nothing is printed and nothing exits. An invalid line raises; `--help` returns the help.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ _NEGATIVE = re.compile(r"option:? '?-\d")
 
 
 class Arguments(msgspec.Struct, frozen=True):
-    """What a command line stands for: the arguments of a call."""
+    """The arguments of a call.
+
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+    """
 
     args: tuple[object, ...]
     kwargs: dict[str, object]
@@ -43,23 +48,23 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
 
     Args:
         name: The name of the command, for messages.
-        usage: What its function takes.
-        description: What was said of it when it was registered.
+        usage: The arguments of its function.
+        description: The description that it was registered with.
         line: The words after the name.
 
     Returns:
-        The arguments for the function, or the text of the help if that was asked for.
+        The arguments for the function, or the help if the line asks for it.
 
     Raises:
-        UsageError: The command does not take this line.
+        UsageError: The line does not match the command's arguments.
         VekoError: click is not installed.
     """
     try:
         import click
     except ImportError as error:
         raise VekoError(
-            "a command line needs click, which is not installed",
-            remedy="Install it: pip install 'veko[cli]'.",
+            "command lines need click, which is not installed",
+            remedy="Run `pip install 'veko[cli]'`.",
         ) from error
     keys = {argument.name: f"p{index}" for index, argument in enumerate(usage.arguments)}
     shown = [argument for argument in usage.arguments if argument.form != "hidden"]
@@ -91,6 +96,8 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
 
 
 class _HelpAsked(Exception):
+    """Leaves click's parser with the help that the line asked for."""
+
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
@@ -108,7 +115,7 @@ def _help_option() -> click.Option:
         is_flag=True,
         is_eager=True,
         expose_value=False,
-        help="Show this and do nothing.",
+        help="Show this help.",
         callback=callback,
     )
 
@@ -117,7 +124,7 @@ def _bind(usage: Usage, values: dict[str, object]) -> Arguments:
     args: list[object] = []
     kwargs: dict[str, object] = {}
     for argument in usage.arguments:
-        value = _settle(argument, values[argument.name])
+        value = _converted(argument, values[argument.name])
         if argument.kind is inspect.Parameter.KEYWORD_ONLY:
             kwargs[argument.name] = value
         elif argument.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -127,8 +134,8 @@ def _bind(usage: Usage, values: dict[str, object]) -> Arguments:
     return Arguments(tuple(args), kwargs)
 
 
-def _settle(argument: Argument, value: object) -> object:
-    """The value for the function: its default where nothing was given, else what it asked for."""
+def _converted(argument: Argument, value: object) -> object:
+    """Return the value for the function: its default if nothing was given."""
     if argument.many:
         values = cast("tuple[object, ...]", value or ())
         if not values and argument.default is not EMPTY:
@@ -155,7 +162,7 @@ def _parameter(key: str, argument: Argument) -> click.Parameter:
     default = argument.default
     shown = default not in (EMPTY, None, False, "") and not (argument.many and not default)
     text = f"{argument.help}  [default: {_shown(default)}]".strip() if shown else argument.help
-    # click takes any default, None too, for an answer to a required option
+    # For click any default, even None, satisfies a required option.
     settings: dict[str, Any] = {"required": True} if argument.required else {"default": None}
     if argument.type is bool and not argument.many:
         return click.Option([key, f"--{dashed}/--no-{dashed}"], help=text, **settings)
@@ -222,5 +229,5 @@ def _member(annotation: object, value: object) -> object:
 
 
 def _text(member: enum.Enum) -> str:
-    """How a command line names a member: by its value where that is text, else by its name."""
+    """Return how a command line names a member: by its value if that is text, else by its name."""
     return member.value if isinstance(member.value, str) else member.name

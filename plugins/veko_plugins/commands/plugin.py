@@ -1,11 +1,11 @@
 """Commands: functions of plugins that are run by name, from Python or from a command line.
 
-The idea: a plugin gives a function and a name; its signature is its command line (`arguments`).
-A command is an entry of the registry, so it comes, goes, and is switched off with its plugin.
+A plugin registers a function under a name; its signature is its command line (see `arguments`). A
+command is an entry of the registry, so it loads, unloads and is switched off with its plugin.
 
 Cost: registering stores one struct; signatures are read when a command is run.
-Promise: a name is taken once; an unknown one is answered with the nearest; arguments that do not
-fit are said before anything runs; a command that fails is counted against its plugin and raised.
+Promise: names are unique; the error for an unknown name suggests the nearest; wrong arguments are
+reported before anything runs; a command's failure is counted against its plugin and raised.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Command(msgspec.Struct, frozen=True):
     """A command of a plugin.
 
     Attributes:
-        name: How it is called.
+        name: Its name.
         fn: The function, `def` or `async def`.
-        description: One line on what it does.
-        plugin: The plugin that it belongs to.
+        description: One line about what it does.
+        plugin: The name of the plugin that registered it.
     """
 
     name: str
@@ -57,13 +57,14 @@ class Commands(Plugin):
     _kernel: Kernel
 
     def load(self, context: Context) -> None:
+        """Provide the service and attach `context.add_command`."""
         self._kernel = context.kernel
         context.add_kind(Kind("command", unique=True))
         context.attach("add_command", _adder)
         context.provide("commands", self)
 
     def list(self) -> tuple[Command, ...]:
-        """Return the commands that can be run now, by name."""
+        """Return the commands that can be run now, sorted by name."""
         entries = self._kernel.registry.entries("command")
         return tuple(sorted((entry.value for entry in entries), key=lambda found: found.name))
 
@@ -71,7 +72,7 @@ class Commands(Plugin):
         """Return a command.
 
         Raises:
-            NotFoundError: Nothing that is switched on has a command of that name.
+            NotFoundError: No active plugin has a command of that name.
         """
         entry = self._kernel.registry.get("command", name)
         if entry is not None and isinstance(entry.value, Command):
@@ -83,20 +84,25 @@ class Commands(Plugin):
         elif known:
             remedy = f"There are: {', '.join(known)}."
         else:
-            remedy = "No active plugin has a command."
+            remedy = "No active plugin provides a command."
         raise NotFoundError(f"there is no command {name!r}", remedy=remedy)
 
     async def run(self, name: str, /, *args: object, **kwargs: object) -> object:
         """Run a command with Python arguments.
 
+        Args:
+            name: The command.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
         Returns:
-            What it returned.
+            What the command returned.
 
         Raises:
             NotFoundError: There is no command of that name.
-            UsageError: It does not take these arguments; it did not run.
-            HookError: It exited with a code other than 0.
-            Exception: What it raised, after it was counted against its plugin.
+            UsageError: The command does not accept these arguments; it did not run.
+            HookError: The command exited with a code other than 0.
+            Exception: What the command raised, after it was counted against its plugin.
         """
         with self._kernel.pin():
             command = self.get(name)
@@ -106,35 +112,41 @@ class Commands(Plugin):
                 raise UsageError(
                     f"command {name!r}: {error}",
                     plugin=command.plugin,
-                    remedy=f"It is {name}{inspect.signature(command.fn)}.",
+                    remedy=f"Its signature is {name}{inspect.signature(command.fn)}.",
                 ) from error
             except ValueError:
-                pass  # a builtin without a signature says itself what it does not take
+                pass  # a builtin without a signature reports wrong arguments itself
             return await self._call(command, args, kwargs)
 
     async def invoke(self, name: str, argv: Sequence[str]) -> object:
         """Run a command with the words of a command line.
 
+        Args:
+            name: The command.
+            argv: The words after its name.
+
         Returns:
-            What it returned; the text of its help if the words ask for `--help`.
+            What the command returned; its help if the words contain `--help`.
 
         Raises:
-            NotFoundError, UsageError, HookError, Exception: As `run`.
+            NotFoundError, UsageError, HookError, Exception: As for `run`.
         """
         with self._kernel.pin():
             return await self.parse(name, argv)()
 
     def parse(self, name: str, argv: Sequence[str]) -> Callable[[], Awaitable[object]]:
-        """Parse a command line and run nothing yet.
+        """Parse a command line without running the command.
 
-        For who must tell a bad line from a command that failed.
+        Args:
+            name: The command.
+            argv: The words after its name.
 
         Returns:
             A function that runs the command.
 
         Raises:
             NotFoundError: There is no command of that name.
-            UsageError: It does not take these words.
+            UsageError: The command does not accept these words.
         """
         command = self.get(name)
         try:
@@ -179,19 +191,25 @@ def _adder(context: Context) -> Callable[..., Handle]:
         """Register a command of this plugin (staged).
 
         Args:
-            name: How it is called; no spaces, and no dash in front.
+            name: Its name: one word that does not begin with a dash.
             fn: The function, `def` or `async def`; its signature is its command line.
-            description: One line on what it does.
+            description: One line about what it does.
+
+        Returns:
+            A handle; cancelling it removes the command.
+
+        Raises:
+            VekoError: The name is not one word, or `fn` is not callable.
         """
         if not _is_name(name):
             raise VekoError(
-                f"{name!r} is not a name for a command",
+                f"{name!r} is not a valid command name",
                 plugin=context.name,
                 remedy="Use one word that does not begin with a dash, such as 'links:prune'.",
             )
         if not callable(fn):
             raise VekoError(
-                f"command {name!r} is {fn!r}, which is not a function",
+                f"command {name!r} is {fn!r}, not a function",
                 plugin=context.name,
                 remedy="Call add_command(name, fn, description).",
             )

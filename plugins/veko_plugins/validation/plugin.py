@@ -1,13 +1,13 @@
-"""What a plugin asks for, checked before anything of it runs: manifest, engines, needs, peers.
+"""Checks a plugin before its code runs: manifest, engines, requirements and peers.
 
-The loading pipeline asks the service `validation` about each plugin; who wants to know
-beforehand asks for a report. What is odd but harmless is logged as a warning, once.
+The loading pipeline asks the service `validation` about each plugin; `validate` makes a report
+without loading. What is odd but harmless is logged as a warning, once.
 
 Cost: some ten microseconds for a plugin that declares little; each peer costs a look into the
 metadata of its distribution.
-Promise: all faults at once, each with its path, value and what was expected. A report runs no
-code of the plugin where its source tells enough; where it does not, the module is imported and
-let go of again, and its `load` never runs.
+Promise: all faults together, each with its path, value and what was expected. A report runs no
+code of the plugin if its source says enough; otherwise the module is imported and disposed of, and
+its `load` never runs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from veko import (
     VekoError,
 )
 from veko.errors import Fault
+from veko.extend import merge_config
 
 from .._lib.manifests import (
     Findings,
@@ -45,23 +46,22 @@ from .._lib.versions import did_you_mean, valid_range
 from .._source.bytecode import MAX_SOURCE, read_source
 from .._source.import_errors import explain
 from .._source.source import Source
-from ..options import merged
 from .static import static_plugin
 
 __all__ = ["Validation", "ValidationReport"]
 
-_REMEDY: Final = "Install what it wants, or mend what it declares."
+_REMEDY: Final = "Install what it requires, or fix what it declares."
 
 
 class ValidationReport(msgspec.Struct, frozen=True):
     """What `validate_plugin()` found.
 
     Attributes:
-        path: The file or folder of the plugin, or what was asked for.
-        name: The plugin's name, if it could be told.
+        path: The plugin's file or folder, or the name that was asked for.
+        name: The plugin's name, if it is known.
         ok: Whether there are no errors.
-        errors: What keeps it from being loaded here.
-        warnings: What does not, or may be otherwise where it is loaded.
+        errors: The faults that keep the plugin from loading here.
+        warnings: Faults that do not, or that depend on the application.
     """
 
     path: str
@@ -92,26 +92,25 @@ class Validation(Plugin):
         self._warned: dict[str, set[str]] = {}
 
     def load(self, context: Context) -> None:
-        """Provide the service; look at declared hooks when the events are known."""
+        """Provide the service, and check declared hooks once all events are known."""
         self._context = context
         context.provide("validation", self)
         context.hook("app:init", self._on_init)
         context.hook("plugin:loaded", self._on_loaded)
         context.hook("plugin:unloaded", self._on_unloaded)
 
-    # -- what the loading pipeline asks
-
     def check(self, plugin: Plugin, versions: Mapping[str, str] | None = None) -> None:
-        """Check a plugin that is about to be loaded; log what is merely odd.
+        """Check a plugin that is about to be loaded; log what is odd but harmless.
 
         Args:
             plugin: The plugin.
-            versions: Those that other plugins are about to have with it, by name.
+            versions: Versions of the plugins that are loaded in the same step, by name.
 
         Raises:
-            ManifestError: Values in its manifest are wrong; needs that are not met are listed too.
-            ConfigError: Nothing is wrong but `config_schema`.
-            DependencyError: What it needs is not here, or of another version.
+            ManifestError: Values in its manifest are wrong; unmet requirements are listed too.
+            ConfigError: Its `config_schema` is the only thing that is wrong.
+            DependencyError: A plugin, engine or peer that it requires is missing or of a wrong
+                version.
         """
         manifest, path = plugin.manifest, plugin.source
         found = findings(manifest, plugin=manifest.name)
@@ -139,11 +138,11 @@ class Validation(Plugin):
 
     @staticmethod
     def complete(fault: DependencyError, fields: Mapping[str, object]) -> VekoError:
-        """Return an error that says what else is wrong with a plugin that cannot be ordered.
+        """Return an error with all faults of a plugin whose requirements cannot be met.
 
         Args:
-            fault: What the plan says.
-            fields: Manifest fields as the source spells them out.
+            fault: The error of the load plan.
+            fields: The manifest fields that the source spells out.
         """
         others = findings(fields).errors
         if not others:
@@ -183,22 +182,20 @@ class Validation(Plugin):
             faults = [fault for fault in faults if fault.path != "engines.node"]
         return faults
 
-    # -- declared hooks
-
     def _on_init(self) -> None:
         self._started = True
         for record in self._context.kernel.records():
             if record.loaded:
-                self._look_at_hooks(record)
+                self._check_hooks(record)
 
     def _on_loaded(self, name: str, record: PluginRecord) -> None:
-        if self._started:  # before that, a plugin yet to come may declare the event
-            self._look_at_hooks(record)
+        if self._started:  # before the start, a plugin that loads later may declare the event
+            self._check_hooks(record)
 
     def _on_unloaded(self, name: str) -> None:
         self._warned.pop(name, None)
 
-    def _look_at_hooks(self, record: PluginRecord) -> None:
+    def _check_hooks(self, record: PluginRecord) -> None:
         declared = record.manifest.hooks
         if not declared:
             return
@@ -211,13 +208,13 @@ class Validation(Plugin):
                 continue
             near = did_you_mean(event, declared, count=1)
             self._warn(
-                record.name, f"it hooks {event!r}, which its `hooks` do not list. {near}".rstrip()
+                record.name, f"it hooks {event!r}, which is not in its `hooks`. {near}".rstrip()
             )
 
     def _unknown_hooks(self, declared: Iterable[str]) -> Iterator[Fault]:
         known = {event.name for event in self._context.kernel.bus.events}
         for number, event in enumerate(declared):
-            # Patterns stand for what may come; `plugin:<name>:<event>` is for plugins to invent.
+            # A pattern may match later events; `plugin:<name>:<event>` needs no declaration.
             of_plugin = event.startswith("plugin:") and event.count(":") > 1
             if event not in known and "*" not in event and is_event(event) and not of_plugin:
                 near = did_you_mean(event, known, count=1)
@@ -230,10 +227,8 @@ class Validation(Plugin):
             before.add(text)
             self._context.log("warning", f"{name}: {text}", about=name)
 
-    # -- reports
-
     async def validate(self, wanted: str | Path) -> ValidationReport:
-        """Check a plugin that is not to be loaded; see `PluginManager.validate_plugin`."""
+        """Check a plugin without loading it; see `PluginManager.validate_plugin`."""
         kernel = self._context.kernel
         try:
             source = await kernel.use("discovery").resolve(wanted)
@@ -286,13 +281,13 @@ class Validation(Plugin):
         return _report(path, manifest.name, found.errors, found.warnings)
 
     def _section_faults(self, manifest: Manifest, found: Findings) -> list[Fault]:
-        """Return what is wrong with the configuration that the application has for the plugin."""
+        """Return the faults of the application's configuration for the plugin."""
         config = self._context.kernel.use("config")
         section = config.section(manifest.name)
         if not section or found.schema is not None:
             return []
         try:
-            given = merged(manifest.default_config, section)
+            given = merge_config(manifest.default_config, section)
             config.check(given, manifest.config_schema, plugin=manifest.name)
         except ConfigError as error:
             return [Fault("", error.message)]
@@ -310,7 +305,7 @@ def _faults_of(error: VekoError) -> list[Fault]:
 
 
 def _covers(pattern: str, event: str) -> bool:
-    """Tell whether a declared pattern stands for an event: `*` is a segment, `**` any of them."""
+    """Return whether a pattern matches an event: `*` one segment, `**` any number of them."""
     regex = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^:]+")
     return re.fullmatch(regex, event) is not None
 

@@ -1,10 +1,10 @@
-"""A plugin as its source describes it, checked like any other, without running a line of it.
+"""A plugin made from its source alone, so that it can be checked without running it.
 
-Where the manifest is spelled out (see `outline`) and the life-cycle functions are plain `def`s,
-functions of the same parameters and without a body stand in for them.
+If the manifest is spelled out (see `outline`) and the life-cycle functions are plain `def`s, empty
+functions with the same parameters replace them.
 
-Promise: what is returned, or raised, is what importing the plugin would come to, as far as its
-manifest goes; where that is not sure the answer is `None`.
+Promise: the result, or the error, is the same that importing the plugin would give, as far as its
+manifest goes; if that is not certain, the result is `None`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ _STEPS: Final = frozenset(
 
 
 def static_plugin(source: bytes, path: Path, more: Mapping[str, object]) -> Plugin | None:
-    """Return the plugin that a source describes, its functions standing empty.
+    """Return the plugin that a source describes, with empty functions.
 
     Args:
         source: The text of the module.
-        path: Where it is from.
-        more: Manifest fields for what the source does not say (`plugin.toml`).
+        path: Its file.
+        more: Manifest fields that the source may leave out (from `plugin.toml`).
+
+    Returns:
+        The plugin, or `None` if only importing it can tell.
 
     Raises:
-        ManifestError: Whatever the rest may be, it is not sound; all faults are listed.
-        SyntaxError, ValueError: It is not Python.
+        ManifestError: The plugin is invalid, whatever importing it adds; all faults are listed.
+        SyntaxError, ValueError: The source is not valid Python.
     """
     tree = ast.parse(source, path)
     fields = outline_fields(tree)
@@ -73,7 +76,7 @@ def _body(tree: ast.Module) -> list[ast.stmt] | None:
         imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
         return None if imports and not _names_itself(tree) else tree.body
     if len(classes) > 1 or len(classes[0].bases) != 1:
-        return None  # which of them is the plugin, and what it inherits, the import knows
+        return None  # only the import knows which of them is the plugin, and what it inherits
     base = classes[0].bases[0]
     names = {
         alias.asname or alias.name
@@ -91,7 +94,7 @@ def _names_itself(tree: ast.Module) -> bool:
 
 
 def _stub(node: ast.FunctionDef | ast.AsyncFunctionDef, *, method: bool) -> Callable[..., object]:
-    """Make a function of the same parameters that does nothing."""
+    """Return a function with the same parameters that does nothing."""
     given = node.args
     positional = [*given.posonlyargs, *given.args]
     first = positional[:1] if method else []
