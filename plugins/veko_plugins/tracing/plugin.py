@@ -1,27 +1,18 @@
-"""The core plugin `tracing`: see the package."""
+"""The core plugin `tracing`: what is recorded, where spans go, and the service."""
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import logging
-import os
-import time
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import unquote
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
-import anyio.to_thread
-import msgspec
-from msgspec import Meta
+from veko import Context, OptionError, Plugin, __version__
 
-from veko import ConfigError, Context, OptionError, Plugin, __version__
-
-from .export import sdk as _sdk
-from .export.otlp import Scope, request
-from .export.packed import encode
-from .export.pump import Pump
+from .config import TracingConfig, collector_headers, collector_url, config_of
+from .export import sdk
+from .export.otlp import Scope
+from .export.outbox import CollectorBatch, Outbox, TracingStats
 from .export.sender import Sender
 from .jaeger.api import JaegerAPI
 from .jaeger.documents import file_of, trace_json
@@ -29,75 +20,25 @@ from .jaeger.store import Store
 from .recording.context import VARIABLE, install
 from .recording.logs import LogIds
 from .recording.recorder import Recorder
-from .recording.records import Record, Row, rows, spans_of
 from .recording.requests import HTTP, ServerSpans
 from .recording.steps import STEP, StepSpan
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from collections.abc import Mapping
 
-__all__ = ["Tracing", "TracingConfig", "TracingStats"]
+    from opentelemetry.sdk.trace import TracerProvider
+
+__all__ = ["Tracing"]
 
 _log: Final = logging.getLogger("veko.tracing")
-_BODY: Final = 2**19
-"""Bytes of a request to the collector, about."""
-_EACH: Final = 1.0
-"""Seconds between two requests to the collector, unless they are full: one costs 1 ms of CPU."""
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-
-
-class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How tracing is configured: `[plugins.tracing]`.
-
-    Attributes:
-        otlp: The URL of an OTLP collector, over HTTP: `http://localhost:4318`.
-        headers: Headers for it; those of `OTEL_EXPORTER_OTLP_HEADERS` if left out.
-        compress: Whether to gzip what is sent.
-        service: The name of this service; that of `OTEL_SERVICE_NAME`, else `veko`, if left out.
-        sample: The share of traces beginning here that is recorded, from 0 to 1.
-        events: The same by event or pattern (`fnmatch`), also for `http` and `step`; -1: no spans
-            of that event at all, as it is for `log`.
-        keep: Traces that are kept in memory for `jaeger`, `veko trace` and `tracing.traces()`.
-        jaeger: The path below which Jaeger's query API is served, `"/jaeger"` say.
-        max_pending: Spans that may wait to be read, about; past it, they are counted and dropped.
-        log_ids: Whether log records get `trace_id` and `span_id`.
-        core: Whether hooks of core plugins are recorded too.
-    """
-
-    otlp: str | None = None
-    headers: dict[str, str] | None = None
-    compress: bool = False
-    service: str | None = None
-    sample: Ratio = 1.0
-    events: dict[str, float] = {}
-    keep: Annotated[int, Meta(ge=0)] = 0
-    jaeger: str | None = None
-    max_pending: Annotated[int, Meta(ge=1)] = 100_000
-    log_ids: bool = True
-    core: bool = False
-
-
-class TracingStats(msgspec.Struct, frozen=True):
-    """What became of the spans so far.
-
-    Attributes:
-        recorded: Spans that were recorded and read, those that plugins start themselves included.
-        pending: Spans that wait to be read.
-        dropped: Spans that were not recorded since too many waited, or that nobody took.
-        sent: Spans that the collector took.
-    """
-
-    recorded: int
-    pending: int
-    dropped: int
-    sent: int
 
 
 class Tracing(Plugin):
     """The core plugin of traces; the service `tracing` is this object.
 
     Args:
-        otlp: The URL of an OTLP collector; the configuration's if left out.
+        otlp: The URL of an OTLP collector; if left out, that of the configuration, otherwise that
+            of OpenTelemetry's environment variables.
     """
 
     name = "tracing"
@@ -109,272 +50,171 @@ class Tracing(Plugin):
         self._otlp = otlp
         self._config = TracingConfig()
         self._recorder: Recorder | None = None
-        self._pump: Pump | None = None
-        self._sender: Sender | None = None
-        self._scope: Scope | None = None
-        self._parts: list[bytes] = []
-        self._others: dict[bytes, list[bytes]] = {}
-        self._size = 0
-        self._count = 0
-        self._sent = 0.0
-        self._taken: deque[tuple[Row | None, tuple[bytes, bytes] | None]] = deque()
-        self._own = 0
-        self._left = 0
-        self._replay: _sdk.Replay | None = None
-        self._ended: _sdk.Ended | None = None
-        self._logs = LogIds()
-        self._undo: list[Callable[[], None]] = []
+        self._outbox: Outbox | None = None
+        self._listener: sdk.SpanListener | None = None
+        self._log_ids = LogIds()
+        self._unwrap = ExitStack()
+        self._answer: Any = None
         self._routed: Any = None
         self.store: Store | None = None
 
     def load(self, context: Context) -> None:
-        """Set up what spans are sent to, and stand around all that is emitted."""
-        config = self._config = _configured(context.config)
-        url = self._otlp or config.otlp or _from_environment()
-        resource = _sdk.resource_attributes(config.service)
-        provider = _sdk.application_provider()
-        foreign = provider is not None and not _sdk.is_own(provider)
-        sampler = _sdk.sampler_of(provider) if provider is not None and foreign else None
-        recorder = Recorder(
+        """Set up where spans go, and record all that is emitted."""
+        config = self._config = config_of(context.config)
+        resource = sdk.resource_attributes(config.service)
+        provider = sdk.application_provider()
+        if provider is not None and sdk.is_own(provider):
+            provider = None
+        recorder = self._recorder = Recorder(
             VARIABLE,
-            self._ratio,
+            config.ratio,
             core=config.core,
             limit=config.max_pending,
-            sampler=sampler,
+            sampler=None if provider is None else sdk.sampler_of(provider),
         )
-        pump = Pump(recorder, self._turn)
-        self._recorder, self._pump = recorder, pump
-        self._own = self._left = 0
-        if url is not None:
-            self._scope = Scope(resource, "veko", __version__)
-            self._sender = Sender(url, config.headers or _headers(), compress=config.compress)
-            pump.outputs.append(self._encode)
-        elif provider is not None and foreign:
-            self._replay = _sdk.Replay(provider)
-            pump.outputs.append(self._replay)
-        if provider is not None and foreign:
-            self._ended = _sdk.listen(provider)
-        else:
-            self._ended = _sdk.own_provider(resource, config.sample)
-        self._ended.take = self._take
-        if config.keep or config.jaeger is not None:
-            store = self.store = Store(config.keep or 200, resource)
-            pump.outputs.append(lambda records: store.add(rows(records)))
+        keeps = config.keep or config.jaeger is not None
+        self.store = Store(config.keep or 200, resource) if keeps else None
+        outbox = self._outbox = self._new_outbox(recorder, resource, provider)
+        self._listener = (
+            sdk.own_provider(resource, config.sample)
+            if provider is None
+            else sdk.listener_on(provider)
+        )
+        self._listener.receive = outbox.receive
         if not install():
             _log.warning(
-                "spans that plugins start do not nest below hooks: another runtime context of "
-                "OpenTelemetry is in use (OTEL_PYTHON_CONTEXT)"
+                "spans that plugins start do not nest below hooks, because OpenTelemetry uses "
+                "another runtime context (OTEL_PYTHON_CONTEXT)"
             )
         context.provide("tracing", self)
         context.probe(recorder.probe)
-        context.intercept_step(functools.partial(StepSpan, recorder, self._ratio(STEP)))
-        context.spawn(pump.run)
-        context.hook("plugin:loaded", functools.partial(self._seek_http, context))
+        context.intercept_step(functools.partial(StepSpan, recorder, config.ratio(STEP)))
+        context.spawn(outbox.run)
+        context.hook("plugin:loaded", functools.partial(self._wrap_requests, context))
         context.hook("request:error", recorder.request_failed, priority=float("inf"))
         if config.log_ids:
-            self._logs.install()
+            self._log_ids.install()
 
     def activate(self, context: Context) -> None:
-        """Stand around the dispatcher of requests, if there is one already."""
-        self._seek_http(context)
-
-    def _seek_http(self, context: Context, *_: object) -> None:
-        """Stand around the dispatcher of requests, once there is one."""
-        entry = context.kernel.registry.get("service", "http")
-        dispatcher = getattr(entry.value, "asgi", None) if entry is not None else None
-        if entry is None or dispatcher is None or self._recorder is None:
-            return
-        before = dispatcher.answer
-        if getattr(before, "traces", None) is self:
-            return
-        prefix = self._config.jaeger
-        prefix = None if prefix is None else f"/{prefix.strip('/')}".rstrip("/")
-        quiet = None if prefix is None else f"{prefix}/api/"
-        after: Any = ServerSpans(self._recorder, self._ratio(HTTP), quiet).around(before)
-        after.traces = self
-        dispatcher.answer = after
-
-        def undo() -> None:
-            if dispatcher.answer is after:
-                dispatcher.answer = before
-
-        self._undo.append(undo)
-        if prefix is not None and self.store is not None and self._routed is not dispatcher:
-            self._routed = dispatcher
-            JaegerAPI(self.store, entry.value.refusal).add(context, prefix)
+        """Wrap the dispatcher of requests, if it is there already."""
+        self._wrap_requests(context)
 
     async def deactivate(self) -> None:
         """Send what is left, for a few seconds."""
-        while self._undo:
-            self._undo.pop()()
+        self._unwrap.close()
         await self.flush()
 
     async def unload(self) -> None:
-        """Let go of everything."""
-        self._logs.remove()
-        while self._undo:
-            self._undo.pop()()
-        if self._ended is not None:
-            self._ended.take = None
-        if self._pump is not None:
-            await self._pump.drain()
-            self._send()
-        if self._sender is not None:
-            await anyio.to_thread.run_sync(self._sender.close)
-            stats = self.stats()
-            if stats.dropped:
-                _log.warning("%d of %d spans were dropped", stats.dropped, stats.recorded)
-        self._recorder = self._pump = self._sender = None
+        """Send what is left, and release everything."""
+        self._log_ids.remove()
+        self._unwrap.close()
+        if self._listener is not None:
+            self._listener.receive = None
+        if self._outbox is not None:
+            await self._outbox.close()
+        self._recorder = self._outbox = None
 
     # -- the service
 
     def stats(self) -> TracingStats:
         """Return how many spans were recorded, sent and dropped."""
-        recorder, pump, sender = self._recorder, self._pump, self._sender
-        if recorder is None or pump is None:
-            return TracingStats(0, 0, 0, 0)
-        return TracingStats(
-            recorded=pump.recorded + self._own,
-            pending=spans_of(recorder.tape) + len(self._taken),
-            dropped=recorder.lost
-            + self._left
-            + pump.failed
-            + (sender.lost if sender is not None else 0),
-            sent=sender.sent if sender is not None else 0,
-        )
+        return TracingStats(0, 0, 0, 0) if self._outbox is None else self._outbox.stats()
 
     async def flush(self, seconds: float = 5.0) -> bool:
-        """Read the tape and wait until the collector has it all.
+        """Read all that has been recorded, and wait until the collector has it.
 
         Args:
             seconds: How long to wait at most.
 
         Returns:
-            Whether it has.
+            Whether nothing waits to be sent any more.
         """
-        if self._pump is None:
-            return True
-        await self._pump.drain()
-        self._send()
-        if self._sender is None:
-            return True
-        return await anyio.to_thread.run_sync(self._sender.flush, seconds)
+        return True if self._outbox is None else await self._outbox.flush(seconds)
 
     async def traces(self, limit: int = 0) -> list[dict[str, Any]]:
-        """Return the last traces, the newest first, as Jaeger's API has them.
+        """Return the last traces in the format of Jaeger's API, the newest first.
 
         Args:
             limit: How many at most; 0 for all that are kept (`keep`).
+
+        Raises:
+            OptionError: No traces are kept.
         """
-        store = await self._kept()
-        found = [trace_json(kept, store.resource) for kept in store]
-        return found[:limit] if limit else found
+        store = await self._read_store()
+        traces = [trace_json(trace, store.resource) for trace in store]
+        return traces[:limit] if limit else traces
 
     async def jaeger_file(self, limit: int = 0) -> bytes:
         """Return the last traces as a file that Jaeger's UI opens.
 
         Args:
             limit: How many at most; 0 for all that are kept (`keep`).
-        """
-        return file_of(await self._kept(), limit)
 
-    async def _kept(self) -> Store:
-        if self.store is None or self._pump is None:
+        Raises:
+            OptionError: No traces are kept.
+        """
+        return file_of(await self._read_store(), limit)
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether the application's provider has processors that need ordinary, dearer spans."""
+        return self._outbox is not None and self._outbox.ordinary
+
+    async def _read_store(self) -> Store:
+        if self.store is None or self._outbox is None:
             raise OptionError(
                 "no traces are kept",
                 plugin="tracing",
                 remedy="Set keep = 100 in [plugins.tracing].",
             )
-        await self._pump.drain()
+        await self._outbox.drain()
         return self.store
 
-    @property
-    def ordinary(self) -> bool:
-        """Whether the application's provider has processors that need ordinary, dearer spans."""
-        return self._replay is not None and self._replay.ordinary()
+    # -- setting up
 
-    # -- ways out
+    def _new_outbox(
+        self, recorder: Recorder, resource: Mapping[str, Any], provider: TracerProvider | None
+    ) -> Outbox:
+        config = self._config
+        url = self._otlp or config.otlp or collector_url()
+        collector = replay = None
+        if url is not None:
+            headers = config.headers or collector_headers()
+            sender = Sender(url, headers, compress=config.compress)
+            collector = CollectorBatch(sender, Scope(resource, "veko", __version__))
+        elif provider is not None:
+            replay = sdk.Replay(provider)
+        return Outbox(
+            recorder,
+            collector=collector,
+            replay=replay,
+            keep=None if self.store is None else self.store.add,
+            limit=config.max_pending,
+        )
 
-    def _ratio(self, event: str) -> float:
-        """Return how much of what begins with an event is recorded; -1: never."""
-        given = self._config.events
-        if event in given:
-            return given[event]
-        for pattern, ratio in given.items():
-            if fnmatch.fnmatchcase(event, pattern):
-                return ratio
-        return -1.0 if event == "log" else self._config.sample
+    def _wrap_requests(self, context: Context, *_: object) -> None:
+        """Wrap the dispatcher of requests, once there is one.
 
-    def _encode(self, records: list[Record]) -> None:
-        before = len(self._parts)
-        self._count += encode(records, self._parts)
-        self._grown(sum(map(len, self._parts[before:])))
-
-    def _take(self, span: ReadableSpan) -> None:
-        """Take a span that a plugin started by OpenTelemetry's own interface, on any thread."""
-        if len(self._taken) >= self._config.max_pending:
-            self._left += 1
+        A probe cannot record a request: its span begins before the first hook and ends after the
+        last.
+        """
+        http = context.kernel.registry.get("service", "http")
+        dispatcher = getattr(http.value, "asgi", None) if http is not None else None
+        if http is None or dispatcher is None or self._recorder is None:
             return
-        try:
-            row = _sdk.row_of(span) if self.store is not None else None
-            encoded = _sdk.encode_readable(span) if self._sender is not None else None
-        except Exception:  # it ends in the plugin's code, which is not to be disturbed
-            self._left += 1
+        before = dispatcher.answer
+        if before is self._answer:
             return
-        self._taken.append((row, encoded))
+        prefix = self._config.jaeger_prefix
+        unrecorded = None if prefix is None else f"{prefix}/api/"
+        spans = ServerSpans(self._recorder, self._config.ratio(HTTP), unrecorded)
+        after = dispatcher.answer = self._answer = spans.around(before)
 
-    def _turn(self) -> None:
-        """Take what plugins started themselves, and send what has waited for long enough."""
-        while self._taken:
-            row, encoded = self._taken.popleft()
-            self._own += 1
-            if row is not None and self.store is not None:
-                self.store.add([row])
-            if encoded is not None:
-                scope, span = encoded
-                self._others.setdefault(scope, []).append(span)
-                self._count += 1
-                self._grown(len(span))
-        if time.monotonic() - self._sent >= _EACH:
-            self._send()
+        def unwrap() -> None:
+            if dispatcher.answer is after:
+                dispatcher.answer = before
 
-    def _grown(self, size: int) -> None:
-        self._size += size
-        if self._size >= _BODY:
-            self._send()
-
-    def _send(self) -> None:
-        self._sent = time.monotonic()
-        if self._count and self._sender is not None and self._scope is not None:
-            body = request(self._scope, self._parts, self._others)
-            self._sender.put(body, self._count)
-            self._parts, self._others = [], {}
-            self._size = self._count = 0
-
-
-def _configured(config: object) -> TracingConfig:
-    """Check the configuration: this plugin comes up before the one that does it for others."""
-    try:
-        return msgspec.convert(config or {}, TracingConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"{str(error)[:1].lower()}{str(error)[1:]}",
-            plugin="tracing",
-            remedy="[plugins.tracing] has the fields of veko_plugins.tracing.TracingConfig.",
-        ) from error
-
-
-def _from_environment() -> str | None:
-    """Return the collector that OpenTelemetry's environment variables name."""
-    own = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if own:
-        return own
-    common = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    return f"{common.rstrip('/')}/v1/traces" if common else None
-
-
-def _headers() -> dict[str, str]:
-    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-    text = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    pairs = (pair.partition("=") for pair in text.split(",") if "=" in pair)
-    return {unquote(name).strip().lower(): unquote(value).strip() for name, _, value in pairs}
+        self._unwrap.callback(unwrap)
+        if prefix is not None and self.store is not None and self._routed is not dispatcher:
+            self._routed = dispatcher
+            JaegerAPI(self.store, http.value.refusal).add(context, prefix)

@@ -1,1 +1,1 @@
-"""Sending what was recorded: OTLP, or through the application's own SDK."""
+"""Export: how spans leave the tape for a collector, the SDK, or the kept traces."""

@@ -1,12 +1,12 @@
 """Encoding spans as OTLP protobuf, field by field.
 
-Spans of one site have most of their bytes in common; these are encoded once. Some 2 µs a span that
-carries attributes of its own, some 10 µs one that carries more; for those that carry nothing more
-see `_packed`.
+Spans of one site have most of their bytes in common, and these are encoded once. Costs some 2 µs
+for a span with attributes of its own, some 10 µs for one with events or an error; for spans that
+have nothing of their own see `packed`.
 
-Promise: what cannot be encoded is left out, attribute by attribute, never the span.
+Promise: what cannot be encoded is left out attribute by attribute, never the whole span.
 
-The format: opentelemetry-proto, `opentelemetry/proto/trace/v1/trace.proto`.
+The format is `opentelemetry/proto/trace/v1/trace.proto` of opentelemetry-proto.
 """
 
 from __future__ import annotations
@@ -16,40 +16,38 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ..recording.records import STATE, TRACE, Happening, More, Row, Visit
+from ..recording.records import STATE, TRACE, Details, RequestDetails, SpanEvent
+from ..recording.rows import FAILED, Row, attributes_of, outcome_of
 from ..recording.sites import Site
 
 __all__ = [
-    "FAILED",
     "Scope",
-    "attributes_of",
     "encode_plain",
     "encode_row",
     "encode_span",
+    "export_request",
     "field",
     "key_values",
-    "outcome_of",
     "plain_tail",
-    "request",
+    "request_pairs",
     "status_field",
     "varint",
-    "visit_pairs",
 ]
 
 _CHILD: Final = struct.Struct("<16s2sQ2sQ1sQ1sQ")
 _ROOT: Final = struct.Struct("<16s2sQ1sQ1sQ")
-FAILED: Final = ("error", "timeout")
-"""Outcomes that are errors to OpenTelemetry."""
 _MASK: Final = 2**64 - 1
 _FIXED64: Final = struct.Struct("<Q")
 _DOUBLE: Final = struct.Struct("<d")
-_LONGEST: Final = 16_384
+_MOST_TEXT: Final = 16_384
 """Characters of a text that are sent."""
 _MOST: Final = 128
-"""Attributes of a span or an event that are sent, as the SDK has it by default."""
+"""Attributes of a span or an event, and events and links of a span, that are sent: the default of
+the SDK."""
 
 
 def varint(number: int) -> bytes:
+    """Encode a number of variable length, seven bits a byte."""
     if number < 0x80:
         return bytes((number,))
     out = bytearray()
@@ -61,16 +59,16 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, body: bytes) -> bytes:
-    """Encode a field that has a length: a text, bytes, a message."""
+    """Encode a field with a length in front: a text, bytes, a message."""
     return varint(number << 3 | 2) + varint(len(body)) + body
 
 
 def _text(value: str) -> bytes:
-    return value[:_LONGEST].encode("utf-8", "replace")
+    return value[:_MOST_TEXT].encode("utf-8", "replace")
 
 
 def _any_value(value: Any, depth: int = 0) -> bytes | None:
-    """Encode an `AnyValue`; `None` if there is no such value."""
+    """Encode an `AnyValue`; return `None` if the value has no encoding."""
     if isinstance(value, str):
         return field(1, _text(value))
     if isinstance(value, bool):
@@ -82,7 +80,7 @@ def _any_value(value: Any, depth: int = 0) -> bytes | None:
     if isinstance(value, float):
         return b"\x21" + _DOUBLE.pack(value)
     if isinstance(value, bytes):
-        return field(7, value[:_LONGEST])
+        return field(7, value[:_MOST_TEXT])
     if depth < 4 and isinstance(value, Mapping):
         return field(6, b"".join(_key_values(value, 1, depth + 1)))
     if depth < 4 and isinstance(value, Sequence):
@@ -98,7 +96,7 @@ def _key_values(attributes: Mapping[Any, Any], number: int, depth: int = 0) -> I
             continue
         try:
             encoded = _any_value(value, depth)
-        except Exception:  # a value may be of any class, with any bug
+        except Exception:  # the value may be of a plugin's class and raise anything
             continue
         if encoded is not None:
             left -= 1
@@ -106,68 +104,48 @@ def _key_values(attributes: Mapping[Any, Any], number: int, depth: int = 0) -> I
 
 
 def key_values(attributes: Mapping[Any, Any], number: int) -> bytes:
-    """Encode attributes as `KeyValue` fields of a number; what has no encoding is left out."""
+    """Encode attributes as `KeyValue` fields with a number, without those that have no encoding."""
     return b"".join(_key_values(dict(attributes), number))
 
 
 def status_field(outcome: str | None, description: str | None) -> bytes:
-    """Encode the status of a span; nothing unless it failed."""
+    """Encode the status of a span; empty unless the span failed."""
     if outcome not in FAILED:
         return b""
     return field(15, (field(2, _text(description)) if description else b"") + b"\x18\x02")
 
 
-def attributes_of(row: Row) -> dict[str, Any]:
-    """Return all attributes of a span."""
-    site, *_, more = row
-    if more is None:
-        return {"veko.outcome": "ok", **site.attributes}
-    if not site.mix:  # a span of the SDK's
-        return {**site.attributes, **more.attributes}
-    return {**site.attributes, "veko.outcome": outcome_of(row), **more.attributes}
-
-
-def outcome_of(row: Row) -> str:
-    """Return the outcome of a span: a hook that was cancelled at its limit has timed out."""
-    site, _, _, _, begin, end, more = row
-    outcome = (more.outcome if more is not None else None) or "ok"
-    if outcome == "ok":
-        outcome = str(site.attributes.get("veko.outcome", outcome))
-    if outcome == "cancelled" and site.limit and end - begin >= site.limit:
-        return "timeout"
-    return outcome
-
-
 def plain_tail(site: Site) -> bytes:
-    """Encode what the spans of a site that carry nothing more have in common."""
-    tail: bytes | None = site.wire.get(None)
+    """Encode what all spans of a site have in common if they have nothing of their own."""
+    tail: bytes | None = site.encoded.get(None)
     if tail is None:
         attributes = {"veko.outcome": "ok", **site.attributes}
         tail = field(5, _text(site.name)) + b"\x30" + varint(site.kind) + key_values(attributes, 9)
         tail += status_field(attributes["veko.outcome"], None)
-        site.wire[None] = tail
+        site.encoded[None] = tail
     return tail
 
 
 def encode_row(row: Row) -> bytes:
     """Encode a span as a `spans` field of a `ScopeSpans`."""
-    site, segment, own, parent, begin, end, more = row
-    if segment[STATE] is None and (more is None or _only_attributes(site, more)):
-        pairs = b"" if more is None else b"".join([pair(*one) for one in more.attributes.items()])
+    site, segment, own, parent, begin, end, details = row
+    if segment[STATE] is None and (details is None or _only_attributes(site, details)):
+        attributes = {} if details is None else details.attributes
+        pairs = b"".join([pair(key, value) for key, value in attributes.items()])
         return encode_plain(site, segment[TRACE], own, parent, begin, end, pairs)
-    more = more or More()
+    details = details or Details()
     return encode_span(
         segment[TRACE],
         _FIXED64.pack(own),
         _FIXED64.pack(parent) if parent else b"",
-        more.name or site.name,
+        details.name or site.name,
         site.kind,
         begin,
         end,
         attributes_of(row),
-        more.events,
-        more.links,
-        status_field(outcome_of(row), more.description),
+        details.events,
+        details.links,
+        status_field(outcome_of(row), details.description),
         segment[STATE],
     )
 
@@ -175,8 +153,8 @@ def encode_row(row: Row) -> bytes:
 def encode_plain(
     site: Site, trace: bytes, own: int, parent: int, begin: int, end: int, pairs: bytes
 ) -> bytes:
-    """Encode a span that carries at most attributes besides those of its site."""
-    tail = site.wire.get(None) or plain_tail(site)
+    """Encode a span that has nothing of its own but encoded attributes (`pairs`)."""
+    tail = site.encoded.get(None) or plain_tail(site)
     if parent:
         head = b"\x12" + varint(2 + _CHILD.size + len(tail) + len(pairs)) + b"\x0a\x10"
         ids = _CHILD.pack(trace, b"\x12\x08", own, b"\x22\x08", parent, b"9", begin, b"A", end)
@@ -186,38 +164,38 @@ def encode_plain(
     return b"".join((head, ids, tail, pairs))
 
 
-def _only_attributes(site: Site, more: More) -> bool:
-    """Tell whether a span carries nothing but attributes besides what its site has."""
+def _only_attributes(site: Site, details: Details) -> bool:
+    """Return whether a span has nothing of its own but new attributes."""
     return (
-        more.outcome is None
-        and more.name is None
-        and not more.events
-        and not more.links
-        and len(more.attributes) < _MOST
-        and site.attributes.keys().isdisjoint(more.attributes)
+        details.outcome is None
+        and details.name is None
+        and not details.events
+        and not details.links
+        and len(details.attributes) < _MOST
+        and site.attributes.keys().isdisjoint(details.attributes)
     )
 
 
 def pair(key: Any, value: Any) -> bytes:
-    """Encode an attribute of a span; nothing if it has no encoding."""
+    """Encode an attribute of a span; empty if it has no encoding."""
     if value.__class__ is str and key.__class__ is str and len(value) <= 256:
-        return _short(key, value)
+        return _cached_pair(key, value)
     return key_values({key: value}, 9)
 
 
 @functools.lru_cache(maxsize=4096)
-def _short(key: str, value: str) -> bytes:
+def _cached_pair(key: str, value: str) -> bytes:
     return key_values({key: value}, 9)
 
 
-def visit_pairs(path: str, client: str | None, agent: bytes | None) -> bytes:
-    """Encode the attributes of a request that its site has not."""
+def request_pairs(path: str, client: str | None, agent: bytes | None) -> bytes:
+    """Encode the attributes of a request that are not those of its site."""
     return pair("url.path", path) + _client_pairs(client, agent)
 
 
 @functools.lru_cache(maxsize=1024)
 def _client_pairs(client: str | None, agent: bytes | None) -> bytes:
-    attributes = Visit("", client, agent).attributes()
+    attributes = RequestDetails("", client, agent).attributes()
     del attributes["url.path"]
     return key_values(attributes, 9)
 
@@ -231,7 +209,7 @@ def encode_span(
     begin: int,
     end: int,
     attributes: Mapping[str, Any],
-    events: Iterable[Happening],
+    events: Iterable[SpanEvent],
     links: Iterable[tuple[Any, Mapping[str, Any]]],
     status: bytes,
     state: Any = None,
@@ -245,25 +223,25 @@ def encode_span(
     body += [field(5, _text(str(name))), b"\x30", varint(kind)]
     body += [b"9", _FIXED64.pack(begin & _MASK), b"A", _FIXED64.pack(end & _MASK)]
     body.append(key_values(attributes, 9))
-    for happening in list(events)[-_MOST:]:
-        at = b"\x09" + _FIXED64.pack(happening.at & _MASK)
-        told = field(2, _text(str(happening.name))) + key_values(happening.attributes, 3)
-        body.append(field(11, at + told))
-    for context, more in list(links)[-_MOST:]:
+    for event in list(events)[-_MOST:]:
+        time = b"\x09" + _FIXED64.pack(event.time & _MASK)
+        rest = field(2, _text(str(event.name))) + key_values(event.attributes, 3)
+        body.append(field(11, time + rest))
+    for context, of_link in list(links)[-_MOST:]:
         ids = field(1, context.trace_id.to_bytes(16, "big"))
         ids += field(2, context.span_id.to_bytes(8, "big"))
-        body.append(field(13, ids + key_values(more, 4)))
+        body.append(field(13, ids + key_values(of_link, 4)))
     body.append(status)
     return field(2, b"".join(body))
 
 
 class Scope:
-    """What spans are sent with: the resource, and the instrumentation scope.
+    """The resource and the instrumentation scope of our spans, encoded.
 
     Args:
         resource: Attributes of the process.
-        name: The scope's name.
-        version: Its version.
+        name: The name of the scope.
+        version: The version of the scope.
     """
 
     def __init__(self, resource: Mapping[str, Any], name: str, version: str) -> None:
@@ -271,13 +249,15 @@ class Scope:
         self.scope = field(1, field(1, _text(name)) + field(2, _text(version)))
 
 
-def request(scope: Scope, parts: list[bytes], others: Mapping[bytes, list[bytes]] = {}) -> bytes:
+def export_request(
+    scope: Scope, parts: list[bytes], others: Mapping[bytes, list[bytes]] = {}
+) -> bytes:
     """Join encoded spans to an `ExportTraceServiceRequest`.
 
     Args:
-        scope: What they are sent with.
+        scope: The resource and scope of our spans.
         parts: Our spans.
-        others: Spans of other instrumentation scopes, by the encoded scope.
+        others: Spans of other instrumentation scopes, by encoded scope.
     """
     groups = [field(2, scope.scope + b"".join(parts))] if parts else []
     groups += [field(2, name + b"".join(spans)) for name, spans in others.items()]

@@ -1,10 +1,11 @@
 """The OpenTelemetry SDK: the application's `TracerProvider`, or one of our own.
 
-With a provider of the application's, hooks end up where its own spans do. Processors that only
-collect what has ended (`BatchSpanProcessor`, `SimpleSpanProcessor`) get our spans in bulk, as the
-`ReadableSpan`s that they expect; that costs about 4 µs a span, and what their exporter costs. All
-others get ordinary spans, begun and ended, but after the fact: when the tape is read.
-With `otlp` and no provider we set one up, whose spans (those that plugins start) go out with ours.
+If the application has a provider, spans of hooks go where its own spans go. Processors that only
+collect ended spans (`BatchSpanProcessor`, `SimpleSpanProcessor`) get ours in bulk, as the
+`ReadableSpan`s that they expect; that costs about 4 µs a span, plus the cost of their exporter. All
+other processors get ordinary spans that are started and ended, but late: when the tape is read.
+With `otlp` and no provider, Veko sets up its own, so that spans which plugins start are sent along
+with those of hooks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
+    Event,
     ReadableSpan,
     Span,
     SpanLimits,
@@ -40,30 +42,21 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from veko import __version__
 
 from ..recording.context import Context, number_of, span_id
-from ..recording.records import (
-    BASE,
-    STATE,
-    TRACE,
-    Happening,
-    More,
-    Record,
-    Row,
-    rows,
-    segment_of,
-)
+from ..recording.records import BASE, STATE, TRACE, Details, Record, SpanEvent, segment_of
+from ..recording.rows import FAILED, Row, attributes_of, outcome_of, rows
 from ..recording.sites import Site
-from .otlp import FAILED, attributes_of, encode_span, field, outcome_of, status_field
+from .otlp import encode_span, field, status_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "Ended",
     "Replay",
+    "SpanListener",
     "application_provider",
     "encode_readable",
     "is_own",
-    "listen",
+    "listener_on",
     "own_provider",
     "readable",
     "resource_attributes",
@@ -79,33 +72,43 @@ _PLAIN: Final = (BatchSpanProcessor, SimpleSpanProcessor)
 _UNSET: Final = Status(StatusCode.UNSET)
 
 
-class Ended(SpanProcessor):
-    """Takes the spans that plugins start by the ordinary interface, for a taker that may change."""
+class SpanListener(SpanProcessor):
+    """Receives the spans that plugins start by OpenTelemetry's own interface.
+
+    A provider cannot be rid of a processor again, so this one stays; `receive` is exchanged.
+
+    Attributes:
+        receive: Called with each sampled span that has ended, on any thread; `None`: nobody.
+    """
 
     def __init__(self) -> None:
-        self.take: Callable[[ReadableSpan], None] | None = None
+        self.receive: Callable[[ReadableSpan], None] | None = None
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Hand a span on that has ended."""
-        take = self.take
-        if take is not None and span.context is not None and span.context.trace_flags.sampled:
-            take(span)
+        """Hand on a span that has ended."""
+        receive = self.receive
+        if receive is not None and span.context is not None and span.context.trace_flags.sampled:
+            receive(span)
 
 
-_own: list[tuple[TracerProvider, Ended]] = []
+_own: list[tuple[TracerProvider, SpanListener]] = []
 
 
 def application_provider() -> TracerProvider | None:
-    """Return the SDK's provider that is in use, ours included; `None` if there is none."""
+    """Return the SDK's provider in use, which may be ours; `None` if there is none."""
     provider = trace.get_tracer_provider()
     return provider if isinstance(provider, TracerProvider) else None
 
 
-def own_provider(resource: Mapping[str, Any], ratio: float) -> Ended:
-    """Set up our provider and put it in use, if that is not done yet.
+def own_provider(resource: Mapping[str, Any], ratio: float) -> SpanListener:
+    """Set up our provider and put it in use, unless that has been done.
+
+    Args:
+        resource: The attributes of the process.
+        ratio: The share of traces beginning with a span of a plugin that is recorded.
 
     Returns:
-        What takes the spans that plugins start.
+        The listener on its spans.
     """
     if _own:
         return _own[0][1]
@@ -113,32 +116,35 @@ def own_provider(resource: Mapping[str, Any], ratio: float) -> Ended:
     provider = TracerProvider(
         sampler, Resource.create(dict(resource)), shutdown_on_exit=False, span_limits=SpanLimits()
     )
-    ended = Ended()
-    provider.add_span_processor(ended)
+    listener = SpanListener()
+    provider.add_span_processor(listener)
     if application_provider() is None:
         trace.set_tracer_provider(provider)
-    _own.append((provider, ended))
-    return ended
+    _own.append((provider, listener))
+    return listener
 
 
-def listen(provider: TracerProvider) -> Ended:
-    """Return what takes the spans of the application's provider."""
+def listener_on(provider: TracerProvider) -> SpanListener:
+    """Return the listener on the spans of the application's provider, added at first use."""
     active = provider._active_span_processor
     for processor in getattr(active, "_span_processors", ()):
-        if isinstance(processor, Ended):
+        if isinstance(processor, SpanListener):
             return processor
-    ended = Ended()
-    provider.add_span_processor(ended)
-    return ended
+    listener = SpanListener()
+    provider.add_span_processor(listener)
+    return listener
 
 
 def is_own(provider: TracerProvider) -> bool:
-    """Tell whether a provider is the one that we set up."""
+    """Return whether a provider is the one that we set up."""
     return any(provider is ours for ours, _ in _own)
 
 
 class _Replayed(Span):
-    """An ordinary span that is begun and ended after the fact."""
+    """An ordinary span that is started and ended late, with the times of the recorded one.
+
+    A class of its own because `Span` refuses to be instantiated directly.
+    """
 
 
 class Replay:
@@ -152,25 +158,25 @@ class Replay:
         self.provider = provider
         self._plain: tuple[SpanProcessor, ...] = ()
         self._others: tuple[SpanProcessor, ...] = ()
-        self._seen: Any = None
+        self._sorted: Any = None
 
     def ordinary(self) -> bool:
-        """Tell whether some processor gets ordinary spans."""
-        self._look()
+        """Return whether some processor needs ordinary spans."""
+        self._sort_processors()
         return bool(self._others)
 
-    def _look(self) -> None:
+    def _sort_processors(self) -> None:
         active = self.provider._active_span_processor
         found: Sequence[SpanProcessor] = getattr(active, "_span_processors", (active,))
-        if found is not self._seen:
-            self._seen = found
+        if found is not self._sorted:
+            self._sorted = found
             self._plain = tuple(one for one in found if type(one) in _PLAIN)
             rest = (one for one in found if type(one) not in _PLAIN)
-            self._others = tuple(one for one in rest if not isinstance(one, Ended))
+            self._others = tuple(one for one in rest if not isinstance(one, SpanListener))
 
     def __call__(self, records: Iterable[Record]) -> None:
-        """Hand spans on."""
-        self._look()
+        """Hand the spans of records to the processors."""
+        self._sort_processors()
         resource = self.provider.resource
         for row in rows(records) if self._plain or self._others else ():
             span = readable(row, resource)
@@ -204,9 +210,13 @@ def _replay(span: ReadableSpan, processor: SpanProcessor, base: Any) -> None:
 
 
 def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[bytes, bool]] | None:
-    """Return what asks the provider's sampler about a trace that begins; `None`: all are wanted.
+    """Return a function that asks the provider's sampler about a new trace.
 
-    It answers with the id of the trace, too: by that others may be asked again, and shall agree.
+    It returns the id of the trace as well as the decision, because a sampler that is asked again by
+    that id, in another process say, has to come to the same decision.
+
+    Returns:
+        `None` if the sampler records all traces.
     """
     sampler: Sampler = provider.sampler
     if sampler in (ALWAYS_ON, DEFAULT_ON):
@@ -214,10 +224,10 @@ def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[byte
     ids = provider.id_generator
 
     @functools.cache
-    def tell(kind: str) -> None:
+    def log_failure(kind: str) -> None:
         _log.warning(
-            "the application's sampler raises %s: what it fails for is not traced. "
-            "This is said once",
+            "the application's sampler raises %s; traces for which it fails are not recorded. "
+            "This is logged once",
             kind,
         )
 
@@ -227,8 +237,8 @@ def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[byte
         try:
             answer = sampler.should_sample(context, trace, site.name, kind, attributes)
             sampled = answer.decision is Decision.RECORD_AND_SAMPLE
-        except Exception as error:  # it is the application's; what is emitted is not to suffer
-            tell(type(error).__name__)
+        except Exception as error:  # the application's sampler may raise anything
+            log_failure(type(error).__name__)
             sampled = False
         return trace.to_bytes(16, "big"), sampled
 
@@ -236,8 +246,8 @@ def sampler_of(provider: TracerProvider) -> Callable[[Site, Context], tuple[byte
 
 
 def readable(row: Row, resource: Resource) -> ReadableSpan:
-    """Make a `ReadableSpan` of a span."""
-    site, segment, own, parent, begin, end, more = row
+    """Turn a row into a `ReadableSpan`."""
+    site, segment, own, parent, begin, end, details = row
     trace_id = int.from_bytes(segment[TRACE], "big")
     state = segment[STATE] or TraceState()
     above = None
@@ -245,15 +255,15 @@ def readable(row: Row, resource: Resource) -> ReadableSpan:
         above = SpanContext(trace_id, span_id(parent), False, _SAMPLED, state)
     status = _UNSET
     if outcome_of(row) in FAILED:
-        status = Status(StatusCode.ERROR, None if more is None else more.description)
+        status = Status(StatusCode.ERROR, None if details is None else details.description)
     return ReadableSpan(
-        (more.name if more is not None else None) or site.name,
+        (details.name if details is not None else None) or site.name,
         SpanContext(trace_id, span_id(own), False, _SAMPLED, state),
         above,
         resource,
         attributes_of(row),
-        [] if more is None else [_event(one) for one in more.events],
-        [] if more is None else [trace.Link(ids, told) for ids, told in more.links],
+        [] if details is None else [_event(one) for one in details.events],
+        [] if details is None else [trace.Link(*link) for link in details.links],
         _KINDS[site.kind],
         None,
         status,
@@ -263,14 +273,12 @@ def readable(row: Row, resource: Resource) -> ReadableSpan:
     )
 
 
-def _event(happening: Happening) -> Any:
-    from opentelemetry.sdk.trace import Event
-
-    return Event(happening.name, happening.attributes, happening.at)
+def _event(event: SpanEvent) -> Event:
+    return Event(event.name, event.attributes, event.time)
 
 
 def encode_readable(span: ReadableSpan) -> tuple[bytes, bytes]:
-    """Encode a span of the SDK's: its instrumentation scope, and the span."""
+    """Encode a span of the SDK; return its encoded instrumentation scope, and the span."""
     scope = span.instrumentation_scope
     name = b""
     if scope is not None:
@@ -288,7 +296,7 @@ def encode_readable(span: ReadableSpan) -> tuple[bytes, bytes]:
         span.start_time or 0,
         span.end_time or 0,
         span.attributes or {},
-        [Happening(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events],
+        [SpanEvent(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events],
         [(link.context, dict(link.attributes or {})) for link in span.links],
         status_field("error" if error else None, span.status.description),
         ids.trace_state or None,
@@ -297,23 +305,23 @@ def encode_readable(span: ReadableSpan) -> tuple[bytes, bytes]:
 
 
 def row_of(span: ReadableSpan) -> Row:
-    """Turn a span of the SDK's into one of ours, to be kept beside them."""
+    """Turn a span of the SDK into a row, to be kept beside ours."""
     ids = span.context
     assert ids is not None
-    more = More()
-    more.events = [Happening(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events]
+    details = Details()
+    details.events = [SpanEvent(e.name, e.timestamp, dict(e.attributes or {})) for e in span.events]
     if span.status.status_code is StatusCode.ERROR:
-        more.outcome, more.description = "error", span.status.description
+        details.outcome, details.description = "error", span.status.description
     site = Site(span.name, dict(span.attributes or {}), span.kind.value + 1)
-    site.mix = 0
+    site.id_part = 0
     segment = segment_of(ids.trace_id.to_bytes(16, "big"))
     parent = number_of(span.parent.span_id) if span.parent is not None else 0
     own = number_of(ids.span_id)
-    return site, segment, own, parent, span.start_time or 0, span.end_time or 0, more
+    return site, segment, own, parent, span.start_time or 0, span.end_time or 0, details
 
 
 def resource_attributes(service: str | None) -> dict[str, Any]:
-    """Return the attributes of this process, those of the environment included."""
+    """Return the attributes of this process, including those from the environment."""
     given: dict[str, Any] = {} if service is None else {"service.name": service}
     found = dict(Resource.create(given).attributes)
     if str(found.get("service.name", "")).startswith("unknown_service"):

@@ -1,10 +1,10 @@
-"""The sender: encoded spans go to an OTLP collector over HTTP, from a thread of its own.
+"""The sender: posts encoded spans to an OTLP collector over HTTP, from a thread of its own.
 
-A collector that is down, slow or answers errors costs memory up to a bound and one line in the log,
-never time of the event loop: what does not fit is dropped and counted. After a failure that may
-pass (no connection, 429, 502, 503, 504) the same bytes are sent again, with pauses that double, or
-as long as the collector says (`Retry-After`), up to `PAUSE` seconds; other answers mean that these
-bytes will never be taken.
+A collector that is down, slow or answers errors costs memory up to a limit and one line in the log,
+but no time of the event loop: what exceeds the limit is dropped and counted. After a failure that
+may pass (no connection, 429, 502, 503, 504) the same bytes are sent again, after pauses that double
+up to `MAX_PAUSE` seconds, or as long as the collector asks for (`Retry-After`). Any other answer
+means that the collector will never accept these bytes, so they are dropped.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from veko import OptionError, __version__
 __all__ = ["Sender"]
 
 _log: Final = logging.getLogger("veko.tracing")
-PAUSE: Final = 30.0
-"""Seconds between two tries at most."""
-_PASSING: Final = frozenset((429, 502, 503, 504))
+MAX_PAUSE: Final = 30.0
+"""The longest pause between two tries, in seconds."""
+_RETRYABLE: Final = frozenset((429, 502, 503, 504))
 
 
 class Sender:
     """Sends requests to a collector.
 
     Args:
-        url: The collector: `http://localhost:4318`; `/v1/traces` is added where there is no path.
-        headers: Headers of each request, for the collector's authentication.
-        limit: Bytes that may wait.
-        timeout: Seconds that the collector may take for an answer.
-        compress: Whether to gzip what is sent; it costs more CPU than anything else here.
+        url: The collector: `http://localhost:4318`. If it has no path, `/v1/traces` is added.
+        headers: Headers of each request, such as the collector's authentication.
+        limit: How many bytes may wait to be sent.
+        timeout: How long the collector may take to answer, in seconds.
+        compress: Whether to gzip requests, which costs more CPU than everything else here.
 
     Attributes:
-        sent: Spans that the collector took.
-        lost: Spans that were dropped.
+        sent: How many spans the collector accepted.
+        dropped: How many spans were dropped.
 
     Raises:
-        OptionError: The URL is none.
+        OptionError: The URL is not that of a collector.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Sender:
         try:
             parts = urllib.parse.urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("no scheme, or no host")
+                raise ValueError("it needs a scheme (http or https) and a host")
             self._address = parts.hostname, parts.port
         except ValueError as error:
             raise OptionError(
@@ -70,7 +70,7 @@ class Sender:
             ) from error
         self.url = url
         self.sent = 0
-        self.lost = 0
+        self.dropped = 0
         self._secure = parts.scheme == "https"
         path = parts.path if parts.path not in ("", "/") else "/v1/traces"
         self._path = f"{path}?{parts.query}" if parts.query else path
@@ -88,38 +88,38 @@ class Sender:
         self._size = 0
         self._lock = threading.Condition()
         self._busy = False
-        self._ending: float | None = None
-        self._told = False
+        self._deadline: float | None = None
+        self._failing = False
         self._connection: http.client.HTTPConnection | None = None
         self._thread: threading.Thread | None = None
         self._process = 0
-        self._after = 0.0
+        self._retry_after = 0.0
 
     def put(self, body: bytes, spans: int) -> None:
-        """Send a request soon.
+        """Queue a request; the oldest ones are dropped if too many bytes wait.
 
         Args:
             body: The request.
-            spans: How many spans are in it.
+            spans: The number of spans in it.
         """
         with self._lock:
             self._start()
             while self._queue and self._size + len(body) > self._limit:
                 old, count = self._queue.popleft()
                 self._size -= len(old)
-                self.lost += count
+                self.dropped += count
             self._queue.append((body, spans))
             self._size += len(body)
             self._lock.notify_all()
 
     @property
     def waiting(self) -> bool:
-        """Whether something is still to be sent."""
+        """Whether requests are waiting or being sent."""
         with self._lock:
             return bool(self._queue) or self._busy
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all was sent or dropped; false if it took longer."""
+        """Wait until all requests are sent or dropped; return `False` after so many seconds."""
         end = time.monotonic() + seconds
         with self._lock:
             return self._lock.wait_for(
@@ -127,24 +127,24 @@ class Sender:
             )
 
     def close(self, seconds: float = 5.0) -> None:
-        """Send what waits, for so many seconds, and end the thread."""
+        """Send what waits, for at most so many seconds, and end the thread."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is None or self._process != os.getpid():
                 return
-            self._ending = time.monotonic() + seconds
+            self._deadline = time.monotonic() + seconds
             self._lock.notify_all()
         thread.join(seconds + 1)
         with self._lock:
-            self.lost += sum(count for _, count in self._queue)
+            self.dropped += sum(count for _, count in self._queue)
             self._queue.clear()
             self._size = 0
-            self._ending = None
+            self._deadline = None
 
     def _start(self) -> None:
         if self._thread is not None and self._process == os.getpid():
             return
-        self._process = os.getpid()  # a forked child has no thread
+        self._process = os.getpid()  # a forked child has the object, but not the thread
         self._thread = threading.Thread(target=self._run, name="veko-otlp", daemon=True)
         self._thread.start()
 
@@ -154,37 +154,36 @@ class Sender:
             with self._lock:
                 self._busy = False
                 self._lock.notify_all()
-                self._lock.wait_for(lambda: self._queue or self._ending is not None)
+                self._lock.wait_for(lambda: self._queue or self._deadline is not None)
                 if not self._queue:
                     break
                 body, count = self._queue.popleft()
                 self._size -= len(body)
                 self._busy = True
-            again = self._send(body, count)
-            if not again:
+            retry = self._send(body, count)
+            if not retry:
                 pause = 0.0
                 continue
-            pause = min(PAUSE, max(pause * 2 or 0.5, self._after))
+            pause = min(MAX_PAUSE, max(pause * 2 or 0.5, self._retry_after))
             with self._lock:
                 if self._size + len(body) > self._limit:
-                    self.lost += count
+                    self.dropped += count
                 else:
                     self._queue.appendleft((body, count))
                     self._size += len(body)
                 self._busy = False
-                over = self._wait(pause)
-                if over:
+                if self._wait(pause):
                     break
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _wait(self, pause: float) -> bool:
-        """Wait before the next try; true if there will be none."""
+        """Wait before the next try; return whether the deadline leaves no time for one."""
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0:
-            if self._ending is not None:
-                if time.monotonic() >= self._ending or self._ending < until:
+            if self._deadline is not None:
+                if time.monotonic() >= self._deadline or self._deadline < until:
                     return True
                 until = min(until, time.monotonic() + 0.2)
                 left = until - time.monotonic()
@@ -192,24 +191,24 @@ class Sender:
         return False
 
     def _send(self, body: bytes, count: int) -> bool:
-        """Send one request; true if it is to be tried again."""
-        self._after = 0.0
+        """Send one request; return whether it has to be sent again."""
+        self._retry_after = 0.0
         try:
             status = self._post(gzip.compress(body, 1) if self._compress else body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection = None
-            self._complain(f"{type(error).__name__}: {error}", again=True)
+            self._log_failure(f"{type(error).__name__}: {error}", retry=True)
             return True
         if 200 <= status < 300:
             self.sent += count
-            if self._told:
-                self._told = False
-                _log.info("%s takes spans again; %d were dropped so far", self.url, self.lost)
+            if self._failing:
+                self._failing = False
+                _log.info("%s accepts spans again; %d were dropped so far", self.url, self.dropped)
             return False
-        self._complain(f"it answers {status}", again=status in _PASSING)
-        if status in _PASSING:
+        self._log_failure(f"it answered {status}", retry=status in _RETRYABLE)
+        if status in _RETRYABLE:
             return True
-        self.lost += count
+        self.dropped += count
         return False
 
     def _post(self, body: bytes) -> int:
@@ -229,9 +228,10 @@ class Sender:
                 answer = connection.getresponse()
                 answer.read(65_536)
                 after = answer.getheader("retry-after", "")
-                self._after = float(after) if after.isdecimal() else 0.0
+                self._retry_after = float(after) if after.isdecimal() else 0.0
             except (OSError, http.client.HTTPException) as error:
-                # A connection that was kept may have been closed at its other end meanwhile.
+                # The collector may have closed a connection that was kept open: only then the same
+                # request is tried once more at once. A time-out is not repeated.
                 connection.close()
                 self._connection = None
                 if fresh or isinstance(error, TimeoutError):
@@ -243,14 +243,14 @@ class Sender:
                 return answer.status
         raise AssertionError("unreachable: the second connection is a fresh one")
 
-    def _complain(self, why: str, *, again: bool) -> None:
-        if not self._told:
-            self._told = True
+    def _log_failure(self, reason: str, *, retry: bool) -> None:
+        if not self._failing:
+            self._failing = True
             _log.warning(
-                "spans cannot be sent to %s (%s); %s. This is said once until it works again",
+                "spans cannot be sent to %s (%s); %s. This is logged once until it works again",
                 self.url,
-                why,
+                reason,
                 f"up to {self._limit // 2**20} MiB are kept, then the oldest are dropped"
-                if again
-                else "what it refuses is dropped",
+                if retry
+                else "refused spans are dropped",
             )

@@ -1,7 +1,7 @@
-"""Jaeger's query API as routes: Jaeger's UI and its clients read the kept traces from here.
+"""Jaeger's query API as routes, so that Jaeger's UI and clients read the kept traces from here.
 
-Nobody is asked who he is: traces tell much, so let a guard stand before the prefix, or serve them
-on the loopback only.
+The routes are unauthenticated, and traces reveal a lot: protect the prefix with a guard, or serve
+it on the loopback interface only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .documents import (
     service_of,
     trace_json,
 )
-from .store import Store
+from .store import KeptTrace, Store
 
 __all__ = ["JaegerAPI"]
 
@@ -36,8 +36,8 @@ class JaegerAPI:
     """The routes.
 
     Args:
-        store: The traces.
-        refusal: Makes what is raised to answer with a status.
+        store: The kept traces.
+        refusal: Returns the exception that answers a request with a status and a message.
     """
 
     def __init__(self, store: Store, refusal: Refusal) -> None:
@@ -71,7 +71,7 @@ class JaegerAPI:
 
     def operations(self, request: Any) -> dict[str, Any]:
         """Answer `/api/operations?service=...&spanKind=...`."""
-        service, kind = self._needed(request, "service"), request.query.get("spanKind")
+        service, kind = self._required(request, "service"), request.query.get("spanKind")
         return answer(
             [
                 {"name": name, "spanKind": which}
@@ -85,29 +85,29 @@ class JaegerAPI:
         ids = request.query.getall("traceID")
         if ids:
             found = [self._store.get(self._id(one)) for one in ids]
-            return self._shown([kept for kept in found if kept is not None])
-        if self._needed(request, "service") != self._service:
+            return self._answer([trace for trace in found if trace is not None])
+        if self._required(request, "service") != self._service:
             return answer([])
         query = self._query(request)
-        return self._shown(list(matching(self._store, query)), query.limit)
+        return self._answer(list(matching(self._store, query)), query.limit)
 
     def trace(self, trace: str) -> dict[str, Any]:
         """Answer `/api/traces/{id}`."""
-        kept = self._store.get(self._id(trace))
-        if kept is None:
+        found = self._store.get(self._id(trace))
+        if found is None:
             raise self._refusal(404, "trace not found")
-        return self._shown([kept])
+        return self._answer([found])
 
     def dependencies(self, request: Any) -> dict[str, Any]:
-        """Answer `/api/dependencies?endTs=...&lookback=...`, both in milliseconds: by plugin."""
+        """Answer `/api/dependencies?endTs=...&lookback=...` (in ms): calls between plugins."""
         end = self._number(request, "endTs", time.time_ns() // 10**6)
         lookback = self._number(request, "lookback", 86_400_000)
         return answer(dependencies(self._store, (end - lookback) * 1000, end * 1000 + 999))
 
-    def _shown(self, found: list[Any], limit: int = 0) -> dict[str, Any]:
-        return answer([trace_json(kept, self._store.resource) for kept in found], None, limit)
+    def _answer(self, found: list[KeptTrace], limit: int = 0) -> dict[str, Any]:
+        return answer([trace_json(trace, self._store.resource) for trace in found], None, limit)
 
-    def _needed(self, request: Any, name: str) -> str:
+    def _required(self, request: Any, name: str) -> str:
         value = request.query.get(name)
         if not value:
             raise self._refusal(400, f"parameter {name!r} is required")

@@ -1,7 +1,7 @@
-"""Kept traces as Jaeger's query API shows them, and as its UI opens them from a file.
+"""Kept traces as documents of Jaeger's query API, and as a file that its UI opens.
 
-The format is that of `jaeger-query` (`/api/traces`), times in microseconds. Everything here is made
-when it is asked for; a trace of 50 spans takes about 2 ms.
+The format is that of `jaeger-query` (`/api/traces`), with times in microseconds. Documents are made
+when they are asked for; a trace of 50 spans takes about 2 ms.
 """
 
 from __future__ import annotations
@@ -14,38 +14,48 @@ from typing import Any, Final
 
 import msgspec
 
-from ..export.otlp import FAILED, attributes_of, outcome_of
 from ..recording.context import span_id
-from ..recording.records import TRACE, More, Row
-from .store import Kept, Store
+from ..recording.records import TRACE, Details
+from ..recording.rows import FAILED, Row, attributes_of, outcome_of
+from .store import KeptTrace, Store
 
-__all__ = ["Query", "dependencies", "duration", "file_of", "matching", "operations", "trace_json"]
+__all__ = [
+    "Query",
+    "answer",
+    "dependencies",
+    "duration",
+    "file_of",
+    "matching",
+    "operations",
+    "service_of",
+    "trace_json",
+]
 
 _UNITS: Final = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
-_EMPTY: Final = More()
-_LONGEST: Final = 16_384
+_NO_DETAILS: Final = Details()
+_MOST_TEXT: Final = 16_384
 """Characters of a text that are shown."""
 
 
 def duration(text: str) -> int:
-    """Read a duration as Go writes it (`1.5s`, `100ms`, `1m30s`); returns microseconds.
+    """Return the microseconds of a duration in Go's notation (`1.5s`, `100ms`, `1m30s`).
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a duration.
     """
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text[:40]!r} is not a duration: write 100ms, 1.5s")
     whole = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not whole < 2**63:
-        raise ValueError(f"{text[:40]!r} is longer than any duration")
+        raise ValueError(f"{text[:40]!r} is too long a duration")
     return round(whole)
 
 
 def _tag(key: str, value: Any) -> dict[str, Any]:
-    key = _sound(key)
+    key = _valid_text(key)
     if isinstance(value, bool):
         return {"key": key, "type": "bool", "value": value}
     if isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -55,14 +65,14 @@ def _tag(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, str):
         try:
             value = msgspec.json.encode(value, enc_hook=str).decode()
-        except Exception:  # a value may be of any class, with any bug
+        except Exception:  # the value may be of a plugin's class and raise anything
             value = f"<{type(value).__name__}>"
-    return {"key": key, "type": "string", "value": _sound(value)}
+    return {"key": key, "type": "string", "value": _valid_text(value)}
 
 
-def _sound(text: str) -> str:
-    """Return a text that can be sent: of bounded length, without halves of surrogate pairs."""
-    return text[:_LONGEST].encode("utf-8", "replace").decode()
+def _valid_text(text: str) -> str:
+    """Return a text of bounded length that is valid UTF-8 (without halves of surrogate pairs)."""
+    return text[:_MOST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _tags(row: Row) -> Iterator[dict[str, Any]]:
@@ -77,43 +87,43 @@ def _tags(row: Row) -> Iterator[dict[str, Any]]:
 
 
 def _name(row: Row) -> str:
-    return (row[6] or _EMPTY).name or row[0].name
+    return (row[6] or _NO_DETAILS).name or row[0].name
 
 
 def _span(row: Row) -> dict[str, Any]:
-    _, segment, own, parent, begin, end, more = row
+    _, segment, own, parent, begin, end, details = row
     trace = segment[TRACE].hex()
     above = {"refType": "CHILD_OF", "traceID": trace, "spanID": f"{span_id(parent):016x}"}
     return {
         "traceID": trace,
         "spanID": f"{span_id(own):016x}",
         "flags": 1,
-        "operationName": _sound(_name(row)),
+        "operationName": _valid_text(_name(row)),
         "references": [above] if parent else [],
         "startTime": begin // 1000,
         "duration": max(0, end // 1000 - begin // 1000),
         "tags": list(_tags(row)),
         "logs": [
             {
-                "timestamp": one.at // 1000,
+                "timestamp": one.time // 1000,
                 "fields": [
                     _tag("event", one.name),
                     *(_tag(str(key), value) for key, value in one.attributes.items()),
                 ],
             }
-            for one in (more or _EMPTY).events
+            for one in (details or _NO_DETAILS).events
         ],
         "processID": "p1",
         "warnings": None,
     }
 
 
-def trace_json(kept: Kept, resource: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trace as Jaeger has it."""
-    spans = [_span(row) for row in sorted(kept.rows, key=lambda row: row[4])]
-    lost = f"{kept.lost} more spans of this trace were not kept"
+def trace_json(trace: KeptTrace, resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trace in the format of Jaeger's API."""
+    spans = [_span(row) for row in sorted(trace.rows, key=lambda row: row[4])]
+    warning = f"{trace.dropped} more spans of this trace were not kept"
     return {
-        "traceID": kept.id.hex(),
+        "traceID": trace.id.hex(),
         "spans": spans,
         "processes": {
             "p1": {
@@ -121,7 +131,7 @@ def trace_json(kept: Kept, resource: Mapping[str, Any]) -> dict[str, Any]:
                 "tags": [_tag(k, v) for k, v in resource.items() if k != "service.name"],
             }
         },
-        "warnings": [lost] if kept.lost else None,
+        "warnings": [warning] if trace.dropped else None,
     }
 
 
@@ -131,14 +141,14 @@ def service_of(resource: Mapping[str, Any]) -> str:
 
 
 def answer(data: Any, total: int | None = None, limit: int = 0) -> dict[str, Any]:
-    """Put an answer into Jaeger's envelope."""
+    """Wrap data in the envelope of Jaeger's API."""
     found = len(data) if total is None and isinstance(data, list) else total or 0
     return {"data": data, "total": found, "limit": limit, "offset": 0, "errors": None}
 
 
 def file_of(store: Store, limit: int = 0) -> bytes:
     """Return the kept traces as a file that Jaeger's UI opens ("Upload")."""
-    traces = [trace_json(kept, store.resource) for kept in store]
+    traces = [trace_json(trace, store.resource) for trace in store]
     return msgspec.json.encode(answer(traces[:limit] if limit else traces))
 
 
@@ -154,15 +164,15 @@ class Query(msgspec.Struct, frozen=True):
     limit: int = 100
 
 
-def matching(store: Store, query: Query) -> Iterator[Kept]:
-    """Give the traces in which one span has it all, the newest first."""
+def matching(store: Store, query: Query) -> Iterator[KeptTrace]:
+    """Yield the traces with a span that passes all filters, the newest first."""
     count = 0
-    for kept in store:
+    for trace in store:
         if count >= query.limit:
             return
-        if any(_matches(row, query) for row in kept.rows):
+        if any(_matches(row, query) for row in trace.rows):
             count += 1
-            yield kept
+            yield trace
 
 
 def _matches(row: Row, query: Query) -> bool:
@@ -189,20 +199,20 @@ def _as_text(value: Any) -> str:
 
 def operations(store: Store) -> list[tuple[str, str]]:
     """Return the names of all kept spans with their kinds, sorted."""
-    return sorted({(_name(row), _KINDS[row[0].kind]) for kept in store for row in kept.rows})
+    return sorted({(_name(row), _KINDS[row[0].kind]) for trace in store for row in trace.rows})
 
 
 def dependencies(store: Store, start: int, end: int) -> list[dict[str, Any]]:
-    """Return which plugin had which called, how often: the nearest plugins above one another.
+    """Return how often each plugin called another one, directly or through spans of no plugin.
 
     Args:
-        store: The traces.
-        start: Only spans that began after, in microseconds.
-        end: And before.
+        store: The kept traces.
+        start: Only spans that began at this time or later, in microseconds.
+        end: Only spans that began at this time or earlier.
     """
     counts: dict[tuple[str, str], int] = {}
-    for kept in store:
-        for parent, child in _edges(kept.rows):
+    for trace in store:
+        for parent, child in _edges(trace.rows):
             if start <= child[4] // 1000 <= end:
                 pair = (_plugin(parent), _plugin(child))
                 counts[pair] = counts.get(pair, 0) + 1
@@ -220,7 +230,8 @@ def _edges(rows: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
     by_id = {row[2]: row for row in rows}
 
     @functools.cache
-    def above(parent: int) -> Row | None:
+    def caller_of(parent: int) -> Row | None:
+        # A span may be its own ancestor, if a client sends the id of one of our spans as parent.
         row = by_id.get(parent)
         seen: set[int] = set()
         while row is not None and not _plugin(row) and row[2] not in seen:
@@ -230,6 +241,6 @@ def _edges(rows: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
 
     for row in by_id.values():
         if _plugin(row):
-            caller = above(row[3])
+            caller = caller_of(row[3])
             if caller is not None and _plugin(caller) and _plugin(caller) != _plugin(row):
                 yield caller, row

@@ -1,1 +1,1 @@
-"""Recording: what is written down on the path of a hook call or a request."""
+"""Recording: what is written down while a hook or a request runs."""

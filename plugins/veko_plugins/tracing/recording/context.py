@@ -1,13 +1,14 @@
-"""What OpenTelemetry sees: a runtime context whose variable may hold a place of ours.
+"""What OpenTelemetry sees: a runtime context whose variable may hold a position of ours.
 
-The variable is the one of OpenTelemetry's own runtime context, so that contexts attached before
-and after are the same. Where it holds a place (see `_records`), a real `Context` with a real
-`Span` is made when somebody asks: a plugin that starts a span, a propagator, a log record. So
-spans of plugins nest below the hook that they run in, and those who do not ask pay nothing.
+The variable is that of OpenTelemetry's own runtime context, so contexts attached before and after
+this was installed are the same. Where it holds a position (see `records`), a real `Context` with a
+real `Span` is made when somebody asks for it: a plugin that starts a span, a propagator, a log
+record. So spans of plugins nest below the hook that they run in, and handlers that do not use
+OpenTelemetry pay nothing. Asking costs about 2 µs.
 
-`OTEL_PYTHON_CONTEXT=veko` makes OpenTelemetry use it from the start (entry point group
-`opentelemetry_context`); where OpenTelemetry was imported without that, `install` puts it in place
-of the default one. Asking costs about 2 µs.
+`OTEL_PYTHON_CONTEXT=veko` makes OpenTelemetry use this runtime context from the start (entry point
+group `opentelemetry_context`); if OpenTelemetry was imported without that, `install` replaces the
+default one.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from veko_plugins._lib.otel_context import VekoContext
 
-from .errors import note
+from .errors import note_error
 from .records import (
     BASE,
     SEGMENT,
     STATE,
-    Happening,
-    Own,
-    Place,
+    Position,
+    SpanEvent,
+    TimedPosition,
     Unsampled,
+    details_of,
     id_of,
-    more_of,
     now,
     trace_of,
 )
@@ -48,40 +49,44 @@ __all__ = [
     "context_of",
     "install",
     "number_of",
-    "placed",
+    "position_in",
     "remote_of",
     "span_id",
 ]
 
 SPAN_KEY: Final[str] = _SPAN_KEY
-_PLACE: Final = "veko-place"
+_POSITION: Final = "veko-position"
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED | getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
 
 
 def _swap(number: int) -> int:
-    """Ids are written as little-endian numbers; OpenTelemetry reads their bytes the other way."""
+    """Reverse the bytes of an id.
+
+    Our ids are packed as little-endian numbers, together with times, which OTLP has little-endian;
+    OpenTelemetry reads the same bytes as a big-endian number.
+    """
     return int.from_bytes(number.to_bytes(8, "little"), "big")
 
 
 span_id = number_of = _swap
-"""From a record's id to OpenTelemetry's, and back."""
+"""Convert a record's id to OpenTelemetry's, and back."""
 
 
 class LiveSpan(Span):
-    """A span that is being recorded, as OpenTelemetry's interface has it.
+    """A span that is being recorded, with OpenTelemetry's interface.
 
-    What is set on it once it has been read from the tape is lost; it ends when the code that it
-    stands for ends, not by `end()`.
+    It ends when the hook, emission or request ends, not by `end()`. What is set on it after it was
+    read from the tape is lost.
     """
 
-    __slots__ = ("place",)
+    __slots__ = ("position",)
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, position: Position) -> None:
+        self.position = position
 
     def get_span_context(self) -> SpanContext:
         """Return the ids."""
-        record, site = self.place
+        record, site = self.position
         segment = record[SEGMENT]
         return SpanContext(
             int.from_bytes(trace_of(segment), "big"),
@@ -92,42 +97,42 @@ class LiveSpan(Span):
         )
 
     def is_recording(self) -> bool:
-        """Tell whether what is set on it is kept."""
+        """Return `True`: what is set on it is recorded."""
         return True
 
     def end(self, end_time: int | None = None) -> None:
-        """Do nothing: it ends with the code that it stands for."""
+        """Do nothing: the span ends with the code that it stands for."""
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set an attribute."""
-        more_of(*self.place).attributes[key] = value
+        details_of(*self.position).attributes[key] = value
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes."""
-        more_of(*self.place).attributes.update(attributes)
+        details_of(*self.position).attributes.update(attributes)
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event."""
-        at = now(self.place[0][SEGMENT]) if timestamp is None else timestamp
-        more = more_of(*self.place)
-        more.events = [*more.events, Happening(name, at, dict(attributes or {}))]
+        time = now(self.position[0][SEGMENT]) if timestamp is None else timestamp
+        details = details_of(*self.position)
+        details.events = [*details.events, SpanEvent(name, time, dict(attributes or {}))]
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Add a link."""
-        more = more_of(*self.place)
-        more.links = [*more.links, (context, dict(attributes or {}))]
+        details = details_of(*self.position)
+        details.links = [*details.links, (context, dict(attributes or {}))]
 
     def update_name(self, name: str) -> None:
-        """Give it another name."""
-        more_of(*self.place).name = name
+        """Set another name."""
+        details_of(*self.position).name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Set the status; an error becomes the outcome."""
+        """Set the status; an error status makes the outcome `error`."""
         code = status.status_code if isinstance(status, Status) else status
-        more = more_of(*self.place)
+        details = details_of(*self.position)
         if code is StatusCode.ERROR:
-            more.outcome = "error"
-            more.description = status.description if isinstance(status, Status) else description
+            details.outcome = "error"
+            details.description = status.description if isinstance(status, Status) else description
 
     def record_exception(
         self,
@@ -136,24 +141,25 @@ class LiveSpan(Span):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        """Record an exception."""
-        more = more_of(*self.place)
-        before = more.outcome, more.description, more.attributes.get("error.type")
-        note(more, self.place[0][SEGMENT], exception)
-        more.outcome, more.description = before[:2]
-        if before[2] is None:
-            more.attributes.pop("error.type", None)
-        if attributes and more.events:
-            more.events[-1].attributes.update(attributes)
+        """Record an exception as an event; the status of the span stays as it is."""
+        details = details_of(*self.position)
+        outcome, description = details.outcome, details.description
+        error_type = details.attributes.get("error.type")
+        note_error(details, self.position[0][SEGMENT], exception)
+        details.outcome, details.description = outcome, description
+        if error_type is None:
+            details.attributes.pop("error.type", None)
+        if attributes and details.events:
+            details.events[-1].attributes.update(attributes)
 
 
 def context_of(held: Any) -> Context:
-    """Return the OpenTelemetry context that stands for what the variable holds."""
+    """Return the OpenTelemetry context for a value of the variable."""
     if isinstance(held, tuple):
         base = held[0][SEGMENT][BASE] or {}
-        return Context({**base, SPAN_KEY: LiveSpan(_plain(held)), _PLACE: held})
+        return Context({**base, SPAN_KEY: LiveSpan(_plain(held)), _POSITION: held})
     if isinstance(held, Unsampled):
-        if held.shown is None:
+        if held.context is None:
             base = held.base or {}
             if remote_of(base.get(SPAN_KEY)) is None:
                 trace = (
@@ -161,24 +167,29 @@ def context_of(held: Any) -> Context:
                 )
                 ids = SpanContext(trace or 1, getrandbits(64) or 1, is_remote=False)
                 base = {**base, SPAN_KEY: NonRecordingSpan(ids)}
-            held.shown = Context(base)
-        shown: Context = held.shown
-        return shown
+            held.context = Context(base)
+        context: Context = held.context
+        return context
     return held if isinstance(held, Context) else Context()
 
 
-def _plain(held: tuple[Any, ...]) -> Place:
+def _plain(held: tuple[Any, ...]) -> Position:
+    """Return a position that is no `TimedPosition`."""
     record, site = held
     return record, site
 
 
-def placed(context: Mapping[str, Any]) -> Place | Own | None:
-    """Return the place that a context was made from, if it was made from one."""
-    return context.get(_PLACE)
+def position_in(context: Mapping[str, Any]) -> Position | TimedPosition | None:
+    """Return the position that a context was made from; `None` if it was not made by us."""
+    return context.get(_POSITION)
 
 
 def remote_of(span: Any) -> tuple[bytes, int, bool, TraceState | None] | None:
-    """Return trace, id, whether it is sampled, and the tracestate of a span that is not ours."""
+    """Return trace, id, whether it is sampled, and tracestate of a span that is not ours.
+
+    Returns:
+        `None` if there is no valid span.
+    """
     if not isinstance(span, Span):
         return None
     ids = span.get_span_context()
@@ -204,10 +215,13 @@ VARIABLE: Final = _variable()
 
 
 def install() -> bool:
-    """Let OpenTelemetry use our runtime context; it stays, being the default one otherwise.
+    """Make OpenTelemetry use our runtime context, for the rest of the process.
+
+    It is not removed at unload: without positions of ours it does what the default one does.
 
     Returns:
-        Whether spans of plugins nest below hooks: not if another runtime context is in use.
+        Whether it is in use. If not, because the application uses a third one, spans that plugins
+        start do not nest below hooks.
     """
     runtime = _api._RUNTIME_CONTEXT
     VekoContext.resolve = staticmethod(context_of)

@@ -1,7 +1,8 @@
-"""What is noted of an error: the outcome of the span, and its stack, once a trace.
+"""Errors on spans: the outcome, and the stack, once in each trace.
 
-An error that passes through many spans, a hook, the emission, the request, is told where it came up
-first. Some 50 µs, for the text of the stack; the error itself is not kept.
+An error that passes through several spans (a hook, its emission, the request) is recorded with its
+stack on the innermost one only. Costs some 50 µs, for the text of the stack; the error itself is
+not kept.
 """
 
 from __future__ import annotations
@@ -9,33 +10,36 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-from .records import Happening, More, Segment, now, trace_of
+from .records import Details, Segment, SpanEvent, now, trace_of
 
-__all__ = ["note"]
+__all__ = ["note_error"]
 
 _STACK: Final = 16_384
-"""Characters of a stack that are kept."""
+"""Characters of a stack that are kept, half of them from its end."""
 _SEEN: Final = "_veko_recorded"
 
 
-def note(more: More, segment: Segment, error: BaseException) -> None:
-    """Note an error on a span: status, and an event with the stack if no other span has it."""
+def note_error(details: Details, segment: Segment, error: BaseException) -> None:
+    """Write an error down on a span: its status, and an event with the stack.
+
+    The event is left out if another span of the trace has it.
+    """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _full(kind)
-    more.outcome = "error"
+    details.outcome = "error"
     try:
-        told = str(error)
-    except Exception:
-        told = "<no text>"
-    more.description = f"{kind.__name__}: {told}"[:1024]
-    more.attributes.setdefault("error.type", name)
+        message = str(error)
+    except Exception:  # its __str__ is the plugin's code
+        message = "<no text>"
+    details.description = f"{kind.__name__}: {message}"[:1024]
+    details.attributes.setdefault("error.type", name)
     trace = trace_of(segment)
     if getattr(error, _SEEN, None) == trace:
         return
     try:
         setattr(error, _SEEN, trace)
     except Exception:
-        pass  # without a __dict__ it may be told twice
+        pass  # an error without a __dict__ may be recorded twice
     try:
         stack = "".join(traceback.format_exception(error))
     except Exception:
@@ -44,10 +48,10 @@ def note(more: More, segment: Segment, error: BaseException) -> None:
         stack = f"{stack[: _STACK // 2]}\n...\n{stack[-_STACK // 2 :]}"
     attributes = {
         "exception.type": name,
-        "exception.message": told[:4096],
+        "exception.message": message[:4096],
         "exception.stacktrace": stack,
     }
-    more.events = [*more.events, Happening("exception", now(segment), attributes)]
+    details.events = [*details.events, SpanEvent("exception", now(segment), attributes)]
 
 
 def _full(kind: type) -> str:

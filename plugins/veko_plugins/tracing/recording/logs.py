@@ -1,10 +1,10 @@
 """Log records carry the ids of the trace and the span in which they were logged.
 
-Every record of the standard library's logging gets `trace_id` and `span_id`, hexadecimal, `"0"`
-outside of a trace: the attributes `otelTraceID` and `otelSpanID` of OpenTelemetry's own
-instrumentation too, so that formats written for that go on working. What is logged with a
-`trace_id` of its own (`extra`) keeps that one. Undone at unload, as far as nobody has put a factory
-of his own on top meanwhile.
+Every record of the standard library's logging gets `trace_id` and `span_id` in hexadecimal, `"0"`
+outside of a trace, and the attributes `otelTraceID` and `otelSpanID` of OpenTelemetry's own
+instrumentation, so that formats written for that keep working. A record logged with a `trace_id` of
+its own (`extra`) keeps that one. At unload the factory of records is put back, unless another
+factory has been put on top of ours meanwhile.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from .records import SEGMENT, id_of, trace_of
 
 __all__ = ["LogIds"]
 
-
 _OURS: Final = frozenset(("trace_id", "span_id", "otelTraceID", "otelSpanID"))
 
 
 class _Fields(dict[str, Any]):
-    """The fields of a record: `logging` refuses an `extra` that is among them, but for ours."""
+    """The fields of a record, which pretend not to contain ours.
+
+    `logging` raises if a key of `extra` is a field already; one of ours may be overwritten.
+    """
 
     __slots__ = ()
 
@@ -32,7 +34,7 @@ class _Fields(dict[str, Any]):
         return key not in _OURS and super().__contains__(key)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)  # who unpickles a record need not know of this
+        return dict, (dict(self),)  # so a record is unpickled where Veko is not installed
 
 
 class LogIds:
@@ -43,13 +45,13 @@ class LogIds:
         self._on = False
 
     def install(self) -> None:
-        """Put it in place."""
+        """Put the factory in place."""
         self._before = logging.getLogRecordFactory()
         self._on = True
         logging.setLogRecordFactory(self)
 
     def remove(self) -> None:
-        """Take it away; under somebody else's factory it goes on doing nothing."""
+        """Remove the factory; below another one it stays, and changes nothing any more."""
         self._on = False
         if logging.getLogRecordFactory() is self:
             logging.setLogRecordFactory(self._before)

@@ -1,14 +1,12 @@
-"""The recorder: a probe that writes down what is emitted, which hooks ran, and when.
+"""The recorder: a probe that writes down what is emitted, which hooks run, and when.
 
-A hook call costs a setting of the context variable, a look at the clock and two entries in the
-record of its emission; an emission that record, a look at the clock and a setting, since it ends
-with its last hook; one below a trace that is not recorded a look at the variable, and its hooks a
-comparison each (figures: `benchmarks/tracing.py`). What is opened in a frame is closed in it,
-whatever comes: an answer, an error, a cancellation, a coroutine that is closed from somewhere else.
-Nothing here waits, and nothing raises.
-
-The tape is bounded. Past its limit nothing is recorded until it was read; what was not recorded is
-counted.
+Cost (`benchmarks/tracing.py`): a hook sets the context variable, reads the clock and appends two
+entries to the record of its emission. An emission makes that record, reads the clock and sets the
+variable twice; its end is the end of its last hook. In a trace that is not recorded, an emission
+reads the variable, and each hook makes one comparison.
+Promise: a span that is opened in a frame is closed in that frame, after an answer, an error, a
+cancellation, or a coroutine that is closed from somewhere else. Nothing here waits or raises. The
+tape is bounded: while it is full, nothing is recorded, and what was not recorded is counted.
 """
 
 from __future__ import annotations
@@ -21,20 +19,20 @@ from typing import TYPE_CHECKING, Any, Final
 from veko import Stop
 from veko.extend import Probe, Snippet
 
-from .context import SPAN_KEY, Context, LiveSpan, placed, remote_of
-from .errors import note
+from .context import SPAN_KEY, Context, LiveSpan, position_in, remote_of
+from .errors import note_error
 from .records import (
     ENDS,
     PARENT,
     SEGMENT,
     SITE,
     Dropped,
-    Own,
     Record,
     Segment,
+    TimedPosition,
     Unsampled,
     clock,
-    more_of,
+    details_of,
     offset_of,
     segment_of,
     trace_of,
@@ -45,35 +43,41 @@ from .sites import SERVER, Site, emission_site, hook_site
 if TYPE_CHECKING:
     from veko import Subscription
 
-__all__ = ["Recorder"]
+__all__ = ["HIGH_WATER", "Recorder"]
 
 _CANCELLED: Final = ("CancelledError", "Cancelled", "GeneratorExit")
 
-MANY: Final = 128
-"""Records that are much on the tape."""
+HIGH_WATER: Final = 128
+"""Records on the tape from which on its reader is woken up."""
+
+# The code below is pasted into the generated plan of an event, where a call would cost as much as
+# all the rest. The two common cases, below a position and at the start of a trace that is sampled
+# by ratio, are written out; all others go to `_begin`. `__class__ is` is used because `isinstance`
+# is a call. test_compiled_plans_and_loops_alike compares these lines with the plain functions.
 EMISSION: Final = Snippet(
     before="""\
 tr_outer = tr_get()
 if tr_outer.__class__ is tr_unsampled: tr_record = None
 else:
  if tr_outer.__class__ is tuple and len(tr_tape) < tr_limit:
-  tr_record = [tr_outer[0][0], tr_outer, tr_here[at_once], tr_clock(), 0, None]
+  tr_record = [tr_outer[0][0], tr_outer, tr_sites[at_once], tr_clock(), 0, None]
  elif tr_draws and not tr_outer and len(tr_tape) < tr_limit:
   if tr_always or tr_random() < tr_ratio:
-   tr_record = [[None, 0, None, None, None], None, tr_here[at_once], tr_clock(), 0, None]
+   tr_record = [[None, 0, None, None, None], None, tr_sites[at_once], tr_clock(), 0, None]
   else:
    tr_record = None
    tr_put(tr_unsampled())
- else: tr_record = tr_begin(tr_outer, tr_here[at_once], tr_ratio)
+ else: tr_record = tr_begin(tr_outer, tr_sites[at_once], tr_ratio)
  if tr_record is not None:
   tr_add = tr_record.append
   if alone: tr_put((tr_record, None))""",
-    # It has ended when the last of its hooks had.
+    # The end of the last hook is taken as the end of the emission, which saves a reading of the
+    # clock; nothing runs between the two.
     after="""\
 if tr_record is not None:
  tr_add(tr_record[-2] if len(tr_record) > tr_ends else tr_clock())
  tr_keep(tr_record)
- if len(tr_tape) > tr_many: tr_much()
+ if len(tr_tape) > tr_high_water: tr_wake_reader()
  tr_put(tr_outer)
 elif tr_outer.__class__ is not tr_unsampled: tr_put(tr_outer)""",
     failed="tr_leave(tr_record, tr_outer, error)",
@@ -85,34 +89,36 @@ HOOK: Final = Snippet(
     failed="if tr_record is not None: tr_failed(tr_record, tr_site$, error)",
     resumed="if tr_record is not None: tr_add(tr_clock()); tr_add(None)",
 )
-QUIET: Final = Snippet(
+UNRECORDED: Final = Snippet(
     alone="tr_record, tr_add = tr_find(None)",
     before="if tr_record is not None: tr_put((tr_record, None))",
     after=HOOK.resumed,
     failed=HOOK.resumed,
     resumed=HOOK.resumed,
 )
-"""Around a hook that makes no span: its time is nobody's, what it does is no other hook's."""
+"""Around a hook that makes no span: it is in no hook's time, and what it emits is below none."""
 
 
 class Recorder:
     """Writes the tape.
 
     Args:
-        variable: What holds the place: the variable of OpenTelemetry's runtime context.
-        ratio: How much of the traces that begin here is recorded, by event; -1 for never, not
-            even as a part of another trace.
-        core: Whether hooks of core plugins are recorded too; an event that only they hear is no
-            emission then.
-        limit: Spans that the tape may have; twice as many where few and many hooks take turns.
-        sampler: Decides instead of the ratio, if the application has one of its own.
+        variable: The context variable that holds the current position in a trace: the variable of
+            OpenTelemetry's runtime context.
+        ratio: Returns the share of traces beginning with an event that is recorded; -1: the event
+            is never recorded, not even as a part of another trace.
+        core: Whether hooks of core plugins are recorded too. If not, an event that has only such
+            hooks makes no span.
+        limit: About how many spans the tape may hold; up to twice as many if emissions with few
+            and with many hooks alternate.
+        sampler: The sampler of the application, which decides instead of a ratio of 1.
 
     Attributes:
-        tape: The records that have ended.
-        lost: Spans that were not recorded because the tape was full.
-        variable: What holds the place.
-        limit: Spans that the tape may have, about.
-        much: Called when there is much on the tape.
+        tape: The records that have ended, in the order of their ends.
+        dropped: How many spans were not recorded because the tape was full.
+        variable: See above.
+        limit: See above.
+        on_high_water: Called when there are more than `HIGH_WATER` records on the tape.
     """
 
     def __init__(
@@ -125,8 +131,8 @@ class Recorder:
         sampler: Callable[[Site, Context], tuple[bytes, bool]] | None = None,
     ) -> None:
         self.tape: list[Record] = []
-        self.lost = 0
-        self.much: Callable[[], object] = int  # nobody reads it yet
+        self.dropped = 0
+        self.on_high_water: Callable[[], object] = int  # does nothing until there is a reader
         self.variable = variable
         self._ratio = ratio
         self._core = core
@@ -134,10 +140,10 @@ class Recorder:
         self._sampler = sampler
 
     def probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe | None:
-        """Stand around the emissions of an event and its handlers; see `Bus.probe`."""
+        """Return the code around the emissions of an event and its handlers; see `Bus.probe`."""
         ratio = self._ratio(event)
-        heard = [not self._is_quiet(one) for one in subscriptions]
-        if ratio < 0 or not any(heard):
+        recorded = [self._is_recorded(one) for one in subscriptions]
+        if ratio < 0 or not any(recorded):
             return None
         shared = {
             "tr_get": self.variable.get,
@@ -149,11 +155,13 @@ class Recorder:
             **shared,
             "tr_unsampled": Unsampled,
             "tr_tape": self.tape,
-            "tr_limit": self._most(1 + sum(heard)),
+            "tr_limit": self._most_records(1 + sum(recorded)),
             "tr_keep": self.tape.append,
-            "tr_many": MANY,
-            "tr_much": self._tell_much,
-            "tr_here": [emission_site(event, sum(heard), at_once=one) for one in (False, True)],
+            "tr_high_water": HIGH_WATER,
+            "tr_wake_reader": self._wake_reader,
+            "tr_sites": [
+                emission_site(event, sum(recorded), concurrent=one) for one in (False, True)
+            ],
             "tr_ends": ENDS,
             "tr_draws": self._sampler is None,
             "tr_random": random,
@@ -166,29 +174,29 @@ class Recorder:
             EMISSION._replace(names=emission),
             [
                 HOOK._replace(names={**hooks, "tr_site$": hook_site(event, one)})
-                if told
-                else QUIET._replace(names=hooks)
-                for one, told in zip(subscriptions, heard, strict=True)
+                if makes_span
+                else UNRECORDED._replace(names=hooks)
+                for one, makes_span in zip(subscriptions, recorded, strict=True)
             ],
         )
 
     def always(self, ratio: float) -> bool:
-        """Tell whether all traces of a ratio are recorded, without asking anybody."""
+        """Return whether all traces with this ratio are recorded, without asking a sampler."""
         return ratio >= 1 and self._sampler is None
 
-    def _most(self, spans: int) -> int:
-        """Return how many records of so many spans the tape may have."""
+    def _most_records(self, spans: int) -> int:
+        """Return how many records of so many spans each the tape may hold."""
         return -(-self.limit // spans)
 
-    def _is_quiet(self, subscription: Subscription) -> bool:
+    def _is_recorded(self, subscription: Subscription) -> bool:
         owner = subscription.owner
         core = getattr(getattr(owner, "plugin", None), "core", False)
-        return (core and not self._core) or getattr(owner, "name", None) == "tracing"
+        return (not core or self._core) and getattr(owner, "name", None) != "tracing"
 
-    # -- what is rarer
+    # -- the rarer cases, called from the snippets
 
     def _begin(self, outer: Any, site: Site, ratio: float) -> Record | None:
-        """Begin an emission where the variable does not hold a plain place; `None`: unrecorded."""
+        """Begin an emission in any of the rarer cases; `None` if it is not recorded."""
         found = self.begin(outer, site, ratio)
         if isinstance(found, Unsampled):
             self.variable.set(found)
@@ -200,26 +208,34 @@ class Recorder:
         """End an emission that raised."""
         if record is not None:
             self.ended(record, outer, error)
-        elif not isinstance(error, GeneratorExit):  # what a closed one leaves may be elsewhere
+        elif not isinstance(error, GeneratorExit):
+            # A coroutine that is closed runs in the context of whoever closes it; the variable
+            # there is not ours to set (test_a_coroutine_closed_from_elsewhere).
             self.variable.set(outer)
 
     def _find(self, site: Site | None) -> tuple[Record | None, Callable[[Any], None] | None]:
-        """Find the record of the emission that a hook is called in, and what adds to it."""
+        """Find the record of the emission that a hook is called in, and its `append`."""
         outer = self.variable.get()
         if not isinstance(outer, tuple):
-            # A handler before this one may have left a context of OpenTelemetry attached.
-            inside = placed(outer) if isinstance(outer, Context) else None
+            # A handler before this one may have left a context of OpenTelemetry attached, which
+            # covers our position (test_a_context_left_attached_loses_no_hook).
+            inside = position_in(outer) if isinstance(outer, Context) else None
             if inside is None:
                 return None, None
             outer = inside
         record: Record = outer[0]
-        own = isinstance(outer, Own) or record[SITE].at_once
-        if own and site is not None:
-            more_of(record, site).begin = clock()
+        timed = isinstance(outer, TimedPosition) or record[SITE].concurrent
+        if timed and site is not None:
+            details_of(record, site).begin = clock()
         return record, record.append
 
     def begin(self, outer: Any, site: Site, ratio: float) -> Any:
-        """Return the record of what begins below whatever the variable holds.
+        """Begin a record below what the variable holds.
+
+        Args:
+            outer: The value of the variable.
+            site: The site of the record.
+            ratio: The share of traces that is recorded, if a trace begins here.
 
         Returns:
             The record, or an `Unsampled` to put into the variable.
@@ -227,47 +243,47 @@ class Recorder:
         if isinstance(outer, tuple):
             return self.open(site, outer[0][SEGMENT], outer)
         if isinstance(outer, Dropped):
-            if len(self.tape) >= self._most(site.spans):
-                self.lost += site.spans
+            if len(self.tape) >= self._most_records(site.spans):
+                self.dropped += site.spans
                 return outer
             return self.open(site, segment_of(), None)
         if isinstance(outer, Unsampled):
             return outer
-        found = self._below(outer, site, ratio)
+        found = self._segment_below(outer, site, ratio)
         return found if isinstance(found, Unsampled) else self.open(site, *found)
 
     def open(self, site: Site, segment: Segment, parent: Any) -> Any:
-        """Return a record of a segment; `Dropped` if the tape is full."""
-        if len(self.tape) >= self._most(site.spans):
-            self.lost += site.spans
+        """Return a new record in a segment; a `Dropped` if the tape is full."""
+        if len(self.tape) >= self._most_records(site.spans):
+            self.dropped += site.spans
             return Dropped()
         return [segment, parent, site, clock(), 0, None]
 
-    def _below(self, outer: Context, site: Site, ratio: float) -> Any:
-        """Find segment and parent below an OpenTelemetry context, or that it is not recorded."""
+    def _segment_below(self, outer: Context, site: Site, ratio: float) -> Any:
+        """Return segment and parent below an OpenTelemetry context, or an `Unsampled`."""
         if not outer:
-            return self._begun(site, outer, ratio)
+            return self._new_trace(site, outer, ratio)
         span: Any = outer.get(SPAN_KEY)
         if isinstance(span, LiveSpan):
-            record = span.place[0]
+            record = span.position[0]
             above: Segment = record[SEGMENT]
             segment = segment_of(trace_of(above), above[1], outer, above[4])
             segment[2] = offset_of(above)
-            return segment, span.place
+            return segment, span.position
         found = remote_of(span)
         if found is None:
-            return self._begun(site, outer, ratio)
+            return self._new_trace(site, outer, ratio)
         trace, number, sampled, state = found
         if not sampled:
             return unsampled(outer)
         segment = segment_of(trace, number, outer, state)
-        inside = placed(outer)
+        inside = position_in(outer)
         if inside is not None and trace_of(inside[0][SEGMENT]) == trace:
             segment[2] = offset_of(inside[0][SEGMENT])
         return segment, None
 
-    def _begun(self, site: Site, outer: Context, ratio: float) -> Any:
-        """Begin a trace: its segment, or that it is not recorded."""
+    def _new_trace(self, site: Site, outer: Context, ratio: float) -> Any:
+        """Begin a trace: return its segment and no parent, or an `Unsampled`."""
         trace: bytes | None = None
         if self._sampler is not None and ratio >= 1:
             trace, wanted = self._sampler(site, outer)
@@ -279,33 +295,34 @@ class Recorder:
     def _failed(self, record: Record, site: Site, error: BaseException) -> None:
         """End a hook that raised."""
         record += (clock(), site)
-        self._note(record, site, error)
+        self._write_error(record, site, error)
         here = self.variable.get()
         if isinstance(here, tuple) and here[0] is record:
-            self.variable.set(Own((record, site)))
+            self.variable.set(TimedPosition((record, site)))
 
     def ended(self, record: Record, outer: Any, error: BaseException | None = None) -> None:
-        """End what `begin` began, and put back what the variable held."""
+        """End a record, and set the variable back to what it held before."""
         record.append(clock())
         self.keep(record)
         if error is not None:
-            self._note(record, None, error)
+            self._write_error(record, None, error)
         here = self.variable.get()
-        # A coroutine may be closed from anywhere; what the variable holds there is not ours.
+        # See `_leave`: a closed coroutine sets the variable back only if it is still its own.
         if not isinstance(error, GeneratorExit) or (isinstance(here, tuple) and here[0] is record):
             self.variable.set(outer)
 
     def keep(self, record: Record) -> None:
         """Put a record on the tape."""
         self.tape.append(record)
-        if len(self.tape) > MANY:
-            self.much()
+        if len(self.tape) > HIGH_WATER:
+            self.on_high_water()
 
-    def _tell_much(self) -> None:
-        self.much()
+    def _wake_reader(self) -> None:
+        # Not `on_high_water` itself in the snippet: the reader sets another one each time it waits.
+        self.on_high_water()
 
     def request_failed(self, error: BaseException) -> None:
-        """Note an error that was answered on the span of its request."""
+        """Write an error that was answered with a response on the span of its request."""
         held = self.variable.get()
         if not isinstance(held, tuple):
             return
@@ -313,14 +330,15 @@ class Recorder:
         while record[PARENT] is not None:
             record = record[PARENT][0]
         if record[SITE].kind == SERVER:
-            note(more_of(record, None), record[SEGMENT], error)
+            note_error(details_of(record, None), record[SEGMENT], error)
 
-    def _note(self, record: Record, site: Site | None, error: BaseException) -> None:
-        """Write down how a span failed; its stack only once, where it came up."""
-        more = more_of(record, site)
+    def _write_error(self, record: Record, site: Site | None, error: BaseException) -> None:
+        """Write down how a span ended that raised."""
+        details = details_of(record, site)
         if isinstance(error, Stop):
-            more.outcome = "stop"
+            details.outcome = "stop"
         elif type(error).__name__ in _CANCELLED and not isinstance(error, Exception):
-            more.outcome = "cancelled"
+            # By name, since trio may not be installed.
+            details.outcome = "cancelled"
         else:
-            note(more, record[SEGMENT], error)
+            note_error(details, record[SEGMENT], error)

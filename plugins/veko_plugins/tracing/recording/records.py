@@ -1,33 +1,33 @@
-"""Records: what is kept of an emission and its hooks while they run, and is read when it has ended.
+"""Records: what is written down about an emission and its hooks while they run.
 
-The idea: as little as will do. A *record* is a list, made once for whatever has spans below it (an
-emission, a request, a step of the life cycle). A *place* is `(record, site)`, what the context
-variable holds: inside a hook the site of that hook, otherwise `None`. A hook that ends adds two
-entries to the record of its emission, time and site; a record that ends goes onto the tape. All
-else (ids, wall clock, attributes, parents) is worked out when the tape is read, in bulk; what
-somebody asks for earlier is worked out then.
+The idea: write down as little as possible. A *record* is a list, made once for each thing that can
+have spans below it: an emission, a request, a step of the life cycle. A *position* in a trace is
+`(record, site)`, which is what the context variable holds: in a hook the site of that hook,
+otherwise `None`. A hook that ends appends two entries to the record of its emission, the time and
+its site; a record that ends is appended to the tape. Ids, wall-clock times, attributes and parents
+are computed in bulk when the tape is read (`rows`), or earlier if somebody asks for them.
 
-Cost: a list an emission; a short-lived tuple and two entries a hook.
-Promise: the id of a span is the same whether it was asked for while it ran or not. Times come from
-the monotonic clock, and each trace has one offset to the wall clock: a clock that is set back
-moves whole traces, never a span out of its parent.
+Cost: a list for each emission; a short-lived tuple and two list entries for each hook.
+Promise: a span has the same id whether it is asked for while the span runs or not. Times come from
+the monotonic clock, and each trace has one offset to the wall clock: if the wall clock is set back,
+whole traces move, but never a span out of its parent.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from random import getrandbits
 from typing import Any, Final, NamedTuple
 
-from .sites import RANDOM, Site
+from .sites import ID_BITS, Site
 
 __all__ = [
     "BASE",
     "BEGIN",
+    "DETAILS",
     "ENDS",
     "ID",
-    "MORE",
     "OFFSET",
     "PARENT",
     "REMOTE",
@@ -35,25 +35,23 @@ __all__ = [
     "SITE",
     "STATE",
     "TRACE",
+    "Details",
     "Dropped",
-    "Happening",
-    "More",
-    "Own",
-    "Place",
+    "Position",
     "Record",
-    "Row",
+    "RequestDetails",
     "Segment",
+    "SpanEvent",
+    "TimedPosition",
     "Unsampled",
-    "Visit",
+    "all_details_of",
     "clock",
+    "details_of",
     "id_of",
-    "more_of",
     "now",
     "offset_of",
-    "rows",
     "segment_of",
     "spans_of",
-    "table_of",
     "trace_of",
     "unsampled",
 ]
@@ -61,75 +59,85 @@ __all__ = [
 clock: Final = time.perf_counter_ns
 
 Record = list[Any]
-SEGMENT, PARENT, SITE, BEGIN, ID, MORE, ENDS = range(7)
-"""A record: its segment; the place that it is below, or `None`; its site; when it began; its id, 0
-until asked; `More` by site, or a `Visit`, or nothing; and from `ENDS` on when each hook ended, and
-which, by turns, and last when it ended itself. In the place of a hook, `None` says that what is not
-told ended there."""
+SEGMENT, PARENT, SITE, BEGIN, ID, DETAILS, ENDS = range(7)
+"""The fields of a record.
+
+`SEGMENT`; `PARENT`, the position that it is below, or `None`; `SITE`; `BEGIN`, a time of `clock`;
+`ID`, 0 until it is needed; `DETAILS`, a table of `Details` by site, a `RequestDetails`, or `None`.
+From `ENDS` on follow the ends of its hooks, a time and a site by turns, and as the last entry the
+end of the record itself. The site `None` marks the end of something that makes no span.
+"""
 
 Segment = list[Any]
 TRACE, REMOTE, OFFSET, BASE, STATE = range(5)
-"""A segment, the part of a trace below one entry into this process: the trace's id (16 bytes,
-`None` until asked), the id of the span above it elsewhere (0: none), the nanoseconds to the wall
-clock (`None` until asked), the OpenTelemetry context that it began in, the tracestate."""
+"""The fields of a segment, the part of a trace below one entry into this process.
 
-Place = tuple[Record, "Site | None"]
+`TRACE`, the trace's id (16 bytes, `None` until it is needed); `REMOTE`, the id of the parent span
+in another process (0: none); `OFFSET`, nanoseconds from `clock` to the wall clock (`None` until
+needed); `BASE`, the OpenTelemetry context that the segment began in; `STATE`, the tracestate.
+"""
+
+Position = tuple[Record, "Site | None"]
+"""A position in a trace: a record, and the site of the hook in it, or `None`."""
 
 
-class Own(tuple[Any, ...]):
-    """A place below which a hook takes the time of its own begin.
+class TimedPosition(tuple[Any, ...]):
+    """A position below which every hook reads the clock when it begins.
 
-    Elsewhere a hook begins when what was before it has ended, which saves a look at the clock.
+    Elsewhere a hook begins when the one before it has ended, which saves a reading of the clock.
+    After a hook that failed, its error is reported before the next hook is called, and that would
+    count as the next hook's time (test_a_hook_after_one_that_failed_has_its_own_time).
     """
 
     __slots__ = ()
 
 
 class Unsampled:
-    """What the variable holds where nothing is recorded.
+    """What the context variable holds in a trace that is not recorded.
 
     Attributes:
-        base: The OpenTelemetry context that it began in, if it was not empty.
-        shown: What is shown to OpenTelemetry, once it was asked for.
-        trace: The id of the trace, if somebody was asked about that.
+        base: The OpenTelemetry context that the trace began in, if it was not empty.
+        context: The context that OpenTelemetry sees, once it was asked for.
+        trace: The id of the trace, if the application's sampler was asked about it.
     """
 
-    # Defaults of the class: most of them are made for each emission, and never asked.
+    # Defaults on the class, not in __init__: one of these is made for each emission that is not
+    # recorded, and hardly any is ever looked at.
     base: Any = None
-    shown: Any = None
+    context: Any = None
     trace: bytes | None = None
 
 
 class Dropped(Unsampled):
-    """The same where nothing is recorded because the tape is full: each span is counted."""
+    """The same for a trace that is not recorded because the tape is full: its spans are counted."""
 
 
 def unsampled(base: Any = None, trace: bytes | None = None) -> Unsampled:
-    """Return what says that a trace that began in a context, and has an id, is not recorded."""
-    made = Unsampled()
-    made.base, made.trace = base, trace
-    return made
+    """Return an `Unsampled` for a trace that began in a context, and has an id."""
+    mark = Unsampled()
+    mark.base, mark.trace = base, trace
+    return mark
 
 
-class Happening(NamedTuple):
-    """An event of a span: its name, when (ns since the epoch), its attributes."""
+class SpanEvent(NamedTuple):
+    """An event of a span, as OpenTelemetry has it: name, ns since the epoch, attributes."""
 
     name: str
-    at: int
+    time: int
     attributes: dict[str, Any]
 
 
-class More:
+class Details:
     """What only few spans have.
 
     Attributes:
         attributes: Attributes besides those of the site.
-        begin: Its own begin, where that is not the end of what was before it.
-        events: What happened in it.
-        links: Links to other spans, as OpenTelemetry has them.
+        begin: When the span began, if that is not the end of what ran before it.
+        events: Its events.
+        links: Its links to other spans, as OpenTelemetry has them.
         name: A name other than the site's.
         outcome: An outcome other than `ok`.
-        description: What the status says of an error.
+        description: The description of an error status.
     """
 
     __slots__ = ("attributes", "begin", "description", "events", "links", "name", "outcome")
@@ -137,23 +145,26 @@ class More:
     def __init__(self, attributes: dict[str, Any] | None = None) -> None:
         self.attributes: dict[str, Any] = {} if attributes is None else attributes
         self.begin: int | None = None
-        self.events: Sequence[Happening] = ()
+        self.events: Sequence[SpanEvent] = ()
         self.links: Sequence[Any] = ()
         self.name: str | None = None
         self.outcome: str | None = None
         self.description: str | None = None
 
 
-class Visit(NamedTuple):
-    """What a request has besides its site, as it came: what a record has in the place of `More`
-    until somebody asks for more."""
+class RequestDetails(NamedTuple):
+    """What a request has besides its site, unprocessed.
+
+    Stands in a record's `DETAILS` until something else is added, since nearly every request has
+    just this.
+    """
 
     path: str
     client: str | None
     agent: bytes | None
 
     def attributes(self) -> dict[str, Any]:
-        """Return it as attributes."""
+        """Return the attributes of the span."""
         found: dict[str, Any] = {"url.path": self.path}
         if self.client is not None:
             found["client.address"] = self.client
@@ -162,15 +173,10 @@ class Visit(NamedTuple):
         return found
 
 
-Row = tuple[Site, Segment, int, int, int, int, "More | None"]
-"""A span that has ended: site, segment, id, parent (0: none), begin, end, more. Times are in ns
-since the epoch. A plain tuple: a named one takes 0.2 µs to make."""
-
-
 def segment_of(
     trace: bytes | None = None, remote: int = 0, base: Any = None, state: Any = None
 ) -> Segment:
-    """Make a segment."""
+    """Return a new segment."""
     return [trace, remote, None, base, state]
 
 
@@ -191,7 +197,7 @@ def offset_of(segment: Segment) -> int:
 
 
 def now(segment: Segment) -> int:
-    """Return the time in ns since the epoch as a segment has it."""
+    """Return the current time by the clock of a segment, in ns since the epoch."""
     return clock() + offset_of(segment)
 
 
@@ -199,55 +205,30 @@ def id_of(record: Record, site: Site | None) -> int:
     """Return the id of a record's own span, or of the hook below it that has that site."""
     own: int = record[ID]
     if not own:
-        own = record[ID] = getrandbits(RANDOM) or 1
-    return own if site is None else own | site.mix
+        own = record[ID] = getrandbits(ID_BITS) or 1
+    return own if site is None else own | site.id_part
 
 
 def spans_of(tape: Iterable[Record]) -> int:
-    """Return how many spans there are on a tape, about."""
+    """Return about how many spans are on a tape."""
     return sum((len(record) - ENDS + 1) // 2 for record in tape)
 
 
-def table_of(record: Record) -> dict[Site | None, More]:
-    """Return the table of `More` of a record, made now if there is none."""
-    table: Any = record[MORE]
+def all_details_of(record: Record) -> dict[Site | None, Details]:
+    """Return the table of `Details` of a record, made at first use."""
+    table: Any = record[DETAILS]
     if table is None:
-        table = record[MORE] = {}
-    elif table.__class__ is Visit:
-        table = record[MORE] = {None: More(table.attributes())}
-    found: dict[Site | None, More] = table
+        table = record[DETAILS] = {}
+    elif table.__class__ is RequestDetails:
+        table = record[DETAILS] = {None: Details(table.attributes())}
+    found: dict[Site | None, Details] = table
     return found
 
 
-def more_of(record: Record, site: Site | None) -> More:
-    """Return the `More` of a span, made now if there is none."""
-    table = table_of(record)
-    more = table.get(site)
-    if more is None:
-        more = table[site] = More()
-    return more
-
-
-def rows(tape: Iterable[Record]) -> Iterator[Row]:
-    """Give the spans of a piece of a tape, hooks before what they are in.
-
-    About 0.5 µs a span; one at a time, so that the collector of garbage never sees them.
-    """
-    for record in tape:
-        segment = record[SEGMENT]
-        trace_of(segment)
-        offset = offset_of(segment)
-        own = id_of(record, None)
-        table = {} if record[MORE] is None else table_of(record)
-        last = record[BEGIN]
-        ends = iter(record[ENDS:-1])
-        for end, site in zip(ends, ends, strict=True):
-            if site is not None:
-                more = table.get(site)
-                begin = last if more is None or more.begin is None else more.begin
-                yield (site, segment, own | site.mix, own, begin + offset, end + offset, more)
-            last = end
-        place = record[PARENT]
-        parent = segment[REMOTE] if place is None else id_of(*place)
-        begin, end = record[BEGIN] + offset, record[-1] + offset
-        yield (record[SITE], segment, own, parent, begin, end, table.get(None))
+def details_of(record: Record, site: Site | None) -> Details:
+    """Return the `Details` of a span, made at first use."""
+    table = all_details_of(record)
+    details = table.get(site)
+    if details is None:
+        details = table[site] = Details()
+    return details

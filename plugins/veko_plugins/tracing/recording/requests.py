@@ -1,10 +1,10 @@
-"""Requests: a span of kind SERVER around each, below what the client says it is part of.
+"""Requests: a span of kind SERVER around each, below the client's span if it sends one.
 
-The W3C `traceparent` of the client says which trace the request belongs to and whether that is
-recorded; without one a trace begins here. Names and attributes are those of OpenTelemetry's
-semantic conventions for HTTP; `url.query` is left out, since secrets travel in it.
+The W3C `traceparent` of the client says which trace the request belongs to, and whether that trace
+is recorded; without it a trace begins here. Names and attributes are those of OpenTelemetry's
+semantic conventions for HTTP, without `url.query`, which may contain secrets.
 
-A request costs some 4 µs more than its hooks; one whose trace is not recorded some 2 µs.
+A request costs some 4 µs in addition to its hooks; one whose trace is not recorded some 2 µs.
 """
 
 from __future__ import annotations
@@ -18,61 +18,75 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .context import SPAN_KEY, Context, remote_of
 from .recorder import Recorder
-from .records import MORE, SITE, Record, Unsampled, Visit, clock, more_of, segment_of, unsampled
+from .records import (
+    DETAILS,
+    SITE,
+    Record,
+    RequestDetails,
+    Unsampled,
+    clock,
+    details_of,
+    segment_of,
+    unsampled,
+)
 from .sites import SERVER, Site
 
 __all__ = ["HTTP", "ServerSpans"]
 
 HTTP: Final = "http"
-"""What sampling by event calls a request."""
+"""The name of requests in the option `events`."""
 ROUTE, STATUS = "veko.route", "veko.status"
-_PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_TRACEPARENT: Final = re.compile(
+    rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 )
-_ASKED: Final = frozenset((b"traceparent", b"tracestate", b"baggage", b"user-agent"))
-_MOST: Final = 4096
+_HEADERS: Final = frozenset((b"traceparent", b"tracestate", b"baggage", b"user-agent"))
+_MOST_SITES: Final = 4096
 
 Scope = MutableMapping[str, Any]
 Answer = Callable[[Scope, Any, Any], Awaitable[Any]]
 
 
 class ServerSpans:
-    """Stands around the dispatcher of requests.
+    """Wraps the dispatcher of requests.
 
     Args:
-        recorder: What writes the spans down.
-        ratio: How much of the traces that begin here is recorded.
-        quiet: Requests of paths that begin so are not recorded.
+        recorder: The recorder that writes the spans down.
+        ratio: The share of traces beginning with a request that is recorded.
+        unrecorded: Requests whose path begins with this are not recorded.
     """
 
-    def __init__(self, recorder: Recorder, ratio: float, quiet: str | None = None) -> None:
+    def __init__(self, recorder: Recorder, ratio: float, unrecorded: str | None = None) -> None:
         self._recorder = recorder
-        self._quiet = quiet
+        self._unrecorded = unrecorded
         self._ratio = ratio
         self._sites: dict[tuple[Any, ...], Site] = {}
-        self._begun = Site("HTTP", {}, SERVER)
+        self._initial = Site("HTTP", {}, SERVER)
 
     def around(self, answer: Answer) -> Answer:
-        """Return what answers requests, with a span around it."""
-        recorder, begun = self._recorder, self._begun
+        """Return a function that answers requests, with a span around each."""
+        recorder, initial = self._recorder, self._initial
         get, put, tape = recorder.variable.get, recorder.variable.set, recorder.tape
-        quiet, always, limit = self._quiet, recorder.always(self._ratio), recorder.limit
+        unrecorded, always, limit = self._unrecorded, recorder.always(self._ratio), recorder.limit
 
         async def traced(scope: Scope, receive: Any, send: Any) -> Any:
             outer = get()
-            asked: dict[bytes, bytes] = {}
+            headers: dict[bytes, bytes] = {}
             for name, value in scope["headers"]:
-                if name in _ASKED:
-                    asked[name] = value if name not in asked else b"%b,%b" % (asked[name], value)
-            if quiet is not None and scope["path"].startswith(quiet):
+                if name in _HEADERS:
+                    before = headers.get(name)
+                    headers[name] = value if before is None else b"%b,%b" % (before, value)
+            if unrecorded is not None and scope["path"].startswith(unrecorded):
                 found: Any = Unsampled()
-            elif not outer and b"traceparent" in asked:
-                found = self._remote(asked, begun)
+            elif not outer and b"traceparent" in headers:
+                found = self._below_client(headers, initial)
             elif not outer and always and len(tape) < limit:
-                found = [[None, 0, None, None, None], None, begun, clock(), 0, None]
+                # `recorder.open(initial, segment_of(), None)`, without the two calls.
+                found = [[None, 0, None, None, None], None, initial, clock(), 0, None]
             else:
-                found = recorder.begin(outer, begun, self._ratio)
+                found = recorder.begin(outer, initial, self._ratio)
             if found.__class__ is not list:
                 put(found)
                 try:
@@ -83,10 +97,11 @@ class ServerSpans:
             try:
                 response = await answer(scope, receive, send)
             except BaseException as error:
-                self._tell(found, scope, asked.get(b"user-agent"), scope.get(STATUS, 0))
+                self._describe(found, scope, headers.get(b"user-agent"), scope.get(STATUS, 0))
                 recorder.ended(found, outer, error)
                 raise
-            self._tell(found, scope, asked.get(b"user-agent"), response.status if response else 0)
+            status = response.status if response else 0
+            self._describe(found, scope, headers.get(b"user-agent"), status)
             found.append(clock())
             recorder.keep(found)
             put(outer)
@@ -94,35 +109,39 @@ class ServerSpans:
 
         return traced
 
-    def _tell(self, record: Record, scope: Scope, agent: bytes | None, status: int) -> None:
-        """Say what a request was."""
+    def _describe(self, record: Record, scope: Scope, agent: bytes | None, status: int) -> None:
+        """Write down what the request was, once its route and status are known."""
         record[SITE] = self._site(scope, scope.get(ROUTE) if status else None, status)
         client = scope.get("client")
-        visit = Visit(scope["path"], client[0] if client else None, agent)
-        if record[MORE] is None:
-            record[MORE] = visit
+        details = RequestDetails(scope["path"], client[0] if client else None, agent)
+        if record[DETAILS] is None:
+            record[DETAILS] = details
         else:
-            more_of(record, None).attributes.update(visit.attributes())
+            details_of(record, None).attributes.update(details.attributes())
 
-    def _remote(self, asked: dict[bytes, bytes], site: Site) -> Any:
-        """Begin below what the client says."""
+    def _below_client(self, headers: dict[bytes, bytes], site: Site) -> Any:
+        """Begin the record of a request below the client's span.
+
+        A `traceparent` without other headers of tracing is read here, which saves some 10 µs
+        against OpenTelemetry's propagators; everything else is left to them.
+        """
         recorder = self._recorder
-        match = _PARENT.fullmatch(asked[b"traceparent"].strip())
-        if match is not None and len(asked) - (b"user-agent" in asked) == 1:
-            version, trace, parent, flags, more = match.groups()
-            known = version != b"ff" and (more is None or version != b"00")
+        match = _TRACEPARENT.fullmatch(headers[b"traceparent"].strip())
+        if match is not None and len(headers) - (b"user-agent" in headers) == 1:
+            version, trace, parent, flags, rest = match.groups()
+            known = version != b"ff" and (rest is None or version != b"00")
             if known and int(trace, 16) and int(parent, 16):
                 if not int(flags, 16) & 1:
-                    return unsampled(_extracted(asked))
+                    return unsampled(_extracted(headers))
                 number = int.from_bytes(bytes.fromhex(parent.decode()), "little")
                 segment = segment_of(bytes.fromhex(trace.decode()), number)
                 return recorder.open(site, segment, None)
-        if match is None:  # OpenTelemetry would say so in the log, for each request
-            del asked[b"traceparent"]
-        return recorder.begin(_extracted(asked), site, self._ratio)
+        if match is None:  # OpenTelemetry would log each of them, and clients may send any number
+            del headers[b"traceparent"]
+        return recorder.begin(_extracted(headers), site, self._ratio)
 
     def _site(self, scope: Scope, route: Any, status: int) -> Site:
-        """Return the site of requests that are alike but for path and client."""
+        """Return the site of requests that differ in path and client only."""
         server: Any = scope.get("server") or ("", None)
         key = (
             scope["method"], None if route is None else (route.path, route.plugin), status,
@@ -130,13 +149,13 @@ class ServerSpans:
         )  # fmt: skip
         site = self._sites.get(key)
         if site is None:
-            site = _made(scope, route, status, *server)
-            if len(self._sites) < _MOST:
+            site = _new_site(scope, route, status, *server)
+            if len(self._sites) < _MOST_SITES:
                 self._sites[key] = site
         return site
 
 
-def _made(scope: Scope, route: Any, status: int, host: str, port: int | None) -> Site:
+def _new_site(scope: Scope, route: Any, status: int, host: str, port: int | None) -> Site:
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
     name = "HTTP" if method == "_OTHER" else method
     attributes: dict[str, Any] = {"http.request.method": method}
@@ -157,12 +176,12 @@ def _made(scope: Scope, route: Any, status: int, host: str, port: int | None) ->
     return Site(name, attributes, SERVER)
 
 
-def _extracted(asked: dict[bytes, bytes]) -> Context:
-    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.items()}
+def _extracted(headers: dict[bytes, bytes]) -> Context:
+    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
     try:
         found = propagate.extract(carrier, Context())
-        if remote_of(found.get(SPAN_KEY)) is None:  # whatever the application propagates
+        if remote_of(found.get(SPAN_KEY)) is None:  # its propagators may not read traceparent
             found = TraceContextTextMapPropagator().extract(carrier, found)
-    except Exception:  # a propagator is the application's
+    except Exception:  # a propagator of the application may raise anything
         return Context()
     return found

@@ -1,6 +1,6 @@
-"""Sites: what all spans of one place in the program have in common.
+"""Sites: what all spans that come from one place in the program have in common.
 
-A site is made once, with the plan that calls a handler or emits an event, and is encoded once.
+A site is made together with the plan that calls a handler or emits an event, and encoded once.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from veko import Subscription
 
-__all__ = ["INTERNAL", "RANDOM", "SERVER", "Site", "emission_site", "hook_site", "step_site"]
+__all__ = ["ID_BITS", "INTERNAL", "SERVER", "Site", "emission_site", "hook_site", "step_site"]
 
-RANDOM: Final = 40
-"""Bits of a span's id that are drawn for each emission; the others number the sites of hooks."""
+ID_BITS: Final = 40
+"""Bits of a span's id that are random, drawn once for each emission.
+
+The other 24 bits are the number of a hook's site, 0 for the emission itself. So the ids of all
+spans of an emission cost one random number, and OTLP is packed in bulk (`export/packed.py`).
+"""
 INTERNAL, SERVER = 1, 2
 """Kinds of spans, by their numbers in OTLP."""
 _numbers: Final = itertools.count(1)
 
 
 class Site:
-    """A place in the program that spans come from.
+    """A place in the program that spans come from: a handler, an event, a route, a step.
 
     Attributes:
         name: The name of its spans.
         kind: Their kind.
-        attributes: What they have in common; `veko.outcome` is not among it.
-        mix: What makes the id of a hook's span out of that of its emission; 0 for a span that is
-            not ours.
-        limit: The time limit in ns, if there is one.
-        spans: How many spans there are of an emission with all of its hooks.
-        at_once: Whether it is of emissions whose handlers run side by side.
-        wire: Encoded forms; the encoder's own.
+        attributes: The attributes that its spans have in common, except `veko.outcome`.
+        id_part: The bits that turn the id of an emission into that of a hook in it; 0 for spans of
+            the SDK.
+        limit: The handler's time limit in ns, or `None`.
+        spans: The number of spans of an emission with all of its hooks.
+        concurrent: Whether the handlers of the emission run side by side.
+        encoded: Encoded forms, filled by the encoder.
     """
 
-    __slots__ = ("at_once", "attributes", "kind", "limit", "mix", "name", "spans", "wire")
+    __slots__ = ("attributes", "concurrent", "encoded", "id_part", "kind", "limit", "name", "spans")
 
     def __init__(
         self,
@@ -49,11 +53,11 @@ class Site:
         self.name = name
         self.kind = kind
         self.attributes = attributes
-        self.mix = (next(_numbers) % (2 ** (64 - RANDOM) - 1) + 1) << RANDOM
+        self.id_part = (next(_numbers) % (2 ** (64 - ID_BITS) - 1) + 1) << ID_BITS
         self.limit = None if limit is None else int(limit * 1e9)
         self.spans = 1
-        self.at_once = False
-        self.wire: dict[Any, Any] = {}
+        self.concurrent = False
+        self.encoded: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Site {self.name}>"
@@ -66,7 +70,7 @@ def _handler(function: Callable[..., Any]) -> Any:
 
 
 def _owner(owner: Any) -> dict[str, Any]:
-    """The attributes of whose it is; of the host's own there are none."""
+    """Return the attributes of a handler's owner; the application's own handlers have none."""
     name = getattr(owner, "name", owner)
     if name is None:
         return {}
@@ -97,11 +101,11 @@ def hook_site(event: str, subscription: Subscription) -> Site:
     return Site(name, attributes, limit=subscription.timeout if subscription.is_async else None)
 
 
-def emission_site(event: str, hooks: int = 0, *, at_once: bool = False) -> Site:
-    """Make the site of the emissions of an event that so many hooks hear."""
+def emission_site(event: str, hooks: int = 0, *, concurrent: bool = False) -> Site:
+    """Make the site of the emissions of an event that has so many recorded hooks."""
     site = Site(event, {"veko.event": event})
     site.spans += hooks
-    site.at_once = at_once
+    site.concurrent = concurrent
     return site
 
 

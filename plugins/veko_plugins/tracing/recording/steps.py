@@ -1,4 +1,4 @@
-"""Steps of the life cycle as spans: an operation on a plugin, and the calls of its functions."""
+"""Steps of the life cycle as spans: operations on a plugin, and calls of its functions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .sites import step_site
 __all__ = ["STEP", "StepSpan"]
 
 STEP = "step"
-"""What sampling by event calls a step."""
+"""The name of steps in the option `events`."""
 
 
 class StepSpan:
-    """Stands around one step; see `Bus.intercept_step`.
+    """The span of one step, as a context manager; see `Bus.intercept_step`.
 
     Args:
-        recorder: What writes it down.
-        ratio: How much of the traces that begin here is recorded.
-        step: What is done.
-        plugin: To which plugin: its record or its generation.
+        recorder: The recorder that writes the span down.
+        ratio: The share of traces beginning here that is recorded.
+        step: The name of the step.
+        plugin: The record or the generation of the plugin.
     """
 
     def __init__(self, recorder: Recorder, ratio: float, step: str, plugin: Any) -> None:
@@ -39,8 +39,8 @@ class StepSpan:
         site = step_site(self._step, self._plugin)
         self._plugin = None  # a span must not keep a plugin's code alive
         self._record = self._recorder.begin(self._outer, site, self._ratio)
-        held = isinstance(self._record, Unsampled)
-        variable.set(self._record if held else (self._record, None))
+        skipped = isinstance(self._record, Unsampled)
+        variable.set(self._record if skipped else (self._record, None))
         return self
 
     def __exit__(
