@@ -1,8 +1,8 @@
-"""The applications that benchmarks/serving.py compares: one route, `GET /hello`, answering JSON.
+"""The applications that benchmarks/serving.py compares: one route, `GET /hello`, that returns JSON.
 
 With hooks, a plugin subscribes three handlers to `request:start` and three to `response:start`;
-the bare contenders have nothing of the kind. `python benchmarks/_apps.py NAME` serves one on a
-free port, says which, and ends with its standard input.
+the other applications have no hooks. `python benchmarks/_apps.py NAME` serves one application on a
+free port, prints the port, and ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def hello() -> dict[str, str]:
 
 
 def by_hand() -> ASGI:
-    """Write the least that answers the route, and nothing else: the limit."""
+    """Return the smallest application that answers the route: the limit."""
     missing = (
         {"type": "http.response.start", "status": 404, "headers": []},
         {"type": "http.response.body", "body": b""},
@@ -75,7 +75,7 @@ def fastapi() -> ASGI:
 
 @contextlib.asynccontextmanager
 async def veko(adapter: str, hooks: bool, native: bool = False) -> AsyncIterator[ASGI]:
-    """Load the same handler as a plugin's route, with the hooks beside it."""
+    """Load the same handler as the route of a plugin, with the hooks."""
     from veko import Kernel
     from veko_plugins.http import Routes
 
@@ -98,7 +98,7 @@ async def veko(adapter: str, hooks: bool, native: bool = False) -> AsyncIterator
 
 
 def own() -> Any:
-    """Give each subscription a function of its own, as plugins have them."""
+    """Return a new function for each subscription, as in real plugins."""
 
     async def observe(one: Any) -> None:
         return None

@@ -1,9 +1,9 @@
 """Timing as ratios: contenders take turns in one process, and each round is compared with itself.
 
-A machine is never quiet: its clock and its neighbours change from second to second. Contenders
-therefore run in short batches, interleaved in an order that changes every round; a ratio is made
-within a round, and the median of these is reported beside the ratio of the two fastest batches.
-If the two differ much, the machine was too busy to tell.
+A machine is never quiet: its clock and the load from other processes change from second to second.
+So contenders run in short batches, interleaved in an order that changes every round. A ratio is
+computed within a round. Reported are the median ratio and the ratio of the two fastest batches; if
+the two differ much, the machine was too busy for a reliable result.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 CALLS_A_TURN = 10
-"""Calls written out in the body of the timed loop, so that the loop itself costs nothing."""
+"""The number of calls in the body of the timed loop, so that the loop itself costs nothing."""
 
 Batch = Callable[[int], Awaitable[int]]
-"""Makes `n * CALLS_A_TURN` calls and returns how long they took, in ns."""
+"""Makes `n * CALLS_A_TURN` calls and returns their time in ns."""
 
 
 class Timings:
@@ -33,7 +33,7 @@ class Timings:
 
     @property
     def names(self) -> list[str]:
-        """Who took part."""
+        """The names of the contenders."""
         return list(self._rounds)
 
     def median(self, name: str) -> float:

@@ -1,8 +1,8 @@
 """The peers of `dispatch.py`: the same handlers, called by other libraries.
 
-Each is set up as its authors show it, the way that is fastest for it: blinker with strong
-references, pluggy and apluggy with one plugin a handler. Peers on Node run in one process that
-answers batch by batch, so that they take turns with ours. Start it before pinning: V8 has threads.
+Each peer is set up as its documentation shows, in its fastest way: blinker with strong references,
+pluggy and apluggy with one plugin for each handler. The Node peers run in one process that answers
+batch by batch, so that they take turns with the others. Start it before pinning: V8 uses threads.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What does an emission cost, beside the same calls written out by hand, and beside its peers?
+"""What does an emission cost, compared with calls written by hand and with other libraries?
 
     python benchmarks/dispatch.py [--quick]
 
 The limit is `r = await h(v)`, `if r is not None: v = r` for one handler after the other, in one
-function: no isolation of failures, no owners, nobody subscribes. Peers call the same handlers.
-Handlers answer (`return v + 1`) or observe (return None). All of it is one run in one process on
-one core; see `_harness.py`. The goals are printed beside the figures, met or missed.
+function, without isolation of failures, owners or subscriptions. Peers call the same handlers.
+Handlers answer (`return v + 1`) or observe (return None). Everything runs in one process on one
+core; see `_harness.py`. The output shows each figure with its goal, met or missed.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a thousand loads, unloads and reloads leave behind: nothing.
+"""What is left over after a thousand loads, unloads and reloads? It must be nothing.
 
     python benchmarks/leaks.py [cycles]
 
 A plugin of one file and one of a package with submodules, each with hooks, a route, a service, a
-task and state, are loaded and unloaded, then reloaded by their files, through `PluginManager`.
-Afterwards every module, class and context of old generations must be dead, and tasks, threads,
-file descriptors, subscriptions, routes, services, log handlers, `sys.modules` and `linecache` as
-they were; the process may grow by 2 MiB after the first hundred cycles.
+task and state, are loaded and unloaded, then reloaded by changing their files, with
+`PluginManager`. Afterwards every module, class and context of old generations must be dead; tasks,
+threads, file descriptors, subscriptions, routes, services, log handlers, `sys.modules` and
+`linecache` must be as before; and the process may grow by 2 MiB after the first hundred cycles.
 `tests/faults/test_reload_leaks.py` is the short form.
 """
 

@@ -1,10 +1,11 @@
 """Does loading many plugins cost little more than reading, unmarshalling and executing their code?
 
-The limit is a loop that does just that to the same code objects. Beside it: finding and importing
-with a filled bytecode cache, the same with the manifests checked, all of `load_all_plugins` (with
-validation, life cycle and the swap of the registry), `importlib.import_module` with its `.pyc`
-files, the same and pluggy registering the modules, and Fastify registering as many in Node.
-Contenders take turns, and ratios are made within a round.
+The limit is a loop that does just that with the same code objects. Compared with it are: finding
+and importing with a filled bytecode cache; the same with checked manifests; all of
+`load_all_plugins` (with validation, life cycle and the swap of the registry);
+`importlib.import_module` with its `.pyc` files; the same with pluggy registering the modules; and
+Fastify registering as many plugins in Node. Contenders take turns, and ratios are computed within
+a round.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ def main(count: int, rounds: int) -> None:
             print("Fastify is not here: it needs node and npm.\n")
         for run in contenders.values():
             run()
-        time.sleep(2.6)  # until the sources are old enough to be told from later edits
+        time.sleep(2.6)  # until the sources are older than the resolution of their time stamps
         pinned = pin()
         took: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):

@@ -1,11 +1,11 @@
-"""What does measuring cost, for each call of a handler?
+"""What does measuring cost for each call of a handler?
 
     python benchmarks/metrics.py [--quick]
 
-The same plugin is hooked on a kernel with the core plugin `metrics` and on one without; its
-handlers observe (return None). Beside it stands the floor: an interceptor whose wrapper looks at
-the clock before and after the call and drops what it saw, as `def` or `async def`. All of it is one
-run in one process on one core; see `_harness.py`.
+The same plugin runs on a kernel with the core plugin `metrics` and on one without; its handlers
+observe (return None). The floor is an interceptor, `def` or `async def`, whose wrapper reads the
+clock before and after the call and discards the result. Everything runs in one process on one
+core; see `_harness.py`.
 """
 
 from __future__ import annotations

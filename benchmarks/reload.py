@@ -1,12 +1,12 @@
-"""From saving a file to the first answer of the new code, beside `uvicorn --reload`.
+"""How long until a saved file answers with its new code, compared with `uvicorn --reload`?
 
     python benchmarks/reload.py [rounds] [others]
 
 Two servers run the same plugins: `veko serve --dev`, and uvicorn with `--reload` on an application
-of the same manager. One plugin of three routes is saved beside 200 others, for one server and then
-for the other; a client that asks all the time says when the first new answer was there. Of Veko's
-time, what is between the report of the change and the swap is told by its log; the rest is the
-watch (it waits until the file has been quiet for 20 ms) and the client.
+of the same manager. One plugin of three routes beside 200 others is saved, for one server and then
+for the other. A client that sends requests continuously records the first new answer. Veko's log
+gives the time from the report of the change to the swap; the rest is the watcher, which waits
+until the file has been unchanged for 20 ms, and the client.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ app = PluginManager(root=Path(__file__).parent, storage="none", auto_load=True).
 
 
 class Server:
-    """A server of an application of its own, and a client that watches one plugin of it."""
+    """A server with its own application, and a client that polls one plugin of it."""
 
     def __init__(self, root: Path, others: int, *command: str) -> None:
         self.root = root
@@ -97,7 +97,7 @@ class Server:
             try:
                 if self._client.get("/shop/c").text == str(number):
                     return
-            except httpx.TransportError:  # uvicorn starts anew
+            except httpx.TransportError:  # uvicorn is restarting
                 pass
             time.sleep(0.001)
         raise SystemExit(f"{number} was never answered")

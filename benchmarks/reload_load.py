@@ -1,12 +1,13 @@
-"""A thousand reloads under load, half of them to broken versions: what is lost, and what it costs.
+"""A thousand reloads under load, half of them to broken versions: what is lost, and what does it
+cost?
 
-    python benchmarks/reload_load.py [reloads] [seconds a segment]
+    python benchmarks/reload_load.py [reloads] [seconds of a segment]
 
-`veko serve --dev` serves a plugin whose hook, middleware, route and service each leave the number
-of their version in an answer; wrk (with 50 connections kept alive, on three routes) checks each:
-status 200, four equal numbers. Beside it one client reads slow streams of that plugin and one talks
-over a WebSocket of another. Segments with reloads, one after the other, and without take turns;
-p99 is compared between neighbours. `tests/faults/test_reload_under_load.py` is the short form.
+`veko serve --dev` serves a plugin whose hook, middleware, route and service each add the number of
+their version to an answer. wrk (50 keep-alive connections, three routes) checks each answer:
+status 200 and four equal numbers. At the same time one client reads slow streams of that plugin
+and one uses a WebSocket of another plugin. Segments with and without reloads alternate; p99 is
+compared between neighbouring segments. `tests/faults/test_reload_under_load.py` is the short form.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What do a thousand routes cost: finding one among them, and changing one of them?
+"""What do a thousand routes cost: finding one of them, and changing one of them?
 
     python benchmarks/routing.py [--quick]
 
-Matching is timed on tables of 10, 1,000 and 10,000 routes of one shape each (static, a parameter,
-two of them typed), so that only their number differs. Then plugins of one route each come to and go
-from an application of 10, 1,000 and 4,000 routes (plugins of five); the swap is what stands between
-the last moment of the old routes and the first of the new ones: nothing else runs meanwhile.
+Matching is timed in tables of 10, 1,000 and 10,000 routes of one shape each (static, one
+parameter, two of them typed), so that only the number differs. Then plugins of one route each are
+loaded into and unloaded from an application of 10, 1,000 and 4,000 routes (plugins of five). The
+swap is the time between the last moment of the old routes and the first of the new ones, when
+nothing else can run.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ async def matching(seconds: float) -> list[list[str]]:
         async def make(made: Any = made, asked: str = asked) -> dict[str, Batch]:
             found = {}
             for size, routes in made.items():
-                # As many different paths in each, so that they lie in the same caches.
+                # The same number of different paths in each, so that they fit the same caches.
                 paths = itertools.cycle([asked.format(number % size) for number in range(4_000)])
                 found[str(size)] = batch(
                     "match('GET', next())", match=routes.match, next=paths.__next__

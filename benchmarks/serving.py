@@ -1,13 +1,13 @@
-"""What does a request cost, with three plugins' worth of hooks around it?
+"""What does a request cost with the hooks of three plugins around it?
 
     python benchmarks/serving.py [--quick] [--in-process] [--node DIR]
 
-In process: the application is called as a server would call it, with nothing behind `send`; each
-call gets a scope of its own. Over sockets: uvicorn (httptools, uvloop) on one core, wrk with 50
-keep-alive connections on the other; the contenders take turns, some seconds each. With `--node`, a
-directory in which `npm install express fastify` was run, Express and Fastify take part with the
-same number of hooks. The applications stand in `_apps.py` and `serving.mjs`; how ratios are made in
-`_harness.py`.
+In process, the application is called as a server would call it, with nothing behind `send` and a
+new scope for each call. Over sockets, uvicorn (httptools, uvloop) runs on one core and wrk with 50
+keep-alive connections on the other; the contenders take turns of a few seconds each. With
+`--node`, a directory in which `npm install express fastify` was run, Express and Fastify take part
+with the same number of hooks. The applications are in `_apps.py` and `serving.mjs`; `_harness.py`
+computes ratios.
 """
 
 from __future__ import annotations

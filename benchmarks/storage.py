@@ -1,17 +1,17 @@
-"""What does a durable `set` cost, beside a JSON-file rewrite, aiosqlite, and SQLite itself?
+"""What does a durable `set` cost, compared with rewriting a JSON file, aiosqlite and plain SQLite?
 
     python benchmarks/storage.py [--quick]
 
 Every contender holds the same state, 1,000 entries of about 150 bytes (150 kB as JSON: ten plugins
-of a hundred entries), and changes random entries of it; a `set` counts when it would survive `kill
+of a hundred entries), and changes random entries of it. A `set` counts once it would survive `kill
 -9`. The JSON file is rewritten at each `set`, as the original does, without fsync and without a
-rename, which is the least that it could cost. "100 at once" is either one task that sets a hundred
-entries and awaits their handles, or a hundred tasks that set and await one each (making and waking
-the tasks is then half of the time); peers have a hundred tasks. aiosqlite runs on the same schema
-with the same pragmas (WAL, `NORMAL`) and commits each `set`; the same in one transaction by
-`executemany` is beside it. The limit is `sqlite3` alone: one `executemany` and one commit. `power`
-waits for the disk at each commit; nobody else here does. Contenders take turns in one process; see
-`_harness.py`. It is not pinned to a core, as some have threads.
+rename, which is the cheapest way. "100 at once" is either one task that sets a hundred entries and
+awaits their handles, or a hundred tasks that each set and await one (making and waking the tasks
+is then half of the time); peers use a hundred tasks. aiosqlite uses the same schema and pragmas
+(WAL, `NORMAL`) and commits each `set`; a variant uses one transaction with `executemany`. The
+limit is `sqlite3` alone: one `executemany` and one commit. `power` waits for the disk at each
+commit; no other contender does. Contenders take turns in one process; see `_harness.py`. The
+process is not pinned to a core, because some contenders use threads.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ dice = random.Random(0)
 
 
 def value(number: int) -> Value:
-    """Make an entry as a link shortener has it."""
+    """Make an entry like those of a link shortener."""
     return {
         "url": f"https://example.org/articles/2026/{number:08}/how-it-is-built",
         "clicks": number,
@@ -70,13 +70,13 @@ def value(number: int) -> Value:
 
 
 def some(count: int) -> Pairs:
-    """Choose entries to change, and what to."""
+    """Choose entries and their new values."""
     keys = dice.sample(range(ENTRIES), count)
     return [(f"link-{key}", value(dice.randrange(10**8))) for key in keys]
 
 
 class JsonFile:
-    """The whole state, written anew at each change."""
+    """The whole state, rewritten at each change."""
 
     def __init__(self, path: Path, state: dict[str, Value]) -> None:
         self.path, self.state = path, dict(state)

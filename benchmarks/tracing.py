@@ -1,18 +1,18 @@
-"""What does tracing cost, for each call of a handler, and for a request?
+"""What does tracing cost, for each call of a handler and for a request?
 
     python benchmarks/tracing.py [--quick]
 
-*On the path* is what an emission takes longer with the plugin, by handler: below a request that is
-recorded, below one that is not, and where each emission begins a trace of which 1 in 100 is
-recorded. Handlers observe (return None). Beside it stands `start_as_current_span` of the
-OpenTelemetry SDK around the same calls, whose spans nobody takes.
-*In all* is CPU time of the process by handler, its threads and the garbage collector included, with
-everything sent over OTLP to a collector that takes it at once (a process of its own); beside it the
-SDK with its `BatchSpanProcessor` and OTLP exporter.
-*A request* goes through three plugins, on a server with all of it sent to that collector and on one
-without tracing, which take turns: each of the three hooks one of the request's start and its
-response's start (7 spans), or all of its start, its response and its end (13 spans). The server has
-the first core, wrk with 50 connections and the collector have the last.
+*On the path* is the extra time that an emission takes with the plugin, by handler: in a recorded
+request, in one that is not recorded, and where each emission starts a trace and 1 in 100 is
+recorded. Handlers observe (return None). It is compared with `start_as_current_span` of the
+OpenTelemetry SDK around the same calls, without an exporter.
+*In all* is the CPU time of the process by handler, with its threads and the garbage collector,
+when everything is sent over OTLP to a collector in another process that accepts it at once. It is
+compared with the SDK's `BatchSpanProcessor` and OTLP exporter.
+*A request* goes through three plugins, on a server that sends everything to that collector and on
+one without tracing, in turns. Each plugin hooks either one of the request's start and the
+response's start (7 spans), or all of the request's start, the response's start and its end (13
+spans). The server has the first core; wrk with 50 connections and the collector have the last.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def handler(is_async: bool) -> Callable[[int], Any]:
 
 
 def by_hand(kernel: Kernel, provider: TracerProvider) -> None:
-    """Trace with the SDK alone, as one does without the plugin."""
+    """Trace with the SDK alone, without the plugin."""
     tracer = provider.get_tracer("bench")
 
     def hook(event: str, subscription: Subscription, call: Callable[..., Any]) -> Any:
@@ -175,7 +175,7 @@ async def contender(stack: contextlib.AsyncExitStack, name: str, plugin: Any) ->
 
 
 class Taker(http.server.BaseHTTPRequestHandler):
-    """A collector that takes everything at once."""
+    """A collector that accepts everything at once."""
 
     protocol_version = "HTTP/1.1"
 
@@ -352,7 +352,7 @@ def of_a_request(rounds: int, seconds: float) -> None:
     with child(max, "collect") as (_, url):
         for adapter, spans in itertools.product(("litestar", "asgi"), ("7", "13")):
             pairs: list[tuple[Load, Load]] = []
-            for number in range(rounds):  # new processes each time: no two are equally fast
+            for number in range(rounds):  # new processes each time, because their speed varies
                 found: dict[str, Load] = {}
                 for to in ("", url)[:: (-1) ** number]:
                     with child(min, "serve", adapter, spans, to) as server:

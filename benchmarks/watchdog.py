@@ -2,9 +2,9 @@
 
     python benchmarks/watchdog.py [--quick]
 
-Idle: the CPU time of a process whose loop has nothing to do but to answer the watchdog. Busy: how
-many emissions of five handlers a loop gets through that gives way after each hundred, with the
-watchdog and without, by turns of a fifth of a second.
+Idle: the CPU time of a process whose loop does nothing but answer the watchdog. Busy: how many
+emissions of five handlers a loop completes that yields after each hundred, with and without the
+watchdog, in turns of a fifth of a second.
 """
 
 from __future__ import annotations

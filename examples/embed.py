@@ -1,4 +1,4 @@
-"""The kernel alone in somebody's asyncio program: ``python examples/embed.py``."""
+"""Using only the kernel, in an asyncio program: ``python examples/embed.py``."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ class Shout(Plugin):
         context.hook("greeting", self.louder, priority=5)
 
     async def louder(self, text: str) -> str:
-        await asyncio.sleep(0.01)  # ask a database, say
+        await asyncio.sleep(0.01)  # for example, query a database
         return text.upper()
 
 

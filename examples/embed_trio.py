@@ -1,4 +1,4 @@
-"""The kernel alone in somebody's trio program: ``python examples/embed_trio.py`` (needs trio)."""
+"""Using only the kernel, in a trio program: ``python examples/embed_trio.py`` (needs trio)."""
 
 import trio
 
@@ -13,7 +13,7 @@ class Shout(Plugin):
         context.hook("greeting", self.louder, priority=5)
 
     async def louder(self, text: str) -> str:
-        await trio.sleep(0.01)  # ask a database, say
+        await trio.sleep(0.01)  # for example, query a database
         return text.upper()
 
 

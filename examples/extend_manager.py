@@ -1,9 +1,9 @@
-"""Extending the manager: ``python examples/extend_manager.py`` (needs cronsim; a second or so).
+"""Extending the manager: ``python examples/extend_manager.py`` (needs cronsim; runs for a second).
 
-1. `Scheduler` gives the manager what it did not have: every plugin's context has
-   ``schedule(cron, fn)``. Jobs are entries of the registry, of a kind that the scheduler adds, so
-   they come and go with their plugin like routes and hooks do. `Garden` uses it.
-2. `Memory` takes the place of a core plugin, by its name: ``core={"storage": Memory}``.
+1. `Scheduler` adds ``schedule(cron, fn)`` to every plugin's context. Jobs are entries of the
+   registry, of a kind that the scheduler adds, so they go live and disappear together with their
+   plugin, like routes and hooks. `Garden` uses it.
+2. `Memory` replaces a core plugin by its name: ``core={"storage": Memory}``.
 3. `Garden` adds an event and a command of its own.
 """
 
@@ -25,7 +25,7 @@ from veko_plugins import Context, PluginManager
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A function that runs when a cron expression says so: five fields, or six with seconds."""
+    """A function that runs on a cron expression of five fields, or six with seconds."""
 
     name: str
     cron: str
@@ -38,11 +38,11 @@ class Job(msgspec.Struct, frozen=True):
 
 RUN = Event("schedule:run", Job, doc="A job is about to run: the job.")
 ERROR = Event("schedule:error", Job, doc="A job failed: the job and the error.")
-CHANGE = Event("schedule:change", tuple, doc="Jobs have come or gone: all that there are now.")
+CHANGE = Event("schedule:change", tuple, doc="Jobs were added or removed: all current jobs.")
 
 
 class Scheduler(Plugin):
-    """Runs jobs by cron expressions, in UTC; the service `scheduler` is this object."""
+    """Runs jobs on cron expressions, in UTC. Provides itself as the service `scheduler`."""
 
     name = "scheduler"
     version = "1.0.0"
@@ -58,7 +58,7 @@ class Scheduler(Plugin):
         context.add_kind(Kind("job", unique=True, accept=accept_jobs))
         context.attach("schedule", scheduling)
         context.provide("scheduler", self)
-        context.add_command("jobs", self.table, "List the jobs, and when each runs next")
+        context.add_command("jobs", self.table, "List the jobs and when each runs next")
         context.hook("schedule:change", self.wake)
         context.spawn(self.run)
 
@@ -77,7 +77,7 @@ class Scheduler(Plugin):
         self.changed.set()
 
     async def run(self) -> None:
-        """Sleep until the next job is due, or until there are others."""
+        """Sleep until the next job is due or the jobs change."""
         due: dict[Job, datetime] = {}
         async with anyio.create_task_group() as group:
             while True:
@@ -92,7 +92,7 @@ class Scheduler(Plugin):
                     self.changed = anyio.Event()
 
     async def perform(self, job: Job) -> None:
-        """Run a job on the registry of its beginning: who unloads its plugin waits for its end."""
+        """Run a job. The pin makes unloading its plugin wait until the job has ended."""
         with self.kernel.pin():
             try:
                 await self.kernel.bus.emit(RUN.name, job)
@@ -107,14 +107,14 @@ class Scheduler(Plugin):
 
 
 async def accept_jobs(draft: Draft) -> None:
-    """Derive what goes live with the jobs; raising here would refuse the whole transaction."""
+    """Update the view of all jobs; raising here would refuse the whole transaction."""
     jobs = tuple(entry.value for entry in draft.entries("job"))
     draft.set_view("job", jobs)
     draft.post(CHANGE.name, jobs)
 
 
 def scheduling(context: Context) -> Callable[..., Handle]:
-    """Make the `schedule` of one plugin's context."""
+    """Return the `schedule` method of one plugin's context."""
 
     def schedule(cron: str, fn: Callable[[], Any]) -> Handle:
         job = Job(f"{context.name}.{fn.__name__}", cron, fn, context.name)
@@ -122,9 +122,9 @@ def scheduling(context: Context) -> Callable[..., Handle]:
             job.after(datetime.now(UTC))
         except (CronSimError, StopIteration) as error:
             raise VekoError(
-                f"{cron!r} is no time: {str(error) or 'it never comes'}",
+                f"{cron!r} is not a valid schedule: {str(error) or 'it never occurs'}",
                 plugin=context.name,
-                remedy="Give minute, hour, day, month and weekday, or a second before them.",
+                remedy="Give minute, hour, day, month and weekday; seconds may come first.",
             ) from error
         return context.register("job", job.name, job)
 
@@ -132,7 +132,7 @@ def scheduling(context: Context) -> Callable[..., Handle]:
 
 
 class Memory(Plugin):
-    """A storage that forgets: what `context.storage` needs, and no more."""
+    """A storage in memory: only what `context.storage` needs."""
 
     name = "storage"
     version = "1.0.0"
@@ -150,7 +150,7 @@ class Notes(dict[str, Any]):
         self.pop(key, None)
 
 
-GROWN = Event("garden:grown", int, doc="Something has grown: how high it is now.")
+GROWN = Event("garden:grown", int, doc="The plant has grown: its height.")
 
 
 class Garden(Plugin):
@@ -161,7 +161,7 @@ class Garden(Plugin):
     def load(self, context: Context) -> None:
         self.context = context
         context.declare(GROWN)
-        context.add_command("height", self.height, "Say how high it is")
+        context.add_command("height", self.height, "Show the height of the plant")
         context.schedule("* * * * * *", self.grow)
         context.schedule("* * * * * *", self.rake)
         context.schedule("0 6 * * MON-FRI", self.water)
@@ -225,6 +225,6 @@ async def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.getLogger("veko").setLevel(logging.CRITICAL)  # failures are shown by their events
+    logging.getLogger("veko").setLevel(logging.CRITICAL)  # the events show failures
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(folder))

@@ -1,6 +1,6 @@
 """A manager inside a FastAPI application: ``uvicorn --app-dir examples mount_in_fastapi:app``.
 
-``python examples/mount_in_fastapi.py`` shows what it answers.
+``python examples/mount_in_fastapi.py`` sends requests and prints the answers.
 """
 
 import asyncio

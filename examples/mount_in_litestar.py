@@ -1,6 +1,6 @@
 """A manager inside a Litestar application: ``litestar --app examples.mount_in_litestar:app run``.
 
-``python examples/mount_in_litestar.py`` shows what it answers.
+``python examples/mount_in_litestar.py`` sends requests and prints the answers.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """One application on each HTTP adapter: ``python examples/swap_adapter.py [NAME ...]``.
 
-The names are litestar, starlette and asgi. Three plugins: one has routes, one guards them, one
-counts what was answered. None knows which framework is underneath.
+The names are litestar, starlette and asgi. There are three plugins: one has routes, one guards
+them, one counts the answers. None of them knows which framework it runs on.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ def notebook(context: Context) -> None:
 def guard(context: Context) -> None:
     async def check(request: Request) -> Response | None:
         if request.method == "POST" and request.headers.get("x-key") != "open":
-            return Response({"detail": "who are you?"}, 401)
+            return Response({"detail": "the x-key header is missing or wrong"}, 401)
         return None
 
     context.hook("request:start", check)

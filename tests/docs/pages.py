@@ -1,12 +1,12 @@
-"""Runs what a page of the docs shows, in the order in which a reader would.
+"""Runs the code blocks of a page of the docs in order, as a reader would.
 
-- A ``python`` or ``toml`` block whose first line is a comment with a file name is that file.
+- A ``python`` or ``toml`` block whose first line is a comment with a file name becomes that file.
 - Any other ``python`` block runs; the blocks of a page share one namespace.
-- In a ``console`` block, lines after ``$`` run in a shell and must print the lines below them, in
-  which ``...`` stands for anything. ``veko serve`` goes on in the background until something else
-  needs the application: the next ``veko``, or a block of Python.
+- In a ``console`` block, each line after ``$`` runs in a shell and must print the lines below it;
+  ``...`` in them matches anything. ``veko serve`` keeps running in the background until the next
+  ``veko`` command or Python block.
 
-The page's directory is a temporary one, and port 8000 is one that is free.
+A page runs in a temporary directory, and a free port replaces port 8000.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Every code block of the docs runs, every link leads somewhere, what is generated is fresh."""
+"""Every code block of the docs runs, every link works, and generated pages are up to date."""
 
 import importlib.util
 import os

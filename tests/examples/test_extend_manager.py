@@ -47,12 +47,14 @@ def test_extending_the_manager(tmp_path: Path) -> None:
     ):
         assert line in lines[5:]
     # A second may begin at any moment: the jobs of the next one may show among these.
-    told = [line for line in lines[5:] if not line.startswith(("schedule:", "garden:"))]
-    assert told[0] in {"height: 1", "height: 2"}
-    assert told[1] in {"errors of garden: 1", "errors of garden: 2"}
-    assert told[2:5] == ["off: 0 jobs", "on: 3 jobs", "unloaded: 0 jobs"]
-    assert told[5].startswith("refused: '61 * * * *' is no time: Bad minute (plugin bad")
-    assert len(told) == 6
+    results = [line for line in lines[5:] if not line.startswith(("schedule:", "garden:"))]
+    assert results[0] in {"height: 1", "height: 2"}
+    assert results[1] in {"errors of garden: 1", "errors of garden: 2"}
+    assert results[2:5] == ["off: 0 jobs", "on: 3 jobs", "unloaded: 0 jobs"]
+    assert results[5].startswith(
+        "refused: '61 * * * *' is not a valid schedule: Bad minute (plugin bad"
+    )
+    assert len(results) == 6
     assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
 
 
@@ -109,8 +111,8 @@ async def test_a_name_is_taken_once(manager: PluginManager) -> None:
 
 
 async def test_jobs_follow_their_plugin_and_the_scheduler(manager: PluginManager) -> None:
-    told: list[int] = []
-    manager.on("schedule:change", lambda jobs: told.append(len(jobs)))
+    counts: list[int] = []
+    manager.on("schedule:change", lambda jobs: counts.append(len(jobs)))
     await manager.load_plugin(
         made("guest", lambda context: context.schedule("0 0 1 1 *", one), priority=0)
     )
@@ -160,9 +162,9 @@ async def test_unloading_waits_for_a_job_that_runs(manager: PluginManager) -> No
 
 
 async def test_a_job_that_fails_counts_against_its_plugin(manager: PluginManager) -> None:
-    told: list[Any] = []
-    manager.on("schedule:error", lambda job, error: told.append((job.name, str(error))))
-    manager.on("plugin:error", lambda name, error: told.append((name, str(error))))
+    reported: list[Any] = []
+    manager.on("schedule:error", lambda job, error: reported.append((job.name, str(error))))
+    manager.on("plugin:error", lambda name, error: reported.append((name, str(error))))
 
     def fails() -> None:
         raise ValueError("no")
@@ -170,5 +172,5 @@ async def test_a_job_that_fails_counts_against_its_plugin(manager: PluginManager
     await manager.load_plugin(made("guest", lambda context: context.schedule("0 0 1 1 *", fails)))
     scheduler = manager.use("scheduler")
     await scheduler.perform(scheduler.jobs[0])
-    assert told == [("guest.fails", "no"), ("guest", "no")]
+    assert reported == [("guest.fails", "no"), ("guest", "no")]
     assert manager.error_count("guest") == 1

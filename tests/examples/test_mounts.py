@@ -7,7 +7,7 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOT_FOUND = '404 {"type":"about:blank","title":"Not Found","status":404}'
 ANSWERS = [
-    'POST /notes 401 {"detail":"who are you?"}',
+    'POST /notes 401 {"detail":"the x-key header is missing or wrong"}',
     'POST /notes 201 {"id":1}',
     'GET /notes/1 200 {"text":"buy bread"}',
     f"GET /notes/one {NOT_FOUND}",

@@ -1,8 +1,8 @@
 """Lists and deletes links: GET /admin/links, DELETE /admin/links/{code}.
 
-Nothing here is about who may do so: that is the plugin `guard`'s, for all of /admin/. Whoever
-switches `guard` off opens it, as does the breaker if it fails too often. Where that must not
-happen, name `guard` in `dependencies` below: then this plugin is never on without it.
+This plugin does not check permissions: the plugin `guard` protects everything under /admin/.
+Switching `guard` off by hand removes the protection. To prevent that, add `guard` to `dependencies`
+below: then this plugin is never on without it.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def load(context: Context) -> None:
     async def delete(code: str) -> None:
         """Delete a link."""
         if not await links.delete(code):
-            raise HTTPError(404, "there is no such link")
+            raise HTTPError(404, "no link has this code")
         context.log("info", f"deleted {code}")
 
     context.add_route("GET", "/admin/links", every)

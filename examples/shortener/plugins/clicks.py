@@ -1,7 +1,7 @@
-"""Counts how often each link is followed; GET /stats and GET /stats/{code} tell.
+"""Counts how often each link is followed: GET /stats, GET /stats/{code}.
 
-A plugin as a module. It knows of the plugin `links` what that one offers (a service, an event),
-and `links` does not know that anybody counts.
+A plugin as a module. It uses a service and an event of the plugin `links`, which does not know
+about this one.
 """
 
 from datetime import UTC, datetime
@@ -36,11 +36,11 @@ def load(context: Context) -> None:
         if route is None or route.plugin != "links" or response.status != 302:
             return
         if request.method != "GET":
-            return  # a HEAD is a preview, nobody went there
+            return  # a HEAD request is a preview, not a visit
         code = request.path_params["code"]
         now = Clicks(clicks_of(code).clicks + 1, datetime.now(UTC))
-        # Not awaited: it is written with this turn of the loop, and losing a click in a crash
-        # costs less than making every visitor wait for the disk.
+        # Not awaited: it is written in this turn of the event loop, and losing a click in a crash
+        # is better than making every visitor wait for the disk.
         storage.set(code, msgspec.structs.asdict(now))
 
     @context.hook("plugin:links:deleted")
@@ -48,13 +48,13 @@ def load(context: Context) -> None:
         await storage.delete(link.code)
 
     def everything() -> dict[str, Clicks]:
-        """How often each link was followed."""
+        """Return how often each link was followed."""
         return {link.code: clicks_of(link.code) for link in links.all()}
 
     def one(code: str) -> Clicks:
-        """How often a link was followed."""
+        """Return how often a link was followed."""
         if code not in links:
-            raise HTTPError(404, "there is no such link")
+            raise HTTPError(404, "no link has this code")
         return clicks_of(code)
 
     context.add_route("GET", "/stats", everything)

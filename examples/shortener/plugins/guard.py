@@ -1,12 +1,12 @@
-"""Lets only who has the token into /admin/, whichever plugin has the routes there.
+"""Requires a token for every route under /admin/, whichever plugin registered it.
 
-It puts a middleware before each such route when that is about to go live (`route:create`), also
-before those of plugins that are loaded later. When this plugin is switched off or on, the routes
-are made again without or with it, in the same step: there is no moment in between.
+It adds a middleware to each such route before the route goes live (`route:create`), including the
+routes of plugins that load later. When this plugin is switched on or off, Veko rebuilds the routes
+in the same step, so no request slips through in between.
 
 The token comes from SHORTENER_ADMIN_TOKEN or `[plugins.guard] token`. If neither is set, one is
-made at the first start and kept in .veko/admin-token, readable by its owner only. There is no
-default: a token that stands in this file would open every copy of this application.
+created at the first start and stored in .veko/admin-token, readable by its owner only. There is no
+default: a token in this file would open every copy of this application.
 """
 
 import hmac
@@ -22,7 +22,7 @@ from veko_plugins.http import CallNext, HTTPError
 
 name = "guard"
 version = "1.0.0"
-description = "Asks for a token under /admin/"
+description = "Requires a token under /admin/"
 
 _VARIABLE = "SHORTENER_ADMIN_TOKEN"
 _FILE = Path(__file__).resolve().parents[1] / ".veko" / "admin-token"
@@ -41,22 +41,22 @@ def load(config: Settings, context: Context) -> None:
 
     async def check(request: Request, call_next: CallNext) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        # compare_digest takes as long for a wrong first letter as for a wrong last one.
+        # compare_digest takes the same time wherever the first difference is.
         right = hmac.compare_digest(given.strip().encode(), token)
         if scheme.lower() != "bearer" or not right:
-            raise HTTPError(401, "a token is needed", headers={"www-authenticate": "Bearer"})
+            raise HTTPError(401, "a token is required", headers={"www-authenticate": "Bearer"})
         return await call_next(request)
 
-    @context.hook("route:create", priority=-100)  # last: what others made of the path counts
+    @context.hook("route:create", priority=-100)  # runs last, after hooks that change the path
     def protect(route: Route) -> Route | None:
         if not f"{route.path}/".startswith("/admin/"):
             return None
-        # In front of the route's own middleware, which should not run for strangers either.
+        # Before the route's own middleware, which must not run without a token either.
         return msgspec.structs.replace(route, middlewares=(check, *route.middlewares))
 
 
 def _kept(context: Context) -> str:
-    """Return the token of an earlier start, or make one."""
+    """Return the token of an earlier start, or create one."""
     try:
         if found := _FILE.read_text("utf-8").strip():
             return found
@@ -64,7 +64,7 @@ def _kept(context: Context) -> str:
         pass
     made = secrets.token_urlsafe(32)
     _FILE.parent.mkdir(exist_ok=True)
-    _FILE.touch(mode=0o600)  # before there is anything in it to read
+    _FILE.touch(mode=0o600)  # restrict access before the token is written
     _FILE.write_text(made + "\n", "utf-8")
-    context.log("warning", f"made a token for /admin/: it lies in {_FILE}")
+    context.log("warning", f"created a token for /admin/ in {_FILE}")
     return made

@@ -1,31 +1,31 @@
-"""The page at /: what there is to try."""
+"""The page at /, which lists what you can try."""
 
 from veko_plugins import Context, Request
 
 name = "index"
 version = "1.0.0"
-description = "Says what to try"
+description = "Lists what to try"
 
 _PAGE = """\
-A link shortener made of plugins: one file or folder each in examples/shortener/plugins.
+A link shortener made of plugins, one file or folder each in examples/shortener/plugins.
 
-Make a link, follow it, and see that it was counted:
+Create a link, follow it, and see how often it was followed:
   curl {url}links -d url=https://example.com/
   curl -i {url}CODE
   curl {url}stats
 
-The admin's part asks for a token; it lies in examples/shortener/.veko/admin-token:
+The admin pages require the token in examples/shortener/.veko/admin-token:
   curl -i {url}admin/links
   curl {url}admin/links -H "Authorization: Bearer $(cat examples/shortener/.veko/admin-token)"
 
-Ask too often, and be told to wait:
+Send too many requests, and get 429:
   for i in $(seq 150); do curl -s -o /dev/null -w '%{{http_code}} ' {url}; done
 """
 
 
 def load(context: Context) -> None:
     def index(request: Request) -> str:
-        """Say what to try."""
+        """List what to try."""
         return _PAGE.format(url=request.url.partition("?")[0])
 
     context.add_route("GET", "/", index)

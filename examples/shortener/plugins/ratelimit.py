@@ -1,7 +1,8 @@
-"""Answers 429 to clients that ask too often: `requests` at once, then one every per/requests s.
+"""Answers 429 to clients that send too many requests: `requests` at once, then one every
+per/requests seconds.
 
-Its configuration is a type: what veko.toml says becomes a `Settings` before `load()` runs, and
-what does not fit is refused with the name of the field.
+Its configuration is a type: Veko converts the section in veko.toml to a `Settings` before `load()`
+runs, and refuses values that do not fit, with the name of the field.
 """
 
 import math
@@ -21,13 +22,13 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Limiter:
-    """How far ahead of its rate each client is (GCRA: one number a client, no list of times)."""
+    """Tracks each client's rate with GCRA, which needs one number for each client."""
 
     def __init__(self) -> None:
-        self._even: dict[str, float] = {}  # when each client will have waited for all it asked
+        self._even: dict[str, float] = {}  # when each client is back at its rate
 
     def wait(self, client: str, now: float, settings: Settings) -> float:
-        """Count a request; return 0 if it may go on, else seconds until the next one may."""
+        """Count a request; return 0 to allow it, otherwise the seconds to wait."""
         even = max(self._even.get(client, now), now) + settings.per / settings.requests
         over = even - now - settings.per
         if over > 0:
@@ -36,29 +37,29 @@ class Limiter:
         return 0.0
 
     def forget(self, now: float) -> None:
-        """Drop the clients that are even, so that memory is bounded by those who are not."""
+        """Drop clients that are back at their rate, so that memory stays bounded."""
         self._even = {client: even for client, even in self._even.items() if even > now}
 
 
 class RateLimit(Plugin):
     name = "ratelimit"
     version = "1.0.0"
-    description = "Limits how often a client may ask"
+    description = "Limits how many requests a client may send"
     config_schema = Settings
 
     def load(self, context: Context) -> None:
         limiter = Limiter()
 
         async def limit(request: Request, call_next: CallNext) -> Response:
-            # Who is connected, not what a header says, which anybody can send.
+            # The connection's address, not a header, which any client can set.
             client = request.client.host if request.client else ""
-            # `context.config` each time, so that a change of it counts at once.
+            # Read `context.config` each time, so that changes apply at once.
             wait = limiter.wait(client, time.monotonic(), context.config)
             if wait > 0:
                 headers = {"retry-after": str(math.ceil(wait))}
                 raise HTTPError(429, "too many requests", headers=headers)
             return await call_next(request)
 
-        # Before other middleware: what is refused should cost as little as possible.
+        # Before other middleware: a refused request should cost as little as possible.
         context.add_middleware(limit, priority=100)
         context.every(60, lambda: limiter.forget(time.monotonic()))

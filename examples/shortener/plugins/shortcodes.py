@@ -1,8 +1,8 @@
-"""Gives every plugin `context.shortcodes`, which makes codes that nobody can guess.
+"""Adds `context.shortcodes` to every plugin, which makes codes that cannot be guessed.
 
-A plugin as a class, and one that extends the manager: what it attaches to the context is there
-for whoever names it in `dependencies`. A service (`context.provide`) is one object for all; what
-is attached is made anew for each plugin, from that plugin's own context.
+A plugin as a class, and an extension of the manager: plugins that list it in `dependencies` can use
+what it attaches to the context. A service (`context.provide`) is one object for all plugins; an
+attachment is made for each plugin, from that plugin's context.
 """
 
 import secrets
@@ -13,7 +13,7 @@ import msgspec
 from veko import Plugin
 from veko_plugins import Context
 
-# Without 0 O 1 I l: codes are read out over the phone.
+# Without 0 O 1 I l, which are easily confused when read aloud.
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _TRIES = 5
 
@@ -38,7 +38,7 @@ class Shortcodes:
                 if code not in taken:
                     return code
             length += 1
-            # In the name of the plugin that asked: it is that one's codes that run out.
+            # Logged under the name of the plugin whose codes run out.
             self._holder.log("warning", f"codes are running out, making one of {length} characters")
 
 

@@ -1,6 +1,6 @@
-"""Short links: POST /links makes one, GET /{code} goes where it leads.
+"""Short links: POST /links creates one, GET /{code} redirects to its URL.
 
-A plugin as a package folder: plugin.toml says what it is, this file what it does.
+A plugin as a package folder: plugin.toml is its manifest, this file its code.
 """
 
 from veko import Event
@@ -11,18 +11,18 @@ from .store import Link, Links, NewLink
 
 
 def load(context: Context) -> None:
-    links = Links(context.storage, tell=context.emit)
+    links = Links(context.storage, emit=context.emit)
     context.provide("links", links)  # other plugins: context.use("links")
     context.declare(
-        Event("plugin:links:created", payload=Link, doc="A short link was made. The link.")
+        Event("plugin:links:created", payload=Link, doc="A short link was created. The link.")
     )
     context.declare(
         Event("plugin:links:deleted", payload=Link, doc="A short link was deleted. The link.")
     )
 
     async def create(data: NewLink, request: Request) -> Response:
-        """Make a short link."""
-        # `context.shortcodes` is there because the plugin `shortcodes` attaches it.
+        """Create a short link."""
+        # The plugin `shortcodes` attaches `context.shortcodes`.
         link = await links.create(context.shortcodes.new(taken=links), data.url)
         here = request.url.partition("?")[0].rstrip("/").removesuffix("/links")
         short = f"{here}/{link.code}"
@@ -33,11 +33,11 @@ def load(context: Context) -> None:
         )
 
     def follow(code: str) -> Response:
-        """Go where a short link leads."""
+        """Redirect to the URL of a short link."""
         link = links.get(code)
         if link is None:
-            raise HTTPError(404, "there is no such link")
-        # 302, not 301: browsers keep a 301 for ever, and a deleted link would live on in them.
+            raise HTTPError(404, "no link has this code")
+        # 302, not 301: browsers cache a 301 forever, so a deleted link would keep working.
         return Response(status=302, headers={"location": link.url, "cache-control": "no-store"})
 
     context.add_route("POST", "/links", create)

@@ -1,4 +1,4 @@
-"""What the plugin `links` keeps, and the service that it gives to others."""
+"""The storage of the plugin `links`, and the service that it provides."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,13 @@ from veko_plugins.storage import Namespace
 
 _CODE = re.compile(r"[0-9A-Za-z]{1,32}")
 
-# Only http and https: a javascript: or data: link would run in whoever follows it. Only printable
-# ASCII, since it goes into a header as it is.
+# Only http and https: a javascript: or data: link would run code in the visitor's browser. Only
+# printable ASCII, because the URL is sent in a header.
 _URL = r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?([/?#][!-~]*)?$"
 
 
 class NewLink(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /links, JSON or a form; what does not fit it is answered with 400."""
+    """The body of POST /links, JSON or a form; other bodies are answered with 400."""
 
     url: Annotated[
         str,
@@ -31,8 +31,8 @@ class NewLink(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
     def __post_init__(self) -> None:
-        if self.url.endswith("\n"):  # which `$` lets pass
-            raise ValueError("the URL goes on in another line")
+        if self.url.endswith("\n"):  # `$` also matches before it
+            raise ValueError("the URL ends with a line break")
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -45,16 +45,16 @@ class Links:
     """The service `links`.
 
     Args:
-        storage: Where they are kept, by code.
-        tell: Emits an event of the plugin.
+        storage: The storage of the links, by code.
+        emit: Emits an event of the plugin.
     """
 
-    def __init__(self, storage: Namespace, tell: Callable[[str, Link], Awaitable[object]]) -> None:
+    def __init__(self, storage: Namespace, emit: Callable[[str, Link], Awaitable[object]]) -> None:
         self._storage = storage
-        self._tell = tell
+        self._emit = emit
 
     def get(self, code: str) -> Link | None:
-        # What is asked for comes from a URL: it may be longer than the storage takes for a key.
+        # The code comes from a URL and could be too long for a key of the storage.
         found = self._storage.get(code) if _CODE.fullmatch(code) else None
         return None if found is None else msgspec.convert(found, Link)
 
@@ -66,9 +66,9 @@ class Links:
 
     async def create(self, code: str, url: str) -> Link:
         link = Link(code, url, datetime.now(UTC))
-        # Awaited, so that nobody is given a link that a crash could take away again.
+        # Awaited, so that a crash cannot lose a link that was already handed out.
         await self._storage.set(code, msgspec.structs.asdict(link))
-        await self._tell("created", link)
+        await self._emit("created", link)
         return link
 
     async def delete(self, code: str) -> bool:
@@ -76,5 +76,5 @@ class Links:
         if link is None:
             return False
         await self._storage.delete(code)
-        await self._tell("deleted", link)
+        await self._emit("deleted", link)
         return True
