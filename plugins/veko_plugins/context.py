@@ -1,20 +1,48 @@
-"""The context as plugins of an application see it: the kernel's, and what ours attach to it.
+"""The context as plugins of an application see it: the kernel's, and what core plugins attach.
 
-For annotations only; what a plugin is given is a `veko.Context`. Whatever other plugins attach is
-there too, untyped.
+For annotations only; the object is a `veko.Context`. To type what other plugins attach, declare
+it in a subclass and annotate with that, or get it with `context.attached(name)`:
+
+    class Context(veko_plugins.Context):
+        schedule: Schedule
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import veko
 from veko import Handle
 
 from .storage import Namespace
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar
+
+    _Settings = _TypeVar("_Settings", default=Any)
+else:  # see veko.Context
+    _Settings = TypeVar("_Settings")
+
 __all__ = ["Context"]
+
+
+class AddRoute(Protocol):
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *handlers: Callable[..., Any],
+        handler: Callable[..., Any] | None = None,
+    ) -> Handle:
+        """Add a route: its middlewares, then its handler."""
+        ...
+
+
+class AddRoutes(Protocol):
+    def __call__(self, *handlers: object, path: str = "/") -> list[Handle]:
+        """Add handlers of the adapter's framework, or a whole ASGI application, under a path."""
+        ...
 
 
 class AddCommand(Protocol):
@@ -37,23 +65,25 @@ class AddMiddleware(Protocol):
         ...
 
 
-class Context(veko.Context):
+class Context(veko.Context[_Settings]):
     """`veko.Context` with the verbs of the core plugins.
 
     Attributes:
         storage: The plugin's own durable namespace.
         add_route: `add_route(method, path, *middlewares, handler)`.
+        add_routes: `add_routes(*handlers, path="/")`.
         add_websocket: `add_websocket(path, *middlewares, handler)`.
         add_middleware: `add_middleware(fn, priority=10)`.
         add_command: `add_command(name, fn, description="")`.
     """
 
     storage: Namespace
-    add_route: Callable[..., Handle]
+    add_route: AddRoute
+    add_routes: AddRoutes
     add_websocket: AddWebSocket
     add_middleware: AddMiddleware
     add_command: AddCommand
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
-        """See `veko.Context.attach`; the factory may ask for what core plugins attach."""
+        """See `veko.Context.attach`; the factory may use what core plugins attach."""
         return super().attach(name, cast("Any", factory))

@@ -1,18 +1,17 @@
-"""The context: what a plugin holds in its hand.
+"""The context: what a plugin works with.
 
-The kernel gives it hooks, services, tasks, resources, configuration and the log; everything else
-is attached by other plugins and found through the registry, at first use, one dict lookup later.
+The kernel gives it hooks, services, tasks, resources, configuration and the log. Everything else
+is attached by other plugins: found in the registry at first use, after that by a dict lookup.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
 
 import msgspec
 
@@ -25,15 +24,23 @@ from .generation import Generation, PluginRecord
 from .scope import Task, repeat
 
 if TYPE_CHECKING:
-    from .. import Kernel  # the face: the one name that stands above this file
+    # From the package, not from its file: `Kernel` is the one name that is above this file.
+    from typing_extensions import TypeVar as _TypeVar
 
-__all__ = ["Context", "LogRecord"]
+    from .. import Kernel
 
+    _Settings = _TypeVar("_Settings", default=Any)
+else:  # defaults of type variables need Python 3.13, and typing_extensions is no dependency
+    _Settings = TypeVar("_Settings")
+
+__all__ = ["Context", "Level", "LogRecord"]
+
+Level = Literal["debug", "info", "success", "warning", "error"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 _DEFAULT: Final[Any] = object()
 SUCCESS: Final = 25
-LEVELS: Final = {
+LEVELS: Final[dict[Level, int]] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "success": SUCCESS,
@@ -49,9 +56,9 @@ class LogRecord(msgspec.Struct, frozen=True):
     Attributes:
         type: `debug`, `info`, `success`, `warning` or `error`.
         message: The message.
-        details: Anything more.
-        timestamp: When, in UTC.
-        plugin: Whose it is.
+        details: More about it, of any type.
+        timestamp: When it was logged, in UTC.
+        plugin: The name of the plugin.
         fields: What was given by keyword.
     """
 
@@ -63,13 +70,17 @@ class LogRecord(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-class Context(Registrar):
-    """A plugin's hold on the kernel. What it registers is its own and is gone when it unloads.
+class Context(Registrar, Generic[_Settings]):
+    """A plugin's view of the kernel. What it registers is removed when the plugin unloads.
+
+    `Context[Settings]` types `config`; plain `Context` leaves it untyped. What other plugins attach
+    is found as an attribute at run time. Type checkers know only the attributes that are declared:
+    declare more in a subclass that is used for annotations, or get one with `attached(name)`.
 
     Attributes:
         name: The plugin's name.
         kernel: The kernel.
-        app: What the kernel was made for.
+        app: The object that the kernel was made for.
     """
 
     def __init__(self, generation: Generation, kernel: Kernel) -> None:
@@ -80,9 +91,10 @@ class Context(Registrar):
         self.app: Any = kernel.app
 
     @property
-    def config(self) -> Any:
-        """The plugin's configuration, as it is now."""
-        return self._generation.config
+    def config(self) -> _Settings:
+        """The plugin's present configuration."""
+        config: _Settings = self._generation.config
+        return config
 
     @property
     def plugin(self) -> PluginRecord:
@@ -135,7 +147,11 @@ class Context(Registrar):
         return fn
 
     def remove_hook(self, event: str, fn: Callable[..., Any]) -> bool:
-        """Take away the plugin's subscriptions of a handler to an event; true if there was one."""
+        """Remove the plugin's subscriptions of a handler to an event.
+
+        Returns:
+            Whether there was one.
+        """
         found = [
             handle
             for handle in self._generation.handles.values()
@@ -146,14 +162,14 @@ class Context(Registrar):
         return bool(found)
 
     def provide(self, name: str, value: object) -> Handle:
-        """Offer a service under a name that nobody else has."""
-        return self.register("service", name, value)
+        """Offer a service under a name that is not taken."""
+        return self._generation.register("service", name, value)
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
-        """Give every plugin's context a `.name`, made by `factory(context)` at first use.
+        """Give every plugin's context an attribute, made by `factory(context)` at first use.
 
         Raises:
-            VekoError: The name is the kernel's own.
+            VekoError: Contexts have an attribute of that name already.
         """
         if name.startswith("_") or hasattr(Context, name) or name in ("name", "kernel", "app"):
             raise VekoError(
@@ -161,10 +177,10 @@ class Context(Registrar):
                 plugin=self.name,
                 remedy="Attach under another name.",
             )
-        return self.register("attach", name, factory)
+        return self._generation.register("attach", name, factory)
 
     def add_kind(self, kind: Kind) -> Handle:
-        """Give the registry a kind of entry that it did not have."""
+        """Add a kind of entry to the registry."""
         return self.register(KIND, kind.name, kind)
 
     def register(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
@@ -172,21 +188,35 @@ class Context(Registrar):
         return self._generation.register(kind, key, value, priority)
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Task:
-        """Run a function as a task from when the plugin goes live until it unloads.
+        """Run a function as a task, from when the plugin goes live until it unloads.
 
-        A failure is reported. A task that has not ended when the plugin is switched off starts
-        anew when it is switched on.
+        A failure is reported. A task that was cut off when the plugin was switched off is started
+        again from the beginning when the plugin is switched on.
+
+        Returns:
+            The task; `cancel()` ends it.
         """
         return self._spawn(functools.partial(fn, *args), fn)
 
     def every(self, seconds: float, fn: Callable[[], Any]) -> Task:
-        """Call a function every so many seconds while the plugin is live.
+        """Call a function at an interval while the plugin is live.
+
+        Args:
+            seconds: The interval, in seconds.
+            fn: The function, `def` or `async def`. A failure is reported, and it is called again.
+
+        Returns:
+            The task; `cancel()` ends it.
 
         Raises:
             VekoError: `seconds` is not above 0.
         """
         if not seconds > 0:
-            raise VekoError(f"every {seconds} s is never", plugin=self.name, remedy="Give seconds.")
+            raise VekoError(
+                f"seconds must be above 0, got {seconds}",
+                plugin=self.name,
+                remedy="Pass the interval in seconds.",
+            )
         failed = functools.partial(self.kernel.failed, self._generation, fn)
         return self._spawn(functools.partial(repeat, seconds, fn, failed), fn)
 
@@ -200,15 +230,15 @@ class Context(Registrar):
             task.start()
         return task
 
-    # -- at once
+    # -- immediate
 
     async def enter(self, manager: AbstractAsyncContextManager[_T]) -> _T:
         """Enter an async context manager; it is left when the plugin unloads or fails to load.
 
-        It runs in a task of its own, so it may be left from anywhere, in any order.
+        It is entered and left in a task of its own.
 
         Raises:
-            TransactionError: The plugin was unloaded.
+            TransactionError: This generation of the plugin has ended.
             Exception: What entering it raised.
         """
         self._generation.check_open()
@@ -220,32 +250,47 @@ class Context(Registrar):
         """Emit the plugin's own event `plugin:<name>:<event>`."""
         return self.kernel.bus.emit(f"plugin:{self.name}:{event}", *args)
 
-    def use(self, name: str) -> Any:
-        """Return a service; from then on this plugin depends on the one that provides it.
+    @overload
+    def use(self, service: str) -> Any: ...
+    @overload
+    def use(self, service: type[_T]) -> _T: ...
+    def use(self, service: str | type[Any]) -> Any:
+        """Return a service. Using it makes this plugin depend on the plugin that provides it.
+
+        Args:
+            service: The service's name, or the type of the only service that is an instance of it.
 
         Raises:
-            ServiceError: Nobody provides it, or the plugin that does is switched off.
+            ServiceError: No plugin provides it, or the one that does is switched off, or several
+                services are of that type.
         """
-        return self.kernel.use(name, by=self._generation)
+        return self.kernel.services.use(service, by=self._generation)
 
-    async def when(self, name: str) -> Any:
-        """Wait until a service is there, and return it."""
-        return await self.kernel.services.when(name, by=self._generation)
+    @overload
+    async def when(self, service: str) -> Any: ...
+    @overload
+    async def when(self, service: type[_T]) -> _T: ...
+    async def when(self, service: str | type[Any]) -> Any:
+        """Wait until a service is provided, and return it; see `use`.
+
+        Raises:
+            ServiceError: Several services are of that type.
+        """
+        return await self.kernel.services.when(service, by=self._generation)
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
         record = self.kernel.get(name)
-        new = self._generation.group.get(name)
-        if record is not None and new is not None:  # in the reload that brings both
-            record = copy.copy(record)
-            record.plugin, record.current = new.plugin, new
-        return record if record is not None and record.loaded and not record.core else None
+        if record is None or not record.loaded or record.core:
+            return None
+        return self._generation.sees(record)
 
     def list_plugins(self) -> list[PluginRecord]:
         """Return the loaded plugins of the application, in order of arrival."""
-        return [r for r in self.kernel.records() if r.loaded and not r.core]
+        sees = self._generation.sees
+        return [sees(r) for r in self.kernel.records() if r.loaded and not r.core]
 
-    async def update_config(self, changes: dict[str, Any]) -> Any:
+    async def update_config(self, changes: dict[str, Any]) -> _Settings:
         """Merge changes into the plugin's configuration.
 
         Returns:
@@ -254,16 +299,17 @@ class Context(Registrar):
         Raises:
             ConfigError: It was refused; the old one stays.
         """
-        return await self.kernel.update_config(self.name, changes)
+        config: _Settings = await self.kernel.update_config(self.name, changes)
+        return config
 
-    def log(self, level: str, message: str, details: Any = None, **fields: Any) -> None:
+    def log(self, level: Level, message: str, details: Any = None, **fields: Any) -> None:
         """Log: to the logger `veko.plugin.<name>`, and as the event `log`.
 
         Args:
             level: `debug`, `info`, `success`, `warning` or `error`.
             message: The message.
-            details: Anything more.
-            fields: More, by name.
+            details: More about it, of any type.
+            fields: More about it, by name.
 
         Raises:
             VekoError: There is no such level.
@@ -271,7 +317,9 @@ class Context(Registrar):
         number = LEVELS.get(level)
         if number is None:
             raise VekoError(
-                f"{level!r} is not a level", plugin=self.name, remedy=f"Use {', '.join(LEVELS)}."
+                f"{level!r} is not a log level",
+                plugin=self.name,
+                remedy=f"Use one of {', '.join(LEVELS)}.",
             )
         record = LogRecord(level, message, details, datetime.now(UTC), self.name, fields)
         logger = logging.getLogger(f"veko.plugin.{self.name}")
@@ -282,7 +330,12 @@ class Context(Registrar):
             )
         self.kernel.post("log", record)
 
-    def __getattr__(self, name: str) -> Any:
+    def attached(self, name: str) -> Any:
+        """Return what a plugin attaches to contexts under a name, as `context.<name>` does.
+
+        Raises:
+            AttributeError: No plugin that is loaded and switched on attaches it.
+        """
         version = self.kernel.registry.version  # the pinned one, in a pin
         known = self._attached.get(name)
         if known is not None and known[0] == version:
@@ -294,8 +347,8 @@ class Context(Registrar):
         )
         if entry is None:
             raise AttributeError(
-                f"a context has no {name!r}: no plugin attaches it. Load the one that does first "
-                f"(name it in `dependencies`)",
+                f"a context has no attribute {name!r}, and no plugin attaches it. Load the plugin "
+                "that does first: name it in `dependencies`.",
                 name=name,
                 obj=self,
             )
@@ -303,13 +356,16 @@ class Context(Registrar):
         self._attached[name] = (version, entry, value)
         return value
 
+    if not TYPE_CHECKING:  # else every misspelled attribute would pass type checkers as `Any`
+        __getattr__ = attached
+
     def _forget(self, names: Iterable[Hashable]) -> None:
-        """Let go of what plugins had attached that are gone."""
+        """Drop what plugins had attached that have left."""
         for name in names:
             self._attached.pop(name, None)
 
     def __dir__(self) -> list[str]:
-        """Name what is attached, too, so that a misspelling gets a suggestion."""
+        """Include what is attached, so that the error for a misspelled name suggests it."""
         attached = (str(key) for key in self.kernel.registry.keys("attach"))
         return [*super().__dir__(), *attached]
 
@@ -318,6 +374,8 @@ class Context(Registrar):
 
 
 EVENTS: Final = (
-    Event("context:create", payload=Context, doc="A plugin's context was made. The context."),
-    Event("log", payload=LogRecord, doc="A plugin logged something. The `LogRecord`."),
+    Event(
+        "context:create", payload=Context, doc="A plugin's context was made. Argument: the context."
+    ),
+    Event("log", payload=LogRecord, doc="A plugin logged a record. Argument: the `LogRecord`."),
 )

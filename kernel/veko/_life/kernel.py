@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -24,7 +24,7 @@ from . import context as _context
 from . import events as _catalogue
 from .config import as_config, merge_config, validated
 from .context import Context
-from .generation import Generation, PluginRecord
+from .generation import PluginRecord
 from .locks import Operation
 from .operations import Operations
 from .plugin import Plugin, as_plugin
@@ -39,6 +39,7 @@ from .transactions import Transactions
 __all__ = ["Kernel"]
 
 _log: Final = logging.getLogger("veko")
+_T = TypeVar("_T")
 
 
 class Kernel(Runtime):
@@ -133,21 +134,32 @@ class Kernel(Runtime):
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)
 
-    def use(self, name: str, *, by: Generation | None = None) -> Any:
+    @overload
+    def use(self, service: str) -> Any: ...
+    @overload
+    def use(self, service: type[_T]) -> _T: ...
+    def use(self, service: str | type[Any]) -> Any:
         """Return a service.
 
         Args:
-            name: The service's name.
-            by: Who asks; it depends on the provider from then on.
+            service: The service's name, or the type of the only service that is an instance of it.
 
         Raises:
-            ServiceError: It is not there; the message says why.
+            ServiceError: It is not provided, or several are of that type; the message says why.
         """
-        return self.services.use(name, by=by)
+        return self.services.use(service)
 
-    async def when(self, name: str, *, by: Generation | None = None) -> Any:
-        """Wait until a service is there, and return it."""
-        return await self.services.when(name, by=by)
+    @overload
+    async def when(self, service: str) -> Any: ...
+    @overload
+    async def when(self, service: type[_T]) -> _T: ...
+    async def when(self, service: str | type[Any]) -> Any:
+        """Wait until a service is provided, and return it.
+
+        Raises:
+            ServiceError: Several services are of that type.
+        """
+        return await self.services.when(service)
 
     # -- the life of plugins
 

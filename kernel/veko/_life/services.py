@@ -7,7 +7,7 @@ comes before what is live, so inside `load()` it sees its own registrations.
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import anyio
 
@@ -18,6 +18,8 @@ from .runtime import Runtime
 
 __all__ = ["Services"]
 
+_T = TypeVar("_T")
+
 
 class Services:
     """The services of a kernel."""
@@ -27,7 +29,7 @@ class Services:
         self._change = anyio.Event()
 
     def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
-        """Return an entry: what a plugin itself stages comes before what is live."""
+        """Return an entry, looking at what a generation itself stages before what is live."""
         entry = by.staged(kind, key) if by is not None else None
         if entry is None:
             entry = self._runtime.registry.get(kind, key)
@@ -35,48 +37,89 @@ class Services:
                 return None
         return entry
 
-    def use(self, name: str, *, by: Generation | None = None) -> Any:
+    @overload
+    def use(self, service: str, *, by: Generation | None = None) -> Any: ...
+    @overload
+    def use(self, service: type[_T], *, by: Generation | None = None) -> _T: ...
+    def use(self, service: str | type[Any], *, by: Generation | None = None) -> Any:
         """Return a service.
 
         Args:
-            name: The service's name.
-            by: Who asks; it depends on the provider from then on.
+            service: The service's name, or the type of the only service that is an instance of it.
+            by: The generation that uses it, which depends on the provider from then on.
 
         Raises:
-            ServiceError: It is not there; the message says why.
+            ServiceError: It is not provided, or several are of that type; the message says why.
         """
-        entry = self.find("service", name, by)
+        entry = self._find_service(service, by)
         if entry is None:
-            plugin = by.name if by is not None else None
-            for record in (r for r in self._runtime.records() if not r.active):
-                for other in record.current.entries if record.current else ():
-                    if (other.kind, other.key) == ("service", name):
-                        raise ServiceError(
-                            f"service {name!r} belongs to {record.name}, which is {record.state}",
-                            plugin=plugin,
-                            remedy=f"Switch {record.name} on.",
-                        )
-            known = sorted(str(key) for key in self._runtime.registry.keys("service"))
-            raise ServiceError(
-                f"there is no service {name!r}",
-                plugin=plugin,
-                remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it "
-                "in `dependencies`, or wait for it with `when`.",
-            )
+            raise self._missing(service, by)
         owner = entry.owner
         if by is not None and isinstance(owner, Generation) and owner.name != by.name:
+            name = str(entry.key)
             if name not in by.uses and not by.open:
                 by.late.add(name)
             by.uses[name] = owner.name, weakref.ref(owner)
         return entry.value
 
-    async def when(self, name: str, *, by: Generation | None = None) -> Any:
-        """Wait until a service is there, and return it."""
-        while self.find("service", name, by) is None:
+    @overload
+    async def when(self, service: str, *, by: Generation | None = None) -> Any: ...
+    @overload
+    async def when(self, service: type[_T], *, by: Generation | None = None) -> _T: ...
+    async def when(self, service: str | type[Any], *, by: Generation | None = None) -> Any:
+        """Wait until a service is provided, and return it.
+
+        Raises:
+            ServiceError: Several services are of that type.
+        """
+        while self._find_service(service, by) is None:
             await self._change.wait()
-        return self.use(name, by=by)
+        return self.use(service, by=by)
+
+    def _find_service(self, service: str | type[Any], by: Generation | None) -> Entry | None:
+        if isinstance(service, str):
+            return self.find("service", service, by)
+        names = dict.fromkeys(e.key for e in by.staged_entries("service")) if by else {}
+        names |= dict.fromkeys(self._runtime.registry.keys("service"))
+        visible = [self.find("service", str(name), by) for name in names]
+        found = [e for e in visible if e is not None and isinstance(e.value, service)]
+        if len(found) > 1:
+            several = ", ".join(sorted(str(entry.key) for entry in found))
+            raise ServiceError(
+                f"several services are of type {service.__qualname__}: {several}",
+                plugin=by.name if by is not None else None,
+                remedy="Use one of them by its name.",
+            )
+        return found[0] if found else None
+
+    def _missing(self, service: str | type[Any], by: Generation | None) -> ServiceError:
+        """Return the error that says why a service is not there."""
+        plugin = by.name if by is not None else None
+        for record in (r for r in self._runtime.records() if not r.active):
+            for entry in record.current.entries if record.current else ():
+                if entry.kind == "service" and _is_wanted(entry, service):
+                    return ServiceError(
+                        f"service {entry.key!r} belongs to {record.name}, which is {record.state}",
+                        plugin=plugin,
+                        remedy=f"Switch {record.name} on.",
+                    )
+        known = sorted(str(key) for key in self._runtime.registry.keys("service"))
+        return ServiceError(
+            f"there is no service {service!r}"
+            if isinstance(service, str)
+            else f"no service is of type {service.__qualname__}",
+            plugin=plugin,
+            remedy=f"There is: {', '.join(known) or 'none'}. Name the plugin that provides it in "
+            "`dependencies`, or wait for it with `when`.",
+        )
 
     def changed(self) -> None:
-        """Wake those who wait: the registry has moved."""
+        """Wake the tasks that wait for a service: the registry has changed."""
         change, self._change = self._change, anyio.Event()
         change.set()
+
+
+def _is_wanted(entry: Entry, service: str | type[Any]) -> bool:
+    if isinstance(service, str):
+        return entry.key == service
+    return isinstance(entry.value, service)

@@ -8,7 +8,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import ConfigError, Context, Kernel, LogRecord, RefusedError, ServiceError, VekoError
+from veko import (
+    ConfigError,
+    Context,
+    DependencyError,
+    Kernel,
+    LogRecord,
+    RefusedError,
+    ServiceError,
+    VekoError,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +106,64 @@ async def test_services(kernel: Kernel) -> None:
         context.use("nothing")
 
 
+class Store:
+    pass
+
+
+class Files(Store):
+    pass
+
+
+async def test_services_are_found_by_type(kernel: Kernel) -> None:
+    giver, user = await held(kernel, "giver"), await held(kernel, "user")
+    with pytest.raises(ServiceError, match=r"no service is of type Store .*There is: none"):
+        user.use(Store)
+    files = Files()
+    await giver.provide("files", files)
+    assert user.use(Store) is user.use(Files) is kernel.use(Store) is files
+    with pytest.raises(DependencyError, match="user need it"):
+        await kernel.unload("giver")
+    store = Store()
+    await giver.provide("plain", store)
+    with pytest.raises(ServiceError, match=r"several services are of type Store: files, plain"):
+        user.use(Store)
+    with pytest.raises(ServiceError, match="several"):
+        await user.when(Store)
+    assert user.use(Files) is files
+    await kernel.toggle("giver", active=False, cascade=True)
+    with pytest.raises(ServiceError, match="'files' belongs to giver, which is inactive"):
+        kernel.use(Files)
+
+
+async def test_a_service_is_waited_for_by_type(kernel: Kernel) -> None:
+    giver, user = await held(kernel, "giver"), await held(kernel, "user")
+    found: list[Store] = []
+
+    async def wait() -> None:
+        found.append(await user.when(Store))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert found == []
+        store = Store()
+        await giver.provide("store", store)
+    assert found == [store]
+    with pytest.raises(DependencyError, match="user need it"):
+        await kernel.unload("giver")
+
+
+async def test_inside_load_a_plugin_finds_what_it_stages_by_type(kernel: Kernel) -> None:
+    store, found = Store(), []
+
+    def load(context: Context) -> None:
+        context.provide("store", store)
+        found.append(context.use(Store))
+
+    await kernel.load({"name": "p", "version": "1.0.0", "load": load})
+    assert found == [store]
+
+
 async def test_attachments_are_made_once_a_context_at_first_use(kernel: Kernel) -> None:
     made: list[str] = []
 
@@ -105,7 +172,7 @@ async def test_attachments_are_made_once_a_context_at_first_use(kernel: Kernel) 
         return {"of": context.name}
 
     one = await held(kernel, "one")
-    with pytest.raises(AttributeError, match="no 'store'"):
+    with pytest.raises(AttributeError, match="no attribute 'store'"):
         _ = one.store
     giver = await held(kernel, "giver")
     await giver.attach("store", factory)
@@ -122,6 +189,15 @@ async def test_attachments_are_made_once_a_context_at_first_use(kernel: Kernel) 
     again = await held(kernel, "giver")
     await again.attach("store", lambda context: "new")
     assert one.store == "new"
+
+
+async def test_attached_is_the_attribute_of_that_name(kernel: Kernel) -> None:
+    one, giver = await held(kernel, "one"), await held(kernel, "giver")
+    await giver.attach("store", lambda context: {"of": context.name})
+    assert one.attached("store") is one.store
+    for name in ("missing", "log", "_private"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'.*`dependencies`"):
+            one.attached(name)
 
 
 async def test_an_attachment_in_a_pin_is_the_pinned_ones(kernel: Kernel) -> None:
@@ -257,7 +333,7 @@ async def test_the_log_is_a_logger_and_an_event(
         "ERROR",
     ]
     assert all(record.plugin == "p" for record in logged)  # type: ignore[attr-defined]
-    with pytest.raises(VekoError, match="'loud' is not a level"):
+    with pytest.raises(VekoError, match="'loud' is not a log level"):
         context.log("loud", "no")
 
 

@@ -167,10 +167,14 @@ async def test_the_load_of_a_dependent_sees_what_is_staged_and_nobody_else(kerne
 
     async def above(context: Any) -> None:
         other = context.get_plugin("base")
+        assert [(r.version, r.exports) for r in context.list_plugins() if r.name == "base"] == [
+            (other.version, other.exports)
+        ]
         mine = (context.use("s"), context.tool, other.version, other.exports)
         record = kernel.get("base")
         assert record is not None
         await anyio.lowlevel.checkpoint()
+        assert (record.version, record.exports) == (kernel.use("s"), kernel.use("s"))
         seen.append((mine, (kernel.use("s"), kernel.registry.get("service", "s").value)))  # type: ignore[union-attr]
 
     await kernel.load(base("1"))

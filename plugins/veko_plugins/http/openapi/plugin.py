@@ -99,15 +99,16 @@ class OpenAPI(Plugin):
         """Register the page, the document and, where it is installed, Swagger UI."""
         self._context = context
         self._adapter = context.use("http").adapter
+        add_route = context.attached("add_route")
         for path, handler in {
             self._path or "/": self._page,
             f"{self._path}/openapi.json": self._document,
             f"{self._path}/ui.js": self._script,
         }.items():
-            context.add_route("GET", path, handler)
+            add_route("GET", path, handler)
         if self._files is not None:
             for name in MEDIA_TYPES:
-                context.add_route("GET", f"{self._path}/{name}", self._file)
+                add_route("GET", f"{self._path}/{name}", self._file)
 
     async def _page(self, request: Request) -> Response:
         info = await anyio.to_thread.run_sync(self._info)

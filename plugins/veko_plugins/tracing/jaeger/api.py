@@ -54,7 +54,7 @@ class JaegerAPI:
             ("traces/{trace}", self.trace),
             ("dependencies", self.dependencies),
         ):
-            context.add_route("GET", f"{prefix}/api/{path}", handler)
+            context.attached("add_route")("GET", f"{prefix}/api/{path}", handler)
 
     @property
     def _service(self) -> str:
