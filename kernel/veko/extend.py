@@ -7,6 +7,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
 - `merge_config` is the merge that defaults, settings and given configurations go through.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
+- `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.limits import driven
