@@ -10,9 +10,10 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
+from ._bus.draft import Draft, Kind
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
-from ._bus.registry import Draft, Entry, Kind, Registry
+from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
 
 __all__ = ["Draft", "Entry", "Kind", "Probe", "Registry", "Snippet", "driven", "merge_config"]

@@ -157,8 +157,7 @@ class Signals(Plugin):
         async def relay(*args: object) -> None:
             await self._send(event, args)
 
-        relay.__dict__["observes"] = True  # nobody has to be asked again because of it
-        self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf)
+        self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf, observes=True)
 
     def _rest(self, event: str) -> None:
         if not self._signals[event].receivers and event in self._subscriptions:

@@ -132,7 +132,7 @@ async def manager(app: object) -> None:
         assert_type(manager.get_stats().routes, int)
         assert_type(manager.error_count("name"), int)
         assert_type(manager.hooks, dict[str, tuple[Subscription, ...]])
-        assert_type(manager.events(), list[Event])
+        assert_type(manager.events(), list[Event[Any]])
         manager.on("plugin:loaded", lambda name, plugin: print(name, plugin)).cancel()
         await manager.run_command("typed", 1, verbose=True)
         await manager.unload_plugin("name", cascade=True)

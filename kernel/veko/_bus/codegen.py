@@ -17,27 +17,31 @@ __all__ = ["FILENAME", "MISSING", "Shape", "code_of"]
 FILENAME: Final = "<veko plan>"
 MISSING: Final[Any] = object()
 Shape = tuple[tuple[bool, int | None, bool, bool, tuple[Texts, ...]], ...]
-"""For each handler: is it async, how many arguments it gets (`None`: all), has it a time limit,
-has it been seen to answer, what probes put around it."""
+"""For each handler: whether it is async, how many arguments it gets (`None`: all), whether it has a
+time limit, whether it has been seen to answer, and what probes put around it."""
 
 
 @functools.lru_cache(maxsize=1024)
 def code_of(
     steps: Shape, takes: bool, checked: bool, around: tuple[Texts, ...] = ()
 ) -> tuple[types.CodeType, tuple[object, ...], tuple[int, ...]]:
-    """Generate the code of a shape, whose globals are the handlers, its defaults and first lines.
+    """Generate the code of a shape.
 
     Args:
         steps: The shape.
         takes: Whether what handlers return replaces the value.
         checked: Whether what async handlers return is checked, too.
         around: What probes put around the whole.
+
+    Returns:
+        The code, whose globals are the handlers; the defaults of its parameters; and the first
+        line of each handler's part.
     """
     most = max((arity or 1 for _, arity, *_ in steps), default=1)
     extra = [f"a{i}" for i in range(1, most)]
     names = ["value", *extra]
     lines = [f"async def emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
-    if extra:  # too few arguments for some handler: let the loop say whose fault that is
+    if extra:  # too few arguments for some handler: let the loop report the handler
         given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
         lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
     if any(limit for _, _, limit, *_ in steps):
@@ -60,6 +64,8 @@ def code_of(
     for i, (is_async_step, arity, limit, answers, probes) in enumerate(steps):
         starts.append(len(lines) + 1)
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
+        # A limited handler's first step is taken by hand: most never suspend, and need no timer
+        # then. See `limits`; held by test_handlers_within_their_limit.
         call = [
             f"c = h{i}({given})",
             "try: y = c.send(None)",
@@ -79,7 +85,7 @@ def code_of(
                 *lines_of(probes, "after", "", i),
             ]
         if not is_async_step or checked:
-            # What it has been seen to do is asked first: to answer, with that type, or not.
+            # The most frequent case comes first: an answer of the type seen before, or none.
             take = "value = " if takes else ""
             if answers:
                 call.append(f"if r.__class__ is type{i}: {take}r")
@@ -90,11 +96,12 @@ def code_of(
         call = [
             "try:",
             *[f" {line}" for line in call],
+            "except Stop as stop:",
+            " value = stop.value",
+            *lines_of(around, "after", " "),
+            " return value",
             "except BaseException as error:",
-            f" if await failed(s{i}, error):",
-            "  value = error.value",
-            *lines_of(around, "after", "  "),
-            "  return value",
+            f" await failed(s{i}, error)",
             *lines_of(probes, "resumed", " ", i),
         ]
         lines += [outer + line for line in call]

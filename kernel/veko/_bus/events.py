@@ -1,15 +1,18 @@
-"""Events: their names, patterns of names, declarations, and how a handler ends a chain."""
+"""Events: names, patterns of names, declarations, and how a handler ends a chain."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
 from ..errors import VekoError
 
-__all__ = ["Event", "Origin", "Stop", "is_pattern", "matches"]
+__all__ = ["REPORTS", "Event", "Origin", "Stop", "is_pattern", "matches"]
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Stop(Exception):
@@ -17,7 +20,7 @@ class Stop(Exception):
 
     Args:
         value: What the emission returns; in `first` it is the answer, in `gather` this
-            handler's answer. `Stop(None)` is how to say `None`.
+            handler's answer. `Stop(None)` answers `None`.
     """
 
     def __init__(self, value: Any = None) -> None:
@@ -25,8 +28,11 @@ class Stop(Exception):
         self.value = value
 
 
-class Event(msgspec.Struct, frozen=True):
-    """A declared event: what travels with it and what handlers may do to it.
+class Event(msgspec.Struct, Generic[T], frozen=True):
+    """A declared event: the type of its value, and what handlers may do to it.
+
+    `Event("order:paid", payload=Order)` is an `Event[Order]` to type checkers; given instead of
+    its name it lets them check what is emitted and who handles it.
 
     Attributes:
         name: Segments joined by colons: `"request:start"`.
@@ -34,8 +40,8 @@ class Event(msgspec.Struct, frozen=True):
         returns: Whether a returned value replaces the payload. It is checked against `payload`
             and refused, naming the handler, if it is of another type.
         stops: A type, or several, that ends the chain when a handler returns an instance of it.
-            A handler that raises one has not failed: it goes to who emits.
-        doc: When it fires and what its arguments are; one or two sentences.
+            A handler that raises one has not failed: it is raised to the caller of `emit`.
+        doc: When it is emitted and its arguments; one or two sentences.
     """
 
     name: str
@@ -44,12 +50,37 @@ class Event(msgspec.Struct, frozen=True):
     stops: Any = None
     doc: str = ""
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Event[V],
+            name: str,
+            payload: type[V],
+            returns: bool = ...,
+            stops: None = ...,
+            doc: str = ...,
+        ) -> None: ...
+        @overload  # a union, which no `type[V]` describes, or answers of other types than the value
+        def __init__(
+            self: Event[Any],
+            name: str,
+            payload: Any = ...,
+            returns: bool = ...,
+            stops: Any = ...,
+            doc: str = ...,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # the other fields need not be hashable
+
 
 class Origin(msgspec.Struct, frozen=True):
     """Where an error came from: the second argument of `error:handle`.
 
     Attributes:
-        plugin: The plugin whose code failed, or `None` for the host's own.
+        plugin: The name of the owner whose code failed, a plugin say; `None` for the host.
         event: The event that was being emitted, if it was a hook.
         handler: The name of the function that failed.
         subject: What was being worked on (a request, say).
@@ -59,6 +90,27 @@ class Origin(msgspec.Struct, frozen=True):
     event: str | None = None
     handler: str | None = None
     subject: Any = None
+
+
+REPORTS: Final[tuple[Event[Any], ...]] = (
+    Event(
+        "error:handle",
+        payload=BaseException,
+        returns=True,
+        doc="Any error that a handler or a plugin's code raised. The error and its `Origin`.",
+    ),
+    Event(
+        "plugin:error",
+        payload=str | None,
+        doc="A plugin failed: its name (`None`: the host's own handler) and the error.",
+    ),
+    Event(
+        "plugin:timeout",
+        payload=str | None,
+        doc="A plugin's handler or step reached its time limit: its name and the error.",
+    ),
+)
+"""What `Bus.report` emits. The names are public, and say "plugin" for any owner."""
 
 
 def is_pattern(name: object) -> bool:
@@ -81,8 +133,8 @@ def is_pattern(name: object) -> bool:
 def matches(pattern: str, event: str) -> bool:
     """Tell whether a pattern matches an event: `*` is one segment, `**` any number of them.
 
-    `log` and `…:error` are matched only by a pattern whose last segment says so: a handler of
-    "everything" that fails, or logs, would otherwise hear itself.
+    `log` and `…:error` are matched only by a pattern whose last segment is the same: otherwise a
+    catch-all handler that fails, or logs, would receive its own failures and records.
     """
     want, have = pattern.split(":"), event.split(":")
     quiet = have[-1] if event == "log" or (len(have) > 1 and have[-1] == "error") else None

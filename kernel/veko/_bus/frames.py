@@ -1,13 +1,12 @@
-"""Which calls run in what, told by frames, so that calls cost nothing more for it.
+"""Which calls run where, read from frames, so that calls themselves cost nothing more.
 
-Nothing notes which task runs what. When it is wanted, frames are looked at: those below the caller,
-or the await chains of all suspended tasks. A task that stands in a handler of a generation, or in a
-request of its plugin that holds an older registry, is found by the frame of the emission or by the
-pin in a frame. To cut a call is to cancel what the task awaits, but not the task: for whoever
-called, the call has failed.
+Nothing records which task runs what. When that is needed, frames are read: those below the caller,
+or the await chains of all suspended tasks. A task that is suspended in an owner's handler is found
+by the frame of the emission; one in an owner's work that holds an older registry, by the pin in a
+frame. Cutting a call cancels what the task awaits, not the task: its caller sees a failure.
 
-It promises no more than that: a call in a thread goes on, and one that swallows its cancellation
-too. Only asyncio lets a task be cancelled from outside; on trio calls go on.
+Not cut are calls in threads and calls that swallow their cancellation. Only asyncio lets a task be
+cancelled from outside; on trio calls continue.
 """
 
 from __future__ import annotations
@@ -20,9 +19,11 @@ from typing import Any, TypeVar
 
 from .codegen import FILENAME
 from .limits import on_asyncio, resume
+from .lookup import Plans
+from .owners import Owner
 from .pins import Pin
-from .plans import EMITTING, Plan, Plans
-from .registry import Owner, Registry
+from .plans import EMITTING, Plan
+from .registry import Registry
 
 __all__ = ["cut", "emissions_of_caller", "move_on"]
 
@@ -41,10 +42,10 @@ def emissions_of_caller() -> frozenset[int]:
 
 
 def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dict[_O, int]:
-    """Cancel what runs of owners that have left, and return how many calls that were.
+    """Cancel the calls into owners that were removed, and return how many that were.
 
     Args:
-        owners: They have left.
+        owners: The owners.
         before: The last registry that had them.
         spare: Ids of the tokens of emissions to leave alone.
     """
@@ -56,19 +57,19 @@ def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dic
         found = [_owner(frame, owners, before) for frame in frames]
         for owner in (one for one in found if one is not None):
             task.cancel()
-            task.uncancel()  # its call has failed; the task itself is to go on
+            task.uncancel()  # its call has failed; the task itself must not end
             cancelled[owner] = cancelled.get(owner, 0) + 1
             break
     return cancelled
 
 
 def move_on(older: Collection[Plans], before: Registry, staying: Collection[str]) -> None:
-    """Let what holds an older registry go on with the live one, so that nothing gone is called.
+    """Let pins of older registries hold the live one, so that nothing removed is called.
 
     Args:
-        older: The older registries.
-        before: The last one that is to be let go.
-        staying: Names of plugins whose own requests keep theirs.
+        older: The plans of the older registries.
+        before: The last registry that is let go.
+        staying: Names of owners whose own work keeps its registry.
     """
     for plans in [old for old in older if old.registry.version <= before.version]:
         for pin in tuple(plans.pins):
@@ -77,7 +78,7 @@ def move_on(older: Collection[Plans], before: Registry, staying: Collection[str]
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
-    """Give the frames of a suspended task, the outermost first."""
+    """Yield the frames of a suspended task, the outermost first."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
@@ -94,11 +95,12 @@ def _emits(frame: FrameType) -> bool:
 
 
 def _owner(frame: FrameType, owners: Collection[_O], before: Registry) -> _O | None:
-    """Return whose code a frame has called and awaits."""
+    """Return the owner, among some, whose code a frame has called and awaits."""
     if _emits(frame):
         step = Plan.step_of(frame)
         owner = None if step is None else step.subscription.owner
         return next((one for one in owners if one is owner), None)
+    # A pin is found by its type, under whatever name: the code that holds it is not ours.
     for pin in frame.f_locals.values():
         if not isinstance(pin, Pin) or pin.plans is None:
             continue

@@ -1,4 +1,4 @@
-"""Handles: what every registration gives back, to be awaited, cancelled or ignored."""
+"""Handles: what every registration returns, to be awaited, cancelled or ignored."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ import anyio
 
 from ..errors import HookError, HookTimeout, TransactionError, VekoError
 from .limits import Expired
+from .owners import Owner, name_of
 from .signature import is_async, required_arguments
 
 __all__ = ["STAGING", "Handle", "Subscription", "staging"]
 
 STAGING: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("veko_staging", default=None)
-"""The transaction whose `load()` or acceptance is running here.
+"""The transaction whose registrations are made or accepted in this context.
 
 Weakly: a timer or task that is made meanwhile keeps a copy of the context for as long as it lives.
 """
 
 
-def staging() -> Any:
-    """Return the transaction whose `load()` or acceptance is running here, or `None`."""
+def staging() -> object:
+    """Return the transaction whose registrations are made or accepted here, or `None`."""
     reference = STAGING.get()
     return None if reference is None else reference()
 
 
 class Handle:
-    """A registration. Awaiting it waits until it is live, and raises why it was refused.
+    """A registration. Awaiting it waits until it is live, and raises the error that refused it.
 
     Args:
-        undo: Takes the registration away; called once at most.
+        undo: Removes the registration; called at most once.
         transaction: What it is part of while that is not decided; `None` if it is live already.
     """
 
@@ -46,10 +47,10 @@ class Handle:
         self._error: BaseException | None = None
 
     def cancel(self) -> None:
-        """Take the registration away; the second time nothing happens.
+        """Remove the registration; the second time nothing happens.
 
-        What others have a say in (a route, a middleware) goes a little later if one of them waits
-        for something.
+        What has to be accepted by others (a route, a middleware) is removed a little later if one
+        of them waits for something.
         """
         undo, self._undo = self._undo, None
         if undo is not None:
@@ -57,8 +58,12 @@ class Handle:
         if self._transaction is not None:
             self.settle(TransactionError("it was cancelled before it was live"))
 
+    def undo_by(self, undo: Callable[[], object]) -> None:
+        """Set what `cancel` calls to remove the registration."""
+        self._undo = undo
+
     def wait_for(self, transaction: object) -> None:
-        """Let those who await it wait until a transaction is decided."""
+        """Make awaiting it wait until a transaction is decided."""
         self._transaction = transaction
 
     @property
@@ -67,7 +72,10 @@ class Handle:
         return self._transaction is not None
 
     def settle(self, error: BaseException | None = None) -> None:
-        """Say that the registration is live, or why it was refused. For kinds and kernel."""
+        """Decide it: the registration is live, or was refused with an error.
+
+        For kinds and for what runs transactions.
+        """
         self._transaction = None
         self._error = error
         if error is not None:
@@ -80,7 +88,7 @@ class Handle:
             if staging() is self._transaction:
                 raise TransactionError(
                     "awaiting this inside load() would wait for itself",
-                    remedy="It goes live when load() has returned: do not await it there.",
+                    remedy="It goes live after load() has returned; await it then, or not at all.",
                 )
             if self._decided is None:
                 self._decided = anyio.Event()
@@ -100,13 +108,16 @@ class Subscription(Handle):
         event: The event's name or the pattern.
         handler: The function.
         priority: The higher runs first.
-        owner: Whose it is.
+        owner: Its owner: anything with a `name`, a string, or `None`.
         timeout: Seconds that an async handler may take, or `None`.
+        observes: Whether the handler only looks: nothing has to be accepted again because of it.
         is_async: Whether calling it gives a coroutine; settled here, once.
         arity: How many arguments it gets; `None` for all.
     """
 
-    __slots__ = ("arity", "event", "handler", "is_async", "owner", "priority", "timeout")
+    __slots__ = (
+        "arity", "event", "handler", "is_async", "observes", "owner", "priority", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -114,8 +125,9 @@ class Subscription(Handle):
         handler: Callable[..., Any],
         *,
         priority: float = 10,
-        owner: Any = None,
+        owner: Owner | str | None = None,
         timeout: float | None = None,
+        observes: bool = False,
     ) -> None:
         super().__init__(None)
         if not callable(handler):
@@ -126,15 +138,16 @@ class Subscription(Handle):
             )
         if timeout is not None and timeout <= 0:
             raise VekoError(
-                f"a time limit of {timeout} s is none",
+                f"timeout must be above 0, got {timeout}",
                 event=event,
-                remedy="Give seconds above 0, or None.",
+                remedy="Give seconds, or None for no limit.",
             )
         self.event = event
         self.handler = handler
         self.priority = priority
-        self.owner = owner
+        self.owner: Any = owner  # readers know which type of owner subscribes there
         self.timeout = timeout
+        self.observes = observes
         self.is_async = is_async(handler)
         try:
             self.arity = required_arguments(handler)
@@ -147,7 +160,7 @@ class Subscription(Handle):
 
     @property
     def label(self) -> str:
-        """The handler's name, after that of its plugin or module, as messages show it."""
+        """The handler's name, after that of its owner or module, as messages show it."""
         function: Any = self.handler
         while isinstance(function, functools.partial):
             function = function.func
@@ -156,29 +169,34 @@ class Subscription(Handle):
         return f"{where}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
     def fault(self, error: BaseException, event: str) -> Exception:
-        """Return what a failure of the handler is reported as."""
-        plugin = getattr(self.owner, "name", self.owner)
+        """Return the error as which a failure of the handler is reported.
+
+        Args:
+            error: What the handler raised.
+            event: The event that was being emitted.
+        """
+        owner = name_of(self.owner)
         if isinstance(error, Expired):
             return HookTimeout(
                 f"{self.label} did not end within {self.timeout} s and was cancelled",
-                plugin=plugin,
+                plugin=owner,
                 event=event,
-                remedy="Let it do its work in a task (context.spawn), or give it a higher timeout.",
+                remedy="Move long work to a task (context.spawn), or give it a higher timeout.",
             )
         if isinstance(error, Exception):
-            note = f"in the handler {self.label} of {plugin or 'the host'} on {event!r}"
+            note = f"in the handler {self.label} of {owner or 'the host'} on {event!r}"
             if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
             return error
         fault = HookError(
             f"{self.label} raised {type(error).__name__}",
-            plugin=plugin,
+            plugin=owner,
             event=event,
-            remedy="A handler may fail, it may not end the application.",
+            remedy="A handler may fail, but it may not end the application.",
         )
         fault.__cause__ = error
         return fault
 
     def __repr__(self) -> str:
-        owner = getattr(self.owner, "name", self.owner) or "the host"
+        owner = name_of(self.owner) or "the host"
         return f"<Subscription {self.event} -> {self.label} of {owner}, priority {self.priority}>"

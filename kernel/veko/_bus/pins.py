@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Final, Protocol
 
-from .plans import Plans
+from .lookup import Plans
 from .registry import Registry
 
 __all__ = ["Pin"]
@@ -18,25 +18,31 @@ _PIN: Final[ContextVar[Pin | None]] = ContextVar("veko_pin", default=None)
 
 
 class Bus(Protocol):
-    """What a pin needs of its bus: what is live, and to be told that something was let go."""
+    """What a pin needs of its bus.
+
+    Attributes:
+        live: The plans of what is live now.
+    """
 
     live: Plans
 
     def settle(self) -> None:
-        """Retire what nobody holds any more."""
+        """Retire the registries that no pin holds any more."""
 
 
 class Pin:
     """Keeps one registry for everything that is awaited inside: `with bus.pin() as registry`.
 
-    If something in it leaves, it is kept for `drain_timeout` more; then the work goes on with what
-    is live.
+    When something in that registry is removed, draining waits for the pin, in bounded time; after
+    that the work inside continues with what is live (`move_on`).
 
     Attributes:
-        owner: The name of the plugin whose code the work is, if it is one's: when that leaves the
-            work is cancelled instead, while one of its suspended functions holds this pin.
+        owner: The name of the owner whose code the work is, if it is one's: when that owner is
+            removed the work is cancelled instead, while a suspended function of it has this pin in
+            a local variable.
         cut: Whether that has happened.
-        plans: What it holds; `None` before it is entered and when it was released.
+        plans: The plans of the registry that it holds; `None` before it is entered and after its
+            release.
     """
 
     __slots__ = ("_outer", "bus", "cut", "owner", "plans")
@@ -58,7 +64,8 @@ class Pin:
 
     def release(self) -> None:
         """Let go of the registry before the end; twice is fine."""
-        # A timer that was made meanwhile keeps the context, and with it this pin.
+        # `plans` goes at once, since this pin may live on: a timer that was made inside keeps a
+        # copy of the context. Held by test_tasks_of_a_pin_inherit_it_until_it_ends.
         plans, self.plans = self.plans, None
         if plans is not None:
             plans.pins.discard(self)
@@ -66,7 +73,7 @@ class Pin:
                 self.bus.settle()
 
     def move_on(self) -> None:
-        """Hold the registry that is live now, for what goes on."""
+        """Hold the registry that is live now instead."""
         plans, self.plans = self.plans, self.bus.live
         self.plans.pins.add(self)
         if plans is not None:

@@ -1,58 +1,101 @@
 """Posting: emitting from where nothing can be awaited.
 
-What is posted is emitted soon, in order, by one task of the kernel's. Posting an event that
-nobody hears costs a dict lookup.
+What is posted is emitted soon, in order, by one task. Posting an event that has no handlers costs a
+dict lookup.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from typing import Any, Final
+from typing import Final
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .bus import Bus
 
-__all__ = ["Posts"]
+__all__ = ["BACKLOG", "Post", "Posts"]
 
 BACKLOG: Final = 10_000
+Post = tuple[str, tuple[object, ...]]
 _log: Final = logging.getLogger("veko")
 
 
 class Posts:
-    """A queue of emissions. Past `BACKLOG` that wait the oldest are dropped, which is logged."""
+    """A queue of at most `BACKLOG` emissions.
+
+    When it is full the oldest is dropped for each new one. What is dropped, or posted while the
+    queue is not open, is counted, and the log says how many.
+
+    Attributes:
+        waiting: How many emissions wait.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._waiting: deque[tuple[Any, ...]] = deque(maxlen=BACKLOG)
-        self._posted = anyio.Event()
+        self.waiting = 0
         self._dropped = 0
+        self._send: MemoryObjectSendStream[Post] | None = None
+        self._receive: MemoryObjectReceiveStream[Post]
+        self._done: anyio.Event
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+    def open(self) -> None:
+        """Accept posts; they wait until `run` runs. May be opened again once it is closed."""
+        self._send, self._receive = anyio.create_memory_object_stream[Post](BACKLOG)
+        self._done = anyio.Event()
 
-    def add(self, event: str, *args: Any) -> None:
+    def add(self, event: str, *args: object) -> None:
         """Emit an event soon."""
-        if self._bus.heard(event):
-            self._dropped += len(self._waiting) == BACKLOG
-            self._waiting.append((event, *args))
-            self._posted.set()
+        if not self._bus.heard(event):
+            return
+        if self._send is None:
+            _log.warning("%s was posted while nothing runs that emits it: dropped", event)
+            return
+        if self.waiting >= BACKLOG:
+            self._receive.receive_nowait()
+            self.waiting -= 1
+            self._dropped += 1
+        self.waiting += 1
+        self._send.send_nowait((event, args))
 
     async def run(self) -> None:
-        """Emit what is posted, until cancelled."""
-        while True:
-            self._posted = anyio.Event()  # of this loop: the kernel may have run in another
-            await self.flush()
-            await self._posted.wait()
+        """Emit what is posted, until the queue is closed and empty."""
+        try:
+            with self._receive as posted:
+                while True:
+                    try:
+                        # Asked first, since `receive` goes through the event loop every time.
+                        event, args = posted.receive_nowait()
+                    except anyio.WouldBlock:
+                        event, args = await posted.receive()
+                    self.waiting -= 1
+                    await self._bus.emit(event, *args)
+                    self._say_dropped()
+        except anyio.EndOfStream:
+            pass
+        finally:
+            self._close_send()
+            self._dropped += self.waiting
+            self.waiting = 0
+            self._say_dropped()
+            self._done.set()
 
-    async def flush(self) -> None:
-        """Emit what waits."""
-        while self._waiting:
-            event, *args = self._waiting.popleft()
-            await self._bus.emit(event, *args)
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                _log.warning("%d posted events were dropped: too many at once", dropped)
+    async def close(self, seconds: float) -> None:
+        """Accept no more posts, and wait until those that wait were emitted.
+
+        Args:
+            seconds: How long to wait at most; what waits then is dropped when `run` is cancelled.
+        """
+        self._close_send()
+        with anyio.move_on_after(seconds):
+            await self._done.wait()
+
+    def _close_send(self) -> None:
+        send, self._send = self._send, None
+        if send is not None:
+            send.close()
+
+    def _say_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _log.warning("%d posted events were dropped: too many at once, or too late", dropped)

@@ -1,12 +1,12 @@
 """Probes: code that is put into plans, around each handler and around the whole emission.
 
-An interceptor is called in the place of what it stands around; its frame, and that of an async one
-its coroutine, cost more than what most of them do. A probe gives its lines instead, and a plan that
-proved hot has them written into its own straight line of calls: what it costs there is what the
-lines cost (`if x is not None`: 5 ns). Everywhere else, where a plan is a loop, in `first`, `gather`
-and strict emissions, the same lines stand in a function around the call.
+An interceptor is called instead of what it wraps; its frame, and the coroutine of an async one,
+cost more than what most of them do. A probe gives its lines instead, and a plan that proved hot has
+them written into its own straight line of calls: there a probe costs what its lines cost (`if x is
+not None`: 5 ns). Elsewhere (where a plan is a loop, in `first`, `gather` and strict emissions) the
+same lines stand in a function around the call.
 
-The lines are trusted as the kernel's own: what raises in them breaks the emission.
+The lines are trusted as the bus's own: what raises in them breaks the emission.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Texts = tuple[str, ...]
 
 
 class Snippet(NamedTuple):
-    """Lines of Python that stand around a call, one text for each place.
+    """Lines of Python that stand around a call, one text for each moment.
 
     All names in them, of variables and of `names`, share one function with those of other probes:
-    let them begin with a prefix of its own. `$` becomes the number of the handler.
+    give them a prefix of their own. `$` becomes the number of the handler.
 
     Attributes:
         before: Run before the call.
         after: Run when it has returned.
-        failed: Run when it has raised; `error` is what it raised, and goes on from there.
-        resumed: Of a handler: run when its failure was reported and the emission goes on.
+        failed: Run when it has raised; `error` is what it raised, and is raised again afterwards.
+        resumed: Of a handler: run when its failure was reported and the emission continues.
         alone: Of a handler: run first where the lines stand in a function of their own, and those
             of the emission in another one; it finds what they would share.
-        names: What the lines name. There are two names more: `alone`, whether the lines stand in
+        names: The globals of the lines. There are two more: `alone`, whether the lines stand in
             a function of their own, and `at_once`, whether the handlers run side by side.
     """
 
@@ -50,7 +50,7 @@ class Snippet(NamedTuple):
     names: Mapping[str, object] = {}
 
 
-_PLACES: Final = Snippet._fields[:-1]
+_MOMENTS: Final = Snippet._fields[:-1]
 
 
 class Probe(NamedTuple):
@@ -70,19 +70,19 @@ def texts_of(snippets: Sequence[Snippet]) -> tuple[Texts, ...]:
     return tuple((s.before, s.after, s.failed, s.resumed, s.alone) for s in snippets)
 
 
-def lines_of(texts: Sequence[Texts], place: str, indent: str, number: int | str = "") -> list[str]:
-    """Return the lines of some snippets for one place: `before`, `after`, …
+def lines_of(texts: Sequence[Texts], moment: str, indent: str, number: int | str = "") -> list[str]:
+    """Return the lines of some snippets for one moment: `before`, `after`, …
 
-    What stands before the call begins with the first snippet, what stands after it with the last.
+    Lines before the call begin with the first snippet, those after it with the last.
     """
-    around = reversed(texts) if place in {"after", "failed"} else texts
-    index = _PLACES.index(place)
+    around = reversed(texts) if moment in {"after", "failed"} else texts
+    index = _MOMENTS.index(moment)
     joined = "\n".join(text[index] for text in around if text[index])
     return textwrap.indent(joined.replace("$", str(number)), indent).splitlines()
 
 
 def names_of(snippets: Sequence[Snippet], number: int | str = "") -> dict[str, object]:
-    """Return what the lines of some snippets name."""
+    """Return the globals of the lines of some snippets."""
     return {
         name.replace("$", str(number)): value
         for snippet in snippets
@@ -135,7 +135,7 @@ def _code(arity: int | None, waits: bool, texts: tuple[Texts, ...]) -> types.Cod
 
 
 def _named(code: types.CodeType, call: Callable[..., Any], arity: int | None) -> types.CodeType:
-    """Put a handler's names on code: one that is given too little is told as it would be."""
+    """Put a handler's names on code, so that an error about its arguments names it."""
     inner = call.__func__ if isinstance(call, types.MethodType) else call
     if not isinstance(inner, types.FunctionType):
         return code.replace()

@@ -1,4 +1,4 @@
-"""What can be told of a function before it is called; settled once, when it subscribes."""
+"""What a function takes, and whether it is async; settled once, when it subscribes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Parameters(NamedTuple):
     """The parameters of a function, as far as a call needs them.
 
     Attributes:
-        positional: Names of those that can only be given by place.
+        positional: Names of those that can only be given by position.
         named: Names of those that can be given by name.
         only_named: Names of those that can only be given by name.
         required: Names of those without default.

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overloa
 
 import msgspec
 
-from .._bus.bus import Registrar, hook_kind
+from .._bus.draft import Kind
 from .._bus.events import Event
 from .._bus.handles import Handle, Subscription
-from .._bus.registry import KIND, Entry, Kind
+from .._bus.registrar import Registrar, hook_kind
+from .._bus.registry import KIND, Entry
 from ..errors import VekoError
 from .generation import Generation, PluginRecord
 from .scope import Task, repeat

@@ -140,8 +140,8 @@ class Generation:
         if waits:
             handle.wait_for(self)
         order = self.record.rank, self._registered
-        entry = Entry(kind, key, value, self, priority, order)
-        handle._undo = lambda: self.withdraw(entry)
+        entry = Entry(kind, key, value, self, priority, order=order)
+        handle.undo_by(lambda: self.withdraw(entry))
         self.handles[entry] = handle
         if waits:
             self.entries.append(entry)

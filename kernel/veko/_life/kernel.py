@@ -16,9 +16,10 @@ from typing import Any, Final, Self, TypeVar, overload
 import anyio
 from anyio.abc import TaskStatus
 
+from .._bus.draft import Draft, Kind
 from .._bus.frames import emissions_of_caller
 from .._bus.pins import Pin
-from .._bus.registry import Draft, Entry, Kind
+from .._bus.registry import Entry
 from ..errors import ConflictError, NotFoundError, StateError
 from . import context as _context
 from . import events as _catalogue
@@ -107,6 +108,7 @@ class Kernel(Runtime):
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 self.root = Root(group)
+                self._posts.open()
                 self.root.start(self._posts.run)
                 task_status.started()
                 await self._closing.wait()
@@ -129,7 +131,7 @@ class Kernel(Runtime):
             for record in self.records():
                 for retirement in tuple(record.retiring):
                     await retirement.done.wait()
-            await self._posts.flush()
+            await self._posts.close(self.timeout)
         self.root.close()
         self._closing.set()
         await self._stack.__aexit__(kind, error, trace)

@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from .._bus.frames import cut, move_on
-from .._bus.limits import GRACE
+from .._bus.limits import CLOSING_GRACE
 from .._bus.registry import Registry
 from ..errors import LoadTimeout, StateError
 from .generation import Generation
@@ -140,7 +140,7 @@ class Retirement:
         staying = {record.name for record in self._runtime.records() if record.retiring}
         staying |= {one.name for one in self._generations}
         move_on(self._runtime.bus.older, self._before, staying)
-        with anyio.move_on_after(GRACE) as scope:
+        with anyio.move_on_after(CLOSING_GRACE) as scope:
             await self._drained()
         if scope.cancelled_caught:
             names = ", ".join(one.name for one in self._generations)

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .._bus.handles import Handle
-from .._bus.limits import GRACE, driven, must_pass
+from .._bus.limits import CLOSING_GRACE, driven, must_pass
 from ..errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
@@ -304,7 +304,7 @@ class Scope:
             return []
         for task in reversed(tasks):
             task.stop()
-        with anyio.move_on_after(seconds + GRACE):
+        with anyio.move_on_after(seconds + CLOSING_GRACE):
             for task in tasks:
                 if task.ended is not None:
                     await task.ended.wait()

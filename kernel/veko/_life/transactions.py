@@ -11,8 +11,9 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Final
 
+from .._bus.draft import Draft
 from .._bus.handles import STAGING, Handle
-from .._bus.registry import Draft, Entry, Registry
+from .._bus.registry import Entry, Registry
 from ..errors import ConflictError, RefusedError, TransactionError, VekoError
 from .generation import Generation
 from .runtime import Runtime

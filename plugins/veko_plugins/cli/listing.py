@@ -124,7 +124,7 @@ def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
     return _with_application(directory, show, debug=debug, needed=False)
 
 
-def _event(event: Event) -> EventRow:
+def _event(event: Event[Any]) -> EventRow:
     stops = None if event.stops is None else _type(event.stops)
     return EventRow(event.name, _type(event.payload), event.returns, stops, event.doc)
 

@@ -351,7 +351,7 @@ class PluginManager(Lifecycle):
             for key in registry.keys(kind)
         }
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[Event[Any]]:
         """Return the declared events, by name."""
         return sorted(self.kernel.bus.events, key=lambda event: event.name)
 

@@ -144,6 +144,68 @@ async def test_many_registries_pinned_at_once() -> None:
     assert await bus.emit("x") == 4
 
 
+async def test_a_plan_that_two_pinned_registries_share_retires_with_the_last() -> None:
+    bus = Bus()
+    subscription = bus.on("x", lambda value: "old")
+    await bus.emit("x")
+    plan = bus.plan("x")
+    assert plan is not None
+    first = bus.pin()
+    with first:
+        bus.on("other", lambda: None)  # nothing changes for x: the next registry shares its plan
+        second = bus.pin()
+        first.release()
+        with second:
+            bus.on("more", lambda: None)
+            third = bus.pin()
+            with third:
+                subscription.cancel()
+                assert await bus.emit("x") == "old"
+                second.release()
+                assert plan.token is not None
+            third.release()
+    assert plan.token is None
+    assert await bus.emit("x", "none") == "none"
+
+
+async def test_a_plan_made_for_a_pin_retires_with_it() -> None:
+    bus = Bus()
+    subscription = bus.on("x", lambda value: "old")
+    with bus.pin():
+        subscription.cancel()
+        assert await bus.emit("x") == "old"
+        plan = bus.plan("x")
+        assert plan is not None
+    assert plan.token is None
+
+
+async def test_names_forgotten_while_a_pin_holds_them_still_work() -> None:
+    bus = Bus()
+    bus.on("user:*", lambda value: value + 1)
+    assert await bus.emit("user:0", 1) == 2
+
+    async def many() -> None:
+        for number in range(1, 5000):
+            await bus.emit(f"user:{number}", 1)
+
+    with bus.pin():
+        bus.on("other", lambda: None)
+        await many()  # the pinned registry forgets user:0, the live one has the same plan
+        assert await bus.emit("user:0", 1) == 2
+    assert await bus.emit("user:0", 1) == 2
+    with bus.pin():
+        bus.on("more", lambda: None)
+        async with anyio.create_task_group() as group:
+            pin = bus.pin()
+            with pin:
+                pin.move_on()
+                await many()  # the live one forgets it, the pinned one has it
+            group.start_soon(anyio.lowlevel.checkpoint)
+        assert await bus.emit("user:0", 1) == 2
+    assert await bus.emit("user:0", 1) == 2
+    assert len(bus.live) <= 4096
+
+
 async def test_a_pinned_request_uses_services_of_its_own_generation(kernel: Kernel) -> None:
     await kernel.load(plugin("s", lambda context: context.provide("s", "old")))
     done = anyio.Event()

@@ -1,0 +1,207 @@
+"""The draft: the next registry while it is made, and the kinds that accept it or refuse it."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any
+
+import msgspec
+
+from ..errors import ConflictError
+from .events import matches
+from .owners import name_of
+from .registry import (
+    EVENT,
+    HOOK,
+    INTERCEPTOR,
+    KIND,
+    PATTERN,
+    PROBE,
+    Entry,
+    Registry,
+    Table,
+    by_order,
+)  # fmt: skip
+
+__all__ = ["Draft", "Kind"]
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How entries of one kind join the registry.
+
+    Attributes:
+        name: The kind's name.
+        unique: One entry per key; a second one is refused, and the message names the owner of the
+            first.
+        accept: Called with the draft when a transaction adds or removes entries of this kind;
+            it may look, replace values, set the kind's view, or raise to refuse the whole
+            transaction. It may run more than once for one transaction.
+        retest: Events whose hooks decide in `accept`; it also runs when the subscribers of one of
+            them change.
+    """
+
+    name: str
+    unique: bool = False
+    accept: Callable[[Draft], Awaitable[None]] | None = None
+    retest: tuple[str, ...] = ()
+
+
+class Draft:
+    """The next registry while it is being made and accepted.
+
+    Args:
+        before: The registry that it starts from.
+        emit: Emits strictly with the hooks of a draft: what `emit` here does.
+        changed: Events whose subscribers have already changed without acceptance.
+
+    Attributes:
+        before: The registry that it starts from.
+        after: The registry that it makes.
+        added: Entries that it adds, of all kinds, in order of arrival.
+        removed: Entries that it removes.
+        accepted: Whether every kind concerned has accepted it.
+        posts: Events with their arguments, to be emitted soon after it has gone live.
+        plans: The plans of its hooks, once it has emitted; kept here by the bus.
+    """
+
+    def __init__(
+        self,
+        before: Registry,
+        emit: Callable[..., Awaitable[Any]],
+        changed: frozenset[str] = frozenset(),
+    ) -> None:
+        self.before = before
+        self.after = Registry(before.version + 1, dict(before._tables), dict(before._views))
+        self.added: list[Entry] = []
+        self.removed: list[Entry] = []
+        self.accepted = False
+        self.posts: list[tuple[str, *tuple[object, ...]]] = []
+        self.plans: object = None
+        self._emit = emit
+        self._changed = changed
+        self._own: set[str] = set()
+
+    def _table(self, kind: str) -> Table:
+        """Return the table of a kind to be changed: copied from the registry before, once."""
+        if kind not in self._own:
+            self._own.add(kind)
+            self.after._tables[kind] = dict(self.before._tables.get(kind, {}))
+        return self.after._tables[kind]
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            ConflictError: The kind is unique and the key is taken, or an event of that name is
+                declared otherwise.
+        """
+        table = self._table(entry.kind)
+        same = table.get(entry.key, ())
+        kind = self.after.get(KIND, entry.kind)
+        unique = entry.kind == KIND or (kind is not None and kind.value.unique)
+        otherwise = entry.kind == EVENT and any(e.value != entry.value for e in same)
+        if same and (unique or otherwise):
+            raise ConflictError(
+                f"{entry.kind} {entry.key!r} is taken by {name_of(same[0].owner) or 'the host'}",
+                plugin=name_of(entry.owner),
+                remedy="Rename it here or there, or unload the other one.",
+            )
+        index = bisect.bisect_right(same, entry.order, key=by_order)
+        table[entry.key] = (*same[:index], entry, *same[index:])
+        self.added.append(entry)
+        self.plans = None
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an entry; nothing happens if it is not there."""
+        table = self._table(entry.kind)
+        same = table.get(entry.key, ())
+        left = tuple(one for one in same if not one.same(entry))
+        if len(left) == len(same):
+            return
+        if left:
+            table[entry.key] = left
+        else:
+            del table[entry.key]
+        if entry in self.added:
+            self.added.remove(entry)
+        else:
+            self.removed.append(entry)
+        self.plans = None
+
+    def replace(self, entry: Entry, value: Any) -> Entry:
+        """Let an entry go live with another value.
+
+        The entry itself keeps the value that it was registered with, so that it can be accepted
+        again from that later; the registry holds a copy.
+        """
+        copy = Entry(entry.kind, entry.key, value, entry.owner, entry.priority, entry.order[1:])
+        table = self._table(entry.kind)
+        table[entry.key] = tuple(copy if e.same(entry) else e for e in table[entry.key])
+        return copy
+
+    def get(self, kind: str, key: Hashable) -> Entry | None:
+        """Return the first entry of that kind and key as it will be, or `None`."""
+        return self.after.get(kind, key)
+
+    def entries(self, kind: str) -> tuple[Entry, ...]:
+        """Return all entries of a kind as they will be, in order."""
+        return self.after.entries(kind)
+
+    def view(self, kind: str) -> Any:
+        """Return the kind's derived value as it will be."""
+        return self.after.view(kind)
+
+    def set_view(self, kind: str, value: Any) -> None:
+        """Set the value that goes live beside the entries of a kind (a routing table, say)."""
+        self.after._views[kind] = value
+
+    @property
+    def changed_hooks(self) -> frozenset[str]:
+        """The events and patterns whose subscribers change."""
+        changed = (*self.added, *self.removed)
+        return self._changed | {str(e.key) for e in changed if e.kind in (HOOK, PATTERN)}
+
+    @property
+    def changed_plans(self) -> frozenset[str] | None:
+        """The events and patterns whose handlers, or whose handling, change; `None` for all."""
+        entries = (*self.added, *self.removed)
+        if any(entry.kind in (INTERCEPTOR, PROBE) for entry in entries):
+            return None
+        return self.changed_hooks | {str(e.key) for e in entries if e.kind == EVENT}
+
+    def hooks_changed(self, *events: str) -> bool:
+        """Tell whether the hooks of one of these events change, those that only observe apart."""
+        names = self._changed | {
+            str(entry.key)
+            for entry in (*self.added, *self.removed)
+            if entry.kind in (HOOK, PATTERN) and not entry.value.observes
+        }
+        return any(event in names or any(matches(n, event) for n in names) for event in events)
+
+    async def emit(self, event: str, value: Any = None, *args: Any) -> Any:
+        """Emit strictly, with the hooks as they will be: what a hook raises refuses the draft."""
+        return await self._emit(self, event, value, *args)
+
+    def post(self, event: str, *args: object) -> None:
+        """Emit an event soon after this draft has gone live; never if it does not."""
+        self.posts.append((event, *args))
+
+    def concerned(self) -> list[Kind]:
+        """Return the kinds that must accept it; if there are none, it may be published at once."""
+        touched = {entry.kind for entry in (*self.added, *self.removed)}
+        kinds: list[Kind] = [entry.value for entry in self.after.entries(KIND)]
+        return [
+            k for k in kinds if k.accept and (k.name in touched or self.hooks_changed(*k.retest))
+        ]
+
+    async def accept(self) -> None:
+        """Let every kind that this draft touches accept it.
+
+        Raises:
+            Exception: Whatever an `accept` raised; nothing has happened then.
+        """
+        for kind in self.concerned():
+            assert kind.accept is not None
+            await kind.accept(self)
+        self.accepted = True

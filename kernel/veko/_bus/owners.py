@@ -1,0 +1,25 @@
+"""Owners: whose a registration is."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+__all__ = ["Owner", "name_of"]
+
+
+class Owner(Protocol):
+    """Anything with a name.
+
+    An owner may also have a method `count_error(error)`: `Bus.report` calls it with each failure of
+    the owner's code.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+
+def name_of(owner: object) -> str | None:
+    """Return the name of an owner, which may be a string itself; `None` for no owner."""
+    found: Any = owner
+    name: str | None = getattr(owner, "name", found)
+    return name
