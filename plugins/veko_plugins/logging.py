@@ -1,13 +1,13 @@
-"""Logging: where the records of plugins go, if somebody asks for it.
+"""Logging: handlers for the records of plugins, for applications that ask for them.
 
-The idea: `context.log` writes to the standard library's loggers `veko.plugin.<name>` and fires
-`log`; that is the kernel's. This plugin offers handlers for them (a readable console, a rotated
-file, text or JSON) and touches nothing until `configure` is called: the logging of a process
-belongs to the application.
+The idea: the kernel's `context.log` writes to the standard library's loggers `veko.plugin.<name>`
+and fires `log`. This plugin has handlers for these (a readable console, a rotated file, as text or
+JSON), and touches nothing until `configure` is called: the logging of a process belongs to the
+application.
 
-Cost: nothing until configured; then a formatted line a record.
-Promise: its handlers and level are taken away at unload; a record is one line whatever was logged
-(control characters are escaped); values under keys that name a secret are not written.
+Cost: nothing until configured; then one formatted line for each record.
+Promise: the handlers and the level are removed at unload. A record is one line whatever was logged,
+since control characters are escaped. Values under keys that look like secrets are not written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from veko import LogRecord, OptionError, Plugin
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["JSONFormatter", "Logging", "TextFormatter"]
+__all__ = ["LEVELS", "JSONFormatter", "Logging", "TextFormatter"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40}
 _NAMES: Final = {number: name for name, number in LEVELS.items()} | {50: "critical"}
@@ -75,17 +75,17 @@ class Logging(Plugin):
         max_bytes: int = 10_000_000,
         backups: int = 5,
     ) -> None:
-        """Send the records of Veko and its plugins to the console, and to a file if one is named.
+        """Write the records of Veko and its plugins to the console, and to a file if one is given.
 
-        Again replaces what was configured before.
+        Calling it again replaces the earlier configuration.
 
         Args:
-            level: `debug`, `info`, `success`, `warning`, `error`, or a number of stdlib logging.
-                The console shows tracebacks at `debug` only, the file always.
-            file: A file that is appended to, and rotated; its folder is made.
-            format: One line of text or one JSON object a record.
+            level: `debug`, `info`, `success`, `warning`, `error`, or a number of the standard
+                library's logging. The console shows tracebacks only at `debug`, the file always.
+            file: A file to append to and rotate; its folder is created if it is missing.
+            format: Whether a record is one line of text or one JSON object.
             stream: The console; standard error by default.
-            max_bytes: The size at which the file is rotated; 0 is never.
+            max_bytes: The size in bytes at which the file is rotated; 0 means never.
             backups: How many rotated files are kept.
 
         Raises:
@@ -93,7 +93,7 @@ class Logging(Plugin):
         """
         number = _level(level)
         if format not in ("text", "json"):
-            raise OptionError(f"log format {format!r} is unknown", remedy="It is 'text' or 'json'.")
+            raise OptionError(f"log format {format!r} is unknown", remedy="Use 'text' or 'json'.")
         handlers = [_console(stream or sys.stderr, format, traced=number <= LEVELS["debug"])]
         if file is not None:
             handlers.append(_file(Path(file), format, max_bytes, backups))
@@ -106,7 +106,7 @@ class Logging(Plugin):
             logger.addHandler(handler)
 
     def reset(self) -> None:
-        """Take away what `configure` put there."""
+        """Remove what `configure` set up."""
         logger = logging.getLogger("veko")
         if self._former_level is not None:
             logger.setLevel(self._former_level)
@@ -118,10 +118,10 @@ class Logging(Plugin):
 
 
 class TextFormatter(logging.Formatter):
-    """`14:03:07 warning links  no such code  code=abc`, and the traceback if there is one.
+    """Formats a record as `14:03:07 warning links  no such code  code=abc`, plus its traceback.
 
     Args:
-        dated: Whether the day is shown too.
+        dated: Whether the date is shown.
         traced: Whether tracebacks are shown.
     """
 
@@ -142,9 +142,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time, level, plugin, message, details, the fields, the error.
+    """Formats a record as a JSON object on one line.
 
-    With the ids of trace and span, where the record has them.
+    It has the time, level, plugin, message, details, fields, the error, and the ids of trace and
+    span if the record has them.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -166,23 +167,23 @@ class JSONFormatter(logging.Formatter):
 
 
 def level_of(record: logging.LogRecord) -> str:
-    """Return the name of a record's level, as `context.log` has it."""
+    """Return the name of a record's level as in `context.log`."""
     return _NAMES.get(record.levelno, record.levelname.lower())
 
 
 def plugin_of(record: logging.LogRecord) -> str:
-    """Return the plugin that a record is of, or the name of its logger."""
+    """Return the name of the plugin that logged a record, or that of its logger."""
     return record.name.removeprefix(_PLUGIN)
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """Return what was logged, without the details."""
+    """Return the message of a record, without details."""
     logged = getattr(record, "veko", None)
     return logged.message if isinstance(logged, LogRecord) else record.getMessage()
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
-    """Details and fields of a record, without the values of secrets."""
+    """Return details and fields of a record, with secrets masked."""
     logged = getattr(record, "veko", None)
     if not isinstance(logged, LogRecord):
         return {}
@@ -210,11 +211,11 @@ def _json(value: object) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=repr).decode()
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        return json.dumps(value, default=repr)  # slower, and takes what is no UTF-8
+        return json.dumps(value, default=repr)  # slower, but accepts text that is not valid UTF-8
 
 
 def _one_line(text: str) -> str:
-    """Escape what could forge a line or steer a terminal."""
+    """Escape characters that could fake another line or control a terminal."""
     return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
 
 
@@ -239,7 +240,7 @@ def _file(path: Path, format: str, max_bytes: int, backups: int) -> logging.Hand
         raise OptionError(
             f"the log file cannot be written: {error.strerror}",
             path=path,
-            remedy="Name a file in a folder that can be written.",
+            remedy="Give a file in a folder that can be written to.",
         ) from error
     handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     return handler
@@ -261,7 +262,7 @@ def _console(stream: TextIO, format: str, *, traced: bool) -> logging.Handler:
 
 
 def _styled(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
-    """A console with colours, where rich is installed."""
+    """Return a console handler with colours; raises `ImportError` if rich is not installed."""
     from rich.console import Console
     from rich.text import Text
 

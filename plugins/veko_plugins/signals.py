@@ -1,15 +1,15 @@
-"""Signals: observers that listen and change nothing.
+"""Signals: observers, which see every event and change nothing.
 
 The idea: a blinker signal for each event, fed by one subscription on the bus. Observers belong to
-whoever embeds the manager, not to a plugin: they are held strongly, may be added before the
-kernel is up, and outlive a restart. The signal's sender is the event's first argument, so
-`signals["plugin:loaded"].connect(fn, sender="links")` hears of one plugin only; what is connected
-to a signal directly gets `(sender, *, event, args)`.
+the application, not to a plugin: they are held strongly, may be added before the kernel is started,
+and outlive a restart. The sender of a signal is the event's first argument, so
+`signals["plugin:loaded"].connect(fn, sender="links")` observes one plugin only; a function that is
+connected to a signal directly gets `(sender, *, event, args)`.
 
-Cost: an event without an observer costs nothing; one with observers, a bus subscription and a
-call each, one after the other.
-Promise: an observer sees every emission, before any hook may stop it; what it returns is dropped;
-one that fails or takes too long is reported and disturbs nobody.
+Cost: nothing for an event without observers; with observers, one subscription and one call each,
+one after the other.
+Promise: an observer sees every emission, before any hook can stop it. What it returns is ignored.
+An observer that fails or takes too long is reported, and delays nothing further.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ class _Receiver(Protocol):
 
 
 class Observer:
-    """One observer of one event; `cancel()` twice is fine. It is the receiver of the signal."""
+    """One observer of one event, connected to its signal; `cancel()` may be called twice."""
 
     __slots__ = ("__weakref__", "_arity", "_cancel", "event", "fn", "label")
 
     def __init__(
         self, event: str, fn: Callable[..., object], cancel: Callable[[Observer], None]
     ) -> None:
-        sound = Subscription(event, fn)
+        checked = Subscription(event, fn)
         self.event = event
         self.fn = fn
-        self.label = sound.label
-        self._arity = sound.arity
+        self.label = checked.label
+        self._arity = checked.arity
         self._cancel = cancel
 
     def __call__(
         self, sender: object = None, *, event: str = "", args: tuple[object, ...] | None = None
     ) -> object:
-        given = (sender,) if args is None else args
-        return self.fn(*given[: self._arity])
+        arguments = (sender,) if args is None else args
+        return self.fn(*arguments[: self._arity])
 
     def cancel(self) -> None:
         """Stop observing."""
@@ -69,7 +69,7 @@ class Signals(Plugin):
     """The core plugin of observers; the service `signals` is this object.
 
     Args:
-        limit: Seconds that an `async def` observer may take for one emission.
+        limit: How long an `async def` observer may take for one emission, in seconds.
     """
 
     name = "signals"
@@ -94,15 +94,15 @@ class Signals(Plugin):
         self._detach()
 
     def on(self, event: str, fn: Callable[..., object]) -> Observer:
-        """Observe an event; a second time for the same function changes nothing.
+        """Observe an event. Observing it again with the same function changes nothing.
 
         Args:
             event: The name of an event, or a pattern (`plugin:*`).
-            fn: `def` or `async def`; gets the event's arguments by position, as many as it
-                requires, all of them if it takes `*args`.
+            fn: A `def` or `async def` function. It gets the event's arguments by position, as many
+                as it requires, or all of them if it takes `*args`.
 
         Raises:
-            VekoError: The event's name or the function is not sound.
+            VekoError: The name of the event or the function is invalid.
         """
         for observer in self._observers.get(event, ()):
             if observer.fn == fn:
@@ -114,7 +114,7 @@ class Signals(Plugin):
         return observer
 
     def off(self, event: str, fn: Callable[..., object]) -> None:
-        """Stop observing; nothing happens if it did not observe."""
+        """Stop observing; does nothing if the function does not observe the event."""
         for observer in list(self._observers.get(event, ())):
             if observer.fn == fn:
                 self._remove(observer)
@@ -123,14 +123,16 @@ class Signals(Plugin):
         """Return the signal of an event or pattern, made at first use.
 
         Raises:
-            VekoError: It is not the name of an event or a pattern.
+            VekoError: It is neither the name of an event nor a pattern.
         """
         signal = self._signals.get(event)
         if signal is None:
-            Bus().on(event, lambda: None)  # raises if it is no name
+            Bus().on(event, lambda: None)  # raises if the name is invalid
             signal = self._signals[event] = Signal(event)
-            signal.receiver_connected.connect(lambda *_, **__: self._listen(event), weak=False)
-            signal.receiver_disconnected.connect(lambda *_, **__: self._rest(event), weak=False)
+            signal.receiver_connected.connect(lambda *_, **__: self._subscribe(event), weak=False)
+            signal.receiver_disconnected.connect(
+                lambda *_, **__: self._unsubscribe(event), weak=False
+            )
         return signal
 
     def _remove(self, observer: Observer) -> None:
@@ -143,14 +145,14 @@ class Signals(Plugin):
         self._bus = bus
         for event, signal in self._signals.items():
             if signal.receivers:
-                self._listen(event)
+                self._subscribe(event)
 
     def _detach(self) -> None:
         self._bus = None
         while self._subscriptions:
             self._subscriptions.popitem()[1].cancel()
 
-    def _listen(self, event: str) -> None:
+    def _subscribe(self, event: str) -> None:
         if self._bus is None or event in self._subscriptions:
             return
 
@@ -159,7 +161,7 @@ class Signals(Plugin):
 
         self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf, observes=True)
 
-    def _rest(self, event: str) -> None:
+    def _unsubscribe(self, event: str) -> None:
         if not self._signals[event].receivers and event in self._subscriptions:
             self._subscriptions.pop(event).cancel()
 
@@ -176,7 +178,7 @@ class Signals(Plugin):
                     raise HookTimeout(
                         f"observer {_label(receiver)} took more than {self.limit:g} s",
                         event=event,
-                        remedy="Spawn long work, or make the observer return sooner.",
+                        remedy="Make the observer return sooner, or start long work in a task.",
                     )
             except (Exception, SystemExit) as error:
                 if self._bus is not None:
@@ -184,10 +186,13 @@ class Signals(Plugin):
 
 
 def _in_order(signal: Signal, sender: object) -> list[_Receiver]:
-    """The receivers for a sender as they were connected; blinker gives them in no order."""
-    meant = list(signal.receivers_for(sender))
+    """Return the receivers for a sender in the order in which they were connected.
+
+    `Signal.receivers_for` returns them in no order.
+    """
+    wanted = list(signal.receivers_for(sender))
     held = [held() if isinstance(held, weakref.ref) else held for held in signal.receivers.values()]
-    return [cast("_Receiver", receiver) for receiver in held if receiver in meant]
+    return [cast("_Receiver", receiver) for receiver in held if receiver in wanted]
 
 
 def _label(receiver: Callable[..., object]) -> str:

@@ -1,7 +1,8 @@
-"""Calling somebody's function, `def` or `async def`, from the task of the host.
+"""Calling a function of somebody else, `def` or `async def`, in the current task.
 
-Promise: the only cancellation that comes out is that of the task that is running. A function that
-merely awaited somebody's cancelled task raises the same type on asyncio; here it has failed.
+Promise: a cancellation that is raised here is that of the current task. On asyncio, a function that
+awaited a task which somebody had cancelled raises the same type; here that is a failure of the
+function (test_somebody_elses_cancelled_task_is_a_failure).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ async def call(fn: Callable[..., object], /, *args: object, **kwargs: object) ->
     """Call a function and await it if it is `async def`.
 
     Raises:
-        HookError: It awaited what somebody else had cancelled.
-        BaseException: What it raised.
+        HookError: The function awaited something that was cancelled.
+        BaseException: Whatever the function raises.
     """
     try:
         result = fn(*args, **kwargs)
@@ -30,4 +31,4 @@ async def call(fn: Callable[..., object], /, *args: object, **kwargs: object) ->
         if task is None or task.cancelling():
             raise
         name = getattr(fn, "__qualname__", repr(fn))
-        raise HookError(f"{name} awaited what had been cancelled") from error
+        raise HookError(f"{name} awaited something that was cancelled") from error

@@ -1,8 +1,12 @@
-"""OpenTelemetry's runtime context for traces of ours: what `OTEL_PYTHON_CONTEXT=veko` loads.
+"""OpenTelemetry's runtime context for our traces, which `OTEL_PYTHON_CONTEXT=veko` loads.
 
-It is OpenTelemetry's own, whose variable may also hold a place in a trace (`tracing._context`),
-which becomes a context when somebody asks. It is loaded while `opentelemetry.context` is being
-imported, so it may import nothing that needs that.
+It is OpenTelemetry's own, except that the variable may also hold a position in a trace (see
+`tracing/recording/context`), which becomes a context when somebody asks for it.
+
+It stands here and not with tracing because it has a second user: OpenTelemetry loads it by an entry
+point while `opentelemetry.context` is being imported, so neither this file nor the packages above
+it may import anything that needs `opentelemetry.context`
+(test_the_entry_point_of_the_runtime_context).
 """
 
 from __future__ import annotations
@@ -18,14 +22,14 @@ __all__ = ["VekoContext"]
 
 
 class VekoContext(ContextVarsRuntimeContext):
-    """OpenTelemetry's runtime context over the same variable, for places of ours too.
+    """OpenTelemetry's runtime context, whose variable may hold positions in our traces.
 
     Args:
-        variable: The variable of the runtime context that this one takes the place of.
+        variable: That of the runtime context which this one replaces; a new one if left out.
     """
 
     resolve: ClassVar[Callable[[Any], Context]] = Context
-    """Makes a context of a position in a trace; tracing sets it when it is installed."""
+    """Makes the context of a position in a trace; tracing sets this when it is installed."""
 
     def __init__(self, variable: ContextVar[Any] | None = None) -> None:
         super().__init__()
@@ -40,10 +44,11 @@ class VekoContext(ContextVarsRuntimeContext):
         return VekoContext.resolve(held)
 
     def detach(self, token: Token[Context]) -> None:
-        """Put back what was there before.
+        """Restore the context from before `attach`.
 
-        Where that belongs to another task, as after an async generator that was closed elsewhere,
-        there is nothing to put back; OpenTelemetry's own would log an error.
+        A token of another task, such as that of an async generator which is closed elsewhere, is
+        ignored; OpenTelemetry's own runtime context makes an error in the log of it
+        (test_async_generators_leave_no_context_behind).
         """
         try:
             self._current_context.reset(token)
