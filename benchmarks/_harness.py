@@ -94,8 +94,8 @@ async def compare(
         make: Sets the contenders up and returns their batches by name.
         seconds: How long in all, setting up not counted.
         batch_ns: How long one batch should take.
-        lives: How often all is set up anew: where things happen to lie in memory can make a
-            fifth of a short call, and stays as it is while they live.
+        lives: How often everything is set up again: where objects are in memory can change the
+            time of a short call by a fifth, and stays the same until the next setup.
         least: The least number of rounds in a life, whatever they take.
     """
     rounds: dict[str, list[float]] = {}

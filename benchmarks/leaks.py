@@ -122,7 +122,7 @@ def memory() -> float:
 
 
 async def settle(manager: PluginManager) -> None:
-    """Let what is posted be told, and what retires end."""
+    """Wait until posted events are emitted and retirements have ended."""
     for record in manager.kernel.records():
         for retirement in tuple(record.retiring):
             await retirement.done.wait()

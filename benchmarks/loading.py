@@ -209,8 +209,8 @@ def fastify(count: int) -> Contender | None:
 
     def run() -> float:
         command = ["node", "bench.cjs", str(count)]
-        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        return float(told.stdout)
+        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return float(finished.stdout)
 
     return run
 

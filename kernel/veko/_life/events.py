@@ -1,4 +1,4 @@
-"""The events that the kernel itself fires (those of failing are declared by the bus)."""
+"""The events that the kernel itself emits; the bus declares those about failures."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ from .._bus.events import Event
 
 __all__ = ["EVENTS"]
 
-_STEP = "Before the step; raising refuses it. The plugin's name and the plugin."
-_DONE = "After the fact. The plugin's name and the plugin."
+_NAMES = "The plugin's name and the plugin."
+_STEP = f"Raising refuses it. {_NAMES}"
 EVENTS: Final = (
-    Event("plugin:load", payload=str, doc=f"A plugin is loaded. {_STEP}"),
-    Event("plugin:unload", payload=str, doc=f"A plugin is unloaded. {_STEP}"),
-    Event("plugin:activate", payload=str, doc=f"A plugin is switched on. {_STEP}"),
-    Event("plugin:deactivate", payload=str, doc=f"A plugin is switched off. {_STEP}"),
-    Event("plugin:reload", payload=str, doc=f"A plugin gets a new generation. {_STEP}"),
-    Event("plugin:loaded", payload=str, doc=_DONE),
-    Event("plugin:unloaded", payload=str, doc=_DONE),
+    Event("plugin:load", payload=str, doc=f"A plugin is about to be loaded. {_STEP}"),
+    Event("plugin:unload", payload=str, doc=f"A plugin is about to be unloaded. {_STEP}"),
+    Event("plugin:activate", payload=str, doc=f"A plugin is about to be switched on. {_STEP}"),
+    Event("plugin:deactivate", payload=str, doc=f"A plugin is about to be switched off. {_STEP}"),
+    Event(
+        "plugin:reload",
+        payload=str,
+        doc=f"A plugin is about to be replaced by a new generation. {_STEP}",
+    ),
+    Event("plugin:loaded", payload=str, doc=f"A plugin was loaded. {_NAMES}"),
+    Event("plugin:unloaded", payload=str, doc=f"A plugin was unloaded. {_NAMES}"),
     Event(
         "plugin:retired",
         payload=str,
-        doc="A generation that was replaced is over. The plugin's name, the plugin, and the "
-        "`Plugin` that it was.",
+        doc="A generation that was replaced has ended. The plugin's name, the plugin, and the "
+        "`Plugin` of the old generation.",
     ),
-    Event("plugin:activated", payload=str, doc=_DONE),
-    Event("plugin:deactivated", payload=str, doc=_DONE),
+    Event("plugin:activated", payload=str, doc=f"A plugin was switched on. {_NAMES}"),
+    Event("plugin:deactivated", payload=str, doc=f"A plugin was switched off. {_NAMES}"),
     Event(
         "config:validate",
         returns=True,
-        doc="Before a configuration is taken; what is returned is. The configuration and the "
-        "plugin.",
+        doc="A configuration is about to be accepted. A handler may return another one. The "
+        "configuration and the plugin.",
     ),
     Event(
         "config:change",
-        doc="A configuration was changed, by `update_config` or by a reload that gave another. The "
-        "configuration and the plugin.",
+        doc="A configuration was changed, by `update_config` or by a reload. The configuration and "
+        "the plugin.",
     ),
     Event(
         "error:critical",
