@@ -93,7 +93,7 @@ def test_a_worker_that_dies_is_replaced_and_sighup_reaches_all(
     first = pids(url, 2)
     with pytest.raises(httpx.TransportError):
         httpx.post(f"{url}/exit")
-    number = veko.wait_for(r"worker (\d) \(process \d+\) ended with exit code 7; another starts")[1]
+    number = veko.wait_for(r"worker (\d) \(process \d+\) exited with code 7; a new one starts")[1]
     (old,) = first - pids(url, 1)  # whoever is left, or the new one
     file = stateless / "plugins" / "one.py"
     file.write_text(PLUGIN.replace("1.0.0", "1.1.0"))

@@ -21,7 +21,7 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .runner import Stop, complain, kernel_quiet, run
+from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["back_up", "restore_backup"]
 
@@ -83,7 +83,7 @@ def _with_application(
     try:
         options = options_of(directory, logs)
     except VekoError as error:
-        complain(error, debug=debug)
+        print_error(error, debug=debug)
         return 2
 
     async def loaded(_: Stop) -> int:

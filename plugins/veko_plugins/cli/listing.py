@@ -21,7 +21,7 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .runner import Stop, complain, kernel_quiet, run
+from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["Row", "list_events", "list_plugins"]
 
@@ -166,7 +166,7 @@ def _with_application(
         options = options_of(directory, logs)
     except VekoError as error:
         if needed or directory is not None:
-            complain(error, debug=debug)
+            print_error(error, debug=debug)
             return 2
         with tempfile.TemporaryDirectory() as nowhere:
             options = {"root": Path(nowhere), "auto_load": False, "core": {"logging": logs}}

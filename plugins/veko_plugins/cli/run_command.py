@@ -14,7 +14,7 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .runner import Quit, Stop, complain, kernel_quiet, run
+from .runner import Quit, Stop, kernel_quiet, print_error, run
 
 __all__ = ["run_command"]
 
@@ -32,7 +32,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
     try:
         options = options_of(directory, logs)
     except VekoError as error:
-        complain(error, debug=debug)
+        print_error(error, debug=debug)
         return 2
 
     async def work(_: Stop) -> int:
@@ -47,7 +47,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             try:
                 call = commands.parse(name, words)
             except (NotFoundError, UsageError) as error:
-                complain(error, debug=debug)
+                print_error(error, debug=debug)
                 raise Quit(2) from error
             _print(await call())
         return 0

@@ -1,10 +1,10 @@
-"""Running a command's coroutine: signals that stop it in bounded time, errors that are one line.
+"""Runs a command's coroutine: signals stop it in bounded time, errors are printed as one line.
 
-SIGINT and SIGTERM stop; SIGHUP is an event for the command that serves, and a stop where the
-terminal that the command was started from is gone.
+SIGINT and SIGTERM stop it. SIGHUP is an event for the command that serves, and stops it if the
+terminal that started it is gone.
 
-Signals are heard by Python handlers, not by the loop's: those run even while a plugin blocks the
-loop, and a thread then ends the process when the grace is over.
+Signals have Python handlers, not the loop's: these run even while a plugin blocks the loop, and a
+thread then ends the process when the grace period is over.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import rich_click as click
 
 from veko import VekoError
 
-__all__ = ["Quit", "Stop", "complain", "kernel_quiet", "reasons", "run"]
+__all__ = ["Quit", "Stop", "kernel_quiet", "print_error", "reasons", "run"]
 
 
 class Stop:
-    """What a signal asks of a command's coroutine.
+    """What signals do to a command's coroutine.
 
     Attributes:
-        asked: Set at the first signal.
+        asked: Set at the first signal that stops.
         gently: Whether setting `asked` is all that happens; otherwise the coroutine is cancelled.
         refresh: Set at each SIGHUP.
-        at_once: Called before the process ends without waiting any more.
+        at_once: Called before the process is ended without waiting.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ Work = Callable[[Stop], Coroutine[object, object, int]]
 
 
 class Quit(Exception):
-    """Ends a command with a code; what there was to say has been said."""
+    """Ends a command with an exit code; its message has already been printed."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -55,36 +55,43 @@ class Quit(Exception):
 
 
 def _nothing() -> None:
-    """There is nobody else to end."""
+    """Do nothing: there are no other processes to end."""
 
 
 class _Signals:
-    """Asks to stop at the first signal, ends the process at the second or after the grace."""
+    """Stops at the first signal; ends the process at the second, or after the grace period."""
 
     def __init__(
-        self, task: asyncio.Task[int], stop: Stop, grace: float, say: str | None, *, insists: bool
+        self,
+        task: asyncio.Task[int],
+        stop: Stop,
+        grace: float,
+        message: str | None,
+        *,
+        second_kills: bool,
     ) -> None:
         self.number: int | None = None
-        self._insists = insists
+        self._second_kills = second_kills
         self._terminal = os.isatty(0)
         self._task = task
         self._loop = task.get_loop()
         self._stop = stop
-        self._say = say
+        self._message = message
         self._timer = threading.Timer(grace, self._force)
         self._timer.daemon = True
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Hear SIGINT and SIGTERM inside; after one, to the end of the process.
+    def handled(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM inside, and after one of them until the process exits.
 
-        What plugins left running (a thread that is not a daemon) may hold up its exit.
+        A thread that a plugin left running, if it is not a daemon, may delay that exit.
         """
         former = {
-            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
-        if self._say is not None and hasattr(signal, "SIGHUP"):
-            former[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        if self._message is not None and hasattr(signal, "SIGHUP"):
+            former[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         try:
             yield
         finally:
@@ -92,9 +99,9 @@ class _Signals:
                 for number, handler in former.items():
                     signal.signal(number, handler)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
-            if self._insists:
+            if self._second_kills:
                 self._stop.at_once()
                 os._exit(128 + number)
             return
@@ -102,9 +109,9 @@ class _Signals:
         self._timer.start()
         self._loop.call_soon_threadsafe(self._ask)
 
-    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         if self._terminal and not os.isatty(0):
-            self._hear(number, frame)
+            self._on_signal(number, frame)
         else:
             self._loop.call_soon_threadsafe(self._stop.refresh.set)
 
@@ -112,13 +119,16 @@ class _Signals:
         self._stop.asked.set()
         if not self._stop.gently:
             self._task.cancel()
-        if self._say:
-            with contextlib.suppress(OSError):  # nobody may be reading any more
-                click.echo(self._say)
+        if self._message:
+            with contextlib.suppress(OSError):  # the reader of a pipe may be gone
+                click.echo(self._message)
 
     def _force(self) -> None:
         self._stop.at_once()
-        os.write(2, b"veko: it did not stop in time and was ended; a plugin may block the loop\n")
+        os.write(
+            2,
+            b"veko: it did not stop in time, so it was ended; a plugin may block the loop\n",
+        )
         os._exit(1)
 
 
@@ -127,33 +137,36 @@ def run(
     *,
     debug: bool,
     grace: float = 10.0,
-    stops: str | None = None,
-    insists: bool = True,
-    tell: Callable[[BaseException], object] | None = None,
+    on_stop: str | None = None,
+    second_kills: bool = True,
+    report: Callable[[BaseException], object] | None = None,
 ) -> int:
     """Run a coroutine on a fresh loop (uvloop where installed) and return its exit code.
 
     Args:
-        work: Returns the coroutine, given what a signal does to it.
-        debug: Whether errors come with their traceback.
-        grace: Seconds between a signal and the end of the process, at most.
-        stops: What is said at a signal (nothing if empty), which then is a success; without it a
-            signal gives 128 and its number.
-        insists: Whether a second signal ends the process at once.
-        tell: Says what went wrong; `complain` if left out.
+        work: Returns the coroutine; gets what signals do to it.
+        debug: Whether errors are shown with their traceback.
+        grace: The longest time between a signal and the end of the process, in seconds.
+        on_stop: Text to print at a signal (empty: nothing); stopping then counts as success.
+            Without it, a signal gives the exit code 128 plus its number.
+        second_kills: Whether a second signal ends the process at once.
+        report: Reports an error; by default `print_error`.
+
+    Returns:
+        The exit code: that of the coroutine, or 1 if it raised.
     """
 
     async def stoppable() -> int:
         stop = Stop()
         task = asyncio.ensure_future(work(stop))
-        signals = _Signals(task, stop, grace, stops, insists=insists)
-        with signals.heard():
+        signals = _Signals(task, stop, grace, on_stop, second_kills=second_kills)
+        with signals.handled():
             try:
                 return await task
             except asyncio.CancelledError:
                 if signals.number is None:
                     raise
-                return 0 if stops is not None else 128 + signals.number
+                return 0 if on_stop is not None else 128 + signals.number
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -164,15 +177,15 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if tell is not None:
-            tell(error)
+        if report is not None:
+            report(error)
         else:
-            complain(error, debug=debug)
+            print_error(error, debug=debug)
         return 1
 
 
-def complain(error: BaseException, *, debug: bool) -> None:
-    """Say what went wrong, in one line an error."""
+def print_error(error: BaseException, *, debug: bool) -> None:
+    """Print an error, as one line for each error in a group; with `debug`, the traceback too."""
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     for line in reasons(error, debug=debug):
@@ -180,7 +193,7 @@ def complain(error: BaseException, *, debug: bool) -> None:
 
 
 def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:
-    """Say what went wrong, in one line an error."""
+    """Yield one line for an error, or for each error in a group."""
     for leaf in _leaves(error):
         if isinstance(leaf, VekoError):
             yield str(leaf)
@@ -191,8 +204,8 @@ def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def kernel_quiet(*, debug: bool) -> Iterator[None]:
-    """Keep the kernel's own records out of the log: what failed is told by the command, once."""
-    logger = logging.getLogger("veko")  # its filters do not touch the loggers of plugins
+    """Drop the kernel's own log records: the command itself reports what failed, once."""
+    logger = logging.getLogger("veko")  # its filters do not apply to the loggers of plugins
 
     def drop(_: logging.LogRecord) -> bool:
         return debug

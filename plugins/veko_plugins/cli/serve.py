@@ -1,6 +1,6 @@
-"""`veko serve`: an application over HTTP, with plain words on what goes on.
+"""`veko serve`: serves an application over HTTP and prints what happens.
 
-This is one process that serves: all there is, or one of the workers of `supervisor`.
+This is one process that serves: the only one, or a worker of `supervisor`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.reload import Refresher
 
 from .application import options_of
-from .runner import Quit, Stop, complain, kernel_quiet, reasons, run
+from .runner import Quit, Stop, kernel_quiet, print_error, reasons, run
 
-__all__ = ["READY", "Place", "Settings", "bind", "listening", "options_for", "serve_here"]
+__all__ = ["READY", "Settings", "WorkerSettings", "bind", "listening", "options_for", "serve_here"]
 
 READY: Final = "ready"
-"""What a worker tells when it serves."""
+"""What a worker sends its supervisor when it serves."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where one worker stands among several.
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What a supervisor gives a worker.
 
     Attributes:
-        number: From 1.
-        listener: The descriptor of the socket that all share.
-        ready: The descriptor to which it writes `ready`, or why it did not start.
-        again: Whether one stood here before.
+        number: Its number, from 1.
+        listener: The descriptor of the socket that all workers share.
+        ready: The descriptor for its answer: `ready`, or the reasons why it did not start.
+        again: Whether it replaces a worker that exited.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What `veko serve` was asked for."""
+    """The options of `veko serve`; `worker` is set in a worker only."""
 
     directory: Path | None
     host: str
@@ -68,16 +68,16 @@ class Settings(msgspec.Struct, frozen=True):
     grace: float
     debug: bool
     otlp: str | None = None
-    place: Place | None = None
+    worker: WorkerSettings | None = None
 
 
 def serve_here(settings: Settings) -> int:
-    """Serve an application until a signal stops it; returns the exit code."""
-    place = settings.place
-    quiet = place is not None and (place.number > 1 or place.again)
-    prefix = "" if place is None else f"worker {place.number}: "
-    door = _Door(None if place is None else place.ready)
-    tell = functools.partial(_complain, door, debug=settings.debug)
+    """Serve an application until a signal; return the exit code."""
+    worker = settings.worker
+    quiet = worker is not None and (worker.number > 1 or worker.again)
+    prefix = "" if worker is None else f"worker {worker.number}: "
+    answer = _Answer(None if worker is None else worker.ready)
+    report = functools.partial(_report, answer, debug=settings.debug)
     logs = Logging()
     try:
         options = options_for(settings, logs)
@@ -87,11 +87,11 @@ def serve_here(settings: Settings) -> int:
             cast("Literal['text', 'json']", settings.log_format),
         )
     except VekoError as error:
-        tell(error)
+        report(error)
         return 2
 
     async def work(stop: Stop) -> int:
-        if place is None:
+        if worker is None:
             bind(settings.host, settings.port).close()
         manager = PluginManager(**options)
         if not quiet:
@@ -112,8 +112,8 @@ def serve_here(settings: Settings) -> int:
                 host=settings.host,
                 port=settings.port,
                 server=settings.server,
-                listener=None if place is None else _inherited(place.listener),
-                started=functools.partial(_started, manager, door),
+                listener=None if worker is None else _inherited(worker.listener),
+                started=functools.partial(_started, manager, answer),
                 stop=stop.asked,
                 drain_timeout=settings.grace / 2,
                 access_log=settings.access_log,
@@ -131,13 +131,14 @@ def serve_here(settings: Settings) -> int:
                 work,
                 debug=settings.debug,
                 grace=settings.grace,
-                stops="Stopping" if place is None else "",
-                insists=place is None,  # a supervisor's stop may come on top of the system's
-                tell=tell,
+                on_stop="Stopping" if worker is None else "",
+                # A worker may get the system's signal and then its supervisor's for one stop.
+                second_kills=worker is None,
+                report=report,
             )
     finally:
         logs.reset()
-    if code == 0 and place is None:
+    if code == 0 and worker is None:
         click.echo("Stopped")
     return code
 
@@ -145,8 +146,12 @@ def serve_here(settings: Settings) -> int:
 def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
     """Return the manager's options.
 
+    Args:
+        settings: The options of `veko serve`.
+        logs: The log handlers of the command.
+
     Raises:
-        OptionError: There is no application.
+        OptionError: There is no application in the directory.
     """
     options = options_of(settings.directory, logs)
     if settings.adapter is not None:
@@ -163,7 +168,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Listen on an address.
 
     Raises:
-        Quit: It cannot be had; that has been said.
+        Quit: The address cannot be used; the reason has been printed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -178,9 +183,9 @@ def bind(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            why = "something else listens there. Stop it, or choose another with --port"
+            why = "another program listens there. Stop it, or choose another port with --port"
         elif error.errno == errno.EACCES:
-            why = "this user may not. Choose one above 1023 with --port"
+            why = "this user is not allowed to. Choose a port above 1023 with --port"
         else:
             why = f"{error.strerror or error}. Choose another address with --host and --port"
         click.echo(f"veko: cannot listen on {host}:{port}: {why}", err=True)
@@ -189,7 +194,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def listening(host: str, port: int, more: str = "") -> str:
-    """Say where it listens; returns the URL."""
+    """Print the address, followed by `more`; return the URL."""
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     click.echo(f"Listening on {url}{more} (Ctrl+C stops)")
@@ -197,14 +202,14 @@ def listening(host: str, port: int, more: str = "") -> str:
 
 
 async def _refresh(refresher: Refresher, stop: Stop) -> None:
-    """Refresh at each SIGHUP; those that come meanwhile make one more."""
+    """Refresh at each SIGHUP; any number of them during a refresh cause one more."""
     while True:
         await stop.refresh.wait()
         stop.refresh.clear()
         try:
             await refresher.refresh()
         except Exception as error:
-            complain(error, debug=False)
+            print_error(error, debug=False)
 
 
 def _inherited(descriptor: int) -> socket.socket:
@@ -214,21 +219,21 @@ def _inherited(descriptor: int) -> socket.socket:
 
 
 def _file_of(settings: Settings) -> Path | None:
-    """Return the log file: each worker has its own, since two cannot rotate one."""
-    file, place = settings.log_file, settings.place
-    if file is None or place is None:
+    """Return the log file: each worker has its own, since two processes cannot rotate one."""
+    file, worker = settings.log_file, settings.worker
+    if file is None or worker is None:
         return file
-    return file.with_name(f"{file.stem}.{place.number}{file.suffix}")
+    return file.with_name(f"{file.stem}.{worker.number}{file.suffix}")
 
 
-class _Door:
-    """Where a worker tells its supervisor, once, that it is ready or why it is not."""
+class _Answer:
+    """A worker's one answer to its supervisor: that it is ready, or why it did not start."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
-    def tell(self, text: str) -> bool:
-        """Tell it; whether there was somebody to be told."""
+    def send(self, text: str) -> bool:
+        """Send it; return whether it was still to be sent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return False
@@ -238,15 +243,15 @@ class _Door:
         return True
 
 
-def _complain(door: _Door, error: BaseException, *, debug: bool) -> None:
-    """Say why it ends; a worker that has not started leaves that to the supervisor."""
-    if not door.tell("\n".join(reasons(error, debug=debug))):
-        complain(error, debug=debug)
+def _report(answer: _Answer, error: BaseException, *, debug: bool) -> None:
+    """Print the error; a worker that has not started leaves that to its supervisor."""
+    if not answer.send("\n".join(reasons(error, debug=debug))):
+        print_error(error, debug=debug)
 
 
 @contextlib.contextmanager
 def _server_logs(settings: Settings) -> Iterator[None]:
-    """Send what the server logs where the records of plugins go."""
+    """Send the HTTP server's log records to the handlers of the plugins' records."""
     handlers = tuple(logging.getLogger("veko").handlers)
     access = logging.INFO if settings.access_log else logging.CRITICAL
     levels = {
@@ -282,8 +287,8 @@ def _not_loaded(manager: PluginManager) -> None:
         click.echo("  no plugins were found")
 
 
-def _started(manager: PluginManager, door: _Door, host: str, port: int) -> None:
-    if door.tell(READY):
+def _started(manager: PluginManager, answer: _Answer, host: str, port: int) -> None:
+    if answer.send(READY):
         return
     url = listening(host, port)
     routes = [

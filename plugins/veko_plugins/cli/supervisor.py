@@ -30,8 +30,8 @@ from veko_plugins.logging import Logging
 from veko_plugins.options import NO_STORAGE, Options
 from veko_plugins.storage import Storage
 
-from .runner import Quit, Stop, complain, run
-from .serve import READY, Place, Settings, bind, listening, options_for
+from .runner import Quit, Stop, print_error, run
+from .serve import READY, Settings, WorkerSettings, bind, listening, options_for
 
 __all__ = ["read_settings", "serve_with_workers"]
 
@@ -56,7 +56,7 @@ def serve_with_workers(settings: Settings) -> int:
                 remedy="Serve with one worker.",
             )
     except VekoError as error:
-        complain(error, debug=settings.debug)
+        print_error(error, debug=settings.debug)
         return 2
 
     async def work(stop: Stop) -> int:
@@ -64,7 +64,7 @@ def serve_with_workers(settings: Settings) -> int:
             return await _Supervisor(settings, listener, stop).run()
 
     grace = settings.grace + 2 * _MARGIN
-    code = run(work, debug=settings.debug, grace=grace, stops="Stopping")
+    code = run(work, debug=settings.debug, grace=grace, on_stop="Stopping")
     if code == 0:
         click.echo("Stopped")
     return code
@@ -106,7 +106,7 @@ class _Worker:
         self.number = number
         self.process: asyncio.subprocess.Process | None = None
         self.serves = False
-        self.refresh = False  # SIGHUP came while it started
+        self.refresh = False  # whether SIGHUP came while it started
         self.ends: deque[float] = deque(maxlen=_CRASHES)
 
     def send(self, number: int) -> None:
@@ -124,18 +124,18 @@ class _Supervisor:
         self._alive, self._held = os.pipe()
 
     async def run(self) -> int:
-        """Keep the workers until told to stop."""
+        """Keep the workers running until a signal, or an error that stops them all."""
         self._stop.gently = True
         self._stop.at_once = self._kill
-        tasks = [asyncio.ensure_future(self._serve()), asyncio.ensure_future(self._pass_on())]
+        tasks = [asyncio.ensure_future(self._serve()), asyncio.ensure_future(self._forward())]
         asked = asyncio.ensure_future(self._stop.asked.wait())
         try:
             await asyncio.wait([*tasks, asked], return_when=asyncio.FIRST_COMPLETED)
             self._listener.close()
-            sound = await self._end([*tasks, asked])
+            clean = await self._end([*tasks, asked])
             if tasks[0].done() and not tasks[0].cancelled():
                 tasks[0].result()
-            return 0 if sound else 1
+            return 0 if clean else 1
         finally:
             self._kill()
             os.close(self._alive)
@@ -156,16 +156,17 @@ class _Supervisor:
     async def _first_start(self, worker: _Worker) -> None:
         why = await self._start(worker)
         if why is not None:
-            for line in why.splitlines() or ["it ended while it started"]:
+            for line in why.splitlines() or ["it exited while starting"]:
                 click.echo(f"veko: worker {worker.number} did not start: {line}", err=True)
             raise Quit(1)
 
     async def _start(self, worker: _Worker) -> str | None:
-        """Start a process and wait until it serves; returns why not, if it does not."""
-        told, ready = os.pipe()
-        again = bool(worker.ends)
-        place = Place(worker.number, self._listener.fileno(), ready, again)
-        settings = msgspec.structs.replace(self._settings, place=place)
+        """Start a process and wait until it serves; return the reasons if it does not."""
+        answer, ready = os.pipe()
+        given = WorkerSettings(
+            worker.number, self._listener.fileno(), ready, again=bool(worker.ends)
+        )
+        settings = msgspec.structs.replace(self._settings, worker=given)
         worker.serves = worker.refresh = False
         try:
             worker.process = await asyncio.create_subprocess_exec(
@@ -179,11 +180,11 @@ class _Supervisor:
                 start_new_session=True,
             )
         except BaseException:
-            os.close(told)
+            os.close(answer)
             raise
         finally:
             os.close(ready)
-        text = await _read_all(told)
+        text = await _read_all(answer)
         worker.serves = text == READY
         if worker.refresh:
             worker.send(signal.SIGHUP)
@@ -195,8 +196,8 @@ class _Supervisor:
             assert worker.process is not None
             code = await worker.process.wait()
             worker.serves = False
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-            line = f"worker {worker.number} (process {worker.process.pid}) ended {how}"
+            how = f"on {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+            line = f"worker {worker.number} (process {worker.process.pid}) exited {how}"
             now = time.monotonic()
             worker.ends.append(now)
             if len(worker.ends) == _CRASHES and now - worker.ends[0] < _WINDOW:
@@ -206,15 +207,15 @@ class _Supervisor:
                 )
                 raise Quit(1)
             wait = _FIRST_WAIT * 2 ** sum(now - end < _WINDOW for end in worker.ends) / 2
-            click.echo(f"  {line}; another starts in {wait:g} s", err=True)
+            click.echo(f"  {line}; a new one starts in {wait:g} s", err=True)
             await asyncio.sleep(wait)
             why = await self._start(worker)
             if why is not None:
                 for reason in why.splitlines():
                     click.echo(f"veko: worker {worker.number} did not start: {reason}", err=True)
 
-    async def _pass_on(self) -> None:
-        """Pass SIGHUP on."""
+    async def _forward(self) -> None:
+        """Forward SIGHUP to the workers."""
         while True:
             await self._stop.refresh.wait()
             self._stop.refresh.clear()
@@ -225,7 +226,7 @@ class _Supervisor:
                     worker.refresh = True
 
     async def _end(self, tasks: list[asyncio.Future[Any]]) -> bool:
-        """Let all workers stop; returns whether each did so by itself."""
+        """Stop all workers; return whether each exited by itself with code 0."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -247,7 +248,7 @@ class _Supervisor:
 
 
 async def _read_all(descriptor: int) -> str:
-    """Read what is written into a pipe until nobody holds its other end."""
+    """Read a pipe until its other end is closed."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(
@@ -264,7 +265,7 @@ def _write_settings(settings: Settings) -> str:
 
 
 def read_settings(text: str) -> Settings:
-    """Read what a supervisor wrote for its worker."""
+    """Return the settings that a supervisor wrote for its worker."""
     return msgspec.json.decode(text, type=Settings, dec_hook=_path)
 
 

@@ -21,7 +21,7 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.validation import ValidationReport
 
 from .application import options_of
-from .runner import Stop, complain, kernel_quiet, run
+from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["validate_plugin"]
 
@@ -44,7 +44,7 @@ def validate_plugin(
             options = options_of(directory, logs)
         except VekoError as error:
             if directory is not None:
-                complain(error, debug=debug)
+                print_error(error, debug=debug)
                 return 2
             options = {"root": Path(nowhere), "core": {"logging": logs}}
         options |= {"auto_load": False, "required": (), "watch_mode": False, "adapter": None}
