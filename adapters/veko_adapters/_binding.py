@@ -201,7 +201,7 @@ async def _data(request: Any, p: Parameter) -> Any:
     kind = _kind(request)
     if kind and kind != "application/json" and not kind.endswith("+json"):
         # Another site's page may send text without asking ours, with the user's cookies.
-        raise HTTPError(415, f"JSON or a form was expected, {kind!r} came")
+        raise HTTPError(415, f"expected JSON or a form, got {kind!r}")
     if model is not None:
         return validate(model.model_validate_json, body)
     try:

@@ -1,7 +1,6 @@
 """Connection: what a request and a WebSocket have in common.
 
-It is made of the ASGI scope and worked out only where it is touched: a slot that nobody has
-filled yet is computed at its first use, so one that nobody looks at costs nothing.
+It reads the ASGI scope lazily: an attribute is computed at its first use and costs nothing before.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from ..route import Route
 from .asgi import ROUTE, Scope, path_of
+from .cookies import parse_cookies
 from .forms import Fields, parse_query
 from .headers import Headers
 
@@ -23,22 +23,28 @@ _HOST: Final = re.compile(r"[A-Za-z0-9.\-_]+(:[0-9]+)?|\[[0-9a-fA-F:.]+\](:[0-9]
 
 
 class Address(NamedTuple):
-    """Where a client called from."""
+    """The address of a client.
+
+    Attributes:
+        host: The IP address.
+        port: The port.
+    """
 
     host: str
     port: int
 
 
 class Connection:
-    """Who calls and what for.
+    """One connection of a client: the part that requests and WebSockets share.
 
     Attributes:
-        scope: The ASGI scope, for what is not here.
-        headers: The headers, whatever their case.
-        query: The query parameters; where one comes twice, the last, `getall` gives all.
-        cookies: The cookies.
-        client: Host and port of the client, if the server knows them.
-        state: A dictionary for hooks and middleware to leave things in.
+        scope: The ASGI scope, for everything else.
+        headers: The headers; names are case-insensitive.
+        query: The query parameters. `query[name]` is the last value of a repeated name, and
+            `query.getall(name)` are all.
+        cookies: The cookies that the client sent.
+        client: The address of the client; `None` if the server does not know it.
+        state: A dictionary in which hooks and middleware pass on what they want.
     """
 
     __slots__ = ("client", "cookies", "headers", "query", "scope", "state")
@@ -53,20 +59,22 @@ class Connection:
     def __getattr__(self, name: str) -> Any:
         make = _LAZY.get(name)
         if make is None:
-            raise AttributeError(f"a {type(self).__name__} has no {name!r}", name=name, obj=self)
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self
+            )
         value = make(self.scope)
         setattr(self, name, value)
         return value
 
     def forget(self) -> None:
-        """Work out anew what comes from the scope; for when it is replaced."""
+        """Compute anew what comes from the scope, which was replaced."""
         for name in ("headers", "query", "cookies", "client"):
-            with contextlib.suppress(AttributeError):  # nobody has looked at it yet
+            with contextlib.suppress(AttributeError):  # it was never computed
                 delattr(self, name)
 
     @property
     def path(self) -> str:
-        """The decoded path, below where the application is mounted."""
+        """The decoded path, relative to where the application is mounted."""
         return path_of(self.scope)
 
     @property
@@ -77,12 +85,12 @@ class Connection:
 
     @property
     def route(self) -> Route | None:
-        """The route that answers, `None` where no route has this path and method."""
+        """The matching route; `None` if no route matches."""
         return self.scope.get(ROUTE)
 
     @property
     def url(self) -> str:
-        """The whole URL, with the host that the client asked for."""
+        """The full URL, with the host from the `Host` header."""
         scope = self.scope
         host = self.headers.get("host", "")
         if not _HOST.fullmatch(host):
@@ -93,17 +101,6 @@ class Connection:
         return f"{scope.get('scheme', 'http')}://{host}{path}" + (f"?{query}" if query else "")
 
 
-def _cookies(scope: Scope) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for header in Headers(scope["headers"]).getall("cookie"):
-        for item in header.split(";"):
-            name, equals, value = item.strip().partition("=")
-            if equals and name:
-                quoted = len(value) > 1 and value[0] == value[-1] == '"'
-                found[name] = value[1:-1] if quoted else value
-    return found
-
-
 def _client(scope: Scope) -> Address | None:
     client = scope.get("client")
     return Address(*client) if client else None
@@ -112,7 +109,7 @@ def _client(scope: Scope) -> Address | None:
 _LAZY: Final[dict[str, Callable[[Scope], Any]]] = {
     "headers": lambda scope: Headers(list(scope["headers"])),
     "query": lambda scope: parse_query(scope.get("query_string", b"")),
-    "cookies": _cookies,
+    "cookies": lambda scope: parse_cookies(Headers(scope["headers"]).getall("cookie")),
     "client": _client,
     "state": lambda scope: {},
 }

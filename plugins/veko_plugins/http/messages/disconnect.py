@@ -1,9 +1,9 @@
-"""Noticing that a client goes away while its response is being streamed.
+"""Noticing that a client disconnects while its response is being streamed.
 
-Servers say so to `receive` only, so somebody must listen there: one task a stream, none for a
-response that is complete. What comes of a body meanwhile is kept for whoever reads it, up to
-`KEPT` bytes; past that nobody listens until some of it was read, so a client that sends more than
-anybody wants to read is not noticed when it goes.
+Servers announce it through `receive` only, so a task listens there: one for each stream, none for a
+response that is sent whole. What arrives of the body meanwhile is kept for its reader, up to `KEPT`
+bytes. Beyond that the task waits until some of it is read, so the disconnection of a client that
+sends more than anyone reads goes unnoticed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ KEPT: Final = 64 * 1024
 
 
 class ClientGone(OSError):
-    """The client went away before it had the whole response."""
+    """The client disconnected before it had the whole response."""
 
 
 def is_gone(error: BaseException) -> bool:
-    """Tell whether nothing failed but that the client went away."""
+    """Return whether an error means only that the client disconnected."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_gone(part) for part in error.exceptions)
     return isinstance(error, ClientGone)
 
 
 class _Keeper:
-    """A `receive` that somebody else may listen to without taking anything away."""
+    """A `receive` that keeps the messages that arrive while a task listens."""
 
     __slots__ = ("_messages", "_news", "_receive", "_room", "_size", "listening")
 
@@ -47,7 +47,7 @@ class _Keeper:
         self.listening = True
 
     async def listen(self) -> None:
-        """Keep what comes until the client goes away."""
+        """Keep messages until the client disconnects."""
         try:
             while True:
                 while self._size >= KEPT:
@@ -77,16 +77,23 @@ class _Keeper:
         return message
 
 
-async def _hear(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 @asynccontextmanager
 async def while_connected(request: Request, receive: Receive) -> AsyncIterator[None]:
-    """Cancel what is inside when the client goes away, and then raise `ClientGone`.
+    """Cancel the block when the client disconnects, and raise `ClientGone`.
 
-    Where somebody reads the body already, he will notice.
+    If the body is being read, its reader notices the disconnection instead.
+
+    Args:
+        request: The request whose response is streamed.
+        receive: The server's receive.
+
+    Raises:
+        ClientGone: The client disconnected.
     """
     task = asyncio.current_task()
     keeper = None if request.read else request.lend(receive, _Keeper)
@@ -98,7 +105,7 @@ async def while_connected(request: Request, receive: Receive) -> AsyncIterator[N
 
     async def listen() -> None:
         nonlocal gone
-        await (_hear(receive) if keeper is None else keeper.listen())
+        await (_disconnected(receive) if keeper is None else keeper.listen())
         gone = True
         task.cancel()
 
@@ -107,7 +114,7 @@ async def while_connected(request: Request, receive: Receive) -> AsyncIterator[N
         yield
     except asyncio.CancelledError:
         if gone and task.uncancel() <= before:
-            raise ClientGone("the client went away") from None
+            raise ClientGone("the client disconnected") from None
         raise
     finally:
         listener.cancel()

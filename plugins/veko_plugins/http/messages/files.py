@@ -1,9 +1,9 @@
-"""Files as responses: read in threads, in pieces, and only what the client still lacks.
+"""Files as responses: read in threads, in chunks, and only the part that the client needs.
 
-Making one costs a `stat`, so that a file which is not there is a 404 and not half an answer; it is
-opened when it is sent. Of a file that somebody has already, or of which they want a part, only the
-304 or the 206 goes out (RFC 9110, sections 13 and 14: `If-None-Match`, `If-Modified-Since`, one
-`Range`, `If-Range`). No more than `CHUNK` bytes of it are in memory, whatever its size.
+Creating one costs a `stat`, so that a missing file is a 404 and not half an answer; the file is
+opened when it is sent. A client that has the file, or asks for a part, gets a 304 or a 206 (RFC
+9110, sections 13 and 14: `If-None-Match`, `If-Modified-Since`, one `Range`, `If-Range`). At most
+`CHUNK` bytes of it are in memory, whatever its size.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.
 
 
 class FileResponse(Response):
-    """A file that is sent back.
+    """A response that sends a file, and answers range and conditional requests.
 
     Args:
-        path: Where it is.
-        root: The folder that it must be in, for a path that a client gave: it is resolved below
-            this folder, links and all, and what lies outside is not found.
-        filename: The name to save it under, which makes it a download; without, it is shown.
-        headers: Headers; what could begin another header is refused.
-        media_type: The media type; guessed from the name if left out.
+        path: The path of the file.
+        root: The folder that the file must be in. Pass it when `path` comes from the client: the
+            path is resolved below it, links included, and a file outside of it is not found.
+        filename: The name under which browsers save the file; without it they show the file.
+        headers: A mapping, or pairs of name and value where names repeat.
+        media_type: The media type; guessed from the file's name by default.
 
     Raises:
         HTTPError: 404 if there is no such file, 403 if it cannot be read.
-        ValueError: A header is not fit to be sent.
+        ValueError: The name or value of a header is not valid.
     """
 
     __slots__ = ("_length", "_own", "_path", "_size", "_start")
@@ -86,13 +86,13 @@ class FileResponse(Response):
             self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{name}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        """Send it, or what the client wants of it, as an ASGI application."""
+        """Send the file, or the part that the client asks for, as an ASGI application."""
         if not hasattr(send, "deliver") and self.stream is self._own and self.status == 200:
             self._choose(scope["method"], Headers(list(scope["headers"])))
         await super().__call__(scope, receive, send)
 
     def _choose(self, method: str, asked: Headers) -> None:
-        """Find out how much of the file the client wants."""
+        """Decide how much of the file to send."""
         if method not in {"GET", "HEAD"}:
             return
         if self._known(asked):
@@ -104,7 +104,7 @@ class FileResponse(Response):
             self._cut(part[1], part[2])
 
     def _known(self, asked: Headers) -> bool:
-        """Tell whether the client has this very file."""
+        """Return whether the client has this version of the file."""
         etag, modified = self._validators()
         if "if-none-match" in asked:
             tags = [tag.strip().removeprefix("W/") for tag in asked["if-none-match"].split(",")]
@@ -121,7 +121,7 @@ class FileResponse(Response):
         return self.headers.get("etag", ""), self.headers.get("last-modified", "")
 
     def _cut(self, first: str, last: str) -> None:
-        """Take one range of the file; one that is none is as if nobody had asked for it."""
+        """Select one range of the file; an invalid range is ignored."""
         if not first and not last:
             return
         if first:
@@ -142,12 +142,12 @@ class FileResponse(Response):
         self.headers["content-length"] = str(self._length)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """Give the file in pieces, as much of it as was promised."""
+        """Yield the selected part of the file in chunks."""
         opened: list[FileIO] = []
         left = self._length
 
         def read() -> bytes:
-            # It is kept before anything can fail: who waits for the thread may be cancelled.
+            # Kept before anything can fail: the task that waits for the thread may be cancelled.
             if not opened:
                 opened.append(FileIO(self._path))
                 opened[0].seek(self._start)
@@ -157,7 +157,10 @@ class FileResponse(Response):
             while left:
                 chunk = await anyio.to_thread.run_sync(read)
                 if not chunk:
-                    raise RouteError(f"{self._path} became shorter while it was sent")
+                    raise RouteError(
+                        f"{self._path} became shorter while it was sent",
+                        remedy="Replace files by renaming, instead of writing into them.",
+                    )
                 left -= len(chunk)
                 yield chunk
         finally:
@@ -166,7 +169,7 @@ class FileResponse(Response):
 
 
 def _find(path: Path, root: str | os.PathLike[str] | None) -> tuple[Path, os.stat_result]:
-    """Return a file and what the system says of it."""
+    """Return the path of a file and its `stat`."""
     try:
         if root is not None:
             folder = Path(root).resolve()
@@ -174,7 +177,7 @@ def _find(path: Path, root: str | os.PathLike[str] | None) -> tuple[Path, os.sta
             if not path.is_relative_to(folder):
                 raise HTTPError(404)
         found = path.stat()
-    except (OSError, ValueError, RuntimeError):  # not there, a NUL in it, a circle of links
+    except (OSError, ValueError, RuntimeError):  # missing, a NUL in the path, a loop of links
         raise HTTPError(404) from None
     if not stat.S_ISREG(found.st_mode):
         raise HTTPError(404)

@@ -1,7 +1,7 @@
-"""Query strings and forms: names that may come more than once, and uploaded files.
+"""Query strings and forms: names that may repeat, and uploaded files.
 
-A whole form is in memory, under the request's limit on its body; the parts are parsed by
-`multipart`.
+A form is held in memory as a whole, within the limit of the request's body. Multipart forms are
+parsed by the distribution `multipart`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 _MAX_FIELDS: Final = 1_000
-"""More fields than anybody means are refused, not parsed."""
+"""Fields of a query string or form; more are refused before they are parsed."""
 
 
 class Fields(Mapping[str, V], Generic[V]):
-    """Named values; where a name came more than once, `[name]` is the last and `getall` are all.
+    """A mapping of names that may repeat: `fields[name]` is the last value, `getall` gives all.
 
     Args:
-        pairs: Names and values in the order in which they came.
+        pairs: Names and values in the order in which they arrived.
     """
 
     __slots__ = ("_last", "pairs")
@@ -46,11 +46,11 @@ class Fields(Mapping[str, V], Generic[V]):
     @overload
     def get(self, name: str, default: D, /) -> V | D: ...
     def get(self, name: str, default: Any = None, /) -> Any:
-        """Return the last value of that name, or the default."""
+        """Return the last value of a name, or the default."""
         return self._last.get(name, default)
 
     def getall(self, name: str) -> list[V]:
-        """Return all values of that name, in order."""
+        """Return all values of a name, in order; none if the name is not there."""
         return [value for key, value in self.pairs if key == name]
 
     def __iter__(self) -> Iterator[str]:
@@ -64,12 +64,12 @@ class Fields(Mapping[str, V], Generic[V]):
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A file in a form.
+    """A file in a form. It is in memory, so it counts towards the limit of the body.
 
     Attributes:
-        filename: The name that the client gave it; never a path to be trusted.
-        content_type: What the client says that it is.
-        data: Its content.
+        filename: The name that the client sent. Do not use it as a path.
+        content_type: The media type that the client claims.
+        data: The content.
     """
 
     filename: str
@@ -78,7 +78,11 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 def parse_query(raw: bytes) -> Fields[str]:
-    """Parse a query string; bytes that are no UTF-8 become replacement characters."""
+    """Parse a query string; bytes that are not UTF-8 become replacement characters.
+
+    Raises:
+        HTTPError: 400 if it has too many fields.
+    """
     if not raw:
         return Fields()
     return Fields(_pairs(raw, "query string", errors="replace"))
@@ -93,16 +97,20 @@ def _pairs(raw: bytes, what: str, *, errors: str) -> list[tuple[str, str]]:
             max_num_fields=_MAX_FIELDS,
         )
     except UnicodeDecodeError as error:
-        raise HTTPError(400, f"the {what} is no UTF-8: {error.reason}") from None
+        raise HTTPError(400, f"the {what} is not UTF-8: {error.reason}") from None
     except ValueError:
         raise HTTPError(400, f"the {what} has more than {_MAX_FIELDS} fields") from None
 
 
 def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
-    """Parse the body of a form, URL-encoded or multipart.
+    """Parse the body of a URL-encoded or multipart form.
+
+    Args:
+        content_type: The request's `Content-Type` header.
+        body: The request's body.
 
     Raises:
-        HTTPError: 415 if it is neither, 400 if it is malformed.
+        HTTPError: 415 if it is not a form, 400 if it is malformed or has too many fields.
     """
     from multipart import (  # type: ignore[import-untyped]
         MultipartError,
@@ -114,7 +122,7 @@ def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
     if kind == "application/x-www-form-urlencoded":
         return Fields(_pairs(body, "form", errors="strict"))
     if kind != "multipart/form-data":
-        raise HTTPError(415, f"a form was expected, {kind or 'nothing'!r} came")
+        raise HTTPError(415, f"expected a form, got {kind or 'nothing'!r}")
     found: list[tuple[str, str | Upload]] = []
     try:
         with PushMultipartParser(

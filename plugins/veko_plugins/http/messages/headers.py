@@ -1,8 +1,8 @@
 """Headers: a case-insensitive view of the byte pairs that ASGI carries.
 
-The pairs stay as they are; a name is looked up by walking them, which for the dozen headers that
-a request has is cheaper than any index. A name or value that could begin another header (a line
-break, a NUL, a space in a name) never gets in: it raises where it is set.
+The pairs stay as they are. A lookup walks them, which is cheaper than an index for the dozen
+headers of a request. A name or value that could begin another header (a line break, a NUL, a space
+in a name) raises where it is set.
 """
 
 from __future__ import annotations
@@ -20,48 +20,49 @@ _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
-    """Encode a header as ASGI wants it.
+    """Encode a header for ASGI.
 
     Raises:
-        ValueError: The name is no token (RFC 9110), or the value holds a control character or
-            one that Latin-1 does not have; or it is `Transfer-Encoding`, which is the server's.
+        ValueError: The name is not a token (RFC 9110), the value is not text or has a control
+            character or one outside Latin-1, or the header is `Transfer-Encoding`, which only the
+            server sets.
     """
     try:
         raw_name, raw_value = name.encode("ascii").lower(), value.encode("latin-1").strip(b" \t")
     except UnicodeEncodeError as error:
         raise ValueError(f"header {name!r} cannot be encoded: {error.reason}") from None
     except AttributeError:
-        raise ValueError(f"header {name!r} is no text: {value!r}; write str(...)") from None
+        raise ValueError(f"header {name!r} must be text, got {value!r}; use str(...)") from None
     if not _NAME.fullmatch(raw_name):
-        raise ValueError(f"{name!r} is not the name of a header")
+        raise ValueError(f"{name!r} is not a valid header name")
     if _BAD_VALUE.search(raw_value):
-        raise ValueError(f"the value of header {name!r} holds a control character")
+        raise ValueError(f"the value of header {name!r} has a control character")
     if raw_name == b"transfer-encoding":
-        # Beside a length it would leave open where the response ends.
-        raise ValueError("how a response is transferred is for the server to say")
+        # With a content-length beside it, clients and proxies would disagree on where it ends.
+        raise ValueError("transfer-encoding cannot be set: the server decides it")
     return raw_name, raw_value
 
 
 def received(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """Take headers that a framework sends.
+    """Return the headers that a framework sends, names in lower case.
 
     Raises:
-        ValueError: A name is no token, or a value holds a control character.
+        ValueError: A name is not a token, or a value has a control character.
     """
     raw = [(name.lower(), value) for name, value in pairs]
     for name, value in raw:
         if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
-            raise ValueError(f"the header {name!r} cannot be sent: {value!r}")
+            raise ValueError(f"the header {name!r} has an invalid name or value")
     return raw
 
 
 class Headers(MutableMapping[str, str]):
-    """Headers of a request or a response, by name whatever its case.
+    """Headers of a request or a response; names are case-insensitive.
 
     Setting a name replaces all headers of that name; `add` keeps the others (`Set-Cookie`).
 
     Args:
-        raw: The pairs, names in lower case. They are not copied.
+        raw: The pairs of bytes, names in lower case. The list is not copied.
     """
 
     __slots__ = ("raw",)
@@ -71,10 +72,10 @@ class Headers(MutableMapping[str, str]):
 
     @classmethod
     def of(cls, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
-        """Make headers of a mapping or of pairs.
+        """Return headers from a mapping or from pairs.
 
         Raises:
-            ValueError: One of them is not fit to be sent.
+            ValueError: A name or value is not valid.
         """
         pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
         return cls([encode_header(name, value) for name, value in pairs])
@@ -97,7 +98,11 @@ class Headers(MutableMapping[str, str]):
         self.raw.append(pair)
 
     def add(self, name: str, value: str) -> None:
-        """Add a header beside those of the same name."""
+        """Add a header, beside those of the same name.
+
+        Raises:
+            ValueError: The name or value is not valid.
+        """
         self.raw.append(encode_header(name, value))
 
     def __delitem__(self, name: str) -> None:

@@ -1,7 +1,7 @@
-"""The pipe: an ASGI application that pushes its response, turned into a response that is pulled.
+"""The pipe: turns an ASGI application, which pushes messages, into a response to return.
 
-It runs in a task of its own, and what it streams is handed over chunk by chunk, none before the
-one before it was asked for. Only endpoints that push, behind middleware, pay for that.
+The application runs in a task of its own. Its stream is handed over chunk by chunk, each when the
+one before was consumed. Only endpoints that push, inside middleware, pay for that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ __all__ = ["Pipe"]
 
 
 class Pipe:
-    """An endpoint that pushes, as a response that is pulled."""
+    """The `send` of an application that pushes, and the response made of its messages.
+
+    Args:
+        app: The application.
+        scope: Its scope.
+        receive: Its receive.
+    """
 
     __slots__ = ("_chunks", "_error", "_held", "_ready", "_taken", "_task", "_wanted")
 
@@ -33,12 +39,15 @@ class Pipe:
         self._task = asyncio.ensure_future(self._run(app, scope, receive))
 
     async def _run(self, app: ASGI, scope: Scope, receive: Receive) -> None:
-        # Whatever it raises is for those who wait, not for the task: asyncio would end the loop
-        # with a SystemExit.
+        # Errors go to the code that waits for the response, not to the task: asyncio would stop the
+        # loop at a SystemExit.
         try:
             await app(scope, receive, self)
             if not self._ready.done():
-                raise RouteError("the endpoint ended without a response")
+                raise RouteError(
+                    "the endpoint ended without a response",
+                    remedy="Send `http.response.start` and `http.response.body`.",
+                )
         except asyncio.CancelledError:
             self._ready.cancel()
             raise
@@ -72,10 +81,10 @@ class Pipe:
                     response.stream = self._pull(self._chunks)
                 self._ready.set_result(response)
                 if not more:
-                    # What it does after its response is for after that was sent.
+                    # Background work after the response starts when the response was sent.
                     await self._wanted.wait()
             if self._chunks is not None:
-                # No chunk is made before the one before it was asked for.
+                # Back pressure: no chunk is made before the last one was consumed.
                 await self._wanted.wait()
                 self._wanted.clear()
                 if data := message.get("body", b""):
@@ -96,14 +105,21 @@ class Pipe:
             raise error
 
     async def response(self) -> Response:
-        """Wait for the response; its stream may be still to come."""
+        """Wait for the response, whose stream may be still to come.
+
+        Raises:
+            Exception: What the application raised before its response.
+        """
         return await asyncio.shield(self._ready)
 
     async def close(self, *, abort: bool) -> None:
-        """Let the endpoint end: what follows its response (background work) is waited for.
+        """Wait until the application has ended, its background work included.
 
         Args:
-            abort: Whether to cancel it; so is one whose stream nobody read to its end.
+            abort: Whether to cancel it. It is also cancelled if its stream was not read to the end.
+
+        Raises:
+            Exception: What the application raised after its response.
         """
         if abort or (self._chunks is not None and not self._taken):
             self._task.cancel()

@@ -1,7 +1,7 @@
-"""Errors that are answers, and how any error is told to a client (RFC 9457).
+"""Errors that are answers, and the problem response (RFC 9457) of any error.
 
-An `HTTPError` below 500 is an answer like another: nothing has failed and nobody is blamed for
-it. Everything else becomes a 500 that says nothing but its name, unless `dev_mode` is on.
+An `HTTPError` below 500 is an answer like any other: nothing has failed, and it counts against no
+plugin. Every other error becomes a 500 that reveals nothing, unless `dev_mode` is on.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _ANY = "about:blank"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of a problem response, as RFC 9457 has it.
+    """The body of a problem response (RFC 9457).
 
     Attributes:
-        type: What kind of problem it is; `about:blank`: what its status says.
+        type: The kind of problem; `about:blank` means that the status says it.
         title: The status in words.
         status: The status code.
         detail: What went wrong this time.
         errors: Every fault of a bad request.
-        traceback: Where it happened, with `dev_mode` only.
+        traceback: The traceback of the error, with `dev_mode` only.
     """
 
     type: str
@@ -46,14 +46,22 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class HTTPError(VekoError):
     """Raise it in a handler, a middleware or a hook on `request:start` to answer with a problem.
 
+    A status below 500 never counts as a failure of the plugin.
+
     Args:
         status: The status code, 400 to 599.
-        detail: What to tell the client; shown as it is.
-        errors: The single faults, if there are several.
-        headers: Headers of the response (`Retry-After`, `WWW-Authenticate`).
+        detail: The text for the client, who sees it as it is.
+        errors: The single faults of a bad request.
+        headers: Headers of the response, such as `Retry-After` or `WWW-Authenticate`.
+
+    Attributes:
+        status: The status code.
+        detail: The text for the client.
+        errors: The single faults.
+        headers: Headers of the response, names in lower case.
 
     Raises:
-        ValueError: The status is no error's, or a header is not fit to be sent.
+        ValueError: The status is not 400 to 599, or a header is not valid.
     """
 
     def __init__(
@@ -65,8 +73,8 @@ class HTTPError(VekoError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         if not 400 <= status <= 599:
-            raise ValueError(f"{status!r} is not the status of an error: those are 400 to 599")
-        # Half a surrogate pair could not be sent.
+            raise ValueError(f"status must be 400 to 599, got {status!r}")
+        # A lone surrogate cannot be encoded.
         detail = str(detail).encode("utf-8", "replace").decode()
         super().__init__(detail or phrase(status))
         self.status = status
@@ -84,7 +92,12 @@ def phrase(status: int) -> str:
 
 
 def describe(error: BaseException, *, dev_mode: bool = False) -> Problem:
-    """Say what a client may know of an error."""
+    """Return what a client may know about an error.
+
+    Args:
+        error: The error.
+        dev_mode: Whether that includes the error's text and traceback.
+    """
     trace = traceback.format_exception(error) if dev_mode else ()
     if isinstance(error, HTTPError):
         return Problem(

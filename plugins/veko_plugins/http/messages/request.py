@@ -1,8 +1,8 @@
-"""Request: what handlers, hooks and middleware hold in their hands.
+"""Request: what handlers, hooks and middleware work with.
 
-There is one object for a request, from its first hook to its last; it lies in the scope under
-`REQUEST`, for handlers of any framework. What is not looked at is not worked out, so that one
-costs its constructor.
+A request is one object from its first hook to its last. It is in the scope under `REQUEST`, for
+handlers of any framework. Its attributes are computed at their first use, so one that nobody reads
+costs its constructor only.
 """
 
 from __future__ import annotations
@@ -22,27 +22,33 @@ from .problem import HTTPError
 __all__ = ["LIMIT", "MAX_BODY", "Request"]
 
 MAX_BODY: Final = 10 * 1024 * 1024
-"""Bytes of a body that `Request.body` reads unless the scope says otherwise under `LIMIT`."""
+"""Bytes of a body that `Request.body` reads, unless the scope has another limit under `LIMIT`."""
 LIMIT: Final = "veko.max_body"
+"""The scope's key of the greatest length of a body, in bytes."""
 _REPLAYED: Final = "veko.replayed"
 _Keeper = TypeVar("_Keeper", bound=Receive)
 
 
 class Request(Connection):
-    """A request, worked out as far as it is looked at.
+    """An HTTP request. All hooks, middleware and the handler of one request share one object.
 
     Args:
         scope: The ASGI scope.
         receive: ASGI's receive.
 
     Attributes:
-        scope: The ASGI scope, for what is not here.
-        headers: The headers, whatever their case.
-        query: The query parameters; where one comes twice, the last, `getall` gives all.
-        cookies: The cookies.
-        client: Host and port of the client, if the server knows them.
+        method: The method in capitals.
+        path: The decoded path, relative to where the application is mounted.
         path_params: The path parameters, converted.
-        state: A dictionary for hooks and middleware to leave things in.
+        url: The full URL, with the host from the `Host` header.
+        query: The query parameters. `query[name]` is the last value of a repeated name, and
+            `query.getall(name)` are all.
+        headers: The headers; names are case-insensitive.
+        cookies: The cookies that the client sent.
+        client: The address of the client; `None` if the server does not know it.
+        route: The matching route; `None` if no route matches.
+        state: A dictionary in which hooks and middleware pass on what they want.
+        scope: The ASGI scope, for everything else.
     """
 
     __slots__ = ("_body", "_form", "_read", "_receive", "_waiting")
@@ -62,19 +68,20 @@ class Request(Connection):
         return str(self.scope["method"])
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Give the body in chunks as they come, once; or as a whole if it was read before.
+        """Yield the body in chunks as they arrive, once; or whole if `body` has read it.
 
         Raises:
-            HTTPError: 413 if it is longer than allowed, 400 if the client went away.
-            RouteError: It was streamed before.
+            HTTPError: 413 if the body is longer than allowed (10 MiB unless configured), 400 if the
+                client disconnected.
+            RouteError: The body was streamed before.
         """
         if self._body is not None:
             yield self._body
             return
         if self._read:
             raise RouteError(
-                "the body was read already, and not kept",
-                remedy="Where several want it, let each `await request.body()`.",
+                "the body was streamed before, and not kept",
+                remedy="If several functions need it, use `await request.body()` in each.",
             )
         limit = self.scope.get(LIMIT, MAX_BODY)
         if (announced := self.headers.get("content-length", "")).isdecimal():
@@ -83,7 +90,7 @@ class Request(Connection):
         while more:
             message = await self._wait()
             if message["type"] == "http.disconnect":
-                raise HTTPError(400, "the client went away before its body was read")
+                raise HTTPError(400, "the client disconnected before its body was read")
             chunk = message.get("body", b"")
             more = message.get("more_body", False)
             self._read = not more
@@ -93,29 +100,35 @@ class Request(Connection):
                 yield chunk
 
     async def body(self) -> bytes:
-        """Read the whole body, once for all who ask."""
+        """Return the whole body. It is read once and kept, so any number of callers get it.
+
+        Raises:
+            HTTPError: 413 if the body is longer than allowed (10 MiB unless configured), 400 if the
+                client disconnected.
+            RouteError: The body was streamed before.
+        """
         if self._body is None:
             self.keep(b"".join([chunk async for chunk in self.stream()]))
         return self._body or b""
 
     def keep(self, body: bytes) -> None:
-        """Keep a body that a framework read, for whoever asks next."""
+        """Keep a body that a framework has read, for later callers of `body`."""
         self._body, self._read = body, True
 
     @property
     def kept(self) -> bytes | None:
-        """The body, if somebody has read and kept it."""
+        """The body if it was read and kept, else `None`."""
         return self._body
 
     @property
     def read(self) -> bool:
-        """Whether no more of the body will come."""
+        """Whether all of the body has arrived, or there is none."""
         return self._read or not any(
             name in {b"content-length", b"transfer-encoding"} for name, _ in self.scope["headers"]
         )
 
     async def receive(self) -> Message:
-        """ASGI's receive, for an endpoint: a body that was kept comes once more."""
+        """ASGI's receive, for an endpoint; a body that was kept is sent once more."""
         if self._body is not None and not self.scope.get(_REPLAYED):
             self.scope[_REPLAYED] = True
             return {"type": "http.request", "body": self._body, "more_body": False}
@@ -133,10 +146,14 @@ class Request(Connection):
             self._waiting = False
 
     def lend(self, receive: Receive, keeper: Callable[[Receive], _Keeper]) -> _Keeper | None:
-        """Let somebody listen at the server's `receive` who keeps what comes for this request.
+        """Lend the server's `receive` to a keeper, which keeps the messages for this request.
+
+        Args:
+            receive: The server's receive.
+            keeper: Makes the keeper.
 
         Returns:
-            Who listens; `None` if the body is being read, or a middleware reads it.
+            The keeper; `None` if the body is being read, or a middleware reads it.
         """
         if getattr(self, "_waiting", False) or self._receive is not receive:
             return None
@@ -144,23 +161,27 @@ class Request(Connection):
         return made
 
     async def json(self) -> Any:
-        """Decode the body as JSON.
+        """Return the body, decoded from JSON.
 
         Raises:
-            HTTPError: 400 if it is none.
+            HTTPError: 400 if the body is not valid JSON; and as `body` does.
         """
         try:
             return msgspec.json.decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HTTPError(400, f"the body is no JSON: {error}") from None
+            raise HTTPError(400, f"the body is not valid JSON: {error}") from None
         except RecursionError:
             raise HTTPError(400, "the body is JSON nested too deeply") from None
 
     async def form(self) -> Fields[str | Upload]:
-        """Decode the body as a form, URL-encoded or multipart.
+        """Return the body, decoded as a URL-encoded or multipart form.
+
+        Returns:
+            The fields: `str`, or `Upload` for a file.
 
         Raises:
-            HTTPError: 415 if it is neither, 400 if it is malformed.
+            HTTPError: 415 if the body is not a form, 400 if the form is malformed; and as `body`
+                does.
         """
         if not hasattr(self, "_form"):
             self._form = parse_form(self.headers.get("content-type", ""), await self.body())

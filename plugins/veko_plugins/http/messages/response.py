@@ -1,7 +1,7 @@
-"""Response: what goes back, whole or as a stream.
+"""Response: what is sent to the client, whole or as a stream.
 
-It is an ASGI application too, so that any framework can send it; where Veko itself waits at the
-other end of `send`, it goes there as it is, and nothing is taken apart and put together again.
+A response is an ASGI application too, so any framework can send it. A `send` of Veko's own takes
+the object as it is, without splitting it into messages.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from veko.errors import RouteError
 
 from .asgi import ASGISend, Message, Receive, Scope
+from .cookies import SameSite, write_cookie
 from .headers import Headers, received
 
 __all__ = ["Response", "to_json"]
@@ -25,7 +26,7 @@ def _encode_other(value: object) -> object:
         return path()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON-able data")
+    raise TypeError(f"{type(value).__name__} is not JSON-able")
 
 
 _JSON = msgspec.json.Encoder(enc_hook=_encode_other)
@@ -38,21 +39,24 @@ _LENGTH = b"content-length"
 
 
 class Response:
-    """What is sent back.
+    """An HTTP response. Hooks and middleware may change it before it is sent.
 
     Args:
-        content: `str`, `bytes`, an async iterator of either (streamed), or JSON-able data;
-            `None` is an empty body.
-        status: The status code.
-        headers: Headers; what could begin another header is refused.
-        media_type: The media type; found out from the content if left out.
+        content: `str`, `bytes`, an async iterator of either (streamed), or JSON-able data such as a
+            `msgspec.Struct`, a dataclass or a pydantic model; `None` is an empty body.
+        status: The status code, 200 to 599.
+        headers: A mapping, or pairs of name and value where names repeat.
+        media_type: The media type; derived from the content by default. `text/*` gets
+            `charset=utf-8`.
 
     Attributes:
         status: The status code.
+        headers: The headers. `headers[name] = value` replaces all headers of a name, `headers.add`
+            keeps them.
         stream: The chunks of a streamed body, else `None`.
 
     Raises:
-        ValueError: A header is not fit to be sent.
+        ValueError: The name or value of a header could begin another header.
         RouteError: The content cannot be encoded.
     """
 
@@ -90,7 +94,14 @@ class Response:
 
     @classmethod
     def of(cls, answer: object) -> Response:
-        """Turn what a handler returned into a response; `None` is a 204."""
+        """Return a response for what a handler returned.
+
+        Args:
+            answer: A response, which is returned as it is; `None`, which is a 204; or content.
+
+        Raises:
+            RouteError: The content cannot be encoded.
+        """
         if isinstance(answer, Response):
             return answer
         return cls(answer) if answer is not None else cls(status=204)
@@ -99,7 +110,16 @@ class Response:
     def received(
         cls, status: int, raw: Iterable[tuple[bytes, bytes]], body: bytes | None
     ) -> Response:
-        """Make a response of the messages that a framework sent; a `None` body is streamed."""
+        """Return a response for the messages that a framework sent.
+
+        Args:
+            status: The status code.
+            raw: The headers.
+            body: The body; `None` if it is streamed.
+
+        Raises:
+            ValueError: A header is not valid.
+        """
         made = cls.__new__(cls)
         made.status, made._body, made.stream = status, body, None
         made.headers = Headers(received(raw))
@@ -107,7 +127,7 @@ class Response:
 
     @property
     def body(self) -> bytes | None:
-        """The encoded body; `None` if it is streamed. Setting it makes its length right again."""
+        """The encoded body; `None` if it is streamed. Assigning one corrects `content-length`."""
         return self._body
 
     @body.setter
@@ -117,49 +137,95 @@ class Response:
 
     @property
     def content(self) -> object:
-        """The body: bytes, or the chunks of a stream."""
+        """The body: the bytes, or the chunks of a stream."""
         return self._body if self.stream is None else self.stream
 
     @property
     def media_type(self) -> str | None:
-        """The media type without parameters."""
+        """The media type without its parameters; `None` if there is none."""
         found = self.headers.get("content-type")
         return found.partition(";")[0].strip() if found else None
 
-    def start(self, method: str = "GET") -> Message:
-        """Return the ASGI message that begins this response.
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = True,
+        httponly: bool = True,
+        samesite: SameSite = "lax",
+    ) -> None:
+        """Set a cookie, beside those that the response sets already.
 
-        A body has the length that it has, whatever a header says: servers that believe the header
-        send what is too much as the beginning of the next response.
+        The defaults are the safe ones: the cookie is sent over HTTPS only (and, by most browsers,
+        to localhost), scripts cannot read it, and other sites' forms do not carry it.
 
         Args:
-            method: What was asked; to `HEAD` a length without its body is right.
+            name: The name.
+            value: The value, as the client sends it back. Encode what has spaces, quotes, commas,
+                semicolons, backslashes or other than ASCII characters.
+            max_age: Seconds that the client keeps it; 0 deletes it, `None` keeps it until the
+                browser ends.
+            path: The path below which the client sends it.
+            domain: The domain whose hosts get it; `None` is this host only.
+            secure: Whether it is sent over HTTPS only.
+            httponly: Whether scripts on the page cannot read it.
+            samesite: Whether other sites' requests carry it: `"lax"` on links, `"strict"` never,
+                `"none"` always.
+
+        Raises:
+            ValueError: The name, the value, `path` or `domain` has a character that cookies cannot
+                carry, or `samesite="none"` comes without `secure`.
+        """
+        text = write_cookie(
+            name,
+            value,
+            max_age=max_age,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+        )
+        self.headers.add("set-cookie", text)
+
+    def start(self, method: str = "GET") -> Message:
+        """Return the ASGI message that starts this response.
+
+        `content-length` is the length of the body, whatever the header says: servers that trust the
+        header would send the excess as the beginning of the next response.
+
+        Args:
+            method: The request's method; a response to `HEAD` may have a length without a body.
         """
         raw, status, body = self.headers.raw, self.status, self._body
         if status in (204, 304):
             raw = [pair for pair in raw if pair[0] != _LENGTH]
         elif body is not None:
             length = b"%d" % len(body)
-            for name, told in raw:
+            for name, value in raw:
                 if name == _LENGTH:
-                    if told != length and (body or method != "HEAD"):
-                        raw = [(n, length if n == _LENGTH else value) for n, value in raw]
+                    if value != length and (body or method != "HEAD"):
+                        raw = [(n, length if n == _LENGTH else v) for n, v in raw]
                     break
             else:
                 raw = [*raw, (_LENGTH, length)]
         return {"type": "http.response.start", "status": status, "headers": raw}
 
     def silent(self, method: str) -> bool:
-        """Tell whether no body goes out, whatever there is of it."""
+        """Return whether the body must not be sent: to `HEAD`, with 204 and with 304."""
         return method == "HEAD" or self.status in (204, 304)
 
     def whole(self, method: str) -> Message:
-        """Return the ASGI message that ends this response, unless that is a stream."""
+        """Return the ASGI message with the body of a response that is not streamed."""
         body = b"" if self.silent(method) else self._body
         return {"type": "http.response.body", "body": body}
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        """Send it, as an ASGI application."""
+        """Send the response, as an ASGI application."""
         deliver = getattr(send, "deliver", None)
         if deliver is not None:
             deliver(self)
@@ -178,15 +244,18 @@ class Response:
 
 
 def to_json(content: object) -> bytes:
-    """Encode data that a handler sends.
+    """Encode data as JSON.
+
+    Args:
+        content: JSON-able data.
 
     Raises:
-        RouteError: It cannot be encoded.
+        RouteError: The data cannot be encoded.
     """
     try:
         return _JSON.encode(content)
     except (TypeError, ValueError, RecursionError) as error:
         raise RouteError(
-            f"{type(content).__name__} cannot be sent: {error}",
+            f"{type(content).__name__} cannot be encoded as JSON: {error}",
             remedy="Return JSON-able data, str, bytes, a Response or an async iterator.",
         ) from error
