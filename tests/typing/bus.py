@@ -1,9 +1,16 @@
 """What a type checker makes of the kernel's interface. Checked, never run."""
 
-from typing import assert_type
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_type
 
-from veko import Bus, Context, Event, Kernel, Plugin, PluginRecord, Stop, Subscription
+from veko import Bus, Context, Event, Handle, Kernel, Plugin, PluginRecord, Stop, Subscription
 from veko.extend import Registry
+
+PAID = Event("order:paid", payload=int, returns=True, doc="An order was paid. The amount.")
+NAMED: Event[str | None] = Event("order:named", payload=str | None)
+ANY = Event("order:any", doc="Anything.")
+STOPPED = Event("order:stopped", payload=int, stops=str)
+NOTHING: Event[None] = Event("order:nothing", payload=None)
 
 
 class Typed(Plugin):
@@ -39,7 +46,40 @@ async def bus(bus: Bus) -> None:
     for answer in await bus.gather("event", 1):
         print(answer)
     emit = bus.emitter("event")
+    assert_type(emit, Callable[..., Coroutine[Any, Any, Any]])
     await emit(1)
+    assert_type(await bus.emit("event", 1), Any)
+
+
+async def declared(bus: Bus) -> None:
+    assert_type(PAID, Event[int])
+    assert_type(ANY, Event[Any])
+    assert_type(STOPPED, Event[Any])  # the emission may return what stops it
+    assert_type(bus.declare(PAID), Handle)
+    assert_type(await bus.emit(PAID, 1), int)
+    assert_type(await bus.emit(PAID, 1, "more", strict=True), int)
+    await bus.emit(NAMED, None)
+    await bus.emit(NAMED, "name")
+    await bus.emit(ANY)
+    await bus.emit(NOTHING)
+    emit = bus.emitter(PAID)
+    assert_type(await emit(1, "more"), int)
+    assert_type(await bus.first(PAID, 1), Any)
+    assert_type(await bus.gather(PAID, 1), list[Any])
+    assert_type(bus.heard(PAID), bool)
+
+    def whole(amount: int, order: object) -> int:
+        return amount
+
+    async def shorter(amount: int) -> None: ...
+    def shortest() -> None: ...
+
+    for handler in (whole, shorter, shortest):
+        assert_type(bus.on("order:paid", handler, owner="shop"), Subscription)
+    assert_type(bus.on(PAID, whole, observes=True), Subscription)
+    bus.on(PAID, shorter)
+    bus.on(PAID, shortest)
+    bus.on(PAID, lambda amount: amount + 1)
 
 
 async def kernel() -> None:

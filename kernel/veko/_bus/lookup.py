@@ -29,6 +29,7 @@ class LookupHost(Host, Protocol):
 
     def pinned(self) -> Plans:
         """The plans that are pinned in this context, else those of what is live."""
+        ...
 
     def release(self, plan: Plan) -> None:
         """Retire a plan, unless another registry still has it."""

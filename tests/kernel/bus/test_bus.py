@@ -379,6 +379,32 @@ async def test_a_type_that_stops() -> None:
     assert late == [1]
 
 
+async def test_a_declared_event_may_be_given_for_its_name() -> None:
+    bus = Bus()
+    event = Event("x", payload=int, returns=True)
+    undeclared = Event("y", payload=list[int], stops=[])  # not hashable by its fields
+    seen: list[Any] = []
+    bus.declare(event)
+    handler = bus.on(event, lambda value: value + 1)
+    bus.on(undeclared, seen.append)
+    assert handler.event == "x"
+    assert await bus.emit(event, 1) == await bus.emit("x", 1) == 2
+    assert await bus.emit(event, 1, strict=True) == 2
+    assert await bus.first(event, 1) == 2
+    assert await bus.gather(event, 1) == [2]
+    assert bus.emitter(event) is bus.emitter("x")
+    assert await bus.emitter(event)(1) == 2
+    await bus.emit(undeclared, [1])
+    assert seen == [[1]]
+    with bus.pin():
+        handler.cancel()
+        assert bus.heard(event)
+        assert await bus.emit(event, 1) == 2
+    assert not bus.heard(event)
+    assert await bus.emit(event, 1) == 1
+    assert set(bus.live) == {"x", "y"}
+
+
 async def test_declaring_again_otherwise_is_refused() -> None:
     bus = Bus()
     one = bus.declare(Event("x", payload=int))
