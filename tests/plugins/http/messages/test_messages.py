@@ -342,4 +342,4 @@ def test_a_cookie_comes_back_as_it_was_set(value: str) -> None:
     response.set_cookie("a", value)
     sent = response.headers["set-cookie"].partition(";")[0]
 
-    assert request(headers=[(b"cookie", sent.encode())]).cookies == {"a": value}
+    assert request(headers={"cookie": sent}).cookies == {"a": value}
