@@ -1,7 +1,7 @@
-"""ASGISocket: a WebSocket as ASGI has it, and what is known of its state.
+"""ASGISocket: a WebSocket as an ASGI application sees it, and the state of the connection.
 
-Whatever passes a socket passes here, from a plain handler's verbs or from a framework that speaks
-ASGI: so the hooks hear every message, and the state is always so.
+Every message passes here, whether a plain handler uses `WebSocket`'s methods or a framework speaks
+ASGI. So the hooks get every message, and the state is always up to date.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ DENY: Final = "websocket.http.response"
 
 
 class _Gone(OSError):
-    """What a framework gets where a verb raises `SocketClosed`."""
+    """Raised to a framework where `WebSocket`'s methods raise `SocketClosed`."""
 
 
 class ASGISocket(Connection):
-    """The side of a WebSocket that its handler does not see.
+    """The part of a WebSocket that frameworks, middleware and the dispatcher use.
 
     Args:
         scope: The ASGI scope.
         receive: ASGI's receive, after `websocket.connect`.
         send: ASGI's send.
-        heard: Called with each message and the socket; what it returns takes its place.
-        accepted: Called when the handshake is done.
+        on_message: Called with each message and the socket; returns the message for the handler.
+        on_accept: Called when the handshake is done.
 
     Attributes:
         accepted: Whether the handshake is done.
         closed: Whether it is over: closed by either side, or refused.
-        code: The close code, once it is closed.
-        reason: The reason that came with it.
+        code: The close code; `None` while it is open.
+        reason: The reason that came with the close code.
     """
 
     __slots__ = (
-        "__weakref__", "_cuts", "_heard", "_receive", "_send", "_started", "_taken", "_under_way",
-        "accepted", "closed", "code", "reason",
+        "__weakref__", "_cuts", "_ended_in", "_on_accept", "_on_message", "_receive", "_send",
+        "_started", "accepted", "closed", "code", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -51,16 +51,16 @@ class ASGISocket(Connection):
         scope: Scope,
         receive: Receive,
         send: ASGISend,
-        heard: Callable[[Any, Any], Awaitable[Any]] | None = None,
-        accepted: Callable[[], None] | None = None,
+        on_message: Callable[[Any, Any], Awaitable[Any]] | None = None,
+        on_accept: Callable[[], None] | None = None,
     ) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._heard = heard
-        self._under_way = accepted
+        self._on_message = on_message
+        self._on_accept = on_accept
         self._started = False
-        self._taken: asyncio.Task[Any] | None = None
+        self._ended_in: asyncio.Task[Any] | None = None
         self._cuts = 0
         self.accepted = False
         self.closed = False
@@ -68,7 +68,7 @@ class ASGISocket(Connection):
         self.reason = ""
 
     async def asgi_receive(self) -> Message:
-        """ASGI's receive, for an endpoint: `websocket.connect` first, then what comes."""
+        """ASGI's receive, for an endpoint: first `websocket.connect`, then the messages."""
         if not self._started:
             self._started = True
             return {"type": "websocket.connect"}
@@ -98,18 +98,18 @@ class ASGISocket(Connection):
         if not self.closed:
             try:
                 message: Message = await self._receive()
-                while message["type"] == "websocket.connect":  # a middleware began anew
+                while message["type"] == "websocket.connect":  # a middleware repeats it
                     message = await self._receive()
             except asyncio.CancelledError:
-                # Who waits here when the socket is taken from him is told so, and may tidy up.
-                if asyncio.current_task() is not self._taken or not self.forgiven():
+                # The plugin leaves: a handler that waits here sees a disconnect and may clean up.
+                if asyncio.current_task() is not self._ended_in or not self.forgiven():
                     raise
                 message = {"type": "websocket.disconnect"}
             if message["type"] == "websocket.receive":
-                if self._heard is None:
+                if self._on_message is None:
                     return message
                 text = message.get("text")
-                value = await self._heard(message["bytes"] if text is None else text, self)
+                value = await self._on_message(message["bytes"] if text is None else text, self)
                 if not self.closed:
                     key = "text" if isinstance(value, str) else "bytes"
                     return {"type": "websocket.receive", key: value}
@@ -122,15 +122,15 @@ class ASGISocket(Connection):
         }
 
     async def through(self, app: ASGI) -> None:
-        """Run an ASGI middleware around what is within; see `follow`."""
-        receive, send, begun = self._receive, self._send, False
+        """Run an ASGI middleware around the rest of the chain; see `follow`."""
+        receive, send, connected = self._receive, self._send, False
 
         async def first() -> Message:
-            nonlocal begun
-            if begun:
+            nonlocal connected
+            if connected:
                 message: Message = await receive()
                 return message
-            begun = True
+            connected = True
             return {"type": "websocket.connect"}
 
         async def noted(message: Message) -> None:
@@ -144,7 +144,7 @@ class ASGISocket(Connection):
             self._receive, self._send = receive, send
 
     def follow(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        """Go on with what an ASGI middleware gave to what is within."""
+        """Continue with the scope, `receive` and `send` that an ASGI middleware passed on."""
         if scope is not self.scope:
             self.forget()
         self.scope, self._receive, self._send = scope, receive, send
@@ -158,38 +158,43 @@ class ASGISocket(Connection):
     def _noted(self, message: Message) -> None:
         if message["type"] == "websocket.accept":
             self.accepted = True
-            if self._under_way is not None:
-                self._under_way()
+            if self._on_accept is not None:
+                self._on_accept()
 
-    # -- for the routes plugin, which takes a socket from a handler whose plugin leaves
-
-    def taken(self, task: asyncio.Task[Any], code: int) -> Coroutine[Any, Any, None]:
-        """Close it from outside: nothing else can be sent; awaiting the answer sends the frame.
+    def end(self, task: asyncio.Task[Any], code: int) -> Coroutine[Any, Any, None]:
+        """Close the socket from outside, because its plugin is leaving. Nothing else can be sent.
 
         Args:
-            task: The task that it lives in.
+            task: The task in which the handler runs.
             code: The close code.
-        """
-        before, self._taken = self.closed, task
-        self._over(code)
-        return self._last(code, before)
 
-    async def _last(self, code: int, before: bool) -> None:
+        Returns:
+            A coroutine that sends the close frame.
+        """
+        before, self._ended_in = self.closed, task
+        self._over(code)
+        return self._send_close(code, before)
+
+    async def _send_close(self, code: int, before: bool) -> None:
         if not before:
             try:
                 await self._send({"type": CLOSE, "code": code, "reason": ""})
             except (OSError, RuntimeError):
-                return  # the peer, or the server, was quicker
+                return  # the peer or the server closed it first
 
     def cut(self) -> None:
-        """Cancel the task of a socket that was taken."""
-        if self._taken is not None:
+        """Cancel the handler of a socket that was ended."""
+        if self._ended_in is not None:
             self._cuts += 1
-            self._taken.cancel()
+            self._ended_in.cancel()
 
     def forgiven(self) -> bool:
-        """Take back what `cut` did; false if somebody else cancels the task, or nobody did."""
-        task, cuts, self._cuts = self._taken, self._cuts, 0
+        """Take back the cancellations of `cut`, so that the server's task goes on.
+
+        Returns:
+            Whether the socket was ended and nothing else cancels the task.
+        """
+        task, cuts, self._cuts = self._ended_in, self._cuts, 0
         if task is None:
             return False
         for _ in range(cuts):

@@ -1,9 +1,9 @@
-"""Sockets under way: from the handshake to the end, and how a plugin's end with the plugin.
+"""The WebSocket side of the dispatcher.
 
 A handshake is matched like a request, and pins the registry that it began with until it is
-accepted: hooks on `websocket:connect`, middleware and endpoint are of one moment, and a plugin
-that leaves waits for it. From then on nobody waits for the socket, and what is emitted about it
-(`websocket:message`, `websocket:disconnect`) goes to who listens at that time.
+accepted: hooks on `websocket:connect`, middleware and endpoint see the same snapshot, and a plugin
+that is unloaded waits for the handshake. After that nothing waits for the socket, and its events
+(`websocket:message`, `websocket:disconnect`) go to the hooks that are live at that time.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ __all__ = ["SocketDispatcher"]
 
 _ERROR: Final = 1011
 _CODES: Final = {400: 1007, 415: 1003}
-"""What an `HTTPError` after the handshake closes with; 1008 for others below 500."""
+"""The close codes of an `HTTPError` after the handshake; 1008 for others below 500."""
 
 
 class SocketDispatcher:
     """The WebSocket side of the dispatcher.
 
     Args:
-        kernel: Whose plugins it serves.
-        problem: Makes the response that tells an error.
+        kernel: The kernel whose plugins it serves.
+        problem: Returns the problem response of an error.
     """
 
     def __init__(self, kernel: Kernel, problem: Callable[[BaseException], Response]) -> None:
@@ -51,7 +51,11 @@ class SocketDispatcher:
         self._all = OpenSockets()
 
     async def end(self, code: int = RESTART) -> None:
-        """Close every socket and wait until its handler has ended."""
+        """Close every socket and wait until its handler has ended.
+
+        Args:
+            code: The close code.
+        """
         await self._all.end(code)
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
@@ -73,7 +77,7 @@ class SocketDispatcher:
                 await self._serve(exchange, target.sockets if target is not None else None, around)
             finally:
                 pin.release()
-                if exchange.told:
+                if exchange.announced:
                     await self._signals.disconnect(socket)
                 for key in (REQUEST, EXCHANGE, ROUTE):
                     scope.pop(key, None)
@@ -109,13 +113,13 @@ class SocketDispatcher:
 
     async def _run(self, exchange: SocketExchange, around: CallNext | None) -> None:
         socket, target = exchange.socket, exchange.target
-        # Middleware is written for requests, and gets of a socket what both have in common.
+        # Middleware is written for requests; a socket has the attributes that both share.
         request: Any = socket
         if target is None:
             exchange.unmatched = self._problem(HTTPError(404))
             response = await around(request) if around is not None else exchange.unmatched
         else:
-            exchange.told = True
+            exchange.announced = True
             try:
                 answer = await self._signals.connect(socket)
             except HTTPError as refusal:
@@ -123,7 +127,7 @@ class SocketDispatcher:
             if isinstance(answer, HTTPError):
                 if socket.accepted:
                     raise answer
-                answer = self._problem(answer)  # whatever its status, nobody has failed
+                answer = self._problem(answer)  # a refusal is no failure, whatever its status
             if isinstance(answer, Response):
                 response = answer
             elif socket.closed:
@@ -140,7 +144,7 @@ class SocketDispatcher:
             await socket.deny(response)
 
     async def _failed(self, exchange: SocketExchange, error: BaseException) -> None:
-        """Say who failed, if anybody did, and close the socket."""
+        """Report an error, if it is a failure, and close the socket."""
         socket = exchange.socket
         if socket.closed and isinstance(error, (SocketClosed, OSError)):
             return
@@ -157,4 +161,4 @@ class SocketDispatcher:
 
 
 def _outdated() -> HTTPError:
-    return HTTPError(503, "The plugin that has it is leaving.", headers={"retry-after": "1"})
+    return HTTPError(503, "The plugin is being replaced or unloaded.", headers={"retry-after": "1"})

@@ -1,7 +1,7 @@
-"""One WebSocket on its way, from the handshake to the end: what an `Exchange` is to a request.
+"""One WebSocket from its handshake to its end: the counterpart of a request's `Exchange`.
 
-The handler runs in the server's task, so whoever ends the socket from outside cancels that task
-and takes the cancellation back once the handler has ended.
+The handler runs in the server's task. To end the socket from outside, that task is cancelled, and
+the cancellation is taken back once the handler has ended.
 """
 
 from __future__ import annotations
@@ -27,26 +27,43 @@ _TRIES: Final = 3
 
 
 class Work(Protocol):
-    """What says whether its plugin left while it lasted: a pin."""
+    """Reports whether its plugin was replaced meanwhile: a pin.
+
+    Attributes:
+        cut: Whether the plugin was replaced and `drain_timeout` has passed.
+    """
 
     cut: bool
 
 
 class SocketExchange:
-    """A WebSocket on its way: what an `Exchange` is to a request.
+    """A WebSocket from its handshake to its end.
+
+    Args:
+        socket: The socket.
+        target: What answers it; `None` if no route matches.
+        work: Holds the registry until the handshake is done.
 
     Attributes:
         socket: The socket.
-        target: What answers it, `None` where there is no route.
-        unmatched: The answer where there is no route.
-        at: The plugin whose code is running.
-        work: What holds the registry until the handshake is done.
-        told: Whether `websocket:connect` was emitted.
-        running: Whether the handler, or what stands around it, has not ended.
+        target: What answers it; `None` if no route matches.
+        unmatched: The answer if no route matches.
+        at: The name of the plugin whose code is running.
+        work: Holds the registry until the handshake is done.
+        announced: Whether `websocket:connect` was emitted.
+        running: Whether the handler or a middleware around it still runs.
     """
 
     __slots__ = (
-        "_closing", "_over", "_task", "at", "running", "socket", "target", "told", "unmatched",
+        "_closing",
+        "_over",
+        "_task",
+        "announced",
+        "at",
+        "running",
+        "socket",
+        "target",
+        "unmatched",
         "work",
     )  # fmt: skip
 
@@ -56,14 +73,14 @@ class SocketExchange:
         self.target = target
         self.at: str | None = target.route.plugin if target is not None else None
         self.unmatched: Response | None = None
-        self.told = False
+        self.announced = False
         self.running = True
         self._closing: asyncio.Future[None] | None = None
         self._task = asyncio.current_task()
         self._over = asyncio.Event()
 
     async def pull(self, socket: WebSocket) -> Response:
-        """Let the endpoint have the socket until it returns."""
+        """Run the endpoint until it returns."""
         assert self.target is not None
         self.at = self.target.route.plugin
         answer: Callable[[Any], Awaitable[Response]] | None
@@ -71,14 +88,14 @@ class SocketExchange:
         if answer is not None:
             response: Response = await answer(socket)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES and not socket.accepted:
-                return response  # it is refused
+                return response  # the handshake is refused
         else:
             app = cast("ASGI", self.target.endpoint)
             await app(socket.scope, socket.asgi_receive, socket.asgi_send)
         return Response(status=101 if socket.accepted else 403)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
-        """Pull the response with which an application refuses the handshake."""
+        """Return the response with which an application refuses the handshake."""
         pipe = Pipe(app, scope, receive)
         try:
             response = await pipe.response()
@@ -90,11 +107,15 @@ class SocketExchange:
             await pipe.close(abort=False)
 
     async def end(self, code: int) -> None:
-        """Close the socket from outside and wait for the end of its handler, in bounded time."""
+        """Close the socket from outside and wait until its handler has ended, in bounded time.
+
+        Args:
+            code: The close code.
+        """
         task = self._task
         if task is None or self._over.is_set():
             return
-        self._closing = asyncio.ensure_future(self.socket.taken(task, code))
+        self._closing = asyncio.ensure_future(self.socket.end(task, code))
         for _ in range(_TRIES):
             if self.running:
                 self.socket.cut()
@@ -104,10 +125,13 @@ class SocketExchange:
                     return
             except TimeoutError:
                 continue
-        _log.warning("the handler of %r does not end; it goes on without its socket", self.socket)
+        _log.warning(
+            "the handler of %r ignores its cancellation; it continues without its socket",
+            self.socket,
+        )
 
     async def over(self) -> None:
-        """Say that the handler has ended, and let the close frame out."""
+        """Note that the handler has ended, and wait until the close frame is sent."""
         self._over.set()
         if self._closing is not None:
             await asyncio.wait([self._closing], timeout=GRACE)

@@ -23,14 +23,14 @@ RESTART: Final = 1012
 
 
 class OpenSockets:
-    """The sockets of one generation of a plugin, and the task that ends them with it."""
+    """The open sockets of one generation of a plugin."""
 
     def __init__(self) -> None:
         self._live: set[SocketExchange] = set()
         self._stopped = False
 
     async def guard(self) -> None:
-        """Wait to be stopped, and end every socket then."""
+        """Wait until the generation is stopped, then end every socket."""
         try:
             await anyio.sleep_forever()
         finally:
@@ -39,22 +39,26 @@ class OpenSockets:
                 await self.end(RESTART)
 
     def open(self) -> None:
-        """Take sockets in again: the routes are about to go live."""
+        """Accept sockets (again): the routes are about to go live."""
         self._stopped = False
 
     async def end(self, code: int) -> None:
-        """Close every socket and wait until its handler has ended."""
+        """Close every socket and wait until its handler has ended.
+
+        Args:
+            code: The close code.
+        """
         if self._live:
             await asyncio.gather(*(exchange.end(code) for exchange in self._live))
 
     def add(self, exchange: SocketExchange) -> bool:
-        """Take a socket in, unless the plugin is leaving."""
+        """Add a socket; `False` if the generation is stopped."""
         if not self._stopped:
             self._live.add(exchange)
         return not self._stopped
 
     def discard(self, exchange: SocketExchange) -> None:
-        """Forget a socket that is over."""
+        """Remove a socket that has ended."""
         self._live.discard(exchange)
 
 
@@ -62,7 +66,7 @@ class SocketTarget(Target):
     """What the routing table leads to for a WebSocket.
 
     Attributes:
-        sockets: Where its sockets are kept.
+        sockets: The open sockets of the route's generation.
     """
 
     __slots__ = ("sockets",)

@@ -1,10 +1,7 @@
-"""WebSocket: what the handler of a socket, its hooks and middleware hold in their hands.
+"""WebSocket: what the handler of a socket, its hooks and middleware work with.
 
-Everything that passes a socket passes here, whether a plain handler uses the verbs or a framework
-speaks ASGI (`asgi_receive`, `asgi_send`): so the hooks hear every message, and what is known of
-the socket's state is always so. A message costs the server's work, one look at who listens, and
-no task; how large it may be is the server's business (uvicorn closes with 1009 past
-`ws_max_size`, 16 MiB).
+Cost: a message costs the server's work and one look whether a hook listens; no task. The server
+limits the size of messages (uvicorn closes the socket with 1009 above 16 MiB).
 """
 
 from __future__ import annotations
@@ -32,14 +29,14 @@ _STATUSES: Final = frozenset(HTTPStatus)
 
 
 class SocketClosed(VekoError):
-    """A socket is closed, by whichever side: nothing comes and nothing can be sent.
+    """The socket was closed by either side: nothing can be received or sent.
 
-    It is nobody's fault if it leaves the handler.
+    A handler may let it pass; it does not count as a failure.
 
     Attributes:
-        code: The close code (RFC 6455, section 7.4); 1005 if the peer gave none, 1006 if the
+        code: The close code (RFC 6455, section 7.4): 1005 if the peer gave none, 1006 if the
             connection was lost.
-        reason: What the peer said about it.
+        reason: The reason that the peer gave.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -51,32 +48,32 @@ class SocketClosed(VekoError):
 class WebSocket(ASGISocket):
     """A WebSocket, from its handshake to its end.
 
-    `async for message in socket` gives the messages until the peer goes away.
+    `async for message in socket` yields the messages until the socket is closed.
 
     Args:
         scope: The ASGI scope.
         receive: ASGI's receive, after `websocket.connect`.
         send: ASGI's send.
-        heard: Called with each message and the socket; what it returns takes its place.
-        accepted: Called once, when the handshake is done.
+        on_message: Called with each message and the socket; returns the message for the handler.
+        on_accept: Called when the handshake is done.
 
     Attributes:
         accepted: Whether the handshake is done.
         closed: Whether it is over: closed by either side, or refused.
-        code: The close code, once it is closed.
-        reason: The reason that came with it.
+        code: The close code; `None` while it is open.
+        reason: The reason that came with the close code.
     """
 
     __slots__ = ()
 
     @property
     def method(self) -> str:
-        """`WEBSOCKET`, as its route has it."""
+        """`WEBSOCKET`, the method of its route."""
         return SOCKET
 
     @property
     def subprotocols(self) -> list[str]:
-        """The subprotocols that the client offers, the one it likes best first."""
+        """The subprotocols that the client offers, the preferred one first."""
         return list(self.scope.get("subprotocols", ()))
 
     async def accept(
@@ -84,16 +81,16 @@ class WebSocket(ASGISocket):
         subprotocol: str | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> None:
-        """Complete the handshake; the first `receive` or `send` does it too. Twice is fine.
+        """Complete the handshake. The first `receive` or `send` does it too; may be called twice.
 
         Args:
             subprotocol: One of those that the client offers.
             headers: Headers of the response.
 
         Raises:
-            SocketClosed: It is closed already, or the client went away.
+            SocketClosed: The socket is closed.
             RouteError: The client does not offer that subprotocol.
-            ValueError: A header is not fit to be sent.
+            ValueError: The name or value of a header is not valid.
         """
         if self.accepted:
             return
@@ -111,7 +108,7 @@ class WebSocket(ASGISocket):
         """Wait for the next message: `str` if it is text, `bytes` if it is binary.
 
         Raises:
-            SocketClosed: The socket is closed; nothing more will come.
+            SocketClosed: The socket is closed.
         """
         if not self.accepted:
             await self.accept()
@@ -126,7 +123,7 @@ class WebSocket(ASGISocket):
 
         Raises:
             SocketClosed: The socket is closed.
-            HTTPError: It is binary; left alone, this closes the socket with 1003.
+            HTTPError: 415 if it is binary; unless caught, it closes the socket with 1003.
         """
         message = await self.receive()
         if not isinstance(message, str):
@@ -138,7 +135,7 @@ class WebSocket(ASGISocket):
 
         Raises:
             SocketClosed: The socket is closed.
-            HTTPError: It is text; left alone, this closes the socket with 1003.
+            HTTPError: 415 if it is text; unless caught, it closes the socket with 1003.
         """
         message = await self.receive()
         if isinstance(message, str):
@@ -149,11 +146,11 @@ class WebSocket(ASGISocket):
         """Wait for the next message and decode it as JSON.
 
         Args:
-            type: What it must be, as msgspec has it: a Struct, `list[int]`, ...
+            type: The type to decode to, any that msgspec knows: a Struct, `list[int]`, ...
 
         Raises:
             SocketClosed: The socket is closed.
-            HTTPError: It does not fit; left alone, this closes the socket with 1007.
+            HTTPError: 400 if it does not fit; unless caught, it closes the socket with 1007.
         """
         message = await self.receive()
         try:
@@ -166,7 +163,7 @@ class WebSocket(ASGISocket):
 
         Raises:
             SocketClosed: The socket is closed.
-            RouteError: It cannot be encoded.
+            RouteError: The message cannot be encoded.
         """
         if isinstance(message, str):
             await self.send_text(message)
@@ -192,30 +189,37 @@ class WebSocket(ASGISocket):
         await self.send_text(to_json(value).decode())
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket, or, before it is accepted, refuse it (403). Twice is fine.
+        """Close the socket; before it is accepted, refuse it with 403. May be called twice.
 
         Args:
             code: The close code.
-            reason: What to say about it, at most 123 bytes.
+            reason: The reason for the peer, at most 123 bytes in UTF-8.
 
         Raises:
-            ValueError: No endpoint may send this code, or the reason is too long.
+            ValueError: The code may not be sent, or the reason is too long.
         """
         if not (1000 <= code <= 1014 or 3000 <= code <= 4999) or code in _RESERVED:
-            raise ValueError(f"{code} is no close code that can be sent")
+            raise ValueError(
+                f"the close code must be 1000 to 1014 or 3000 to 4999, and not reserved, got {code}"
+            )
         if len(reason.encode()) > _LONGEST:
-            raise ValueError(f"the reason is longer than {_LONGEST} bytes")
+            raise ValueError(
+                f"the reason must have at most {_LONGEST} bytes, got {len(reason.encode())}"
+            )
         if not self.closed:
             try:
                 await self.asgi_send({"type": CLOSE, "code": code, "reason": reason})
             except OSError:
-                return  # the peer was quicker
+                return  # the peer closed it first
 
     async def deny(self, response: Response) -> None:
-        """Refuse the handshake with an HTTP response, or 403 if the server knows no other.
+        """Refuse the handshake with an HTTP response, or with 403 if the server supports no other.
+
+        Args:
+            response: The response.
 
         Raises:
-            RouteError: It is too late for that.
+            RouteError: The handshake is done.
         """
         if self.accepted:
             raise RouteError("the handshake is done", remedy="Close the socket.")
@@ -225,7 +229,7 @@ class WebSocket(ASGISocket):
             await self.close(1008)
             return
         start, status = response.start(), response.status
-        if status not in _STATUSES:  # servers know no words for it
+        if status not in _STATUSES:  # servers refuse statuses that have no name
             status = status // 100 * 100
         try:
             await self.asgi_send({**start, "type": f"{DENY}.start", "status": status})
@@ -235,7 +239,7 @@ class WebSocket(ASGISocket):
                     await self._send({"type": f"{DENY}.body", "body": data, "more_body": True})
             await self._send({"type": f"{DENY}.body", "body": response.body or b""})
         except OSError:
-            return  # the peer did not wait for it
+            return  # the peer closed it first
 
     def __aiter__(self) -> Self:
         return self
