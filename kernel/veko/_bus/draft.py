@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -98,10 +98,7 @@ class Draft:
         """
         table = self._table(entry.kind)
         same = table.get(entry.key, ())
-        kind = self.after.get(KIND, entry.kind)
-        unique = entry.kind == KIND or (kind is not None and kind.value.unique)
-        otherwise = entry.kind == EVENT and any(e.value != entry.value for e in same)
-        if same and (unique or otherwise):
+        if same and self._conflict(entry, same):
             raise ConflictError(
                 f"{entry.kind} {entry.key!r} is taken by {name_of(same[0].owner) or 'the host'}",
                 plugin=name_of(entry.owner),
@@ -111,6 +108,12 @@ class Draft:
         table[entry.key] = (*same[:index], entry, *same[index:])
         self.added.append(entry)
         self.plans = None
+
+    def _conflict(self, entry: Entry, same: Sequence[Entry]) -> bool:
+        if entry.kind == EVENT:
+            return any(one.value != entry.value for one in same)
+        kind = self.after.get(KIND, entry.kind)
+        return entry.kind == KIND or (kind is not None and kind.value.unique)
 
     def remove(self, entry: Entry) -> None:
         """Remove an entry; nothing happens if it is not there."""

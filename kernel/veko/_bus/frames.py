@@ -25,19 +25,24 @@ from .pins import Pin
 from .plans import EMITTING, Plan
 from .registry import Registry
 
-__all__ = ["cut", "emissions_of_caller", "move_on"]
+__all__ = ["cut", "detach", "move_on"]
 
 _O = TypeVar("_O", bound=Owner)
 
 
-def emissions_of_caller() -> frozenset[int]:
-    """Return the ids of the tokens of the emissions that the caller runs in."""
+def detach(bus: object) -> frozenset[int]:
+    """Release the pins of a bus that the caller holds: what it begins need not wait for them.
+
+    Returns:
+        The ids of the tokens of the emissions that the caller runs in.
+    """
     frame: FrameType | None = sys._getframe(1)
     tokens: set[int] = set()
     while frame is not None:
         if _emits(frame):
             tokens.add(id(frame.f_locals.get("token")))
         frame = frame.f_back
+    Pin.release_all(bus)
     return frozenset(tokens)
 
 

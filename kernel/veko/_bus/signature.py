@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 __all__ = ["Parameters", "is_async", "parameters", "required_arguments"]
@@ -29,6 +29,18 @@ class Parameters(NamedTuple):
     required: tuple[str, ...]
     rest: bool
     others: bool
+
+    def choose(self, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Choose from named values what a call gives: `fn(*args, **kwargs)`.
+
+        A `*args` gets all of them in their order, a `**kwargs` all of them by name.
+        """
+        if self.rest:
+            return tuple(given.values()), {}
+        if self.others:
+            return (), dict(given)
+        first = tuple(given[name] for name in self.positional if name in given)
+        return first, {name: given[name] for name in self.named if name in given}
 
 
 def is_async(function: Callable[..., Any]) -> bool:

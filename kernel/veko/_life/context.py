@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overloa
 import msgspec
 
 from .._bus.draft import Kind
-from .._bus.events import Event
+from .._bus.events import Event, is_pattern
 from .._bus.handles import Handle, Subscription
-from .._bus.registrar import Registrar, hook_kind
-from .._bus.registry import KIND, Entry
+from .._bus.registrar import Registrar
+from .._bus.registry import HOOK, KIND, PATTERN, Entry
 from ..errors import VekoError
 from .generation import Generation, PluginRecord
 from .scope import Task, repeat
@@ -133,14 +133,12 @@ class Context(Registrar, Generic[_Settings]):
         """
         if fn is None:
             return functools.partial(self._decorate, event, priority, timeout)
-        owner, limit = (
-            self._generation,
-            self.kernel.hook_timeout if timeout is _DEFAULT else timeout,
-        )
+        owner = self._generation
+        limit = self.kernel.hook_timeout if timeout is _DEFAULT else timeout
         subscription = Subscription(event, fn, priority=priority, owner=owner, timeout=limit)
-        kind = hook_kind(event)
         if self.kernel.enable_hooks or owner.plugin.core:
-            self.register(kind, event, subscription, priority=priority)
+            kind = PATTERN if is_pattern(event) else HOOK
+            owner.register(kind, event, subscription, priority)
         return subscription
 
     def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:

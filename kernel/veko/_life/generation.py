@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 import weakref
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import anyio
 from .._bus.handles import Handle
 from .._bus.registry import Entry
 from ..errors import StateError, TransactionError, VekoError, text_of
-from .plugin import Manifest, Plugin, requirement_name
+from .plugin import Manifest, Plugin
 from .scope import Root, Scope
 from .states import MOVES, State
 
@@ -135,13 +135,13 @@ class Generation:
         """
         self.check_open()
         self._registered += 1
+        order = self.record.rank, self._registered
+        entry = Entry(kind, key, value, self, priority, order)
         handle = value if isinstance(value, Handle) else Handle(None)
+        handle.undo_by(lambda: self.withdraw(entry))
         waits = self.open or not self.live
         if waits:
             handle.wait_for(self)
-        order = self.record.rank, self._registered
-        entry = Entry(kind, key, value, self, priority, order=order)
-        handle.undo_by(lambda: self.withdraw(entry))
         self.handles[entry] = handle
         if waits:
             self.entries.append(entry)
@@ -174,11 +174,15 @@ class Generation:
         self.open, self.live = False, True
         held = self.held
         self.scope.start_tasks()
-        _settle(held, None)
+        for handle in held:
+            if handle.pending:
+                handle.settle()
 
     def settle(self, error: BaseException) -> None:
         """Let the handles that wait raise an error: it never went live, or has ended."""
-        _settle(self.held, error)
+        for handle in self.held:
+            if handle.pending:
+                handle.settle(error)
 
     def staged(self, kind: str, key: Hashable) -> Entry | None:
         """Return what this generation or its group has staged, which nobody else sees yet."""
@@ -212,12 +216,6 @@ class Generation:
         seen = copy.copy(record)
         seen.plugin, seen.current = following.plugin, following
         return seen
-
-
-def _settle(handles: tuple[Handle, ...], error: BaseException | None) -> None:
-    for handle in handles:
-        if handle.pending:
-            handle.settle(error)
 
 
 class PluginRecord:
@@ -314,16 +312,6 @@ class PluginRecord:
             return 0.0
         # By the wall clock, which may be set back.
         return max(0.0, (datetime.now(UTC) - self.loaded_at).total_seconds())
-
-    def needs(self) -> Collection[str]:
-        """Return the names of the plugins that it declares to need, or was seen to need."""
-        declared = self.plugin.manifest.dependencies
-        uses = self.current.uses if self.current is not None else None
-        # Most plugins need none, and each change asks all of them: build no list for these.
-        if not declared and not uses:
-            return ()
-        names = [requirement_name(r) for r in declared]
-        return names + [provider for provider, _ in uses.values()] if uses else names
 
     def was_loaded(self, begin: float) -> None:
         """Note that it was loaded just now.

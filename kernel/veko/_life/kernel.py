@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from .._bus.draft import Draft, Kind
-from .._bus.frames import emissions_of_caller
+from .._bus.frames import detach
 from .._bus.pins import Pin
 from .._bus.registry import Entry
 from ..errors import ConflictError, NotFoundError, StateError
@@ -26,7 +26,7 @@ from . import events as _catalogue
 from .config import as_config, merge_config, validated
 from .context import Context
 from .generation import PluginRecord
-from .locks import Operation
+from .locks import Operation, alone
 from .operations import Operations
 from .plugin import Plugin, as_plugin
 from .reload import Dependents, reload
@@ -234,7 +234,7 @@ class Kernel(Runtime):
         """
         record = self._loaded(name)
         if force:
-            await self._run(self._operations.unload, record, None, self._detach())
+            await self.root.run(self._operations.unload, record, None, detach(self.bus))
         else:
             await self._take_down(record, cascade, "unload", self._operations.unload)
 
@@ -262,7 +262,7 @@ class Kernel(Runtime):
         if wanted == record.active:
             return wanted
         if wanted:
-            await self._run(self._operations.switch_on, record)
+            await self.root.run(self._operations.switch_on, record)
         else:
             await self._take_down(record, cascade, "switch off", self._operations.switch_off)
         return wanted
@@ -303,9 +303,9 @@ class Kernel(Runtime):
         made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
         assert isinstance(made, Plugin)
         record = self._loaded(made.manifest.name)
-        spare = self._detach()
+        spare = detach(self.bus)
         args = (self._operations, record, made, config, dependents, spare)
-        retirement = await self._run(reload, *args, cancel=True)
+        retirement = await self.root.run(reload, *args, cancel=True)
         if drained:
             await retirement.done.wait()
         return record
@@ -321,7 +321,7 @@ class Kernel(Runtime):
             ConfigError: It was refused; the old one stays.
         """
         record = self._loaded(name)
-        async with self._operations.alone("configure", record):
+        async with alone(self.bus, "configure", record):
             generation = record.current
             if generation is None:
                 raise StateError("it was unloaded meanwhile", plugin=name)
@@ -335,7 +335,7 @@ class Kernel(Runtime):
 
     def _loaded(self, name: str) -> PluginRecord:
         record = self._records.get(name)
-        if record is None or not record.loaded:
+        if record is None or record.current is None:
             known = [r.name for r in self._records.values() if r.loaded]
             raise NotFoundError(
                 f"no plugin named {name!r} is loaded",
@@ -351,22 +351,6 @@ class Kernel(Runtime):
             )
         return record
 
-    async def _run(self, operation: Callable[..., Any], *args: Any, cancel: bool = False) -> Any:
-        """Run an operation in a task of the root."""
-        # Not in the caller's: a plugin may ask for its own unloading, which cancels its tasks and
-        # calls, and with them the operation (test_a_plugin_asks_for_its_own_unloading_from_a_task).
-        self.check_open()
-        return await self.root.run(operation, *args, cancel=cancel)
-
-    def _detach(self) -> frozenset[int]:
-        """Let an operation not wait for the request and the emissions that its caller is in.
-
-        Returns:
-            The ids of the tokens of these emissions.
-        """
-        Pin.release_all(self.bus)
-        return emissions_of_caller()
-
     async def _take_down(
         self, record: PluginRecord, cascade: bool, verb: str, operation: Callable[..., Any]
     ) -> None:
@@ -376,7 +360,7 @@ class Kernel(Runtime):
         leaving = [*self.from_the_top(record, [record]), record]
         for one in leaving:
             if one.active or one is record:
-                await self._run(operation, one, leaving, self._detach())
+                await self.root.run(operation, one, leaving, detach(self.bus))
 
     def _moved(self, draft: Draft) -> None:
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]
@@ -386,4 +370,5 @@ class Kernel(Runtime):
         for post in draft.posts:
             self._posts.add(*post)
         self.services.changed()
-        self._transactions.moved(draft)
+        if not draft.accepted:
+            self._transactions.accept_later(draft)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
 
 from .._bus.limits import must_pass
 from .._bus.registry import Registry
-from ..errors import DependencyError
 from .generation import Generation, PluginRecord
-from .locks import Afterwards, alone
+from .locks import alone
 from .plugin import Plugin
 from .retirement import Retirement
 from .runtime import Runtime
@@ -40,23 +38,22 @@ class Operations:
         self.transactions = transactions
         self.steps = steps
 
-    def alone(self, step: str, *records: PluginRecord) -> AbstractAsyncContextManager[Afterwards]:
-        """Hold the locks of plugins; see `locks.alone`."""
-        return alone(self.bus, step, *records)
-
     async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
         """Load a plugin; see `Kernel.load`."""
         async with alone(self.bus, "load", record) as afterwards:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
-                self.require(record, record.needs())
+                self.runtime.require(record, self.runtime.needs(record))
                 await self.steps.ask("plugin:load", record)
                 made = generation = await self.steps.make(record, plugin, given)
                 await self.steps.ask("plugin:activate", record)
                 await self.steps.activate(made)
+                # A kernel that has begun to close would not unload it any more
+                # (test_what_has_loaded_while_closing_is_unloaded).
+                check = self.runtime.check_not_closing
                 await self.transactions.commit(
-                    made, add=made.entries, swapping=lambda: self.runtime.check_welcome(made)
+                    made, add=made.entries, incoming=[made], swapping=check
                 )
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
@@ -83,7 +80,7 @@ class Operations:
             leaving: The plugins that are being unloaded together; `None` to unload by force.
             spare: Ids of tokens of the caller's own emissions, which are not waited for.
         """
-        async with self.alone("unload", record) as afterwards:
+        async with alone(self.bus, "unload", record) as afterwards:
             generation = record.current
             if generation is None:
                 return
@@ -126,7 +123,7 @@ class Operations:
         self, record: PluginRecord, leaving: Sequence[PluginRecord], spare: frozenset[int]
     ) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
-        async with self.alone("toggle", record) as afterwards:
+        async with alone(self.bus, "toggle", record) as afterwards:
             generation = record.current
             if generation is None or not record.active:
                 return
@@ -140,12 +137,12 @@ class Operations:
 
     async def switch_on(self, record: PluginRecord) -> None:
         """Switch a plugin on; see `Kernel.toggle`."""
-        async with self.alone("toggle", record) as afterwards:
+        async with alone(self.bus, "toggle", record) as afterwards:
             generation = record.current
             if generation is None or record.active:
                 return
-            self.require(record, record.needs())
-            self.runtime.check_fresh(generation)
+            self.runtime.require(record, self.runtime.needs(record))
+            self.runtime.check_fresh([generation])
             await self.steps.ask("plugin:activate", record)
             try:
                 await self.steps.activate(generation)
@@ -160,20 +157,3 @@ class Operations:
             record.move(State.ACTIVE)
             generation.go_live()
             afterwards.announce(record, "plugin:activated")
-
-    def require(self, record: PluginRecord, names: Iterable[str]) -> None:
-        """Raise unless the plugins that one needs are active.
-
-        Raises:
-            DependencyError: One of them is not.
-        """
-        for name in names:
-            needed = self.runtime.get(name)
-            if needed is None or not needed.active:
-                state = needed.state if needed else "not loaded"
-                raise DependencyError(
-                    f"it needs the plugin {name!r}, which is {state}",
-                    plugin=record.name,
-                    path=record.source,
-                    remedy=f"Load {name} first, or remove it from `dependencies`.",
-                )

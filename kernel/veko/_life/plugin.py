@@ -110,13 +110,8 @@ class Plugin:
         if function is None:
             return None
         given = {"app": app, "config": config, "context": context}
-        takes = parameters(function)
-        if takes.rest:
-            return function(*given.values())
-        if takes.others:
-            return function(**given)
-        first = [given[key] for key in takes.positional if key in given]
-        return function(*first, **{key: given[key] for key in takes.named if key in given})
+        args, kwargs = parameters(function).choose(given)
+        return function(*args, **kwargs)
 
     def __repr__(self) -> str:
         known: Manifest | None = getattr(self, "manifest", None)
@@ -224,8 +219,8 @@ def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -
 
 
 def _function_faults(plugin: Plugin) -> Iterator[Fault]:
-    for name in STEPS:
-        function = plugin.life_cycle(name)
+    functions = [(name, plugin.life_cycle(name)) for name in STEPS]
+    for name, function in functions:
         if function is None:
             if name == "load":
                 yield Fault("load()", "is missing")

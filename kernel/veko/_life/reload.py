@@ -18,7 +18,7 @@ from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
 from .config import as_config, merge_config
 from .generation import Generation, PluginRecord
-from .locks import Afterwards
+from .locks import Afterwards, alone
 from .operations import Operations
 from .plugin import Plugin, requirement_name
 from .retirement import Retirement
@@ -45,34 +45,26 @@ async def reload(
     """
     changed = False
     while True:
-        group = _group(operations, record)
-        async with operations.alone("reload", *group) as afterwards:
+        group = operations.runtime.group_of(record)
+        async with alone(operations.bus, "reload", *group) as afterwards:
             if record.current is None:
                 raise StateError(
                     f"it is {record.state} and cannot be reloaded",
                     plugin=record.name,
                     remedy="Load it.",
                 )
-            if group != _group(operations, record):
+            if group != operations.runtime.group_of(record):
                 # While this waited for the locks, others came to need it, or left
                 # (test_who_comes_to_need_it_while_it_waits_reloads_too).
                 continue
             members = [_Member(one) for one in group]
-            first = members[0]
-            first.given = merge_config(first.given, as_config(given, record.name))
-            changed = first.given != first.old.given
-            retirement = await _Reload(operations, members, spare).run(
-                plugin, dependents, afterwards
-            )
+            replacing = _Reload(operations, members, spare, afterwards)
+            retirement = await replacing.run(plugin, given, dependents)
+            changed = members[0].given != members[0].old.given
             break
     if changed and record.current is not None:
         await operations.bus.emit("config:change", record.config, record)
     return retirement
-
-
-def _group(operations: Operations, record: PluginRecord) -> list[PluginRecord]:
-    above = list(operations.runtime.from_the_top(record, [record], off=True))
-    return [record, *reversed(above)]
 
 
 class _Member:
@@ -94,7 +86,7 @@ class _Member:
         self.old = record.current
         self.plugin = self.old.plugin
         self.given = self.old.given
-        self.active = record.active
+        self.active = record.state is State.ACTIVE
         self.services = {entry.key for entry in self.old.entries if entry.kind == "service"}
         self.new: Generation | None = None
         self.down = False
@@ -137,20 +129,24 @@ class _Reload:
     """
 
     def __init__(
-        self, operations: Operations, members: Sequence[_Member], spare: frozenset[int]
+        self,
+        operations: Operations,
+        members: Sequence[_Member],
+        spare: frozenset[int],
+        afterwards: Afterwards,
     ) -> None:
         self._operations = operations
         self._commit = operations.transactions.commit
         self._members = members
         self._at = members[0]
         self._spare = spare
+        self._afterwards = afterwards
         self._begin = time.perf_counter()
 
-    async def run(
-        self, plugin: Plugin, dependents: Dependents | None, afterwards: Afterwards
-    ) -> Retirement:
+    async def run(self, plugin: Plugin, given: Any, dependents: Dependents | None) -> Retirement:
         """Do it, or leave everything as it was."""
         first, down = self._members[0], list[_Member]()
+        first.given = merge_config(first.given, as_config(given, first.record.name))
         failed: VekoError | None = None
         try:
             first.plugin = plugin
@@ -166,22 +162,22 @@ class _Reload:
             before = await self._bring_up(self._members)
         except BaseException as error:
             if not must_pass(error):
-                afterwards.report(self._blame(error), error)
+                self._afterwards.report(self._blame(error), error)
             with anyio.CancelScope(shield=True):
                 for member in down:
                     if member.record.state is State.LOADING:
-                        fault = await self._bring_back(member, error, afterwards)
+                        fault = await self._bring_back(member, error)
                         failed = fault if member is first else failed
             if failed is not None and not must_pass(error):
                 raise failed from error
             raise
-        for member in self._members:
-            afterwards.announce(member.record, "plugin:loaded")
         olds = [member.old for member in reversed(self._members)]
         retirement = Retirement(
             self._operations.runtime, self._operations.steps, olds, before, self._spare
         )
         retirement.start()
+        for member in self._members:
+            self._afterwards.announce(member.record, "plugin:loaded")
         return retirement
 
     def _blame(self, error: BaseException) -> PluginRecord:
@@ -201,13 +197,16 @@ class _Reload:
     def _exclusive(self) -> list[_Member]:
         """Return the members that restart, and those that need them."""
         for member in self._members:
-            manifests = member.old.manifest, member.plugin.manifest
+            manifests = member.old.plugin.manifest, member.plugin.manifest
             member.down = any(manifest.reload == "restart" for manifest in manifests)
+        if not any(member.down for member in self._members):
+            return []
+        needs = self._operations.runtime.needs
         before, names = -1, set[str]()
         while before < len(names):  # again: one of a circle may need a later one
             before = len(names)
             for member in self._members:
-                member.down = member.down or not names.isdisjoint(member.record.needs())
+                member.down = member.down or not names.isdisjoint(needs(member.record))
                 names |= {member.record.name} if member.down else set()
         return [member for member in self._members if member.down]
 
@@ -245,7 +244,8 @@ class _Reload:
                 self._at, record = member, member.record
                 if member.active:
                     needed = map(requirement_name, member.plugin.manifest.dependencies)
-                    operations.require(record, [name for name in needed if name not in names])
+                    others = [name for name in needed if name not in names]
+                    operations.runtime.require(record, others)
                 member.new = await operations.steps.make(record, member.plugin, member.given, group)
                 group[record.name] = member.new
                 if member.active:
@@ -256,6 +256,7 @@ class _Reload:
                 group[members[0].record.name],
                 remove=lambda: [e for m in members for e in m.old.entries],
                 add=lambda: [e for m in members if m.active for e in group[m.record.name].entries],
+                incoming=group.values(),
                 swapping=lambda: self._swap(members, group),
             )
         except BaseException as error:
@@ -276,7 +277,6 @@ class _Reload:
         return before
 
     def _swap(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
-        self._operations.runtime.check_fresh(*group.values())
         for member in members:
             self._at = member
             member.hand_over()
@@ -301,14 +301,13 @@ class _Reload:
                         remedy="Provide it for as long as it is used, or unload its users first.",
                     )
 
-    async def _bring_back(
-        self, member: _Member, error: BaseException, afterwards: Afterwards
-    ) -> VekoError | None:
+    async def _bring_back(self, member: _Member, error: BaseException) -> VekoError | None:
         """Bring a plugin up again as it was; if that fails too, it is `failed`.
 
         Returns:
             The error that it failed with.
         """
+        afterwards = self._afterwards
         record, member.plugin, member.given = member.record, member.old.plugin, member.old.given
         try:
             await self._bring_up([member])

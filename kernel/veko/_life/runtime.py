@@ -6,7 +6,7 @@ time limits. `Kernel` is this with the verbs that change it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from .._bus.bus import Bus
@@ -15,7 +15,9 @@ from .._bus.posts import Posts
 from .._bus.registry import Registry
 from ..errors import DependencyError, LoadError, StateError
 from .generation import Generation, PluginRecord
+from .plugin import requirement_name
 from .scope import Root
+from .states import State
 
 __all__ = ["Runtime"]
 
@@ -65,6 +67,37 @@ class Runtime:
 
     # -- dependencies between plugins: those that are declared, and the use of services
 
+    def needs(self, record: PluginRecord) -> Collection[str]:
+        """Return the names of the plugins that one declares to need, or was seen to need."""
+        declared = record.plugin.manifest.dependencies
+        uses = record.current.uses if record.current is not None else None
+        # Most plugins need none, and each change asks all of them: build no list for these.
+        if not declared and not uses:
+            return ()
+        names = [requirement_name(r) for r in declared]
+        return names + [provider for provider, _ in uses.values()] if uses else names
+
+    def require(self, record: PluginRecord, names: Iterable[str]) -> None:
+        """Raise unless the plugins that one needs are active.
+
+        Args:
+            record: The plugin that needs them.
+            names: Their names.
+
+        Raises:
+            DependencyError: One of them is not.
+        """
+        for name in names:
+            needed = self.get(name)
+            if needed is None or not needed.active:
+                state = needed.state if needed else "not loaded"
+                raise DependencyError(
+                    f"it needs the plugin {name!r}, which is {state}",
+                    plugin=record.name,
+                    path=record.source,
+                    remedy=f"Load {name} first, or remove it from `dependencies`.",
+                )
+
     def dependents(self, name: str, *, off: bool = False) -> list[PluginRecord]:
         """Return the active plugins that need one, the last to arrive first.
 
@@ -75,7 +108,8 @@ class Runtime:
         return [
             r
             for r in reversed(self.records())
-            if (r.active or (off and r.loaded)) and name in r.needs()
+            if (r.state is State.ACTIVE or (off and r.current is not None))
+            and name in self.needs(r)
         ]
 
     def from_the_top(
@@ -96,6 +130,10 @@ class Runtime:
                 yield from self.from_the_top(dependent, seen, off=off)
                 yield dependent
 
+    def group_of(self, record: PluginRecord) -> list[PluginRecord]:
+        """Return a plugin and all that need it, on or off; each after those that it needs."""
+        return [record, *reversed(list(self.from_the_top(record, [record], off=True)))]
+
     def refuse_if_needed(
         self, record: PluginRecord, verb: str, leaving: Collection[PluginRecord]
     ) -> None:
@@ -113,7 +151,7 @@ class Runtime:
                 remedy=f"First {verb} {names}, or pass cascade=True.",
             )
 
-    def check_fresh(self, *generations: Generation) -> None:
+    def check_fresh(self, generations: Iterable[Generation]) -> None:
         """Raise if a service that generations have used is no longer live.
 
         Raises:
@@ -129,16 +167,6 @@ class Runtime:
                         path=generation.plugin.source,
                         remedy="Load it again, or reload it.",
                     )
-
-    def check_welcome(self, generation: Generation) -> None:
-        """Raise unless a generation may go live now.
-
-        Raises:
-            StateError: The kernel is closing; nothing would unload the plugin.
-            LoadError: See `check_fresh`.
-        """
-        self.check_not_closing()
-        self.check_fresh(generation)
 
     @property
     def waiting(self) -> int:

@@ -84,6 +84,9 @@ class Root:
     ) -> Any:
         """Run a function in a task of the root and return what it returns.
 
+        Operations run here and not in the caller's task: a plugin may ask for its own unloading,
+        which cancels its tasks and calls (test_a_plugin_asks_for_its_own_unloading_from_a_task).
+
         Args:
             function: The function.
             args: Its arguments.
@@ -92,6 +95,8 @@ class Root:
         Raises:
             StateError: The kernel closed meanwhile.
         """
+        if self.closed:
+            raise StateError("the kernel is closed", remedy="Use it inside `async with Kernel()`.")
         done = anyio.Event()
         scope = anyio.CancelScope()
         if cancel:

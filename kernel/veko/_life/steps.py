@@ -71,13 +71,9 @@ class Steps:
 
     async def _call(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function; what it registers meanwhile waits for the swap."""
-        plugin = generation.plugin
-        if plugin.life_cycle(step) is None:
-            return
         token = STAGING.set(weakref.ref(generation))
-        run = functools.partial(
-            plugin.call_life_cycle, step, self._runtime.app, generation.config, generation.context
-        )
+        call, app = generation.plugin.call_life_cycle, self._runtime.app
+        run = functools.partial(call, step, app, generation.config, generation.context)
         try:
             with self._bus.step(f"{step}()", generation):
                 await self._runtime.root.call(run, self._runtime.timeout, step, generation.name)
@@ -151,6 +147,8 @@ class Steps:
 
     async def _quietly(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function whose failure must not stop the operation: report it."""
+        if generation.plugin.life_cycle(step) is None:
+            return
         try:
             await self._call(generation, step)
         except Exception as error:

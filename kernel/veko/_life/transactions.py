@@ -36,6 +36,7 @@ class Transactions:
         *,
         add: Collection[Entry] | Callable[[], Collection[Entry]] = (),
         remove: Collection[Entry] | Callable[[], Collection[Entry]] = (),
+        incoming: Collection[Generation] = (),
         swapping: Callable[[], None] | None = None,
         changed: frozenset[str] = frozenset(),
     ) -> Registry:
@@ -45,6 +46,7 @@ class Transactions:
             generation: The generation that asks for it; `None` for the host.
             add: Entries to add, or a function that returns those that are still wanted.
             remove: Entries to remove before others are added, or a function that returns them.
+            incoming: Generations that go live: the services that they have used must be live.
             swapping: Called right before the swap; whatever it raises refuses the transaction.
             changed: Events whose subscribers have changed without the kinds being asked.
 
@@ -54,14 +56,17 @@ class Transactions:
         Raises:
             ConflictError: A name is taken.
             RefusedError: A hook that was asked raised.
+            LoadError: See `Runtime.check_fresh`.
             TransactionError: The registry changed during each of 16 attempts.
             VekoError: What an `accept` or `swapping` raised; nothing has happened then.
         """
         for _ in range(ATTEMPTS):
+            leaving = tuple(remove() if callable(remove) else remove)
+            coming = tuple(add() if callable(add) else add)
             draft = self._bus.draft(changed)
-            for entry in tuple(remove() if callable(remove) else remove):
+            for entry in leaving:
                 draft.remove(entry)
-            for entry in tuple(add() if callable(add) else add):
+            for entry in coming:
                 draft.add(entry)
             token = STAGING.set(None if generation is None else weakref.ref(generation))
             try:
@@ -80,11 +85,12 @@ class Transactions:
             # route) has not been part of this acceptance. So it is accepted again, on top of
             # theirs: what goes live is what was accepted (test_what_moved_meanwhile_is_accepted
             # _anew, test_hooks_have_their_say_in_acceptance_and_are_asked_anew).
-            if draft.before is not self._bus.registry:
+            if draft.before is not self._bus.live.registry:
                 continue
             # From here to the end there is no await, so nobody sees a registry without the
             # records that go with it (test_state_is_handed_over_in_the_swap).
             self._runtime.check_open()  # a load in a caller's task may outlast the kernel
+            self._runtime.check_fresh(incoming)
             if swapping is not None:
                 swapping()
             self._bus.publish(draft)
@@ -172,9 +178,9 @@ class Transactions:
                 entry.owner.entries.append(entry)  # it is still live, and leaves with its owner
             await self._bus.report(error, owner=entry.owner, handler=f"{entry.kind} {entry.key}")
 
-    def moved(self, draft: Draft) -> None:
+    def accept_later(self, draft: Draft) -> None:
         """Let the kinds accept afterwards what the host changed at once, on the bus itself."""
-        if not draft.accepted and draft.concerned():
+        if draft.concerned():
             root = getattr(self._runtime, "root", None)
             if root is not None and not root.closed:
                 root.start(functools.partial(self._retest, draft.changed_hooks))

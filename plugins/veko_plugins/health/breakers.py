@@ -307,7 +307,7 @@ class Breakers:
     async def _switch_dependents_on(self) -> None:
         """Switch dependents on again whose dependencies are all active again."""
         for one in sorted(self.dependents_off.values(), key=lambda one: one.rank):
-            needs = [self._kernel.get(name) for name in one.needs()]
+            needs = [self._kernel.get(name) for name in self._kernel.needs(one)]
             ready = all(need is not None and need.active for need in needs)
             if ready and one.name in self.dependents_off and not one.active:
                 del self.dependents_off[one.name]
