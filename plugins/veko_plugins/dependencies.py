@@ -1,14 +1,14 @@
-"""In which order plugins load, and which cannot and why: the graph and the plugin over it.
+"""Dependencies: the order in which plugins load, and which cannot load and why.
 
-`plan()` takes manifests and answers with a `Plan`, which a concurrent loader asks again and again
-what may start now: a plugin starts as soon as what it needs is there, those of equal priority
-side by side, lower ones after them. What needs a plugin that is missing, in a circle or failed is
-skipped, with the chain of reasons down to the culprit.
+`plan()` makes a `Plan` of manifests. A concurrent loader asks it repeatedly which plugins may start
+now: a plugin starts as soon as what it needs is loaded, plugins of equal priority side by side,
+those of lower priority after them. A plugin that needs one that is missing, in a circle or failed
+is skipped, with the chain of reasons down to that one.
 
 Cost: linear in plugins and requirements (graphlib), and one more pass for each circle. `ready()`
-looks at what may start, not at everything.
-Promise: every plugin ends in exactly one of done, failed, faults and skipped; the order is the
-same for the same plugins, whatever order they came in.
+looks only at plugins that may start.
+Promise: every plugin ends in exactly one of done, failed, faults and skipped. The order is the same
+for the same plugins, in whatever order they are given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engin
 
 
 class Describes(Protocol):
-    """The part of a manifest that the order needs; `veko.Manifest` is one."""
+    """The part of a manifest that the order depends on; `veko.Manifest` has it."""
 
     @property
     def name(self) -> str: ...
@@ -49,7 +49,7 @@ class Skipped(msgspec.Struct, frozen=True):
     """Why a plugin was not loaded though nothing is wrong with it.
 
     Attributes:
-        chain: From the plugin it needs to the culprit, each needing the next.
+        chain: From the plugin that it needs to the one that failed, each needing the next.
         reason: What is wrong with the last one.
     """
 
@@ -61,11 +61,11 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Plan:
-    """What may load when. Made by `plan()`; one loader at a time drives it.
+    """Which plugins may load when. Made by `plan()` for one loader.
 
     Attributes:
         faults: What is wrong with the graph itself, by plugin: circles, missing plugins, versions.
-        skipped: Who is not loaded because of another one; grows with `failed()`.
+        skipped: The plugins that are not loaded because of another one; grows with `failed()`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Plan:
     ) -> None:
         self.faults = dict(faults)
         self.skipped: dict[str, Skipped] = {}
-        # What is not a number compares with nothing; whoever loads it says that it is wrong.
+        # NaN cannot be ordered; loading the plugin raises the error.
         self._priority = {
             name: 0.0 if math.isnan(node.priority) else node.priority
             for name, node in nodes.items()
@@ -99,15 +99,15 @@ class Plan:
 
     @functools.cached_property
     def order(self) -> tuple[str, ...]:
-        """All plugins that can load, as a loader that takes one at a time would take them."""
-        return tuple(self._in_turn())
+        """All plugins that can load, in the order of a loader that loads one at a time."""
+        return tuple(self._one_by_one())
 
     def ready(self) -> list[str]:
-        """Return what may start now and count it as started.
+        """Return the plugins that may start now, and count them as started.
 
-        Those of the highest priority among all that could start; nothing while one of a higher
-        priority still runs. An empty list while something runs means: ask again after `done` or
-        `failed`; else the plan is at its end.
+        They have the highest priority among all that could start; there are none while a plugin of
+        higher priority is loading. If the list is empty while something is loading, ask again after
+        `done` or `failed`; otherwise the plan is finished.
         """
         self._collect()
         floor = max(self._running.values(), default=float("-inf"))
@@ -120,19 +120,19 @@ class Plan:
         return started
 
     def done(self, name: str) -> None:
-        """Say that a plugin that `ready()` gave is loaded."""
+        """Note that a plugin returned by `ready()` is loaded."""
         del self._running[name]
         self._sorter.done(name)
 
     def failed(self, name: str, reason: str = "failed to load") -> list[str]:
-        """Say that a plugin that `ready()` gave did not load.
+        """Note that a plugin returned by `ready()` failed to load.
 
         Args:
             name: The plugin.
-            reason: What the others' `Skipped.reason` is to say.
+            reason: The `Skipped.reason` of the plugins that need it.
 
         Returns:
-            Who is skipped because of it, and was not before.
+            The plugins that are skipped because of it, and were not before.
         """
         del self._running[name]
         self._sorter.done(name)
@@ -140,7 +140,7 @@ class Plan:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to start."""
+        """Whether nothing is loading and nothing is left to start."""
         self._collect()
         return not self._waiting and not self._running
 
@@ -152,10 +152,10 @@ class Plan:
                 else:
                     heapq.heappush(self._waiting, (-self._priority[name], name))
 
-    def _skip_dependents(self, culprit: str, reason: str) -> list[str]:
-        chains: dict[str, tuple[str, ...]] = {culprit: (culprit,)}
+    def _skip_dependents(self, failed: str, reason: str) -> list[str]:
+        chains: dict[str, tuple[str, ...]] = {failed: (failed,)}
         skipped: list[str] = []
-        pending = [culprit]
+        pending = [failed]
         for current in pending:  # breadth first: the shortest chain is the one shown
             for name in self._needed_by.get(current, ()):
                 if name in chains or name in self.skipped or name in self.faults:
@@ -171,7 +171,7 @@ class Plan:
         sorter.prepare()
         return sorter
 
-    def _in_turn(self) -> Iterator[str]:
+    def _one_by_one(self) -> Iterator[str]:
         sorter = self._prepared()
         heap: list[tuple[float, str]] = []
         while sorter.is_active():
@@ -189,16 +189,17 @@ def plan(
     failed: Mapping[str, str] | None = None,
     known: Iterable[str] = (),
 ) -> Plan:
-    """Work out what may load, in which order, and what cannot.
+    """Put plugins in order, and find those that cannot load.
 
     Args:
-        manifests: What is to be loaded.
-        active: Version by name of the plugins that are there already.
-        failed: What has failed already (a syntax error, say), and how, for `Skipped.reason`.
+        manifests: The plugins to load.
+        active: Version by name of the plugins that are active already.
+        failed: Plugins that failed before (a syntax error, for example): the `Skipped.reason` of
+            those that need them, by name.
         known: More names that exist, to suggest when one is missing.
 
     Returns:
-        The plan; `faults` and `skipped` are filled as far as the graph tells.
+        The plan, with `faults` and `skipped` as far as they follow from the graph.
 
     Raises:
         ConflictError: Two manifests have one name.
@@ -237,7 +238,7 @@ def plan(
             faults[name] = DependencyError(
                 f"plugin {name!r} needs what is not there: {'; '.join(problems)}",
                 plugin=name,
-                remedy="Add what is missing, or mend its `dependencies`.",
+                remedy="Add what is missing, or fix its `dependencies`.",
             )
     for circle in _circles(needs, faults):
         shown = " -> ".join(circle)
@@ -246,7 +247,7 @@ def plan(
             faults[name] = DependencyError(
                 f"dependencies run in a circle: {shown}",
                 plugin=name,
-                remedy="Let one of them do without the other, or look it up when it is used.",
+                remedy="Remove one of the dependencies, or look the plugin up when it is used.",
             )
     return Plan(nodes, needs, faults, reasons)
 
@@ -271,10 +272,12 @@ def _circles(
     left = {name: needs[name] for name in sorted(needs) if name not in faults}
     while True:
         try:
-            # Nodes that stand on the right side only are leaves: those out of `left` cut circles.
+            # Plugins that are not in `left` are leaves here, so removing one breaks its circle.
             TopologicalSorter(left).prepare()
         except CycleError as error:
-            found = cast(list[str], error.args[1])[:0:-1]  # "is needed by", the first one twice
+            found = cast(list[str], error.args[1])[
+                :0:-1
+            ]  # "is needed by"; the first one comes twice
             start = found.index(min(found))
             circle = [*found[start:], *found[:start]]
             for name in circle:
@@ -285,11 +288,11 @@ def _circles(
 
 
 def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> list[Fault]:
-    """Return what a plugin's `engines` do not accept, each naming both versions.
+    """Return a fault for each engine that does not meet a plugin's `engines`.
 
     Args:
         engines: Range by engine, PEP 440 or npm.
-        versions: The version of each engine that is here; others are faults, too.
+        versions: Version by engine, of those that are here; a missing engine is a fault too.
     """
     faults: list[Fault] = []
     for engine, range_ in engines.items():
@@ -311,11 +314,11 @@ def engine_faults(engines: Mapping[str, str], versions: Mapping[str, str]) -> li
 class Dependencies(Plugin):
     """The service `dependencies`: plans, requirements and engines.
 
-    Whoever provides a service `engine:<name>` (`engine:node`, a JavaScript runtime) gives that
-    engine its version, as long as it is there.
+    A plugin that provides a service `engine:<name>` sets the version of that engine (`engine:node`
+    is that of a JavaScript runtime).
 
     Args:
-        engines: Version by engine, instead of those of Python and Veko as they run.
+        engines: Version by engine; those of the running Python and Veko if left out.
     """
 
     name = "dependencies"
@@ -354,11 +357,11 @@ class Dependencies(Plugin):
         return plan(manifests, active, failed=failed, known=known)
 
     def parse(self, requirement: str) -> Requirement:
-        """Read a requirement string; see `Requirement.parse`."""
+        """Parse a requirement; see `Requirement.parse`."""
         return Requirement.parse(requirement)
 
     def engine_faults(self, engines: Mapping[str, str]) -> list[Fault]:
-        """Return what of a manifest's `engines` this process does not satisfy."""
+        """Return a fault for each of a manifest's `engines` that this process does not meet."""
         return engine_faults(engines, self.engine_versions)
 
 

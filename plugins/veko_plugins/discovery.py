@@ -1,14 +1,14 @@
-"""Finding plugins: files and package folders in the plugin folders, and entry points.
+"""Discovery: finds plugins in the plugin folders and among the entry points.
 
-What a source says of itself (name, version, dependencies, priority) is read without running it
-where that can be told, so that the order can be made before anything is imported. Files and
-folders beginning with `_` or `.` are nobody's. Other kinds of source are found by whoever answers
-`plugin:resolve`.
+A plugin is a file or package folder in a plugin folder; names that begin with `_` or `.` are
+skipped. Name, version, dependencies and priority are read from the source without running it, where
+that is possible, so that plugins can be ordered before they are imported. Handlers of
+`plugin:resolve` add other kinds of sources.
 
-Cost: a scan reads each plugin's file once; what it compiles on the way the loader need not.
-Promise: the same folders give the same sources in the same order (folders as given, then by
-name, then entry points); no plugin's code runs; what cannot be a plugin is a `Problem` with its
-error, and the rest is found.
+Cost: a scan reads each plugin's file once; the loader does not compile it again.
+Promise: the same folders give the same sources in the same order (folders as given, then by name,
+then entry points). No plugin's code runs. What looks like a plugin and is none is a `Problem` with
+its error; the rest is found.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ GROUP: Final = "veko.plugins"
 RESOLVE: Final = Event(
     "plugin:resolve",
     returns=True,
-    doc="A plugin is asked for by name or path (a `str` or `Path`); the first answer counts: a "
-    "`Source`, or a plugin in any form. `None` leaves it to the others.",
+    doc="A plugin is looked up by name or path (a `str` or `Path`). The first answer counts: a "
+    "`Source`, or a plugin in any form; `None` passes the question on.",
 )
 _INIT: Final = "__init__.py"
 _TOML: Final = "plugin.toml"
@@ -58,8 +58,8 @@ class Found(msgspec.Struct, frozen=True):
     """What a scan found.
 
     Attributes:
-        sources: Plugins, in the order that they were found.
-        problems: What looked like a plugin and cannot be one.
+        sources: Plugins, in the order in which they were found.
+        problems: What looks like a plugin and is none.
     """
 
     sources: tuple[Source, ...]
@@ -71,10 +71,10 @@ class Discovery(Plugin):
 
     Args:
         plugins_dir: The plugin folders.
-        cache: The `SourceCache` that the loader has; what a scan compiles is kept for it.
+        cache: The `SourceCache` of the loader, which keeps what a scan compiles.
         allow_symlinks: Whether links may lead out of a plugin folder.
         missing_ok: Whether a plugin folder may be missing.
-        directory: Where relative paths given to `resolve` start; the current directory if `None`.
+        directory: The start of relative paths given to `resolve`; `None` for the working directory.
         group: The group of entry points, or `None` to leave them out.
     """
 
@@ -109,22 +109,22 @@ class Discovery(Plugin):
         context.provide("discovery", self)
 
     async def resolve(self, wanted: str | Path) -> Source | Plugin:
-        """Find what is meant by a name, a path or the name of an entry point.
+        """Find a plugin by its name, its path or the name of its entry point.
 
-        Others are asked first, through `plugin:resolve`.
+        Handlers of `plugin:resolve` are asked first.
 
         Returns:
-            The source, or the plugin if somebody answered with one.
+            The source, or the plugin if a handler returned one.
 
         Raises:
-            NotFoundError: Nobody knows it; the message has the nearest names and where it looked.
-            VekoError: It was found and cannot be a plugin.
+            NotFoundError: There is none; the message lists similar names and where it looked.
+            VekoError: It was found and is not a valid plugin.
         """
         if self._context is not None:
             for answer in await self._context.kernel.bus.gather(RESOLVE.name, wanted):
                 if isinstance(answer, Source):
                     return answer
-                # A hook on `plugin:*` that returns what it was given has not answered.
+                # A hook on `plugin:*` may return its argument, which is no answer.
                 if answer is not None and answer is not wanted:
                     return as_plugin(answer)
         return self.find(wanted)
@@ -132,11 +132,11 @@ class Discovery(Plugin):
     def find(self, wanted: str | Path) -> Source:
         """Find a source in the plugin folders, by path, or among the entry points.
 
-        A file or folder of the very name comes before one that merely says that name.
+        A file or folder of that name comes before a plugin that has the name in its manifest only.
 
         Raises:
             NotFoundError: There is none.
-            VekoError: It was found and cannot be a plugin.
+            VekoError: It was found and is not a valid plugin.
         """
         if isinstance(wanted, Path) or _is_path(wanted):
             return self._at((self.directory or Path.cwd()) / wanted)
@@ -157,7 +157,7 @@ class Discovery(Plugin):
         raise self._unknown(wanted, by_name)
 
     def scan(self) -> Found:
-        """Look at all plugin folders and entry points as they are now."""
+        """Return what all plugin folders and entry points hold now."""
         problems: list[Problem] = []
         sources: dict[str, Source] = {}
         names: dict[str, Source] = {}
@@ -172,7 +172,7 @@ class Discovery(Plugin):
         return Found(tuple(sources.values()), tuple(problems))
 
     def forget(self) -> None:
-        """Let go of compiled sources that were read ahead and nobody imported."""
+        """Release compiled sources that were read ahead and not imported."""
         self._cache.forget()
 
     def _keep(
@@ -184,7 +184,7 @@ class Discovery(Plugin):
     ) -> None:
         key = str(source)
         if key in sources:
-            return  # two plugin folders are the same
+            return  # two of the plugin folders are the same
         if source.outline is not None or source.kind == "entry-point":
             first = names.setdefault(source.name, source)
             if first is not source:
@@ -199,7 +199,7 @@ class Discovery(Plugin):
         sources[key] = source
 
     def _entries(self, folder: Path, problems: list[Problem]) -> Iterable[tuple[str, bool, bool]]:
-        """Return the names that may be plugins, whether each is a link, or a plain file."""
+        """Return the names that may be plugins, and whether each is a link or a plain file."""
         try:
             with os.scandir(folder) as entries:
                 return sorted(
@@ -218,7 +218,7 @@ class Discovery(Plugin):
             f"the plugin folder cannot be read: {what.strerror}",
             step="discover",
             path=folder,
-            remedy="Make it, allow this user to read it, or mend the option `plugins_dir`.",
+            remedy="Create it, allow this user to read it, or fix the option `plugins_dir`.",
         )
         fault.__cause__ = what
         problems.append(Problem(_guess(folder.name), folder, fault))
@@ -245,10 +245,10 @@ class Discovery(Plugin):
         fields = _read_toml(path / _TOML) if package else {}
         outline: Outline | None = None
         try:
-            told = self._cache.ahead(str(path / _INIT if package else path))
-            outline = make_outline(told, fields)
+            own = self._cache.ahead(str(path / _INIT if package else path))
+            outline = make_outline(own, fields)
         except (VekoError, SyntaxError, ValueError, RecursionError, MemoryError):
-            pass  # importing it will say so, with the line
+            pass  # importing it raises the error, with the line
         return Source(
             name=outline.name if outline is not None else _guess(path.stem),
             kind="package" if package else "file",
@@ -258,7 +258,7 @@ class Discovery(Plugin):
         )
 
     def _check_links(self, path: Path, package: bool, linked: bool) -> None:
-        """Refuse a plugin that lies outside of its plugin folder, if that is not allowed."""
+        """Refuse a plugin that a link brings in from outside its plugin folder, unless allowed."""
         if self._allow_symlinks:
             return
         inside = (path / _INIT, path / _TOML) if package else ()
@@ -287,7 +287,7 @@ class Discovery(Plugin):
             path=path,
             remedy=f"A plugin is a .py file, or a folder with {_INIT}."
             if there
-            else f"Mend the path. {did_you_mean(path.name, _siblings(path))}".rstrip(),
+            else f"Fix the path. {did_you_mean(path.name, _siblings(path))}".rstrip(),
         )
 
     def _entry_points(self) -> list[EntryPoint]:
@@ -296,13 +296,13 @@ class Discovery(Plugin):
         return sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value))
 
     def _unknown(self, wanted: str, known: Iterable[str]) -> NotFoundError:
-        places = [str(folder) for folder in self.folders]
+        searched = [str(folder) for folder in self.folders]
         if self._group is not None:
-            places.append(f"the entry points of {self._group}")
+            searched.append(f"the entry points of {self._group}")
         near = did_you_mean(wanted, known)
         return NotFoundError(
             f"there is no plugin {wanted if len(wanted) < 80 else wanted[:78] + '…'!r}",
-            remedy=f"{near} Looked in {', '.join(places)}.".strip(),
+            remedy=f"{near} Looked in {', '.join(searched)}.".strip(),
         )
 
 
@@ -328,10 +328,10 @@ def _siblings(path: Path) -> list[str]:
 
 def _broken(path: Path) -> LoadError:
     return LoadError(
-        f"{path} is a link to what is not there",
+        f"{path} is a link to a file that does not exist",
         step="discover",
         path=path,
-        remedy="Remove the link, or mend it.",
+        remedy="Fix or remove the link.",
     )
 
 
@@ -342,7 +342,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ManifestError(
-            f"{_TOML} cannot be read: {error}", path=path, remedy="Mend the file."
+            f"{_TOML} cannot be read: {error}", path=path, remedy="Fix the file."
         ) from error
     table.pop("tool", None)
     unknown = [

@@ -1,13 +1,13 @@
-"""Probation: a new generation that fails too often is taken back for the one before.
+"""Probation: a new generation that fails too often is rolled back to the one before.
 
-The idea: whoever judges the health of plugins (the core plugin `health`, with its threshold) asks
-here before it switches one off. If that got new code less than `seconds` ago, the code that it had
-before comes back as one more generation, swapped in as any other; nothing is switched off.
+Before the core plugin `health` switches a failing plugin off, it asks here. If the plugin got new
+code less than `seconds` ago, the code before is loaded as one more generation and swapped in, and
+the plugin stays on.
 
-Cost: the sources of what was replaced, in memory, and a task, until the probation ends.
-Promise: of several reloads within one probation the last generation that stood it is the one to go
-back to; what came back is not on probation, so there is no going to and fro; the state is handed
-back too, unless that fails.
+Cost: the sources of the replaced generation, in memory, and a task, until the probation ends.
+Promise: after several reloads within one probation, Veko rolls back to the last generation that
+passed. A generation that was rolled back to is not on probation, so versions do not alternate.
+State is handed back too, unless that fails.
 """
 
 from __future__ import annotations
@@ -30,18 +30,25 @@ EVENTS: Final = (
     Event(
         "plugin:rollback",
         str,
-        doc="A generation failed too often within its probation, and the one before is back. The "
-        "plugin's name, the plugin, and why.",
+        doc="A generation failed too often within its probation and was rolled back. The plugin's "
+        "name, the plugin, and the reason.",
     ),
 )
 
 
 class ProbationError(VekoError):
-    """A plugin failed too often soon after it was reloaded, and is what it was before. Mend it."""
+    """A plugin failed too often soon after a reload and was rolled back. Fix the new version."""
 
 
 class _Trial(msgspec.Struct):
-    """A generation on probation: its number, its version, until when, and why it goes back."""
+    """A generation on probation.
+
+    Attributes:
+        generation: Its number.
+        version: The plugin's version.
+        until: The end of the probation, on the clock of the event loop.
+        why: The reason to roll back; empty while there is none.
+    """
 
     generation: int
     version: str
@@ -50,15 +57,15 @@ class _Trial(msgspec.Struct):
 
 
 class Probation(Plugin):
-    """The core plugin of probation; the service `probation` is this object.
+    """The service `probation`.
 
     Args:
-        seconds: How long a new generation is on probation.
+        seconds: The length of a probation.
     """
 
     name = "probation"
     version = "2.0.0"
-    description = "Takes back new versions that fail"
+    description = "Rolls back new versions that fail"
     core = True
 
     _context: Context
@@ -69,7 +76,7 @@ class Probation(Plugin):
         self._trials: dict[str, _Trial] = {}
 
     def load(self, context: Context) -> None:
-        """Listen to what is loaded."""
+        """Provide the service, and follow which generations are loaded."""
         self._context = context
         self._loading = context.use("loading")
         for event in EVENTS:
@@ -79,21 +86,21 @@ class Probation(Plugin):
         context.hook("plugin:unloaded", self._unloaded)
 
     def take_back(self, record: PluginRecord, why: str) -> bool:
-        """Take a plugin back soon, if it is on probation.
+        """Start to roll a plugin back, if it is on probation.
 
         Args:
-            record: The plugin; it fails too often.
-            why: A sentence that says so.
+            record: The plugin, which fails too often.
+            why: The reason, a sentence.
 
         Returns:
-            Whether that is what happens.
+            Whether it is rolled back.
         """
         trial = self._trials.get(record.name)
         if trial is None or trial.generation != record.generation:
             return False
         if not trial.why:
             trial.why = why
-            self._context.spawn(self._go_back, record.name)
+            self._context.spawn(self._roll_back, record.name)
         return True
 
     def _loaded(self, name: str, record: PluginRecord) -> None:
@@ -114,29 +121,29 @@ class Probation(Plugin):
             if left > 0:
                 await anyio.sleep(left)
             elif trial.why:
-                return  # it goes back
+                return  # it is being rolled back
             else:
                 del self._trials[name]
                 self._loading.end_probation(name)
-                self._context.log("info", f"{name} {trial.version} has stood its probation")
+                self._context.log("info", f"{name} {trial.version} has passed its probation")
 
-    async def _go_back(self, name: str) -> None:
-        """Take a plugin back. It gets a name: a task may be kept, and what it was given too."""
+    async def _roll_back(self, name: str) -> None:
+        """Roll a plugin back. Takes its name, not its record, which the task would keep alive."""
         kernel, trial = self._context.kernel, self._trials.get(name)
         if trial is None:
             return
         try:
             record = await self._loading.roll_back(name)
         except VekoError as failure:
-            self._context.log("error", f"{name} {trial.version} cannot be taken back: {failure}")
+            self._context.log("error", f"{name} {trial.version} cannot be rolled back: {failure}")
             return
         finally:
             self._trials.pop(name, None)
         error = ProbationError(
-            f"version {trial.version} was taken back for {record.version}: {trial.why}",
+            f"version {trial.version} was rolled back to {record.version}: {trial.why}",
             plugin=name,
             path=record.source,
-            remedy="Mend it and save it: its next content is tried.",
+            remedy="Fix it and save it; the new content is loaded.",
         )
         await kernel.bus.report(error, owner=record, handler=f"{name}.probation")
         await kernel.bus.emit("plugin:rollback", name, record, trial.why)

@@ -1,4 +1,4 @@
-"""What the manager tells of plugins: frozen snapshots, ready for JSON."""
+"""Reports about plugins: frozen snapshots, ready for JSON."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class PluginInfo(msgspec.Struct, frozen=True):
     Attributes:
         name: Its name.
         version: Its version.
-        description: What it says of itself.
-        type: What kind it is: as it says, else found out from what it registered.
-        state: Where it stands in its life cycle.
+        description: Its description.
+        type: Its kind, from its manifest, or else from what it registered.
+        state: Its state in the life cycle.
         loaded: Whether its `load()` has run.
         active: Whether it is switched on.
         loaded_at: When it was last loaded, in UTC.
-        load_duration: Seconds that took.
+        load_duration: How long that took, in seconds.
         error_count: How often its code failed.
-        dependencies: What it needs.
-        source: The file or folder it came from.
+        dependencies: The plugins that it needs.
+        source: The file or folder that it was loaded from.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Stats(msgspec.Struct, frozen=True):
     """Counts of the application's plugins.
 
     Attributes:
-        total: Plugins that are loaded, or load now.
-        active: Those that are switched on.
-        loaded: Those whose `load()` has run.
-        loading: Those that load now.
+        total: Plugins that are loaded or loading.
+        active: Plugins that are switched on.
+        loaded: Plugins whose `load()` has run.
+        loading: Plugins that are loading.
         hooks: Events and patterns that they subscribe to.
         hook_callbacks: Their subscriptions.
         middleware: Their middleware.
-        routes: Their routes, WebSockets apart.
+        routes: Their routes, without WebSockets.
         commands: Their commands.
         errors: How often their code failed.
         uptime: Seconds since the start.
@@ -81,12 +81,12 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct):
-    """What loading everything came to.
+    """The outcome of loading everything that was found.
 
     Attributes:
-        loaded: Names, in the order in which they were loaded.
-        failed: Why, by name (by path, where a second plugin has the name).
-        skipped: Because of whom, by name.
+        loaded: The names of loaded plugins, in the order in which they were loaded.
+        failed: The errors by name (by path, if another plugin has that name).
+        skipped: The reasons by name: the plugins that it needs and that are missing.
     """
 
     loaded: list[str] = []
@@ -94,7 +94,7 @@ class LoadReport(msgspec.Struct):
     skipped: dict[str, str] = {}
 
     def why(self, name: str) -> str:
-        """Say why a plugin is not there."""
+        """Return why a plugin is not loaded."""
         return str(self.failed.get(name) or self.skipped.get(name) or "it was not found")
 
 
@@ -117,10 +117,10 @@ def info_of(record: PluginRecord) -> PluginInfo:
 
 
 def _type(record: PluginRecord) -> str:
-    """Tell from what a plugin registered what kind it is.
+    """Return the kind of a plugin, from what it registered.
 
-    A service says most of a plugin (an auth plugin has routes, too), then what is served, then
-    what it listens to if that is all of one family.
+    A service counts most (an auth plugin has routes too), then what it serves, then its hooks if
+    all are of one family.
     """
     entries = record.current.entries if record.current is not None else []
     kinds = {entry.kind for entry in entries}
@@ -146,7 +146,7 @@ def _is_socket(entry: Entry) -> bool:
 
 
 def stats_of(kernel: Kernel, uptime: float) -> Stats:
-    """Count what the application's plugins are and have."""
+    """Count the application's plugins and what they registered."""
     records = [record for record in kernel.records() if not record.core]
     live = [entry for r in records if r.active and r.current for entry in r.current.entries]
     kinds = [entry.kind for entry in live]

@@ -1,12 +1,12 @@
-"""The core plugin `state`: which plugins were on, with what configuration, over a restart.
+"""The core plugin `state`: saves which plugins are on, with what configuration, over a restart.
 
-It lies in a file, `.veko/state.jsonl`, not in the storage: it must be there before the storage is
-asked, speaks of this host even if the storage is shared by many, and restoring a backup of the
-storage must not change it unseen.
+The state is in a file, `.veko/state.jsonl`, not in the storage: it is read before the storage
+opens, it is about this host even if hosts share the storage, and restoring a backup of the storage
+must not change it.
 
-Cost: two fsyncs a save, in a thread; some 10 us a plugin.
-Promise: `kill -9` or a power cut at any moment leaves the old state or the new one, whole. Secrets
-are not in it: at restore they are what they are in the configuration of now.
+Cost: two fsyncs a save, in a thread; some 10 µs a plugin.
+Promise: `kill -9` or a power cut at any moment leaves the complete old state or the complete new
+one. Secrets are not in it; a restore takes them from the current configuration.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ VERSION: Final = 1
 
 
 class StateReport(msgspec.Struct, kw_only=True):
-    """What restoring the state came to.
+    """The outcome of restoring the state.
 
     Attributes:
         saved_at: When it was saved, in UTC, as ISO 8601.
-        loaded: Plugins that were not there and are now.
-        switched_on: Plugins that were off.
-        switched_off: Plugins that were on.
-        configured: Plugins that got another configuration, and with it a new generation.
-        unchanged: Plugins that stood so already.
-        missing: Plugins that are no more, and why.
-        failed: Plugins that could not be made so, and why; they stay as they were.
-        others: Plugins that are here and were not when it was saved; they stay as they are.
-        secrets_missing: Secrets that are nowhere to be found now, by plugin.
+        loaded: Plugins that were loaded.
+        switched_on: Plugins that were switched on.
+        switched_off: Plugins that were switched off.
+        configured: Plugins that got the saved configuration, and with it a new generation.
+        unchanged: Plugins that needed no change.
+        missing: The reason by plugin, of those that are not found any more.
+        failed: The reason by plugin, of those that could not be restored; they stay as they were.
+        others: Loaded plugins that are not in the saved state; they stay as they are.
+        secrets_missing: Secrets that the current configuration lacks, by plugin.
     """
 
     saved_at: str = ""
@@ -73,8 +73,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[plugins.state]` in `veko.toml`.
 
     Attributes:
-        restore: Restore at each start what was saved, if anything was.
-        save: Save at each stop.
+        restore: Restore the saved state at each start, if there is one.
+        save: Save the state at each stop.
     """
 
     restore: Annotated[bool, msgspec.Meta(description="Restore at each start.")] = False
@@ -101,7 +101,7 @@ class State(Plugin):
         self.path = path
 
     def load(self, context: Context) -> None:
-        """Provide the service; save and restore by itself if the settings say so."""
+        """Provide the service; hook start and stop if the settings say so."""
         self._context = context
         self._loading = context.use("loading")
         context.provide("state", self)
@@ -121,7 +121,7 @@ class State(Plugin):
         await self.save()
 
     async def save(self) -> Path:
-        """Write down how the plugins stand; see `PluginManager.save_state`."""
+        """Save the state of the plugins; see `PluginManager.save_state`."""
         async with self._loading.lock:
             plugins = capture(standing(self._context))
             write = functools.partial(
@@ -131,23 +131,23 @@ class State(Plugin):
         return self.path
 
     async def restore(self) -> StateReport:
-        """Make plugins stand as it was written down; see `PluginManager.restore_state`."""
+        """Restore the saved state of the plugins; see `PluginManager.restore_state`."""
         async with self._loading.lock:
             head, saved = await anyio.to_thread.run_sync(_read, self.path)
             report = StateReport(saved_at=head.made_at)
             report.others += [
                 record.name for record in standing(self._context) if record.name not in saved
             ]
-            for plugin in saved.values():  # what others need comes before them
-                await self._guarded(report, plugin, self._bring)
+            for plugin in saved.values():  # a plugin comes after those that it needs
+                await self._guarded(report, plugin, self._load_or_configure)
                 if plugin.active:
                     await self._guarded(report, plugin, self._switch)
             for plugin in reversed(saved.values()):
                 if not plugin.active:
                     await self._guarded(report, plugin, self._switch)
-            told = {*report.loaded, *report.switched_on, *report.switched_off}
-            told |= {*report.configured, *report.missing, *report.failed}
-            report.unchanged += [name for name in saved if name not in told]
+            changed = {*report.loaded, *report.switched_on, *report.switched_off}
+            changed |= {*report.configured, *report.missing, *report.failed}
+            report.unchanged += [name for name in saved if name not in changed]
             return report
 
     async def _guarded(self, report: StateReport, saved: SavedPlugin, step: Any) -> None:
@@ -158,8 +158,8 @@ class State(Plugin):
         except (VekoError, ValueError) as error:
             report.failed[saved.name] = str(error)
 
-    async def _bring(self, report: StateReport, saved: SavedPlugin) -> None:
-        """Have a plugin loaded with the configuration that it had."""
+    async def _load_or_configure(self, report: StateReport, saved: SavedPlugin) -> None:
+        """Load or reload a plugin with its saved configuration."""
         record = self._record(saved.name)
         origin: Form | Source
         if record is not None:
@@ -183,16 +183,16 @@ class State(Plugin):
             report.configured.append(saved.name)
 
     async def _configure(self, record: PluginRecord, given: dict[str, Any]) -> None:
-        """Reload a plugin with this configuration and nothing else; it stays if that fails."""
+        """Reload a plugin with exactly this configuration; it stays as it is if that fails."""
         generation = record.current
         assert generation is not None
-        before, generation.given = generation.given, {}  # it would be put under the new one
+        before, generation.given = generation.given, {}  # it would be merged under the new one
         try:
             await self._loading.reload_plugin(record.name, given)
         except BaseException:
             generation.given = before
             raise
-        if not given:  # which the kernel takes for no change
+        if not given:  # an empty configuration is no change to the kernel
             await self._context.kernel.bus.emit("config:change", record.config, record)
 
     async def _switch(self, report: StateReport, saved: SavedPlugin) -> None:
@@ -216,7 +216,7 @@ def _read(path: Path) -> tuple[Header, dict[str, SavedPlugin]]:
         return msgspec.json.decode(first, type=Header), saved
     except ValueError as error:
         raise BackupError(
-            f"it is not what save_state() writes: {error}",
+            f"the file is not what save_state() writes: {error}",
             path=path,
-            remedy="Remove it, and save the state again.",
+            remedy="Remove it and save the state again.",
         ) from error

@@ -1,18 +1,19 @@
 """Watching: `file:add`, `file:change` and `file:delete` for the files of the plugin folders.
 
-The idea: watchfiles says where something happened, what the folders hold now says what it was. So
-a file that an editor replaces by a new one has changed (it was not deleted and added), one that
-came and went between two looks was never there, and a folder moved in with all its files adds
-each of them. What is done about a change is the business of those who hook the events.
+watchfiles reports where something happened; what the folders hold now tells what it was. So a file
+that an editor replaces by a new one has changed (it was not deleted and added), one that came and
+went between two looks was never there, and a folder that is moved in adds each of its files. This
+plugin fires events and does nothing else.
 
-Cost: a thread that wakes every `quiet` seconds (half a percent of a core), a `stat` for each file
-that is reported, and while nothing is, a look at the plugin folders each second (less often where
-it takes long: at most a two-hundredth of the time), because network drives and mounts of other
-machines report nothing.
-Promise: each change is told after `quiet` seconds without another (and `debounce` at the latest),
-once, in order of the paths; what changes after the plugin is active is told, even before the
-system's watch stands; a plugin folder that is made, removed or replaced is found within a second.
-What tools write for themselves (`__pycache__`, `.veko`, editors' temporary files) is never told.
+Cost: a thread that wakes every `quiet` seconds (half a percent of a core), a `stat` for each
+reported file, and while nothing is reported, a look at the plugin folders each second (less often
+where that takes long: at most a two-hundredth of the time), because network drives and mounts of
+other machines report nothing.
+Promise: each change fires one event, after `quiet` seconds without another change (and after
+`debounce` at the latest), in order of the paths. Changes count as soon as the plugin is active,
+even before the system's watch is set up. A plugin folder that is created, removed or replaced is
+found within a second. Files that tools write for themselves (`__pycache__`, `.veko`, editors'
+temporary files) never fire events.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from veko import Event, Plugin
 from veko.errors import LoadError, OptionError, VekoError
 
-from ._source.files import Told, Watched
+from ._source.files import FileChange, Watched
 
 if TYPE_CHECKING:
     from veko import Context
@@ -47,25 +48,27 @@ EVENTS: Final = (
 )
 
 _RECHECK: Final = 1.0
-"""Seconds without a report after which it looks for itself."""
+"""Seconds without a report after which the folders are looked at."""
 _SHARE: Final = 200
-"""How many times as long as it took to look it rests before it looks again."""
+"""The pause between two looks, as a multiple of the time that a look takes."""
 
 
 class Watch(Plugin):
-    """The service `watch`; it only tells.
+    """The service `watch`, which fires the `file:*` events.
 
     Args:
         folders: The folders to watch, with all that is in them; they may be missing.
-        ignore: Patterns of files that are not told; see `unwatch`.
-        quiet: Seconds without a change after which changes are told.
+        ignore: Patterns of files that fire no events; see `unwatch`.
+        quiet: Seconds without a change after which the events are fired.
         debounce: The most seconds that a change waits for others.
         allow_symlinks: Whether to watch folders outside that links lead to.
     """
 
     name = "watch"
     version = "2.0.0"
-    description = "Tells which files of the plugin folders were added, changed and deleted"
+    description = (
+        "Fires an event for each file of the plugin folders that is added, changed or deleted"
+    )
     core = True
 
     _context: Context
@@ -103,16 +106,16 @@ class Watch(Plugin):
         context.spawn(self._run)
 
     def activate(self) -> None:
-        """Look at what is there: what differs from now on is told."""
+        """Look at what is there; differences fire events from now on."""
         self._files.known = self._files.look(self.folders)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The patterns that are ignored, without those of tools."""
+        """The patterns of ignored files, without the built-in ones."""
         return self._files.ignored
 
     def ignores(self, path: Path) -> bool:
-        """Tell whether a file below the plugin folders is ignored."""
+        """Return whether a file below the plugin folders is ignored."""
         return self._files.ignores(path)
 
     def unwatch(self, *patterns: str) -> None:
@@ -120,12 +123,12 @@ class Watch(Plugin):
 
         Args:
             patterns: Shell patterns (`*`, `?`, `[…]`; `*` goes over `/` too). One without a `/`
-                is compared with each part of the path below the plugin folder, one with a `/`
-                with the path below the plugin folder, or with all of it; whatever lies in a
-                folder that is ignored is ignored too.
+                is matched against each part of the path below the plugin folder, one with a `/`
+                against the path below the plugin folder and the whole path. Everything in an
+                ignored folder is ignored too.
 
         Raises:
-            OptionError: A pattern is empty, or is no string.
+            OptionError: A pattern is empty, or not a string.
         """
         self._files.ignore(*patterns)
 
@@ -133,15 +136,15 @@ class Watch(Plugin):
 
     async def _run(self) -> None:
         while True:
-            there = self._there()
-            if there:
-                await self._watch(there)
+            present = self._present()
+            if present:
+                await self._watch(present)
             else:
                 await anyio.sleep(_RECHECK)
-            await self._tell(self._files.compared(self.folders))
+            await self._fire(self._files.compared(self.folders))
 
-    def _there(self) -> dict[Path, tuple[int, int]]:
-        """The folders that are there now, and which ones they are."""
+    def _present(self) -> dict[Path, tuple[int, int]]:
+        """Return the folders that exist now, each with its device and inode."""
         found = {}
         for folder in self.folders:
             try:
@@ -151,25 +154,25 @@ class Watch(Plugin):
             found[folder] = status.st_dev, status.st_ino
         return found
 
-    async def _watch(self, there: dict[Path, tuple[int, int]]) -> None:
-        """Tell what happens, until the folders are not the same any more.
+    async def _watch(self, present: dict[Path, tuple[int, int]]) -> None:
+        """Fire events for what happens, until other folders are present.
 
         Raises:
-            LoadError: The system does not let itself be asked.
+            LoadError: The system refuses to watch them.
         """
         stop = anyio.Event()
         failure: Exception | None = None
         send, receive = anyio.create_memory_object_stream[set[str] | Exception](math.inf)
         async with anyio.create_task_group() as group, receive:
-            group.start_soon(self._pump, list(there), stop, send)
+            group.start_soon(self._pump, list(present), stop, send)
             try:
-                # After its first step the system watches: what came before is found here.
+                # The system watches after the first step; earlier changes are found here.
                 await anyio.lowlevel.checkpoint()
-                await self._tell(self._files.compared(self.folders))
-                failure = await self._listen(receive, there)
+                await self._fire(self._files.compared(self.folders))
+                failure = await self._listen(receive, present)
             finally:
                 stop.set()
-        if isinstance(failure, FileNotFoundError):  # it went between two steps
+        if isinstance(failure, FileNotFoundError):  # a folder was removed between two steps
             await anyio.sleep(self.quiet)
         elif failure is not None:
             raise LoadError(
@@ -183,19 +186,20 @@ class Watch(Plugin):
     async def _listen(
         self,
         receive: MemoryObjectReceiveStream[set[str] | Exception],
-        there: dict[Path, tuple[int, int]],
+        present: dict[Path, tuple[int, int]],
     ) -> Exception | None:
+        """Fire events for what is reported; returns the error that ended it, if any."""
         looks_at = 0.0
         async for reported in receive:
             if isinstance(reported, Exception):
                 return reported
-            await self._tell(self._files.seen(reported))
+            await self._fire(self._files.seen(reported))
             begin = time.monotonic()
             if not reported and begin >= looks_at:
                 now = await anyio.to_thread.run_sync(self._files.look, self.folders)
                 looks_at = begin + (time.monotonic() - begin) * _SHARE
-                await self._tell(self._files.compared(self.folders, now))
-            if self._there() != there:
+                await self._fire(self._files.compared(self.folders, now))
+            if self._present() != present:
                 break
         return None
 
@@ -222,16 +226,16 @@ class Watch(Plugin):
             try:
                 async for seen in changes:
                     send.send_nowait({path for _, path in seen})
-            except (OSError, RuntimeError) as error:  # its own errors are of the latter
+            except (OSError, RuntimeError) as error:  # watchfiles raises the latter
                 send.send_nowait(error)
 
-    async def _tell(self, changes: Iterable[Told]) -> None:
+    async def _fire(self, changes: Iterable[FileChange]) -> None:
         bus = self._context.kernel.bus
-        for path, what in sorted(changes, key=lambda told: told[0]):
-            await bus.emit(f"file:{what}", path, self._owner(path))
+        for path, kind in sorted(changes, key=lambda change: change[0]):
+            await bus.emit(f"file:{kind}", path, self._owner(path))
 
     def _owner(self, path: Path) -> str | None:
-        """The plugin that a file belongs to, if it is one's."""
+        """Return the plugin that a file belongs to, if any."""
         kernel = self._context.kernel
         for record in kernel.records():
             if record.source is not None and not record.core:
@@ -242,7 +246,7 @@ class Watch(Plugin):
         folder = self._files.folder_of(path)
         if folder is None:
             return None
-        try:  # one that is not loaded
+        try:  # it may be a plugin that is not loaded
             source = kernel.use("discovery").find(folder / path.relative_to(folder).parts[0])
         except VekoError:
             return None

@@ -105,7 +105,7 @@ class Fault:
 
 
 FAULTS: dict[str, tuple[str, Fault]] = {
-    "syntax": ("def load(:\n    pass", Fault(LoadError, "syntax error", "Mend the line")),
+    "syntax": ("def load(:\n    pass", Fault(LoadError, "syntax error", "Fix the line")),
     "nameless": ("name = None\ndef load(): pass", Fault(ManifestError, "name is missing")),
     "loadless": ("def unload(): pass", Fault(ManifestError, "load() is missing")),
     "raises": (

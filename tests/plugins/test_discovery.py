@@ -242,7 +242,7 @@ def test_links_that_leave_the_folder(folder: Path, tmp_path: Path) -> None:
     assert set(by_name) == {"shop", "pack", "broken", "half", "inside"}
     assert f"is a link out of the plugin folder, to {outside}" in by_name["shop"]
     assert "allow_symlinks" in by_name["pack"]
-    assert "is a link to what is not there" in by_name["broken"]
+    assert "is a link to a file that does not exist" in by_name["broken"]
     assert "two plugins are named" in by_name["inside"]
     with pytest.raises(LoadError, match="link out of"):
         Discovery(folder, group=None).find("shop")
@@ -362,7 +362,7 @@ def test_a1_by_name_by_path_by_entry(folder: Path, tmp_path: Path) -> None:
         ("", "there is no plugin ''", "Looked in {folder}."),
         ("x" * 300, "there is no plugin 'xxx", "Looked in {folder}."),
         ("a\0b", "there is no plugin 'a\\x00b'", "Looked in {folder}."),
-        ("../nothing", "there is no /", "Mend the path."),
+        ("../nothing", "there is no /", "Fix the path."),
         ("./plugins/shpo.py", "there is no /", "Did you mean 'shop.py'?"),
         ("./plugins", "plugins is not a plugin", "a folder with __init__.py"),
         ("_private", "there is no plugin '_private'", "Looked in"),

@@ -254,16 +254,16 @@ async def test_tracebacks_name_the_original_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "line", "message", "remedy"),
     [
-        ("x = 1\ndef load(:\n", 2, "syntax error: ", "Mend the line"),
+        ("x = 1\ndef load(:\n", 2, "syntax error: ", "Fix the line"),
         ("\nimport nowhere_to_be_found\n", 2, "No module named 'nowhere", "pip install nowhere"),
-        ("\n\nfrom json import nothing\n", 3, "cannot import name 'nothing'", "Mend the import"),
+        ("\n\nfrom json import nothing\n", 3, "cannot import name 'nothing'", "Fix the import"),
         ("from .models import Thing\n", 1, "a single file has no package", "Make it a folder"),
         ("from . import models\n", 1, "a single file has no package", "Make it a folder"),
         ("import sys\nsys.exit(3)\n", 2, "called sys.exit(3)", "Raise an error instead"),
-        ("\n\nraise GeneratorExit\n", 3, "raised GeneratorExit", "Mend"),
-        ("def f():\n    1/0\nf()\n", 2, "raised ZeroDivisionError: division", "Mend the line"),
-        ("import json\njson.loads('x')\n", 2, "raised JSONDecodeError", "Mend the line"),
-        ("(" * 5000, 1, "syntax error", "Mend the line"),
+        ("\n\nraise GeneratorExit\n", 3, "raised GeneratorExit", "Fix"),
+        ("def f():\n    1/0\nf()\n", 2, "raised ZeroDivisionError: division", "Fix the line"),
+        ("import json\njson.loads('x')\n", 2, "raised JSONDecodeError", "Fix the line"),
+        ("(" * 5000, 1, "syntax error", "Fix the line"),
     ],
 )
 async def test_a_failed_import_says_where_and_what_to_do(

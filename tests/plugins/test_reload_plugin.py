@@ -636,7 +636,7 @@ async def test_H_plugin_rollback_when_new_code_fails(project: Any) -> None:
         assert one.manager.check_plugin_health("shop").health == "healthy"
         errors = [told[2] for told in one.told if told[0] == "plugin:error"]
         assert isinstance(errors[-1], ProbationError)
-        assert "version 2.0.0 was taken back for 1.0.0" in str(errors[-1])
+        assert "version 2.0.0 was rolled back to 1.0.0" in str(errors[-1])
         one.told.clear()
         (one.folder / "shop.py").touch()  # the same content does not come again
         await one.nothing_more()
@@ -689,7 +689,7 @@ async def test_O14_probation_ends(project: Any) -> None:
     async with project(lambda one: fragile(one, "1", "1", fails=False), probation=0.05) as one:
         fragile(one, "2", "2", fails=True)
         await one.reloaded("shop")
-        await one.until("log", "shop 2 has stood its probation")
+        await one.until("log", "shop 2 has passed its probation")
         await fail(one)
         assert not one.record("shop").active
         assert one.record("shop").version == "2"

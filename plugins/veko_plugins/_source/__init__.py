@@ -1,1 +1,1 @@
-"""A plugin's source: where it is, what it says of itself, its files and bytecode."""
+"""A plugin's source: where it is, its outline, its files and bytecode."""

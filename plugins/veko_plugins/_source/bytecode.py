@@ -1,14 +1,14 @@
-"""Source to code, remembered by content: never by time, so two edits in one second both count.
+"""The cache of compiled sources: by content, never by time, so two edits in one second both count.
 
-A source file has one cache file, named after its path; it holds the digest of the source that it
-was made of, the outline (see `_outline`) and the code. An edit overwrites it, so the folder stays
-as large as the sources are many; a source that is edited while this runs is written by the next
-process that imports it. Without a folder nothing is remembered and nothing is written.
+Each source file has one cache file, named after its path. It holds the digest of the source, the
+outline (see `outline`) and the code. An edit overwrites it, so the folder does not grow with edits.
+The code of a source that is edited while the process runs is written by the next process. Without a
+folder nothing is cached.
 
-Cost: a hit reads the source and its cache file and takes a digest (some 25 µs); what a scan has
-read ahead costs one `stat`. `benchmarks/loading.py` measures it beside its limit.
-Promise: a cache file that is torn, foreign or of another Python counts as none; one that cannot
-be written is done without.
+Cost: a hit reads the source and its cache file and computes a digest (some 25 µs); a source that a
+scan has read ahead costs one `stat`. `benchmarks/loading.py` measures it beside its limit.
+Promise: a cache file that is damaged, foreign or of another Python is not used; a folder that
+cannot be written to is ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TICK: Final = 2_500_000_000
 
 
 class Compiled(NamedTuple):
-    """A source as it was read and what became of it."""
+    """A source as it was read, with its manifest fields and its code."""
 
     source: bytes
     fields: dict[str, object] | None
@@ -56,7 +56,7 @@ def read_source(path: str, limit: int = MAX_SOURCE) -> tuple[bytes, os.stat_resu
     """Read a whole source file.
 
     Returns:
-        Its bytes, and its state before they were read.
+        Its bytes, and its status before they were read.
 
     Raises:
         LoadError: It cannot be read, or is larger than `limit` bytes.
@@ -82,10 +82,10 @@ def read_source(path: str, limit: int = MAX_SOURCE) -> tuple[bytes, os.stat_resu
 
 
 class SourceCache:
-    """Compiles sources, and remembers the outcome in a folder.
+    """Compiles sources, and caches the code in a folder.
 
     Args:
-        folder: Where cache files lie; made when the first is written. `None`: nowhere.
+        folder: The folder for cache files, created with the first one; `None` for no cache.
         max_source: The largest source that is read, in bytes.
     """
 
@@ -97,7 +97,7 @@ class SourceCache:
         self._seen: dict[str, bytes] = {}
 
     def ahead(self, path: str) -> dict[str, object] | None:
-        """Return what a source says of its plugin, and keep its code for `compile`.
+        """Return the manifest fields in a source, and keep its code for `compile`.
 
         Raises:
             LoadError: It cannot be read.
@@ -110,11 +110,11 @@ class SourceCache:
         return compiled.fields
 
     def compile(self, path: str, source: bytes | None = None) -> Compiled:
-        """Read and compile a source as it is now, or as it was.
+        """Read and compile a source.
 
         Args:
             path: The file.
-            source: What it held, if that is to be compiled instead.
+            source: The content to compile, if the file is not to be read.
 
         Raises:
             LoadError: It cannot be read.
@@ -128,24 +128,26 @@ class SourceCache:
                 if _same(os.stat(path), then):  # noqa: PTH116
                     return compiled
             except OSError:
-                pass  # reading it says why
+                pass  # reading it raises the error that explains why
         source, _ = read_source(path, self.max_source)
         if compiled is not None and compiled.source == source:
             return compiled
         return self._compile(path, source)
 
     def forget(self) -> None:
-        """Let go of what `ahead` kept."""
+        """Release the code that `ahead` kept."""
         self._ahead.clear()
 
     def _compile(self, path: str, source: bytes) -> Compiled:
         if self._prefix is None:
             return _fresh(path, source)
-        place = os.fsencode(path)
-        # Two paths of one name and checksum would share a file and compile anew by turns.
+        encoded = os.fsencode(path)
+        # Two paths with the same name and checksum share a file, and each compiles every time.
         stem = path.rpartition(os.sep)[2]
-        file = f"{self._prefix}{stem}.{zlib.crc32(place):08x}.{_VERSION}"
-        digest = hashlib.blake2b(b"%b%b\0%b" % (_TAG, place, source), digest_size=_DIGEST).digest()
+        file = f"{self._prefix}{stem}.{zlib.crc32(encoded):08x}.{_VERSION}"
+        digest = hashlib.blake2b(
+            b"%b%b\0%b" % (_TAG, encoded, source), digest_size=_DIGEST
+        ).digest()
         try:
             with open(file, "rb", buffering=0) as cached:  # noqa: PTH123
                 data = cached.readall()
@@ -153,22 +155,22 @@ class SourceCache:
             data = b""
         if data[:_DIGEST] == digest:
             body = memoryview(data)[_DIGEST + 4 :]
-            # Unmarshalling a torn file can crash the interpreter, hence the checksum.
+            # Unmarshalling a damaged file can crash the interpreter, hence the checksum.
             if zlib.crc32(body) == int.from_bytes(data[_DIGEST : _DIGEST + 4], "little"):
                 fields, code = marshal.loads(body)
                 return Compiled(source, fields, code)
         compiled = _fresh(path, source)
         if self._seen.setdefault(path, digest) != digest:
-            return compiled  # an edit while this runs: writing it would hold up the loop
+            return compiled  # edited while the process runs: writing it would block the loop
         try:
             made = marshal.dumps((compiled.fields, marshal.dumps(compiled.code)))
-        except ValueError:  # a field holds what marshal cannot write
+        except ValueError:  # marshal cannot write the value of a field
             return compiled
         self._write(file, digest + zlib.crc32(made).to_bytes(4, "little") + made)
         return compiled
 
     def _write(self, file: str, data: bytes) -> None:
-        """Write beside and rename, so that a reader finds all of it or nothing."""
+        """Write a temporary file and rename it, so that readers find all of it or nothing."""
         assert self.folder is not None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,11 +186,11 @@ class SourceCache:
 
 
 def _settled(state: os.stat_result) -> os.stat_result | None:
-    """Return the state if any later edit must show in it, else `None`.
+    """Return the status if it is certain that a later edit changes it, else `None`.
 
-    A clock tick (or, on old file systems, two seconds) after the last change, an edit gets
-    another time stamp; within it, it may not, as git knows of its index. `st_ctime` cannot be
-    set back by a tool that restores `st_mtime`.
+    An edit within one clock tick of the last change (two seconds on old file systems) may leave
+    the time stamp as it is; git's index has the same problem. `st_ctime` cannot be set back by a
+    tool that restores `st_mtime`.
     """
     changed = max(state.st_mtime_ns, state.st_ctime_ns)
     return state if time.time_ns() - changed > _TICK else None
@@ -205,7 +207,7 @@ def _same(now: os.stat_result, then: os.stat_result) -> bool:
 
 def _fresh(path: str, source: bytes) -> Compiled:
     try:
-        decode_source(source)  # the parser lets stray bytes in comments pass
+        decode_source(source)  # the parser accepts invalid bytes in comments
     except UnicodeDecodeError as error:
         line = source.count(b"\n", 0, error.start) + 1
         raise SyntaxError(f"the file is not UTF-8: {error}", (path, line, None, None)) from None

@@ -1,11 +1,11 @@
-"""What a plugin's file or folder holds, so that its next state can be told from the present one.
+"""The content of a plugin's files as digests, to find out whether they have changed.
 
-Sources count by their bytes; other files up to 64 KiB too, larger ones by size and time. What
-tools write for themselves (see `_watched`) is not there.
+Sources and files up to 64 KiB count by their bytes, larger files by size and time. Files that tools
+write for themselves (see `files`) do not count.
 
-Cost: a plugin of one file: a digest of what was read anyway. Of a folder, what was not imported is
-read as well: some 20 us a file.
-Promise: what an import has run is what counts for it, even if the file changed since.
+Cost: for a plugin of one file, a digest of what was read anyway; for a folder, the files that were
+not imported are read too: some 20 µs a file.
+Promise: of a source that was imported, the bytes that ran count, even if the file changed since.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LARGE: Final = 64 * 2**10
 _SOURCE: Final = ".py"
 
 Content = dict[str, bytes]
-"""A digest by path."""
+"""Digests by path."""
 
 
 def content_of(
@@ -37,14 +37,14 @@ def content_of(
     also: Iterable[str] = (),
     keep: dict[str, bytes] | None = None,
 ) -> Content:
-    """Return what a plugin's file or folder holds.
+    """Return the digests of a plugin's files.
 
     Args:
-        path: The file or folder; nothing if it is not there.
-        held: Sources by path that count as they are here.
-        also: Other files that count, if they are there: a link may have led to them.
-        keep: Where sources of a folder are put that are not in `held`; of links only those that
-            stay in the folder.
+        path: The file or folder; it may be missing.
+        held: Sources by path that are not read again.
+        also: Other files that count if they exist: a link may have led to them.
+        keep: A mapping to put the folder's other sources into, without those that links bring in
+            from outside.
     """
     held = held or {}
     found = {file: _digest(source) for file, source in held.items()}
@@ -62,7 +62,7 @@ def content_of(
                 continue
             data = file.read_bytes()
         except OSError:
-            continue  # it went meanwhile, or may not be read
+            continue  # it was removed meanwhile, or is not readable
         found[name] = _digest(data)
         if source and keep is not None and os.path.realpath(name).startswith(home):
             keep[name] = data
@@ -70,24 +70,24 @@ def content_of(
 
 
 async def content_now(path: Path, before: Content) -> Content:
-    """Return what a plugin's file or folder holds now, folders read in a thread.
+    """Return the digests of a plugin's files as they are now; folders are read in a thread.
 
     Args:
         path: The file or folder.
-        before: What it held before; its files count wherever they lie.
+        before: The digests before; those files count wherever they lie.
     """
-    if path.suffix == _SOURCE:  # a folder of that name is no plugin
+    if path.suffix == _SOURCE:  # a folder of that name is not a plugin
         return content_of(path)
     return await anyio.to_thread.run_sync(functools.partial(content_of, path, also=before))
 
 
 def differing(before: Content, now: Content, ignored: Iterable[Path] = ()) -> set[Path]:
-    """Return the files that are not the same in two contents, but for some."""
-    some = {str(path) for path in ignored}
+    """Return the files that differ between two contents, without the ignored ones."""
+    skipped = {str(path) for path in ignored}
     return {
         Path(name)
         for name in before.keys() | now.keys()
-        if before.get(name) != now.get(name) and name not in some
+        if before.get(name) != now.get(name) and name not in skipped
     }
 
 

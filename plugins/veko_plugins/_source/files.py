@@ -1,11 +1,11 @@
 """The files of some folders: which of them count, what is known of them, and what differs.
 
-What the system reports is only where something happened; what is there now, beside what was known,
-says what it was: `add`, `change` or `delete`.
+The system reports only where something happened. What is there now, beside what was known, tells
+what it was: `add`, `change` or `delete`.
 
-Cost: a `stat` for each path that is asked about; a look at a folder reads it whole.
-Promise: what tools write for themselves and what is ignored never counts; what a look has found is
-not found a second time when the system reports it.
+Cost: a `stat` for each path that is asked about; a look at a folder reads all of it.
+Promise: ignored files and those that tools write for themselves never count. What a look has found
+is not found a second time when the system reports it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 
 from veko.errors import OptionError
 
-__all__ = ["Files", "Told", "Watched"]
+__all__ = ["FileChange", "Files", "Watched"]
 
 _TOOLS: Final = (
     "__pycache__", ".veko", ".git", ".hg", ".svn", ".venv", "node_modules", ".idea", ".vscode",
@@ -34,7 +34,8 @@ _TOOLS: Final = (
 
 Stamp = tuple[int, int, int, int]
 Files = dict[Path, Stamp]
-Told = tuple[Path, str]
+FileChange = tuple[Path, str]
+"""A file, and what became of it: `add`, `change` or `delete`."""
 
 
 class Watched:
@@ -43,7 +44,7 @@ class Watched:
     Args:
         folders: The folders, absolute; they may be missing.
         ignore: Patterns of what does not count; see `ignore`.
-        follow: Whether what links to folders outside lead to counts too.
+        follow: Whether files count that links lead to, out of the folders.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class Watched:
         self.follow = follow
         self.ignored: tuple[str, ...] = ()
         self.known: Files = {}
-        self._found: set[Path] = set()  # by a look; the system may report them yet
+        self._found: set[Path] = set()  # by a look; the system may still report them
         self._names: tuple[str, ...] = ()
         self._paths: tuple[str, ...] = ()
         self.ignore(*ignore)
 
     def ignore(self, *patterns: str) -> None:
-        """Count some files no more.
+        """Ignore more files.
 
         Raises:
-            OptionError: A pattern is empty, or is no string.
+            OptionError: A pattern is empty, or not a string.
         """
         for pattern in patterns:
             _check_pattern(pattern)
@@ -70,29 +71,29 @@ class Watched:
         self._names = tuple(one for one in self.ignored if "/" not in one.rstrip("/"))
         self._paths = tuple(one for one in self.ignored if "/" in one.rstrip("/"))
 
-    def seen(self, reported: set[str]) -> list[Told]:
-        """What became of the paths that the system reports."""
-        told: list[Told] = []
-        for path in map(self._placed, reported):
+    def seen(self, reported: set[str]) -> list[FileChange]:
+        """Return what became of the paths that the system reports."""
+        changes: list[FileChange] = []
+        for path in map(self._below_folder, reported):
             if path is None or self.ignores(path) or self._is_outside(path):
                 continue
             stamp = _stamp(path)
             if stamp is not None:
                 if path not in self._found or self.known.get(path) != stamp:
-                    told.append((path, "change" if path in self.known else "add"))
+                    changes.append((path, "change" if path in self.known else "add"))
                 self.known[path] = stamp
                 continue
             if self.known.pop(path, None) is not None:
-                told.append((path, "delete"))
-            told.extend(self.compared([path]))  # a folder may have come or gone
+                changes.append((path, "delete"))
+            changes.extend(self.compared([path]))  # a folder may have come or gone
         if reported:
             self._found.clear()
-        return told
+        return changes
 
-    def compared(self, places: Sequence[Path], now: Files | None = None) -> list[Told]:
-        """What differs below some folders from what was known of them."""
-        now = self.look(places) if now is None else now
-        told = [
+    def compared(self, locations: Sequence[Path], now: Files | None = None) -> list[FileChange]:
+        """Return what differs below some folders from what was known of them."""
+        now = self.look(locations) if now is None else now
+        changes = [
             (path, "add" if path not in self.known else "change")
             for path, stamp in now.items()
             if self.known.get(path) != stamp
@@ -100,25 +101,25 @@ class Watched:
         gone = [
             path
             for path in self.known
-            if path not in now and any(place in path.parents for place in places)
+            if path not in now and any(location in path.parents for location in locations)
         ]
         self.known.update(now)
-        self._found.update(path for path, _ in told)
+        self._found.update(path for path, _ in changes)
         for path in gone:
             del self.known[path]
-        told.extend((path, "delete") for path in gone if not self.ignores(path))
-        return told
+        changes.extend((path, "delete") for path in gone if not self.ignores(path))
+        return changes
 
-    def look(self, places: Iterable[Path]) -> Files:
-        """The files below some folders that are not ignored."""
+    def look(self, locations: Iterable[Path]) -> Files:
+        """Return the files below some folders that are not ignored."""
         found: Files = {}
-        for place in places:
-            folder = place if place in self.folders else self.folder_of(place)
+        for location in locations:
+            folder = location if location in self.folders else self.folder_of(location)
             if folder is None:
                 continue
-            inside = "".join(f"{part}/" for part in place.relative_to(folder).parts)
+            inside = "".join(f"{part}/" for part in location.relative_to(folder).parts)
             pending: list[tuple[str, str, tuple[str, ...]]]
-            pending = [(str(place), inside, (os.path.realpath(place),))]
+            pending = [(str(location), inside, (os.path.realpath(location),))]
             while pending:
                 where, inside, links = pending.pop()
                 for entry in _entries(where):
@@ -138,11 +139,11 @@ class Watched:
         return found
 
     def _follows(self, real: str, folder: Path) -> bool:
-        """Tell whether what lies in a folder that a link leads to counts."""
+        """Return whether the files in a folder that a link leads to count."""
         return self.follow or real.startswith(os.path.realpath(folder) + os.sep)
 
     def _is_outside(self, path: Path) -> bool:
-        """Tell whether a link leads to a path that does not count."""
+        """Return whether a link leads to a path that does not count."""
         folder = self.folder_of(path)
         return folder is not None and any(
             one.is_symlink() and one.is_dir() and not self._follows(os.path.realpath(one), folder)
@@ -150,8 +151,8 @@ class Watched:
             if folder in one.parents
         )
 
-    def _placed(self, text: str) -> Path | None:
-        """A reported path as it is below its folder; some systems tell where links lead."""
+    def _below_folder(self, text: str) -> Path | None:
+        """Return a reported path as a path below its folder; some systems resolve links."""
         path = Path(text)
         if self.folder_of(path) is not None:
             return path
@@ -162,12 +163,12 @@ class Watched:
         return None
 
     def folder_of(self, path: Path) -> Path | None:
-        """The innermost plugin folder that a path lies in."""
+        """Return the innermost plugin folder that a path lies in."""
         around = [folder for folder in self.folders if path != folder and folder in path.parents]
         return max(around, key=lambda folder: len(folder.parts), default=None)
 
     def ignores(self, path: Path) -> bool:
-        """Tell whether a path is ignored, or lies in a folder that is."""
+        """Return whether a path is ignored, or lies in an ignored folder."""
         folder = self.folder_of(path)
         if folder is None:
             return path not in self.folders
@@ -177,7 +178,7 @@ class Watched:
         return any(map(self._hides, parts, below, itertools.islice(whole, 1, None)))
 
     def _hides(self, name: str, below: str, whole: str) -> bool:
-        """Tell whether a file or folder is ignored, by its name and its paths."""
+        """Return whether a file or folder is ignored, by its name and its paths."""
         if _matching(_TOOLS).match(name):
             return True
         if not self.ignored:
@@ -206,7 +207,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _stamp(file: Path | os.DirEntry[str]) -> Stamp | None:
-    """What tells one state of a file from another; `None` if it is no file."""
+    """Return what differs between two states of a file; `None` if it is not a file."""
     try:
         status = file.stat()
     except OSError:

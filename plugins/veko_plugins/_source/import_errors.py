@@ -1,6 +1,6 @@
-"""Turning what an import raised into one `LoadError` that says where, and what to do.
+"""Turns the error of an import into a `LoadError` that says where it was, and what to do.
 
-The line is that of the innermost frame in the plugin's own files, so a fault deep in a library
+The line is that of the innermost frame in the plugin's own files, so an error deep in a library
 points at the plugin's line that led there.
 """
 
@@ -16,16 +16,16 @@ __all__ = ["explain"]
 
 
 def explain(error: BaseException, name: str, path: Path, root: str) -> LoadError:
-    """Return the `LoadError` for what importing a plugin raised.
+    """Return the `LoadError` for an error that importing a plugin raised.
 
     Args:
-        error: What was raised.
+        error: The error.
         name: The plugin.
         path: Its file or folder.
-        root: The name of its module, for what it tried to import of itself.
+        root: The name of its module; what the plugin imports of itself begins with it.
     """
-    file, line = _place(error, path)
-    if isinstance(error, LoadError):  # unreadable, too large, a link: all but the plugin is said
+    file, line = _location(error, path)
+    if isinstance(error, LoadError):  # unreadable, too large, a link: only the plugin is missing
         return LoadError(
             error.message,
             step="import",
@@ -45,7 +45,7 @@ def explain(error: BaseException, name: str, path: Path, root: str) -> LoadError
         message, remedy = "its source holds null bytes", "Save it as UTF-8 text."
     else:
         message = f"importing it raised {type(error).__name__}: {error}".rstrip(": ")
-        remedy = "Mend the line; nothing of the plugin was registered."
+        remedy = "Fix the line; nothing of the plugin was registered."
     return LoadError(message, step="import", plugin=name, path=file, line=line, remedy=remedy)
 
 
@@ -54,8 +54,8 @@ def _bad_syntax(
 ) -> LoadError:
     source = Path(error.filename) if error.filename else path
     if not _inside(source, path):  # a library's file: point at the line that imports it
-        message = f"importing {source} met a syntax error in line {error.lineno}: {error.msg}"
-        remedy = "Mend or replace the library."
+        message = f"importing {source} found a syntax error in line {error.lineno}: {error.msg}"
+        remedy = "Fix or replace the library."
         return LoadError(message, step="import", plugin=name, path=file, line=line, remedy=remedy)
     undecodable = _undecodable(source)
     if undecodable is not None:
@@ -73,7 +73,7 @@ def _bad_syntax(
         plugin=name,
         path=source,
         line=error.lineno or None,
-        remedy="Mend the line.",
+        remedy="Fix the line.",
     )
 
 
@@ -81,7 +81,7 @@ def _bad_import(error: ImportError, root: str, path: Path) -> tuple[str, str]:
     wanted = error.name or ""
     text = str(error).replace(root, path.stem)
     if wanted.startswith(f"{root}."):
-        return f"import failed: {text}", f"Add the module to {path}, or mend the import."
+        return f"import failed: {text}", f"Add the module to {path}, or fix the import."
     if path.is_file() and wanted.startswith(root.partition(".")[0]):
         return (
             "import failed: a single file has no package to import from",
@@ -90,12 +90,12 @@ def _bad_import(error: ImportError, root: str, path: Path) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and wanted:
         top = wanted.partition(".")[0]
         if top in sys.stdlib_module_names or top in sys.modules:
-            return f"import failed: {text}", "Mend the name in the import."
+            return f"import failed: {text}", "Fix the name in the import."
         return (
             f"import failed: {text}",
-            f"Install the distribution that has it (often `pip install {top}`) or mend the import.",
+            f"Install the distribution that has it (often `pip install {top}`) or fix the import.",
         )
-    return f"import failed: {text}", "Mend the import, or install the version that has the name."
+    return f"import failed: {text}", "Fix the import, or install the version that has the name."
 
 
 def _undecodable(source: Path) -> tuple[int, int] | None:
@@ -105,20 +105,21 @@ def _undecodable(source: Path) -> tuple[int, int] | None:
         data.decode()
     except UnicodeDecodeError as error:
         if b"coding" in b"".join(data.splitlines()[:2]):
-            return None  # it says that it is of another encoding
+            return None  # it declares another encoding
         return data.count(b"\n", 0, error.start) + 1, data[error.start]
     except OSError:
         return None
     return None
 
 
-def _place(error: BaseException, path: Path) -> tuple[Path, int | None]:
-    place: tuple[Path, int | None] = (path, None)
+def _location(error: BaseException, path: Path) -> tuple[Path, int | None]:
+    """Return the file and line of the innermost frame in a plugin's own files."""
+    location: tuple[Path, int | None] = (path, None)
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = Path(frame.f_code.co_filename)
         if _inside(file, path):
-            place = (file, line)
-    return place
+            location = (file, line)
+    return location
 
 
 def _inside(file: Path, path: Path) -> bool:

@@ -1,11 +1,11 @@
-"""What a module says of its plugin, read from its syntax tree: no code of it runs.
+"""The outline of a plugin, read from the syntax tree of its module without running it.
 
-A field is told if it is assigned once or more at the top of the module (or in the body of the
-module's only `Plugin` subclass), each time a literal. A field bound in any other way (under an
-`if`, by an import, computed) makes the whole answer `None`, and the plugin is imported to know.
+A field is known if each assignment to it is a literal and stands at the top of the module, or in
+the body of the module's only `Plugin` subclass. A field that is bound in another way (under an
+`if`, by an import, computed) makes the whole outline `None`; then the plugin has to be imported.
 
 Cost: one walk over the top-level statements.
-Promise: what is told is what `as_plugin` would find; where that is not sure, nothing is told.
+Promise: the fields are those that `as_plugin` would find; in doubt there is no outline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .source import Outline
 __all__ = ["FIELDS", "bound_names", "make_outline", "outline_fields"]
 
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
-# Binding one of these decides which form the plugin has, see `loader.plugin_of`.
+# Whether these are bound decides which form the plugin has; see `loader.plugin_of`.
 _FORMS: Final = frozenset({"plugin", "load", "__getattr__"})
 
 
@@ -38,7 +38,7 @@ _ORDER: Final = _Order.__struct_fields__
 
 
 def outline_fields(tree: ast.Module) -> dict[str, object] | None:
-    """Return the manifest fields that a module spells out, or `None` if that cannot be told."""
+    """Return the manifest fields that a module spells out; `None` if they are not certain."""
     fields: dict[str, object] = {}
     bodies: list[ast.ClassDef] = []
     bases: set[str] = set()
@@ -75,7 +75,7 @@ def _class_fields(body: ast.ClassDef) -> dict[str, object] | None:
 
 
 def _reaches_out(node: ast.AST) -> bool:
-    """Tell whether a node deep in an expression or function binds a field of the module."""
+    """Return whether a node deep in an expression or function binds a field of the module."""
     match node:
         case ast.Global(names=names):
             return not FIELDS.keys().isdisjoint(names)
@@ -85,7 +85,7 @@ def _reaches_out(node: ast.AST) -> bool:
 
 
 def _take(statement: ast.stmt, fields: dict[str, object]) -> bool:
-    """Take the fields of one statement; false if it binds one in a way that cannot be told."""
+    """Add the fields of one statement; returns false if it binds one to no literal."""
     value: ast.expr | None
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -107,13 +107,13 @@ def _take(statement: ast.stmt, fields: dict[str, object]) -> bool:
         except (ValueError, TypeError, MemoryError, RecursionError):
             if name in _ORDER:
                 return False
-            # A type as config_schema, say: the order does not need it.
+            # For example, a type as config_schema; the order of plugins does not need it.
             fields.pop(name, None)
     return True
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:
-    """Yield every name that a statement may bind or unbind; too many rather than too few."""
+    """Yield all names that a statement may bind or unbind, and perhaps some that it does not."""
     for node in ast.walk(statement):
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
@@ -131,11 +131,15 @@ def bound_names(statement: ast.stmt) -> Iterator[str]:
 
 
 def make_outline(fields: Mapping[str, object] | None, more: Mapping[str, object]) -> Outline | None:
-    """Make an outline of what the source and `plugin.toml` say.
+    """Make an outline of the fields in a source and in `plugin.toml`.
+
+    Args:
+        fields: The fields of the source; `None` if they are not certain.
+        more: The fields of `plugin.toml`, for those that the source leaves out.
 
     Returns:
-        `None` if the source could not tell, or a field that orders plugins is ill-typed: then
-        importing the plugin says what is wrong.
+        `None` if the fields are not certain, or one that orders plugins has the wrong type; then
+        importing the plugin raises the error that explains it.
     """
     if fields is None:
         return None

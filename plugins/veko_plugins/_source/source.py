@@ -1,6 +1,6 @@
-"""Where a plugin is and what its source says of it: the words that discovery and loader share.
+"""Where a plugin is found and what its source says about it: the data of discovery and loader.
 
-Promise: plain data, and nothing here runs a plugin's code.
+Promise: plain data; nothing here runs a plugin's code.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from veko import Plugin, VekoError
 __all__ = ["Form", "Outline", "Problem", "Source"]
 
 Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
-"""What a plugin may be given as: a name, a path, or the plugin itself."""
+"""The forms in which a plugin is given: its name, its path, or the plugin itself."""
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source says of its plugin, read without running it; an order can be made of it.
+    """What a source says about its plugin, read without running it; enough to order plugins.
 
     Attributes:
+        name: The plugin's name.
+        version: Its version.
+        dependencies: The plugins that it needs.
+        priority: Its priority among plugins that may load.
         fields: All manifest fields that are written as literals.
     """
 
@@ -39,12 +43,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin that was found.
 
     Attributes:
-        name: Its own name if `outline` tells it, else made of the name of its file.
+        name: The plugin's name if there is an outline, else one derived from the file's name.
         kind: `file`, `package` or `entry-point`.
         path: The file, or the folder of a package.
         entry_point: The entry point, if it is one; its distribution is `entry_point.dist`.
-        outline: What could be told without running it, or `None`: then it must be imported first.
-        fields: What `plugin.toml` says.
+        outline: What is known without running it; `None` if it has to be imported first.
+        fields: The fields of `plugin.toml`.
     """
 
     name: str
@@ -68,12 +72,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that was found and cannot be a plugin, and why.
+    """Something that looks like a plugin and is none.
 
     Attributes:
-        name: The name that it would have had.
+        name: The name that the plugin would have had.
         path: The file or folder, if it is one.
-        error: Why, with a remedy.
+        error: The reason, with a remedy.
     """
 
     name: str

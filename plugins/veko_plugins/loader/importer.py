@@ -1,17 +1,17 @@
-"""Importing: each generation of a plugin is a module of a name of its own.
+"""The importer: each generation of a plugin is a module with a name of its own.
 
-`shop.py` becomes `veko_generation.shop_1`, after an edit `veko_generation.shop_2`: both live side
-by side, and `dispose` takes all of one away, so that the garbage collector can have it. A package
-folder brings its submodules under the same name; relative imports work as they do everywhere, and
-`import shop.models` inside the folder `shop` means the same generation too, unless there is an
-importable `shop` outside.
+`shop.py` becomes `veko_generation.shop_1`, after an edit `veko_generation.shop_2`. Both live side
+by side, and `dispose` removes all of one, so that it can be garbage-collected. The submodules of a
+package folder are imported below its name. Relative imports work as usual, and `import shop.models`
+inside the folder `shop` imports from the same generation too, unless there is an importable `shop`
+outside.
 
-Cost: one finder in `sys.meta_path` while a package is imported (a prefix test for every import
-that Python has not seen); a package that imports itself by name gets a copy of the builtins (some
-10 KiB) whose `__import__` knows the generation.
-Promise: an import that fails leaves nothing in `sys.modules`; no `.pyc` is read or written; the
-file named in tracebacks is the original one; what a generation imports late is of the state that
-it was imported in, because its sources are kept with it.
+Cost: one finder in `sys.meta_path` while packages are loaded (a prefix test for every import that
+is new to Python); a package that imports itself by name gets a copy of the builtins (some 10 KiB)
+whose `__import__` knows the generation.
+Promise: an import that fails leaves nothing in `sys.modules`; no `.pyc` file is read or written;
+tracebacks name the original file. Late imports of a generation run the sources as they were when it
+was imported, since it keeps them.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ModuleGeneration:
         number: From 1, counted by name in this process.
         path: The file, or the folder of a package.
         module: The module; `None` after `dispose`.
-        sources: Its source files by path, as they were when it was imported: what it imports
-            later is of the same state, whatever its files have become.
+        sources: Its source files by path, as they were when it was imported; late imports run
+            them, even if the files have changed.
     """
 
     __slots__ = ("__weakref__", "_builtins", "_own", "importer", "is_package", "module", "name",
@@ -88,7 +88,7 @@ class ModuleGeneration:
         return f"<generation {self.number} of {self.name} from {self.path}>"
 
     def compile(self, path: str) -> Compiled:
-        """Compile a file as it is now, or was when the generation was imported."""
+        """Compile a file as it was when the generation was imported, or else as it is now."""
         compiled = self.importer.cache.compile(path, self.sources.get(path))
         self.sources[path] = compiled.source
         return compiled
@@ -109,14 +109,14 @@ class ModuleGeneration:
             spec = find_spec(top)
         except (ImportError, ValueError):
             return top in sys.modules
-        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+        paths = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
         own = os.path.realpath(self.path)
-        real = [os.path.realpath(place) for place in places if place is not None]
-        return any(place != own and not place.startswith(own + os.sep) for place in real)
+        real = [os.path.realpath(path) for path in paths if path is not None]
+        return any(path != own and not path.startswith(own + os.sep) for path in real)
 
 
 def _self_importing(top: str, root: str) -> dict[str, Any]:
-    """Return builtins whose `__import__` takes the package's own name for the generation."""
+    """Return builtins whose `__import__` maps the package's own name to the generation."""
     real = builtins.__import__
     inside = f"{top}."
 
@@ -136,7 +136,7 @@ def _self_importing(top: str, root: str) -> dict[str, Any]:
 
 
 class _Loader(SourceFileLoader):
-    """Runs one source file of a generation; resources and sources are read as from any file."""
+    """Runs one source file of a generation; resources are read as from any file."""
 
     def __init__(self, fullname: str, path: str, generation: ModuleGeneration) -> None:
         super().__init__(fullname, path)
@@ -154,7 +154,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds the submodules of package folders; one in the process, there while one is needed."""
+    """Finds the submodules of package folders; one for the process, installed while needed."""
 
     def __init__(self) -> None:
         self.packages: dict[str, ModuleGeneration] = {}
@@ -179,16 +179,16 @@ class _Finder:
         if generation is None or len(parts) < 3:
             return None
         for folder in path:
-            place = os.path.join(folder, parts[-1])  # noqa: PTH118
-            for file, home in ((f"{place}{os.sep}__init__.py", place), (f"{place}.py", None)):
+            stem = os.path.join(folder, parts[-1])  # noqa: PTH118
+            for file, home in ((f"{stem}{os.sep}__init__.py", stem), (f"{stem}.py", None)):
                 held = file in generation.sources
                 if held or os.path.isfile(file):  # noqa: PTH113
                     if not held:
                         generation.importer.check_inside(generation, file)
                     return _spec(fullname, file, _Loader(fullname, file, generation), home)
-            if os.path.isdir(place):  # noqa: PTH112
+            if os.path.isdir(stem):  # noqa: PTH112
                 namespace = ModuleSpec(fullname, None, is_package=True)
-                namespace.submodule_search_locations = [place]
+                namespace.submodule_search_locations = [stem]
                 return namespace
         return None
 
@@ -205,10 +205,10 @@ def _spec(name: str, file: str, loader: _Loader, folder: str | None) -> ModuleSp
 
 
 class Importer:
-    """Imports generations and takes them away.
+    """Imports generations and disposes of them.
 
     Args:
-        cache: Compiles sources and remembers the outcome.
+        cache: Compiles sources.
         allow_symlinks: Whether a package may hold links to sources outside it.
     """
 
@@ -227,10 +227,10 @@ class Importer:
         """Import a file or package folder as a new generation.
 
         Args:
-            name: The name of the plugin, or what it will be called until that is known.
+            name: The name of the plugin, or a name for it until that is known.
             path: The file or folder.
             is_package: Whether it is a folder.
-            sources: The `sources` of an earlier generation: it is imported as that was.
+            sources: The `sources` of an earlier generation, to import that once more.
 
         Raises:
             LoadError: It cannot be read or compiled, or its code raised, `SystemExit` included.
@@ -262,17 +262,17 @@ class Importer:
             self.dispose(generation)
             raise
         except BaseException as error:
-            # Importing never waits, so a cancellation in here is the module's own.
+            # Importing never waits, so a cancellation here was raised by the module.
             self.dispose(generation)
             raise explain(error, name, path, root) from error
-        generation.module = sys.modules.get(root, module)  # a module may replace itself
+        generation.module = sys.modules.get(root, module)  # it may have replaced itself
         return generation
 
     def dispose(self, generation: ModuleGeneration) -> None:
-        """Take all modules of a generation out of `sys.modules`; a second time does nothing.
+        """Remove all modules of a generation from `sys.modules`; twice is fine.
 
-        They die when nothing refers to them any more; what this process keeps of them by itself
-        (the finder, caches of `typing`) lets go here.
+        They are collected when nothing refers to them any more. References that the process itself
+        keeps (the finder, caches of `typing`) are dropped here.
         """
         generation.module = None
         generation._builtins = None
@@ -284,7 +284,7 @@ class Importer:
             sys.modules.pop(generation.root, None)
         for file in generation.sources:
             linecache.cache.pop(file, None)
-        # `Optional[Thing]` and `Box[Thing]` are remembered there, and with them the module.
+        # `typing` caches `Optional[Thing]` and `Box[Thing]`, and with them the module.
         for clear in getattr(typing, "_cleanups", ()):
             clear()
 
@@ -292,7 +292,7 @@ class Importer:
         """Refuse a source that a link brings in from outside the package's folder.
 
         Raises:
-            LoadError: It lies outside, and links are not allowed.
+            LoadError: It lies outside, and such links are not allowed.
         """
         if self.allow_symlinks:
             return

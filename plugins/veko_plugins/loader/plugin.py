@@ -1,11 +1,11 @@
-"""From a source that was found to a plugin that can be loaded, one generation at a time.
+"""The loader: makes plugins that can be loaded from the sources that discovery found.
 
-Which thing in a module is the plugin: the module itself if it has a `load`; else what it calls
-`plugin` (a `Plugin`, its subclass or a mapping); else its only subclass of `Plugin`. What
-`plugin.toml` says counts where the source is silent.
+The plugin in a module is the module itself if it has a `load`; else its attribute `plugin` (a
+`Plugin`, its subclass or a mapping); else its only subclass of `Plugin`. Fields of `plugin.toml`
+fill in what the source leaves out.
 
-Cost: see `_importer` and `_bytecode`.
-Promise: see `_importer`; an entry point is imported as any installed module is, so it has one
+Cost: see `importer` and `_source.bytecode`.
+Promise: see `importer`. An entry point is imported like any installed module, so it has one
 generation only.
 """
 
@@ -45,10 +45,10 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         plugin: The plugin, its manifest checked; give it to `Kernel.load` or `Kernel.reload`.
-        generation: What to dispose when the kernel is done with it; `None` for entry points.
-        source: What it was loaded from.
-        content: What its file or folder held then; see `_content`. Nothing if it was imported as
-            an earlier generation was.
+        generation: Its modules, to be disposed of when it has ended; `None` for entry points.
+        source: What it was imported from.
+        content: The digests of its files at that time; see `_source.content`. Empty if it was
+            imported from the sources of an earlier generation.
     """
 
     plugin: Plugin
@@ -62,7 +62,7 @@ class Loader(Plugin):
 
     Args:
         cache: The folder for bytecode (`.veko/cache` in the application's directory), or a
-            `SourceCache` that discovery reads ahead into; `None`: nothing is remembered.
+            `SourceCache` that discovery reads ahead into; `None` for no cache.
         max_source: The largest source that is read, in bytes.
         allow_symlinks: Whether packages may hold links to sources outside their folder.
     """
@@ -94,11 +94,11 @@ class Loader(Plugin):
 
         Args:
             source: What is imported.
-            sources: The sources of an earlier generation, to import it as that was.
+            sources: The sources of an earlier generation, to import that once more.
 
         Raises:
             LoadError: The source cannot be read, compiled or run.
-            ManifestError: There is no sound plugin in it. Nothing of it stays imported.
+            ManifestError: There is no valid plugin in it. Nothing of it stays imported.
         """
         if source.entry_point is not None:
             return Loaded(_from_entry_point(source, source.entry_point), None, source)
@@ -115,7 +115,7 @@ class Loader(Plugin):
         try:
             module = generation.module
             plugin = plugin_of(module, generation.root, source.path, source.fields)
-        except BaseException as error:  # finding it runs `__init__` of its class
+        except BaseException as error:  # finding the plugin runs `__init__` of its class
             self.dispose(generation)
             if isinstance(error, VekoError | KeyboardInterrupt):
                 raise
@@ -125,8 +125,8 @@ class Loader(Plugin):
             return Loaded(plugin, generation, source)
         if not package:
             return Loaded(plugin, generation, source, content_of(source.path, held))
-        # What it has not imported yet is kept with what it has. No thread: plugins that load side
-        # by side are to arrive in their order.
+        # Sources that are not imported yet are kept too, for late imports. Not in a thread: plugins
+        # that load side by side have to arrive in order.
         keep: dict[str, bytes] = {}
         content = content_of(source.path, dict(held), keep=keep)
         generation.sources = {**keep, **held}
@@ -145,10 +145,10 @@ def plugin_of(
     """Find the plugin in a module.
 
     Args:
-        module: The module, or whatever took its place in `sys.modules`.
+        module: The module, or the object that replaced it in `sys.modules`.
         root: The name under which its classes were defined.
-        path: Where it came from, for messages.
-        fields: Manifest fields for what the source does not say.
+        path: The file or folder, for messages.
+        fields: Manifest fields that fill in what the source leaves out.
 
     Raises:
         ManifestError: There is none, or more than one.
@@ -186,7 +186,7 @@ def _chosen(module: object, root: str, path: Path | None) -> object:
         raise ManifestError(
             f"there are several plugins in it: {', '.join(one.__name__ for one in classes)}",
             path=path,
-            remedy="Call the one that is meant `plugin`, or keep one in a file.",
+            remedy="Name one of them `plugin`, or put each into a file of its own.",
         )
     return classes[0] if classes else module
 
@@ -205,6 +205,6 @@ def _from_entry_point(source: Source, entry_point: EntryPoint) -> Plugin:
             f"{source} cannot be imported: {type(error).__name__}: {error}",
             step="import",
             plugin=source.name,
-            remedy="Mend or reinstall the distribution, or uninstall it.",
+            remedy="Fix, reinstall or uninstall the distribution.",
         ) from error
     return plugin_of(found, entry_point.module, None, source.fields)

@@ -9,9 +9,9 @@ Cost: two `stat`s of the settings files a second; a change reads the files of th
 Promise: if a step fails, the old generation keeps running; `plugin:error` and the log say why, and
 the next content is tried. A plugin that was unloaded by hand stays unloaded until its file is
 created again. Files that are missing for less than `GONE_AFTER`, as while an editor saves, have
-changed. A file that is no source and changes more than ten times a minute (a log in a plugin's
-own folder) is no longer watched, and the log says so. Settings are read at the start only; the log
-says when they have changed.
+changed. A file that is no source and changes more than ten times a minute (a log in a plugin's own
+folder) is no longer watched, and the log says so. Settings are read at the start only; the log says
+when they have changed.
 """
 
 from __future__ import annotations
