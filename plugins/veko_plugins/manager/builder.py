@@ -1,4 +1,4 @@
-"""Plugins made in code: the builder, and a plugin of one function."""
+"""Plugins that are made in code: by the builder, or from one function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PluginBuilder:
         return self
 
     def version(self, version: str) -> Self:
-        """Set its version; `1.0.0` if left out."""
+        """Set its version; the default is `1.0.0`."""
         self._manifest["version"] = version
         return self
 
@@ -46,7 +46,7 @@ class PluginBuilder:
         return self
 
     def depends(self, *dependencies: str | Iterable[str]) -> Self:
-        """Add plugins that it needs: names, or a list of them."""
+        """Add plugins that it needs: names, or lists of names."""
         needs = self._manifest.setdefault("dependencies", [])
         for one in dependencies:
             needs += [one] if isinstance(one, str) else one
@@ -78,7 +78,7 @@ class PluginBuilder:
         return self
 
     def load(self, fn: Callable[..., Any]) -> Self:
-        """Set what else happens at loading, after what the other methods added."""
+        """Set a function that runs at loading, after what the other methods added."""
         self._load = fn
         return self
 
@@ -86,7 +86,7 @@ class PluginBuilder:
         """Return the plugin.
 
         Raises:
-            ManifestError: Something is missing or wrong; all faults are listed.
+            ManifestError: A field is missing or wrong; all faults are listed.
         """
         verbs, given = tuple(self._verbs), self._load
         inner = None if given is None else as_plugin({**self._manifest, "load": given})
@@ -103,10 +103,10 @@ class PluginBuilder:
 
 
 def simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugin:
-    """Make a plugin of a function.
+    """Make a plugin from a function; see `PluginManager.create_simple_plugin`.
 
     Raises:
-        ManifestError: Something is wrong with the manifest.
+        ManifestError: The manifest has faults; all are listed.
     """
     unknown = [
         Fault(key, f"is not a field. {did_you_mean(key, FIELDS)}".rstrip())

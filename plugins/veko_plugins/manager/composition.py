@@ -1,4 +1,4 @@
-"""The composition: which core plugins there are, in which order, and what each is given."""
+"""The composition: which core plugins there are, in which order, with which options."""
 
 from __future__ import annotations
 
@@ -49,33 +49,33 @@ _SOMETIMES: Final = (
     "metrics", "openapi", "probation", "reload", "routes", "storage", "telemetry", "tracing",
     "watch", "watchdog",
 )  # fmt: skip
-"""Core plugins that options may have left out already."""
+"""Core plugins that other options leave out; `core` may do so too."""
 
 
 def kernel_of(app: Any, options: Options) -> Kernel:
-    """Make the kernel that the options ask for, with the events of the manager declared."""
+    """Make the kernel, with the events of the manager declared."""
     kernel = Kernel(
         app,
         timeout=options.timeout,
         drain_timeout=options.drain_timeout,
         enable_hooks=options.enable_hooks,
     )
-    # Known to plugins even where nothing is watched.
+    # Declared even if their plugins are left out, so that hooks on them are no mistake.
     for event in (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS):
         kernel.bus.declare(event)
     return kernel
 
 
 def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -> Iterator[Plugin]:
-    """Make the core plugins, in the order in which they come up.
+    """Make the core plugins, in the order in which they are loaded.
 
     Args:
-        options: What the manager was asked for; `core` replaces plugins or leaves them out.
-        signals: The observers, which outlive a restart.
-        unwatched: Patterns of files that are not watched any more.
+        options: All options; `core` replaces core plugins or leaves them out.
+        signals: The observers, which stay over a restart.
+        unwatched: Patterns of files that are no longer watched.
 
     Raises:
-        OptionError: `core` leaves out a plugin that there is not.
+        OptionError: `core` leaves out a plugin that does not exist.
     """
     stored = options.directory / _STORED
     loader = Loader(
@@ -181,7 +181,7 @@ def _tracing(otlp: str | None) -> Plugin:
 
 
 def _core(form: Any) -> Plugin:
-    """Take what somebody gave for a core plugin as one, in whatever form it is."""
+    """Make a core plugin from the option `core`; it may be given in any form."""
     plugin = as_plugin(form)
     vars(plugin)["core"] = True
     return plugin

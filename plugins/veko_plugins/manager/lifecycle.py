@@ -22,7 +22,7 @@ from ..options import Options
 from ..reports import LoadReport
 from ..signals import Signals
 from .composition import core_plugins, kernel_of
-from .option_checks import in_vain, refuse_unsafe
+from .option_checks import ineffective, refuse_unsafe
 
 __all__ = ["Lifecycle"]
 
@@ -111,7 +111,7 @@ class Lifecycle:
             await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
         if self.options.auto_load:
             self.report = await self._get_loading().load_all()
-            for line in in_vain(self.options, self._found_names()):
+            for line in ineffective(self.options, self._found_names()):
                 _log.warning("%s", line)
         await self._require(self.options.required)
         await self.kernel.bus.emit("app:init", self.app)

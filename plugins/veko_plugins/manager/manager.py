@@ -72,7 +72,7 @@ class PluginManager(Lifecycle):
 
         Args:
             plugin: Its name, its path, or the plugin in any form.
-            config: Its configuration, over its section in the settings.
+            config: Its configuration, merged over its section in the settings.
 
         Returns:
             The plugin: `.name`, `.version`, `.module`, `.exports`, `.config`, `.state`, `.active`.
@@ -80,23 +80,27 @@ class PluginManager(Lifecycle):
         Raises:
             NotFoundError: There is no such plugin.
             VekoError: It cannot be loaded; see `Kernel.load`. A `load()` that raised or hung was
-                tried `max_retries` times more, each time with a fresh generation.
+                retried `max_retries` times, each time with a fresh generation.
+            ServiceError: The manager is not running.
         """
         self._check_running("it loads no plugins")
         return await self._get_loading().load_plugin(plugin, config)
 
     async def load_all_plugins(self) -> LoadReport:
-        """Load everything that is found, each as soon as what it needs is there.
+        """Load all plugins that are found, each as soon as what it needs is loaded.
 
         Returns:
-            What was loaded, what failed and why, what was skipped because of that.
+            Which plugins were loaded, which failed and why, which were skipped because of that.
+
+        Raises:
+            ServiceError: The manager is not running.
         """
         self._check_running("it loads no plugins")
         self.report = await self._get_loading().load_all()
         return self.report
 
     async def unload_plugin(self, name: str, *, cascade: bool = False) -> None:
-        """Unload a plugin; nothing that it registered is left.
+        """Unload a plugin and remove all that it registered.
 
         Args:
             name: The plugin's name.
@@ -113,11 +117,11 @@ class PluginManager(Lifecycle):
     async def reload_plugin(
         self, name: str, config: Mapping[str, Any] | None = None
     ) -> PluginRecord:
-        """Replace a plugin by what its source is now; the old one stays if that fails.
+        """Load a plugin's source again; if that fails, the old version keeps running.
 
         Args:
             name: The plugin's name.
-            config: Merged over the configuration that it has.
+            config: Merged over its present configuration.
 
         Raises:
             NotFoundError: It is not loaded.
@@ -129,7 +133,12 @@ class PluginManager(Lifecycle):
     async def toggle_plugin(
         self, name: str, active: bool | None = None, *, cascade: bool = False
     ) -> bool:
-        """Switch a plugin on or off, or over if `active` is left out.
+        """Switch a plugin on or off.
+
+        Args:
+            name: The plugin's name.
+            active: On or off; the opposite of what it is if left out.
+            cascade: Switch the plugins that need it off first, instead of refusing.
 
         Returns:
             Whether it is on now.
@@ -145,10 +154,10 @@ class PluginManager(Lifecycle):
         return is_on
 
     async def validate_plugin(self, path: str | Path) -> ValidationReport:
-        """Say what would keep a plugin from being loaded here, and what is odd about it.
+        """Report what would keep a plugin from being loaded here, and what is unusual about it.
 
-        No code of it runs where its source tells enough: a manifest of literals and plain
-        functions. Where it does not, its module is imported and let go of; `load` never runs.
+        None of its code runs if its source tells enough: a manifest of literals, and functions.
+        Otherwise its module is imported and disposed of. `load` never runs.
 
         Args:
             path: Its file or folder, or its name.
@@ -161,7 +170,7 @@ class PluginManager(Lifecycle):
         return find_loaded(self.kernel, name)
 
     def list_plugins(self, core: bool = False) -> list[PluginInfo]:
-        """Return what is known of the loaded plugins, in order of arrival.
+        """Return information on the loaded plugins, in order of arrival.
 
         Args:
             core: List the core plugins instead.
@@ -175,7 +184,7 @@ class PluginManager(Lifecycle):
         return stats_of(self.kernel, uptime)
 
     def check_plugin_health(self, name: str) -> PluginHealth:
-        """Tell how a plugin fares, and why.
+        """Return the health of a plugin, with the reasons.
 
         Raises:
             NotFoundError: There is no plugin of that name.
@@ -189,13 +198,13 @@ class PluginManager(Lifecycle):
         """Calls and latency by plugin: `manager.metrics.get(name)`.
 
         Raises:
-            ServiceError: Nothing is measured: `enable_metrics` is off, or the manager is.
+            ServiceError: Nothing is measured: `enable_metrics` is off, or the manager is stopped.
         """
         entry = self.kernel.registry.get("service", "metrics")
         if entry is None:
             raise ServiceError(
                 "nothing is measured",
-                remedy="Set enable_metrics, and ask while the manager runs.",
+                remedy="Set enable_metrics, and use it while the manager runs.",
             )
         metrics: Metrics = entry.value
         return metrics
@@ -212,15 +221,15 @@ class PluginManager(Lifecycle):
 
         Args:
             name: The plugin.
-            duration: For how many seconds.
-            path: Where the flame graph goes, a page for a browser, or a file for speedscope if it
-                ends in `.json`; `.veko/profiles/<name>-<time>.html` if left out.
-            memory: Whether to trace its allocations too, which slows everything down meanwhile.
+            duration: How long, in seconds.
+            path: The file of the flame graph: a page for a browser, or a profile for speedscope if
+                it ends in `.json`; `.veko/profiles/<name>-<time>.html` if left out.
+            memory: Whether to trace its allocations too, which slows everything down.
 
         Raises:
             NotFoundError: There is no such plugin.
             OptionError: pyinstrument is not installed, or the file cannot be written.
-            StateError: Something is being profiled already.
+            StateError: Another profile is being taken.
         """
         profile: PluginProfile = await self.use("profiling").profile(
             name, duration, path=path, memory=memory
@@ -228,7 +237,7 @@ class PluginManager(Lifecycle):
         return profile
 
     def error_count(self, name: str) -> int:
-        """Return how often a plugin's code failed since it was loaded; 0 if it is not here."""
+        """Return how often a plugin's code failed since it was loaded; 0 if it is unknown."""
         record = self.kernel.get(name)
         return record.error_count if record is not None else 0
 
@@ -243,21 +252,25 @@ class PluginManager(Lifecycle):
     # -- states and backups
 
     async def save_state(self) -> Path:
-        """Write down which plugins are on, with what configuration, in `.veko/state.jsonl`.
+        """Save which plugins are on, with what configuration, in `.veko/state.jsonl`.
 
-        Secrets are left out. The file is written whole or not at all, whatever kills the process.
+        Secrets are left out. The file is written completely or not at all, even if the process is
+        killed.
+
+        Returns:
+            The file.
 
         Raises:
-            BackupError: It cannot be written; the state saved before stays.
+            BackupError: It cannot be written; the state that was saved before stays.
         """
         path: Path = await self.use("state").save()
         return path
 
     async def restore_state(self) -> StateReport:
-        """Switch, load and configure the plugins as `save_state` wrote them down.
+        """Load, configure and switch the plugins as `save_state` saved them.
 
         Returns:
-            What was done, which plugins are no more, and which could not be made so.
+            What was done, which plugins are missing, and which could not be restored.
 
         Raises:
             BackupError: No state was saved, or its file is damaged; nothing has changed.
@@ -269,27 +282,27 @@ class PluginManager(Lifecycle):
         """Write plugins, states, configurations and the storage into one file.
 
         Args:
-            path: Where; `.veko/backups/<UTC time>.jsonl` if left out. Nothing is overwritten.
+            path: The file, `.veko/backups/<UTC time>.jsonl` if left out. Nothing is overwritten.
 
         Returns:
-            Where it is.
+            The file.
 
         Raises:
-            BackupError: It cannot be written there; nothing is left of it.
+            BackupError: It cannot be written; no part of it is left.
             StorageError: The storage cannot be read.
         """
         written: Path = await self.use("backup").save(path)
         return written
 
     async def restore_plugins(self, path: str | Path) -> RestoreReport:
-        """Give plugins the configuration, the state and the storage that a backup has.
+        """Restore the configuration, the state and the storage of plugins from a backup.
 
-        The application's plugins stop for it and start anew. All of it is done, or nothing.
+        The application's plugins stop and start again. All of it is done, or nothing.
 
         Raises:
-            BackupError: The file is not a sound backup, or of plugins that are not here or would
-                refuse it; nothing has changed, no plugin has stopped.
-            VekoError: A step failed; all is as it was before.
+            BackupError: The file is no valid backup, or its plugins are not here or refuse it;
+                nothing has changed, no plugin has stopped.
+            VekoError: A step failed; everything is as it was before.
         """
         report: RestoreReport = await self.use("backup").restore(path)
         return report
@@ -302,11 +315,11 @@ class PluginManager(Lifecycle):
         return self.kernel.bus
 
     def on(self, event: str, fn: Callable[..., object]) -> Observer:
-        """Observe an event; observers change nothing, and stay over a restart.
+        """Observe an event; observers cannot change values, and stay over a restart.
 
         Args:
             event: The event's name, or a pattern.
-            fn: `def` or `async def`; gets the event's arguments, cut to what it accepts.
+            fn: `def` or `async def`; gets as many of the event's arguments as it accepts.
 
         Returns:
             The observer; `cancel()` ends it, as `off` does.
@@ -314,7 +327,7 @@ class PluginManager(Lifecycle):
         return self._signals.on(event, fn)
 
     def off(self, event: str, fn: Callable[..., object]) -> None:
-        """Stop observing; nothing happens if it did not observe."""
+        """Stop observing; does nothing if `fn` does not observe the event."""
         self._signals.off(event, fn)
 
     @property
@@ -323,14 +336,14 @@ class PluginManager(Lifecycle):
         return self._signals
 
     def unwatch(self, *patterns: str) -> None:
-        """Fire no `file:*` events any more for some files; kept over a restart.
+        """Stop firing `file:*` events for some files; kept over a restart.
 
         Args:
-            patterns: As `watch_ignore` has them: `"*.log"`, `"data/*"`; see `Watch.unwatch`.
+            patterns: Patterns as in `watch_ignore`: `"*.log"`, `"data/*"`; see `Watch.unwatch`.
 
         Raises:
-            StateError: Nothing is watched: it does not run, or not with `watch_mode`.
-            OptionError: A pattern is none.
+            StateError: No files are watched: the manager is not running with `watch_mode`.
+            OptionError: A pattern is empty, or not a string.
         """
         try:
             watch = self.use("watch")
@@ -343,7 +356,7 @@ class PluginManager(Lifecycle):
 
     @property
     def hooks(self) -> dict[str, tuple[Subscription, ...]]:
-        """The subscriptions by event or pattern, in their order."""
+        """The subscriptions by event or pattern, in the order of their calls."""
         registry = self.kernel.registry
         return {
             str(key): tuple(entry.value for entry in registry.all(kind, key))
@@ -359,7 +372,7 @@ class PluginManager(Lifecycle):
         """Return a service.
 
         Raises:
-            ServiceError: It is not there; the message says why.
+            ServiceError: It is not available; the message says why.
         """
         self._check_running(f"there is no service {name!r}")
         return self.kernel.use(name)
@@ -388,18 +401,21 @@ class PluginManager(Lifecycle):
 
     @staticmethod
     def create_simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugin:
-        """Make a plugin of a function.
+        """Make a plugin from a function.
 
         Args:
             name: The plugin's name.
             load: Its `load`.
             manifest: Other manifest fields; `version` is `1.0.0` if left out.
+
+        Raises:
+            ManifestError: The manifest has faults; all are listed.
         """
         return simple_plugin(name, load, **manifest)
 
 
 def _root_of(plugins_dir: object) -> Path | None:
-    """Tell the application's directory from the (first) plugins folder that was given."""
+    """Return the application's directory that belongs to the (first) plugins folder."""
     if isinstance(plugins_dir, list | tuple) and plugins_dir:
         plugins_dir = plugins_dir[0]
     if not isinstance(plugins_dir, str | Path) or not Path(plugins_dir).is_absolute():

@@ -1,7 +1,7 @@
-"""What the settings ask for in vain, said at the start instead of never.
+"""Checks of the options at the start: settings without effect are reported, unsafe ones refused.
 
-A misspelt section and an option that nothing reads look like settings that do not work. One that
-promises protection and gives none is worse than a refusal: that one is refused.
+A misspelt section, or an option that nothing reads yet, would otherwise look like a setting that
+does not work. An option that promises protection and gives none is refused.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from veko import OptionError
 from .._lib.versions import did_you_mean
 from ..options import Options
 
-__all__ = ["NOT_YET", "in_vain", "refuse_unsafe"]
+__all__ = ["NOT_YET", "ineffective", "refuse_unsafe"]
 
 NOT_YET: Final = frozenset((
     "support_typescript", "enable_sandbox", "enable_api",
 ))  # fmt: skip
-"""Options that are known and checked, and read by nothing yet."""
+"""Options that are known and checked, but have no effect in this version."""
 
 
 def refuse_unsafe(options: Options) -> None:
     """Refuse to run untrusted code as if it were confined.
 
     Raises:
-        OptionError: `enable_sandbox` is asked for.
+        OptionError: `enable_sandbox` is set.
     """
     if options.enable_sandbox:
         raise OptionError(
@@ -37,8 +37,8 @@ def refuse_unsafe(options: Options) -> None:
         )
 
 
-def in_vain(options: Options, known: Iterable[str]) -> Iterator[str]:
-    """Say which settings have no effect.
+def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
+    """Return a message for each setting that has no effect.
 
     Args:
         options: The options.

@@ -1,8 +1,8 @@
-"""What becomes of plugins whose files have changed: they reload, load, or are unloaded.
+"""What to do when plugin files have changed: reload, load or unload their plugins.
 
-Of one moment's changes each plugin gets one operation, those that others need first. What files
-hold decides, not whether they were touched; what has failed is not tried again with that content
-of its files and of those that reload with it, unless something that it needs is there meanwhile.
+Changes that come together are one operation for each plugin, in the order of their dependencies.
+Only the content of files counts. A plugin that failed is not tried again with the same content of
+its files, and of those that reload with it, unless something that it needs has become available.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Changes:
         self._locks = PathLocks()
         self._noisy = NoisyFiles()
         self._failed: dict[Path, Content] = {}  # what was tried
-        self._refused: set[Path] = (
-            set()
-        )  # of these, the ones that others' needs kept from reloading
+        self._refused: set[Path] = set()  # of these, refused because of plugins that need them
         self._waiting: set[Path] = set()  # not loaded, as what they need was missing
         self._needed: dict[str, Path] = {}  # their files are gone, but others need them
         self._unloading: set[str] = set()  # by us

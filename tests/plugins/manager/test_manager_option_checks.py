@@ -23,7 +23,7 @@ from veko_plugins.manager.option_checks import NOT_YET
         ({"probation": 3}, None),
     ],
 )
-async def test_settings_in_vain_are_said(
+async def test_settings_without_effect_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], said: str | None
 ) -> None:
     plugins = tmp_path / "plugins"
