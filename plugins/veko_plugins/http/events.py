@@ -1,4 +1,7 @@
-"""The events that HTTP fires, and the emitters that a dispatcher binds once."""
+"""The events of requests, routes and middleware, and the emitters that a dispatcher binds once.
+
+Those of WebSockets are in `sockets.events`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ from .messages.problem import HTTPError
 from .messages.request import Request
 from .messages.response import Response
 from .route import Route
-from .sockets.websocket import WebSocket
 
 if TYPE_CHECKING:
     from veko import Bus
 
 __all__ = [
     "EVENTS", "MIDDLEWARE_ADD", "MIDDLEWARE_REMOVE", "ROUTE_CREATE", "ROUTE_DELETE", "ROUTE_LOAD",
-    "ROUTE_UPDATE", "Signals", "SocketSignals",
+    "ROUTE_UPDATE", "Signals",
 ]  # fmt: skip
 
 ROUTE_LOAD: Final = Event(
@@ -79,30 +81,11 @@ RESPONSE_ERROR: Final = Event(
     Response,
     doc="Sending a response failed: the response and the request.",
 )
-WEBSOCKET_CONNECT: Final = Event(
-    "websocket:connect",
-    WebSocket,
-    stops=Response | HTTPError,
-    doc="A handshake was matched and not yet accepted. Closing the socket, raising an "
-    "`HTTPError` or returning a `Response` refuses it.",
-)
-WEBSOCKET_MESSAGE: Final = Event(
-    "websocket:message",
-    str | bytes,
-    returns=True,
-    doc="A message came: the message, which a handler may replace, and the socket.",
-)
-WEBSOCKET_DISCONNECT: Final = Event(
-    "websocket:disconnect",
-    WebSocket,
-    doc="A socket is over, whatever ended it; once for each `websocket:connect`.",
-)
 EVENTS: Final = (
     REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,
-    WEBSOCKET_CONNECT, WEBSOCKET_MESSAGE, WEBSOCKET_DISCONNECT, ROUTE_LOAD, ROUTE_CREATE,
-    ROUTE_UPDATE, ROUTE_DELETE, MIDDLEWARE_ADD, MIDDLEWARE_REMOVE,
+    ROUTE_LOAD, ROUTE_CREATE, ROUTE_UPDATE, ROUTE_DELETE, MIDDLEWARE_ADD, MIDDLEWARE_REMOVE,
 )  # fmt: skip
-"""All of them, in the order in which the catalogue lists them."""
+"""All of them, in the order in which the catalogue lists them; those of WebSockets follow."""
 
 
 class Signals:
@@ -124,14 +107,3 @@ class Signals:
         self.response_start = bus.emitter(RESPONSE_START.name)
         self.response_end = bus.emitter(RESPONSE_END.name)
         self.response_error = bus.emitter(RESPONSE_ERROR.name)
-
-
-class SocketSignals:
-    """The emitters of a WebSocket's events."""
-
-    __slots__ = ("connect", "disconnect", "message")
-
-    def __init__(self, bus: Bus) -> None:
-        self.connect = bus.emitter(WEBSOCKET_CONNECT.name)
-        self.message = bus.emitter(WEBSOCKET_MESSAGE.name)
-        self.disconnect = bus.emitter(WEBSOCKET_DISCONNECT.name)

@@ -37,6 +37,7 @@ from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Starting, find_adapter
 from .route import SOCKET, Route
+from .sockets.events import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
 from .verbs import add_middleware, add_route, add_websocket
@@ -155,7 +156,7 @@ class Routes(Plugin):
 
     def load(self, context: Context) -> None:
         """Declare the events, add the kinds and the verbs, and provide the service `http`."""
-        for event in EVENTS:
+        for event in (*EVENTS, *SOCKET_EVENTS):
             context.declare(event)
         retested = (ROUTE_LOAD.name, ROUTE_CREATE.name)
         context.add_kind(Kind("route", accept=self._accept_routes, retest=retested))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veko.extend import driven
 
-from ..events import SocketSignals
 from ..exchange import failed
 from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
 from ..messages.problem import HTTPError
 from ..messages.response import Response
 from ..port import CallNext
 from ..table import HANDSHAKE, Table
+from .events import SocketSignals
 from .exchange import GRACE, SocketExchange
 from .open_sockets import RESTART, OpenSockets, SocketTarget
 from .websocket import SocketClosed, WebSocket
