@@ -1,4 +1,4 @@
-"""The kernel runs with anyio and msgspec only, and imports nothing else."""
+"""The kernel runs with anyio and msgspec only, and its bus without the life cycle."""
 
 import ast
 import subprocess
@@ -54,6 +54,70 @@ print(anyio.run(main, backend=sys.argv[1]))
 tops = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
 print(*sorted(tops & {"veko", "anyio", "msgspec", "trio"}))
 """
+
+BUS_ALONE = """
+import sys
+import types
+from pathlib import Path
+
+package = types.ModuleType("veko")  # not executed: it would import the life cycle
+package.__path__ = [sys.argv[2]]
+sys.modules["veko"] = package
+
+import anyio
+import veko._bus.bus
+import veko._bus.frames
+import veko._bus.posts
+
+async def main():
+    bus = veko._bus.bus.Bus()
+    seen = []
+    async def double(value):
+        await anyio.sleep(0)
+        return value * 2
+
+    def fail(value):
+        raise ValueError(value)
+
+    class Named:
+        name = "shop"
+
+    bus.on("sum", double, timeout=5)
+    bus.on("sum", fail, owner=Named(), priority=7)
+    gone = bus.on("sum", lambda value: value + 1, priority=5)
+    bus.on("plugin:error", lambda name, error: seen.append(name))
+    first = await bus.emit("sum", 20)
+    with bus.pin():
+        gone.cancel()
+        assert await bus.emit("sum", 20) == first
+    assert await bus.emit("sum", 20) == first - 1
+    assert seen == ["shop"] * 3
+    posts = veko._bus.posts.Posts(bus)
+    posts.open()
+    posts.add("plugin:error", "posted", None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(posts.run)
+        await posts.close(5)
+    assert seen.pop() == "posted"
+    return first
+
+print(anyio.run(main, backend=sys.argv[1]))
+print(*sorted(n for n in sys.modules if n.startswith("veko") and "veko._bus" not in n))
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_bus_runs_without_the_life_cycle(backend: str, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", BUS_ALONE, backend, KERNEL],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["41", "veko veko.errors"]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

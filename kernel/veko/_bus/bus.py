@@ -47,7 +47,7 @@ class Emitter(Protocol[T]):
 
 
 class Bus(Registrar):
-    """An async priority event bus; usable alone, without a kernel.
+    """An async priority event bus; usable alone.
 
     Attributes:
         live: The plans of what is live now.

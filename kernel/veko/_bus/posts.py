@@ -69,7 +69,10 @@ class Posts:
                     except anyio.WouldBlock:
                         event, args = await posted.receive()
                     self.waiting -= 1
-                    await self._bus.emit(event, *args)
+                    try:
+                        await self._bus.emit(event, *args)
+                    except Exception as error:  # of a type that the event names in `stops`
+                        await self._bus.report(error, event=event)
                     self._say_dropped()
         except anyio.EndOfStream:
             pass
