@@ -6,7 +6,9 @@ import msgspec
 
 import veko
 import veko_plugins
-from veko import Handle, Kernel
+from veko import Event, Handle, Kernel, Subscription
+
+greeting = Event("greeting", payload=str, returns=True, doc="An example.")
 
 
 class Settings(msgspec.Struct):
@@ -39,6 +41,22 @@ async def of_the_kernel(context: veko.Context[Settings]) -> None:
     assert_type(context.provide("database", Database()), Handle)
     assert_type(context.attached("schedule"), Any)
     context.log("success", "done", 3, user="ada")
+
+    def louder(text: str) -> str:
+        return text.upper()
+
+    async def later(text: str, *rest: object) -> None: ...
+
+    assert_type(context.hook(greeting, louder), Subscription)
+    assert_type(context.hook(greeting, later, priority=5, timeout=None), Subscription)
+    context.hook(greeting, lambda: None)
+    context.remove_hook(greeting, louder)
+
+    @context.hook(greeting)
+    def quieter(text: str) -> str:
+        return text.lower()
+
+    assert_type(quieter("HELLO"), str)
 
 
 def untyped(context: veko.Context) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, TypeVar, overload
 
 import msgspec
 
@@ -106,15 +106,31 @@ class Context(Registrar, Generic[_Settings]):
 
     @overload
     def hook(
-        self, event: str, fn: Callable[..., Any], priority: float = 10, timeout: float | None = ...
+        self,
+        event: Event[_T],
+        fn: Callable[[], object] | Callable[Concatenate[_T, ...], object],
+        priority: float = ...,
+        timeout: float | None = ...,
     ) -> Subscription: ...
     @overload
     def hook(
-        self, event: str, fn: None = None, priority: float = 10, timeout: float | None = ...
+        self,
+        event: str,
+        fn: Callable[..., Any],
+        priority: float = ...,
+        timeout: float | None = ...,
+    ) -> Subscription: ...
+    @overload
+    def hook(
+        self,
+        event: str | Event[Any],
+        fn: None = None,
+        priority: float = ...,
+        timeout: float | None = ...,
     ) -> Callable[[_F], _F]: ...
     def hook(
         self,
-        event: str,
+        event: str | Event[Any],
         fn: Callable[..., Any] | None = None,
         priority: float = 10,
         timeout: float | None = _DEFAULT,
@@ -122,15 +138,21 @@ class Context(Registrar, Generic[_Settings]):
         """Subscribe a handler; also as a decorator, `@context.hook("app:start")`.
 
         Args:
-            event: The event's name, or a pattern.
-            fn: The handler.
-            priority: The higher runs first.
+            event: The event's name, a pattern, or the declared event.
+            fn: The handler, `def` or `async def`.
+            priority: The higher runs first; equal ones in order of arrival.
             timeout: Seconds that an async handler may take, `None` for no limit; the kernel's
                 `hook_timeout` (5) if left out.
 
         Returns:
             The subscription, or, without `fn`, a decorator.
+
+        Raises:
+            VekoError: The name, the handler or the time limit is not valid.
+            TransactionError: This generation of the plugin has ended.
         """
+        if not isinstance(event, str):
+            event = event.name
         if fn is None:
             return functools.partial(self._decorate, event, priority, timeout)
         owner = self._generation
@@ -145,16 +167,21 @@ class Context(Registrar, Generic[_Settings]):
         self.hook(event, fn, priority, timeout)
         return fn
 
-    def remove_hook(self, event: str, fn: Callable[..., Any]) -> bool:
+    def remove_hook(self, event: str | Event[Any], fn: Callable[..., Any]) -> bool:
         """Remove the plugin's subscriptions of a handler to an event.
+
+        Args:
+            event: The event's name, a pattern, or the declared event.
+            fn: The handler.
 
         Returns:
             Whether there was one.
         """
+        name = event if isinstance(event, str) else event.name
         found = [
             handle
             for handle in self._generation.handles.values()
-            if isinstance(handle, Subscription) and (handle.event, handle.handler) == (event, fn)
+            if isinstance(handle, Subscription) and (handle.event, handle.handler) == (name, fn)
         ]
         for handle in found:
             handle.cancel()

@@ -12,6 +12,7 @@ from veko import (
     ConfigError,
     Context,
     DependencyError,
+    Event,
     Kernel,
     LogRecord,
     RefusedError,
@@ -73,6 +74,22 @@ async def test_remove_hook(kernel: Kernel) -> None:
     other = await held(kernel, "other")
     assert other.remove_hook("y", handler) is False
     assert kernel.bus.heard("y")
+
+
+async def test_hook_takes_a_declared_event(kernel: Kernel) -> None:
+    context = await held(kernel)
+    event = Event("greeting", payload=str, returns=True, doc="An example.")
+    context.declare(event)
+
+    def louder(text: str) -> str:
+        return text.upper()
+
+    assert context.hook(event, louder).event == "greeting"
+    assert await kernel.bus.emit(event, "hello") == "HELLO"
+    assert context.remove_hook(event, louder)
+    assert await kernel.bus.emit(event, "hello") == "hello"
+    context.hook(event)(louder)
+    assert await kernel.bus.emit("greeting", "hello") == "HELLO"
 
 
 async def test_own_events(kernel: Kernel) -> None:
