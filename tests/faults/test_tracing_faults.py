@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Collector(ThreadingHTTPServer):
-    """A collector that misbehaves as it is told to."""
+    """A collector that misbehaves on demand."""
 
     daemon_threads = False
 
@@ -55,8 +55,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.go.wait(10)
         status = self.server.status(self.server.count)
         if status == 200:
-            told = ExportTraceServiceRequest.FromString(body)
-            for one in told.resource_spans:
+            request = ExportTraceServiceRequest.FromString(body)
+            for one in request.resource_spans:
                 for scope in one.scope_spans:
                     self.server.spans += len(scope.spans)
                     self.server.largest = max(self.server.largest, len(body))
@@ -405,7 +405,7 @@ async def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"otlp": "localhost:4318"}, "is not the URL of a collector"),
         ({"otlp": "ftp://localhost"}, "is not the URL of a collector"),
@@ -416,9 +416,9 @@ async def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"max_pending": 0}, "max_pending"),
     ],
 )
-async def test_a_bad_configuration_refuses_to_load(config: dict[str, Any], told: str) -> None:
+async def test_a_bad_configuration_refuses_to_load(config: dict[str, Any], message: str) -> None:
     async with Kernel() as kernel:
-        with pytest.raises(Exception, match=told) as caught:
+        with pytest.raises(Exception, match=message) as caught:
             await kernel.load(Tracing(), config)
         assert type(caught.value).__name__ in ("ConfigError", "OptionError", "LoadError")
 

@@ -355,8 +355,8 @@ async def test_A14_errors_are_the_handlers_own(
 ) -> None:
     caplog.set_level(logging.CRITICAL, "veko")
     error = ValueError("mine")
-    told: list[Any] = []
-    kernel.bus.on("error:handle", lambda error, origin: told.append((error, origin)))
+    reports: list[Any] = []
+    kernel.bus.on("error:handle", lambda error, origin: reports.append((error, origin)))
 
     async def fail(fails: bool) -> None:
         if fails:
@@ -369,8 +369,8 @@ async def test_A14_errors_are_the_handlers_own(
         await kernel.bus.emit("fail", True, strict=True)
     assert caught.value is error
     assert await kernel.bus.emit("fail", True) is True
-    [(told_error, origin)] = told
-    assert told_error is error
+    [(reported, origin)] = reports
+    assert reported is error
     assert (origin.plugin, origin.event) == ("busy", "fail")
     assert origin.handler.endswith("fail")
     assert known(metrics).calls == emissions + 2

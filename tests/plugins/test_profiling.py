@@ -73,8 +73,8 @@ async def work(manager: PluginManager, value: float) -> AsyncIterator[None]:
 async def test_d5_profile_counts_calls_time_errors_and_draws(
     manager: PluginManager, tmp_path: Path
 ) -> None:
-    told: list[Any] = []
-    manager.bus.on("dev:profile", lambda record, path: told.append((record.name, path)))
+    fired: list[Any] = []
+    manager.bus.on("dev:profile", lambda record, path: fired.append((record.name, path)))
     async with work(manager, 0.005):
         profile = await manager.profile_plugin("busy", 0.3)
     assert profile.name == "busy"
@@ -88,7 +88,7 @@ async def test_d5_profile_counts_calls_time_errors_and_draws(
     assert page.lstrip().startswith("<!DOCTYPE html>")
     assert "compute" in page
     assert "elsewhere" not in page
-    assert told == [("busy", profile.path)]
+    assert fired == [("busy", profile.path)]
     assert [path.name for path in profile.path.parent.iterdir()] == [profile.path.name]
 
 

@@ -24,8 +24,8 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 from prometheus_client.parser import text_string_to_metric_families
 
 from veko_plugins import PluginManager
-from veko_plugins.telemetry import Telemetry
-from veko_plugins.telemetry.exponential import Exponential, bound
+from veko_plugins.telemetry import Exponential, Telemetry
+from veko_plugins.telemetry.exponential import bound
 
 pytestmark = pytest.mark.anyio
 
@@ -222,8 +222,8 @@ async def test_an_exporter_that_fails_costs_one_line(
             kept.answer = lambda: MetricExportResult.SUCCESS
             assert await telemetry.export()
             await manager.bus.emit("price", "chair")
-    told = [r.getMessage() for r in caplog.records if r.name == "veko.telemetry"]
-    assert told == [
+    messages = [r.getMessage() for r in caplog.records if r.name == "veko.telemetry"]
+    assert messages == [
         "metrics could not be exported; Veko keeps trying: the collector is down",
         "metrics are exported again",
     ]

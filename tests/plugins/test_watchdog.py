@@ -54,7 +54,7 @@ def nap() -> None:
 
 
 class Heard:
-    """What `loop:blocked` and `plugin:error` told."""
+    """The blocks and errors that were reported."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._blocks: asyncio.Queue[Block] = asyncio.Queue()
@@ -63,7 +63,7 @@ class Heard:
         kernel.bus.on("plugin:error", lambda name, error: self.errors.append((name, error)))
 
     async def block(self, handler: str = "") -> Block:
-        """Wait for a block; a busy machine may stand still by itself, too."""
+        """Wait for a block of a handler; a busy machine may cause others."""
         async with asyncio.timeout(10):
             while not (block := await self._blocks.get()).handler.endswith(handler):
                 pass

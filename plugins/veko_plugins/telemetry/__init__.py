@@ -12,6 +12,8 @@ Promise: a collector that is down, slow or answers errors costs one line in the 
 else; an export that takes longer than the interval delays the next one.
 """
 
+from .exponential import Exponential
 from .plugin import Telemetry
+from .readings import Family
 
-__all__ = ["Telemetry"]
+__all__ = ["Exponential", "Family", "Telemetry"]

@@ -72,8 +72,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
     def Export(self, request: Any, context: Any) -> Any:
         for resource in request.resource_spans:
-            told = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-            self.services.add(told["service.name"])
+            values = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+            self.services.add(values["service.name"])
             for scope in resource.scope_spans:
                 self.spans.extend(scope.spans)
         return trace_service_pb2.ExportTraceServiceResponse()

@@ -106,18 +106,18 @@ async def test_a_request_through_three_plugins(tap: Tap, tmp_path: Path) -> None
     server = mine.named("GET /orders/{id:int}")
     assert server.parent_span_id.hex() == PARENT
     assert server.kind == Span.SPAN_KIND_SERVER
-    told = attributes(server)
-    assert told["http.request.method"] == "GET"
-    assert told["http.route"] == "/orders/{id:int}"
-    assert told["http.response.status_code"] == 200
-    assert told["url.path"] == "/orders/7"
-    assert told["url.scheme"] == "http"
-    assert told["server.address"] == "127.0.0.1"
-    assert told["client.address"] == "127.0.0.1"
-    assert told["network.protocol.version"] == "1.1"
-    assert told["user_agent.original"].startswith("python-httpx/")
-    assert told["veko.plugin"] == "orders"
-    assert told["veko.outcome"] == "ok"
+    found = attributes(server)
+    assert found["http.request.method"] == "GET"
+    assert found["http.route"] == "/orders/{id:int}"
+    assert found["http.response.status_code"] == 200
+    assert found["url.path"] == "/orders/7"
+    assert found["url.scheme"] == "http"
+    assert found["server.address"] == "127.0.0.1"
+    assert found["client.address"] == "127.0.0.1"
+    assert found["network.protocol.version"] == "1.1"
+    assert found["user_agent.original"].startswith("python-httpx/")
+    assert found["veko.plugin"] == "orders"
+    assert found["veko.outcome"] == "ok"
     check = mine.named("orders.check")
     assert check.kind == Span.SPAN_KIND_INTERNAL
     assert attributes(check) == {
@@ -157,10 +157,10 @@ async def test_an_error_is_told_once_with_its_stack(tap: Tap, tmp_path: Path) ->
     assert server.status.code == Status.STATUS_CODE_ERROR
     assert attributes(server)["http.response.status_code"] == 500
     assert attributes(server)["error.type"] == "ValueError"
-    (told,) = [event for span in tap.spans for event in span.events]
-    assert told in server.events
-    assert told.name == "exception"
-    found = {pair.key: pair.value.string_value for pair in told.attributes}
+    (event,) = [event for span in tap.spans for event in span.events]
+    assert event in server.events
+    assert event.name == "exception"
+    found = {pair.key: pair.value.string_value for pair in event.attributes}
     assert found["exception.type"] == "ValueError"
     assert found["exception.message"] == "out of stock"
     assert 'raise ValueError("out of stock")' in found["exception.stacktrace"]

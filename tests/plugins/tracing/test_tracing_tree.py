@@ -226,9 +226,9 @@ async def test_an_error_is_told_once(
     names = ("one.inner", "inner", "one.outer")
     assert [outcome(found[name]) for name in names] == ["error"] * 3
     assert [outcome(found[name]) for name in ("outer", "two.<lambda>")] == ["ok"] * 2
-    told = [(name, log) for name, span in found.items() for log in span["logs"]]
-    (at, log) = told[0]
-    assert len(told) == 1
+    logs = [(name, log) for name, span in found.items() for log in span["logs"]]
+    (at, log) = logs[0]
+    assert len(logs) == 1
     assert at == "one.inner"
     fields = {field["key"]: field["value"] for field in log["fields"]}
     assert fields["exception.type"] == "ValueError"
@@ -442,8 +442,8 @@ async def test_code_that_writes_trace_ids_itself_goes_on(
     await kernel.bus.emit("tick", 1, strict=True)
     (record,) = [one for one in caplog.records if one.getMessage() == "own"]
     found = await spans(tracing)
-    told = logging.Formatter("%(trace_id)s %(span_id)s %(other)s").format(record)
-    assert told == f"mine {found['busy.own']['spanID']} 1"
+    line = logging.Formatter("%(trace_id)s %(span_id)s %(other)s").format(record)
+    assert line == f"mine {found['busy.own']['spanID']} 1"
     assert vars(pickle.loads(pickle.dumps(record))) == dict(vars(record))
     with pytest.raises(KeyError, match="Attempt to overwrite 'message'"):
         logging.getLogger("test").warning("own", extra={"message": "no"})

@@ -122,7 +122,7 @@ class ServerSpans:
     def _below_client(self, headers: dict[bytes, bytes], site: Site) -> Any:
         """Begin the record of a request below the client's span.
 
-        A `traceparent` without other headers of tracing is read here, which saves some 10 µs
+        A `traceparent` without other headers of tracing is read here, which saves some 13 µs
         against OpenTelemetry's propagators; everything else is left to them.
         """
         recorder = self._recorder
