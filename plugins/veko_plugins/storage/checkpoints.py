@@ -1,8 +1,8 @@
-"""When the log is copied into the database: in a thread, often enough that the log stays small.
+"""Copies the log into the database, in a thread, often enough that the log stays small.
 
-A passive checkpoint never hinders a writer, but a writer that never rests keeps it from reaching
-the log's end, and only then does SQLite begin the log anew. So past `HARD` pages the writer is told
-to rest until a checkpoint has run alone. Only a reader in another program can then let it grow.
+A passive checkpoint never blocks a writer, but a writer that never pauses keeps it from reaching
+the log's end, and only then does SQLite restart the log. So past `HARD` pages the writer must pause
+until a checkpoint has run alone. After that, only a reader in another program can let the log grow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["Checkpoints"]
 
-# Pages of 4 KiB written: 16 MiB, at which a checkpoint starts, and 64 MiB, at which writes rest.
+# Pages of 4 KiB written: at 16 MiB a checkpoint starts, at 64 MiB writes pause.
 SOFT: Final = 4_096
 HARD: Final = 16_384
 
@@ -23,9 +23,9 @@ class Checkpoints:
     """Runs `checkpoint` as the log grows.
 
     Args:
-        checkpoint: Copies what it can; returns how many pages the log had when it began.
-        thread: Where it runs.
-        resume: Called when the writer that had to rest may go on.
+        checkpoint: Copies what it can; returns the number of pages in the log when it began.
+        thread: The executor that runs it.
+        resume: Called when a paused writer may continue.
     """
 
     def __init__(
@@ -41,18 +41,18 @@ class Checkpoints:
         self._dirty = 0
         self._running = False
         self._alone = False
-        self._resting = False
+        self._paused = False
 
     def wrote(self, pages: int) -> None:
-        """Count what went into the log, and start a checkpoint if it is time."""
+        """Count pages written to the log, and start a checkpoint if one is due."""
         self._dirty += pages
         if self._dirty >= SOFT and not self._running:
             self._start(alone=False)
 
-    def must_rest(self) -> bool:
-        """Whether the writer has to wait until `resume` is called."""
-        self._resting = self._running and (self._alone or self._dirty >= HARD)
-        return self._resting
+    def must_pause(self) -> bool:
+        """Return whether the writer has to wait until `resume` is called."""
+        self._paused = self._running and (self._alone or self._dirty >= HARD)
+        return self._paused
 
     def _start(self, *, alone: bool) -> None:
         self._running, self._alone = True, alone
@@ -64,10 +64,10 @@ class Checkpoints:
         self._running = False
         failed = done.cancelled() or done.exception() is not None
         length = 0 if failed else done.result()
-        # What failed, or could not be copied by a run alone, is due again after as many pages.
+        # After a failure, or a run alone that could not copy all, the next one is due as usual.
         self._dirty = max(0, self._dirty - before)
-        if not self._alone and not failed and (self._resting or length >= HARD):
+        if not self._alone and not failed and (self._paused or length >= HARD):
             self._start(alone=True)
-        elif self._resting:
-            self._resting = False
+        elif self._paused:
+            self._paused = False
             self._resume()

@@ -1,16 +1,16 @@
-"""How values are written down: MessagePack by msgspec, and back exactly as they were given.
+"""Encodes values as MessagePack, so that decoding gives back exactly what was set.
 
-msgspec turns some types silently into others (a set into a list, a UUID into a string), which a
-plugin would notice only after the next start. So each value is decoded once again when it is set
-and compared: what does not come back equal takes the slow road, which tags the types that
-MessagePack does not know, or refuses the value and says where in it the fault is.
+msgspec silently turns some types into others (a set into a list, a UUID into a string), which a
+plugin would notice only after the next start. So each value is decoded again when it is set, and
+compared: a value that does not come back equal takes the slow path, which tags the types that
+MessagePack does not have, or refuses the value and reports where in it the fault is.
 
-Cost: about 0.1 us for a scalar, 0.5 us for a small mapping; a value with tuples, sets, dates or
-NaN in it is walked in Python (about 0.5 us an element).
+Cost: about 0.1 us for a scalar, 0.5 us for a small mapping; a value that contains tuples, sets,
+dates or NaN is walked in Python (about 0.5 us an element).
 
-Promise: what comes back equals what was set (and NaN comes back as NaN); an aware datetime as the
-same instant in UTC, a `bytearray` as `bytes`, an `IntEnum`, `StrEnum` or named tuple as the plain
-value that it equals.
+Promise: the decoded value equals the one that was set (NaN stays NaN); an aware datetime becomes
+the same instant in UTC, a `bytearray` becomes `bytes`, and an `IntEnum`, `StrEnum` or named tuple
+becomes the plain value that it equals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from veko.errors import StorageError
 __all__ = ["MAX_KEY", "Packed", "check_key", "pack", "unpack"]
 
 MAX_KEY: Final = 512
-# Bytes. SQLite itself takes 10**9; but it is written on the event loop, and kept in memory.
+# Bytes. SQLite allows 10**9, but values are written on the event loop and kept in memory.
 MAX_VALUE: Final = 64 << 20
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
@@ -39,13 +39,13 @@ _REMEDY: Final = (
 
 
 class Packed(bytes):
-    """An encoded value, told apart from `bytes` that are a value themselves."""
+    """An encoded value; a type of its own, because plain `bytes` are a value themselves."""
 
     __slots__ = ()
 
 
 class _Unstorable(Exception):
-    """Somewhere inside a value there is something that cannot be written down."""
+    """Part of a value cannot be encoded."""
 
     def __init__(self, what: str, where: str) -> None:
         super().__init__(what, where)
@@ -77,15 +77,15 @@ _DECODERS: Final[dict[int, Callable[..., object]]] = {
     8: Decimal,
     9: lambda raw: uuid.UUID(bytes=raw),
     10: lambda text: int(text, 16),
-    11: dict,  # whose keys MessagePack does not know; from pairs
+    11: dict,  # from pairs, if it has keys of types that MessagePack does not have
 }
 
 
 def check_key(key: object) -> None:
-    """Refuse what is not a storable key.
+    """Check a storage key.
 
     Raises:
-        StorageError: It is not a `str`, empty, too long, or has lone surrogates.
+        StorageError: It is not a `str`, is empty, too long, or has lone surrogates.
     """
     if not isinstance(key, str):
         raise StorageError(
@@ -111,12 +111,18 @@ def check_key(key: object) -> None:
 def pack(key: str, value: object) -> tuple[object, bytes]:
     """Encode the value of an entry.
 
+    Args:
+        key: The key of the entry, for errors.
+        value: The value.
+
     Returns:
         What to keep in memory (the value itself if it is an immutable scalar, else its `Packed`
-        form, so that nobody's list is shared with the storage) and what to write to disk.
+        form, so that the storage shares no mutable object with a plugin) and what to write to
+        disk.
 
     Raises:
-        StorageError: It cannot be stored; names the key, the type and where in the value it is.
+        StorageError: It cannot be stored; the message has the key, the type and the position in
+            the value.
     """
     data: bytes | None = None
     try:
@@ -124,13 +130,13 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
         if type(value) in _SCALARS or _decode(plain) == value:
             data = plain
     except Exception:
-        pass  # the walk finds out what it is, and says so
+        pass  # the slow path finds and reports the reason
     if data is None:
         data = _encode_tagged(key, value)
     if len(data) > MAX_VALUE:
         raise StorageError(
             f"cannot store {key!r}: its {len(data)} bytes are more than {MAX_VALUE}",
-            remedy="Write it to a file, and store the file's name",
+            remedy="Write it to a file and store the file's name",
         )
     return (value if type(value) in _SCALARS else Packed(data)), data
 
@@ -143,7 +149,7 @@ def _encode_tagged(key: str, value: object) -> bytes:
         where = f", at [{fault.where[1:]}" if fault.where else ""
         raise StorageError(f"cannot store {key!r}{where}: {fault.what}", remedy=_REMEDY) from None
     except (RecursionError, OverflowError, ValueError, TypeError) as error:
-        what = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise StorageError(
             f"cannot store {key!r}, a {type(value).__name__}: {what}", remedy=_REMEDY
         ) from None
@@ -151,10 +157,10 @@ def _encode_tagged(key: str, value: object) -> bytes:
 
 
 def unpack(stored: object) -> object:
-    """The value of what `pack` gave to keep in memory; a new object each time if it is mutable.
+    """Return the value of what `pack` returned for memory; a new object each time if mutable.
 
     Raises:
-        StorageError: It came from disk and is damaged, or of a newer version.
+        StorageError: It was read from disk and is damaged, or a newer version wrote it.
     """
     if type(stored) is not Packed:
         return stored
@@ -163,12 +169,12 @@ def unpack(stored: object) -> object:
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise StorageError(
             f"an entry cannot be read: {error}",
-            remedy="Its value on disk is damaged: set it anew, or restore a backup",
+            remedy="Its value on disk is damaged: set it again, or restore a backup",
         ) from error
 
 
 def _tag(value: object, where: str) -> object:
-    """The same value with each type that MessagePack does not know as a tagged extension."""
+    """Return the value with a tagged extension for each type that MessagePack does not have."""
     match value:
         case None | bool() | float() | bytes():
             return value
@@ -180,16 +186,16 @@ def _tag(value: object, where: str) -> object:
                 return int(value)
             return _ext(10, format(value, "x"))
         case list():
-            return [_tag(item, f"{where}[{at}]") for at, item in enumerate(value)]
+            return [_tag(item, f"{where}[{index}]") for index, item in enumerate(value)]
         case dict():
-            places = [f"{where}[{key!r:.40}]" for key in value]
-            keys = [_tag(key, place) for key, place in zip(value, places, strict=True)]
-            items = [_tag(item, place) for item, place in zip(value.values(), places, strict=True)]
+            paths = [f"{where}[{key!r:.40}]" for key in value]
+            keys = [_tag(key, path) for key, path in zip(value, paths, strict=True)]
+            items = [_tag(item, path) for item, path in zip(value.values(), paths, strict=True)]
             if any(isinstance(key, msgspec.msgpack.Ext) for key in keys):
                 return _ext(11, list(zip(keys, items, strict=True)))
             return dict(zip(keys, items, strict=True))
         case tuple():
-            return _ext(1, [_tag(item, f"{where}[{at}]") for at, item in enumerate(value)])
+            return _ext(1, [_tag(item, f"{where}[{index}]") for index, item in enumerate(value)])
         case set() | frozenset():
             code = 2 if isinstance(value, set) else 3
             return _ext(code, [_tag(item, f"{where}{{...}}") for item in value])
@@ -209,7 +215,7 @@ def _tag(value: object, where: str) -> object:
             return bytes(value)
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    raise _Unstorable(f"a value of type {name} does not survive being written down", where)
+    raise _Unstorable(f"a value of type {name} cannot be stored", where)
 
 
 def _ext(code: int, content: object) -> msgspec.msgpack.Ext:

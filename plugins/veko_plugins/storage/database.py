@@ -1,7 +1,7 @@
-"""The SQLite file: opening it, one transaction, one namespace read, one checkpoint. No event loop.
+"""The SQLite file: opening, one transaction, reading a namespace, a checkpoint. No event loop.
 
-Three connections at most, each used by one thread at a time: the writer, a reader beside it where
-the writer is in a thread, and the checkpointer. Nothing here waits for a lock: who calls decides
+At most three connections, each used by one thread at a time: the writer, a reader beside it if the
+writer is in a thread, and the checkpointer. Nothing here waits for a lock: the caller decides
 whether to try again.
 
 Cost: a transaction of one row about 20 us, of a hundred rows about 0.5 ms, all in SQLite itself.
@@ -24,10 +24,10 @@ __all__ = ["MEMORY", "Changes", "Database", "Overlay", "is_busy"]
 
 MEMORY: Final = ":memory:"
 
-# "veko" in ASCII: `file` and we ourselves tell the file from other applications' databases.
+# "veko" in ASCII; with it, `file` and this class recognise the file.
 _APPLICATION: Final = 0x76656B6F
 _VERSION: Final = 1
-# Bytes that the log keeps of the disk when it begins anew.
+# Bytes; the log file is truncated to this size when it restarts.
 _LOG_SIZE: Final = 16 << 20
 _SCHEMA: Final = """
 CREATE TABLE entry (
@@ -46,7 +46,7 @@ _CLEAR: Final = "DELETE FROM entry WHERE namespace = ?"
 
 
 class Overlay(Protocol):
-    """What a namespace changes: cleared first if it says so, then each key set or deleted."""
+    """Changes to a namespace: cleared first if `cleared`, then each key set or deleted."""
 
     @property
     def cleared(self) -> bool: ...
@@ -55,14 +55,14 @@ class Overlay(Protocol):
 
 
 class Changes(Overlay, Protocol):
-    """The same, and of which namespace."""
+    """Changes, and the namespace that they belong to."""
 
     @property
     def namespace(self) -> str: ...
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else holds the database, so that trying again may help."""
+    """Return whether another program holds the database, so that trying again may help."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -71,12 +71,12 @@ class Database:
     """An open storage file, locked for this process.
 
     Args:
-        path: The file; made, with its folders, if it is not there. `None`: in memory.
-        full: fsync at each commit (`synchronous=FULL`), so that it survives a power cut too.
+        path: The file; created, with its folders, if it does not exist. `None`: in memory.
+        full: fsync at each commit (`synchronous=FULL`), so that commits survive a power cut too.
 
     Raises:
-        StorageError: The file is damaged, is not a storage, is of a newer version, in use, or not
-            writable. Nothing is changed then.
+        StorageError: The file is damaged, is not a storage, was written by a newer version, is in
+            use, or is not writable. It is unchanged then.
     """
 
     def __init__(self, path: Path | None, *, full: bool = False) -> None:
@@ -111,7 +111,7 @@ class Database:
             check_same_thread=False,
         )
         self._open.append(connection)
-        # Before anything is written: a database of somebody else stays as it is.
+        # The writer is tuned after the check: a database of another application stays as it is.
         if self.path is not None and len(self._open) > 1:
             self._tune(connection)
         return connection
@@ -131,13 +131,13 @@ class Database:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != _APPLICATION and (application or version or tables):
             raise StorageError(
-                "the file is a database, but not a storage of Veko",
+                "the file is a database, but not a Veko storage",
                 path=self.path,
                 remedy="Give the storage a file of its own",
             )
         if version > _VERSION:
             raise StorageError(
-                f"the storage is of format {version}, this Veko reads up to {_VERSION}",
+                f"the storage has format {version}, this Veko reads up to {_VERSION}",
                 path=self.path,
                 remedy="Use the newer Veko that wrote it",
             )
@@ -156,12 +156,12 @@ class Database:
         connection.execute("COMMIT")
 
     def error(self, what: str) -> StorageError:
-        """An error of this file, with what to do about it."""
+        """Return an error of this file, with a remedy for SQLite's message `what`."""
         low = what.lower()
         if "full" in low or "disk i/o" in low or "too big" in low:
             remedy = "Free space on the disk; what was stored before is unharmed"
         elif "locked" in low or "busy" in low:
-            remedy = "Another program holds the file open for writing: end it"
+            remedy = "Another program has the file open for writing: close it"
         elif "readonly" in low or "unable to open" in low or "permission" in low:
             remedy = "Make the folder and its files writable for this user"
         elif "removed" in low:
@@ -175,7 +175,7 @@ class Database:
         return StorageError(f"the storage failed: {what}", path=self.path, remedy=remedy)
 
     def opening_error(self, error: sqlite3.Error) -> StorageError:
-        """Why the file could not be opened; damage is told from the rest."""
+        """Return the error for a file that could not be opened; damage gets a remedy of its own."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StorageError(
@@ -195,17 +195,17 @@ class Database:
         return found.st_dev, found.st_ino
 
     def apply(self, changes: Iterable[Changes]) -> int:
-        """Write all of it in one transaction.
+        """Write changes in one transaction.
 
         Returns:
-            About how many pages it wrote.
+            The approximate number of pages written.
 
         Raises:
-            sqlite3.Error: Nothing of it was written.
+            sqlite3.Error: Nothing was written.
         """
         run = self._writer
         if self._identify() != self._identity:
-            # SQLite would go on writing to a file that has no name any more: 2 us to know better.
+            # SQLite would continue to write to the deleted file; this check costs 2 us.
             raise sqlite3.OperationalError("the file was removed or replaced while it was in use")
         sets: list[tuple[str, str, bytes]] = []
         deletes: list[tuple[str, str]] = []
@@ -223,7 +223,7 @@ class Database:
                     deletes.append((namespace, key))
         pages = len(sets) + len(deletes) + 64 * len(clears) + (size >> 12)
         if len(sets) == 1 and not deletes and not clears:
-            run.execute(_SET, sets[0])  # a statement alone is a transaction: half the cost
+            run.execute(_SET, sets[0])  # a single statement is a transaction, at half the cost
             return pages
         run.execute("BEGIN IMMEDIATE")
         try:
@@ -241,26 +241,29 @@ class Database:
         return pages
 
     def read(self, namespace: str) -> dict[str, object]:
-        """All entries of a namespace, still encoded."""
+        """Return all entries of a namespace, encoded."""
         rows = self._reader.execute(
             "SELECT key, value FROM entry WHERE namespace = ? ORDER BY key", (namespace,)
         )
         return {key: Packed(value) for key, value in rows}
 
     def namespaces(self) -> list[str]:
-        """The names that have entries, sorted."""
+        """Return the namespaces that have entries, sorted."""
         rows = self._reader.execute("SELECT DISTINCT namespace FROM entry ORDER BY namespace")
         return [name for (name,) in rows]
 
     def snapshot(self) -> Snapshot:
-        """What is committed now, to be read in a thread while writing goes on."""
+        """Return what is committed now, to be read in a thread while writing continues."""
         return Snapshot(self._writer.serialize() if self.path is None else self.path)
 
     def exchange(self, staged: Path) -> int:
-        """Put what is staged in the place of what is there; see `snapshots.exchange`.
+        """Exchange current entries for the staged ones; see `snapshots.exchange`.
+
+        Returns:
+            The number of entries that came and went.
 
         Raises:
-            sqlite3.Error: Nothing has changed.
+            sqlite3.Error: Nothing was changed.
         """
         if self.path is None:
             return exchange(self._writer, staged)
@@ -274,10 +277,10 @@ class Database:
             connection.close()
 
     def checkpoint(self, mode: str = "PASSIVE") -> int:
-        """Copy the log into the database; in a thread, as it waits for the disk.
+        """Copy the log into the database; call it in a thread, as it waits for the disk.
 
         Returns:
-            How many pages the log had when it began.
+            The number of pages in the log when it began.
         """
         if self._checkpointer is None:
             return 0
@@ -285,7 +288,7 @@ class Database:
         return int(row[1])
 
     def finish(self) -> None:
-        """Copy the whole log into the database, so that the file is all there is, and close."""
+        """Copy the whole log into the database, so that one file has everything, and close."""
         try:
             self.checkpoint("TRUNCATE")
         except sqlite3.Error:
@@ -294,7 +297,7 @@ class Database:
             self.close()
 
     def close(self) -> None:
-        """Close it and let go of the lock; twice is fine."""
+        """Close the connections and release the lock; a second call does nothing."""
         while self._open:
             self._open.pop().close()
         if self._lock is not None:

@@ -1,21 +1,21 @@
-"""The storage engine: one SQLite file, memory for reading, one transaction a loop turn for writing.
+"""The storage engine: one SQLite file, reads from memory, one transaction per loop turn for writes.
 
 Reads come from memory, where a namespace is loaded at its first use. Writes change memory at once;
-all those of one turn of the event loop go to disk as one transaction when the turn is over, and the
-handle that each gave is done when it has committed. The log (WAL) is copied into the database by a
-thread, so that no write waits for the disk.
+all writes of one turn of the event loop go to disk as one transaction at its end, and the handle of
+each is done when that has committed. A thread copies the log (WAL) into the database, so that no
+write waits for the disk.
 
 Cost: a write of small data 1 us, plus 20 us a turn that writes, plus 3 to 8 us an entry in SQLite;
-a read 0.1 us for a scalar, 0.5 us for a small mapping, which is decoded anew each time so that
-nobody's change of it leaks into the storage. All data of the namespaces in use is in memory. A
-namespace's first use blocks the loop for about 1 us an entry.
+a read 0.1 us for a scalar, 0.5 us for a small mapping, which is decoded each time so that changing
+it does not change the storage. All data of the namespaces in use is in memory. A namespace's first
+use blocks the loop for about 1 us an entry.
 
-Promise: what was awaited survives `kill -9` of the process at any moment, and `update` is there
-whole or not at all. A power cut may take the last seconds with it, never the file's soundness; with
-`durability="power"` it takes nothing that was awaited (each commit then waits for the disk, in a
-thread, one for all that was written meanwhile). If a write fails (disk full, file locked for
-`busy_timeout`), its handle raises and memory goes back to what is on disk. One engine a file: a
-second one is refused. What another program changes in the file meanwhile is not noticed.
+Promise: an awaited write survives `kill -9` of the process at any moment, and `update` is complete
+or has no effect. A power cut may lose the last seconds but never damages the file; with
+`durability="power"` it loses no awaited write (commits then wait for the disk, in a thread, and
+each has all that was written meanwhile). If a write fails (disk full, file locked for
+`busy_timeout`), its handle raises and memory is read again from disk. A file has one engine: a
+second one is refused. Changes that other programs make to the file are not noticed.
 """
 
 from __future__ import annotations
@@ -43,21 +43,27 @@ __all__ = ["Durability", "Engine"]
 Durability = Literal["process", "power"]
 _Answer = TypeVar("_Answer")
 
-# Seconds that closing waits in the end for a thread that may be stuck in a commit.
+# Seconds that closing finally waits for the thread, which may be stuck in a commit.
 _RELEASE: Final = 1.0
 
 
 class Engine:
-    """A storage file, open between `async with` and its end, on one asyncio event loop.
+    """A storage file on one asyncio event loop, open inside its `async with`.
 
     Args:
-        path: The file, or `":memory:"`; made, with its folders, if it is not there.
-        durability: What awaiting a write means: it survives the death of the `"process"`, or a
-            cut of the `"power"` too.
-        busy_timeout: How many seconds a write is tried again while another program (the SQLite
+        path: The file, or `":memory:"`; created, with its folders, if it does not exist.
+        durability: What an awaited write survives: `"process"`, the death of the process;
+            `"power"`, a power cut too.
+        busy_timeout: Seconds during which a write is retried while another program (the SQLite
             shell, a backup) holds the file.
-        close_timeout: How many seconds `close()` waits for what is still unwritten.
-        tell: Called with the error of a failed write that nobody awaited. Logged by default.
+        close_timeout: Seconds that `close()` waits for pending writes.
+        report: Called with the error of a failed write that nobody awaited; by default it is
+            logged.
+
+    Attributes:
+        path: The file, absolute; `None` if in memory.
+        durability: As given; `"process"` in memory.
+        surround: Called before each write, which it may take over; see `queries`.
     """
 
     def __init__(
@@ -67,14 +73,14 @@ class Engine:
         durability: Durability = "process",
         busy_timeout: float = 5.0,
         close_timeout: float = 10.0,
-        tell: Callable[[StorageError], object] | None = None,
+        report: Callable[[StorageError], object] | None = None,
     ) -> None:
         self.path = None if str(path) == MEMORY else Path(path).absolute()
         self.durability: Durability = durability if self.path else "process"
         self.surround: Surround | None = None
         self._busy_timeout = busy_timeout
         self._close_timeout = close_timeout
-        self._tell = tell or _log
+        self._report = report or _log
         self._namespaces: dict[str, Namespace] = {}
         self._database: Database | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -84,7 +90,7 @@ class Engine:
         self._idle = True
         self._retry: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event = asyncio.Event()
-        self._last_told: str | None = None
+        self._last_reported: str | None = None
         self._thread_id = 0
         self._accepting = self._held = False
 
@@ -102,11 +108,11 @@ class Engine:
         """Open the file, in a thread.
 
         Raises:
-            StorageError: It is damaged, not a storage, in use, or not writable; or this engine was
-                opened before.
+            StorageError: The file is damaged, is not a storage, is in use, or is not writable; or
+                this engine was opened before.
         """
         if self._thread_id:
-            raise StorageError("this engine was opened before", remedy="Make a new Engine")
+            raise StorageError("this engine was opened before", remedy="Create a new Engine")
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="veko-storage")
@@ -121,7 +127,7 @@ class Engine:
         self._accepting = True
 
     def namespace(self, name: str) -> Namespace:
-        """The entries of one plugin; the same object for the same name.
+        """Return the entries of one plugin; the same object for the same name.
 
         Raises:
             StorageError: The name is not a `str` of 1 to 512 characters.
@@ -133,22 +139,30 @@ class Engine:
         return found
 
     def namespaces(self) -> list[str]:
-        """The names that have entries on disk, sorted."""
+        """Return the names that have entries on disk, sorted."""
         return self._guarded(lambda database: database.namespaces())
 
-    # For the rest of this package.
+    # The methods below are for this package.
 
     async def flush(self) -> None:
-        """Wait until all that was written so far is on disk, or has failed."""
+        """Wait until every write so far is on disk or has failed."""
         for write in self._unwritten():
             await write.settled()
 
     async def threaded(
         self, work: Callable[[Database], _Answer], *, alone: bool = False
     ) -> _Answer:
-        """Do something behind what the thread does, to its end; in memory, here and now.
+        """Run a function in the storage's thread, to its end even if cancelled.
 
-        With `alone`, what is written from here on waits, and everything is read anew afterwards.
+        In memory it runs on the loop.
+
+        Args:
+            work: The function; it gets the database.
+            alone: Whether earlier writes come first, later ones wait, and all namespaces are read
+                again afterwards.
+
+        Raises:
+            StorageError: The storage is closed, or SQLite failed.
         """
         if alone:
             await self.flush()
@@ -159,7 +173,7 @@ class Engine:
         try:
             if self.path is None:
                 return work(database)
-            return await _whole(self._loop.run_in_executor(self._thread, work, database))
+            return await _to_completion(self._loop.run_in_executor(self._thread, work, database))
         except sqlite3.Error as error:
             raise self.explain(error) from error
         finally:
@@ -171,7 +185,7 @@ class Engine:
                     self._loop.call_soon(self._step)
 
     def read(self, namespace: str) -> dict[str, object]:
-        """What a namespace holds, encoded: from disk, and what is on its way there."""
+        """Return a namespace's encoded entries: those on disk, changed by the pending writes."""
         data = self._guarded(lambda database: database.read(namespace))
         for write in self._unwritten():
             if write.namespace == namespace:
@@ -181,7 +195,7 @@ class Engine:
     def write(
         self, namespace: str, entries: Mapping[str, bytes | None], *, cleared: bool = False
     ) -> Write:
-        """Add to the transaction of this turn; `check()` comes first."""
+        """Add changes to the transaction of this turn; call `check()` first."""
         write = self._pending.get(namespace)
         if write is None:
             write = Write(namespace, self._loop)
@@ -199,7 +213,11 @@ class Engine:
         return write
 
     def check(self) -> None:
-        """Raise if nothing can be written: it is closed, or this is not the loop's thread."""
+        """Check that writing is possible.
+
+        Raises:
+            StorageError: The storage is closed, or this is not the event loop's thread.
+        """
         if self._accepting and threading.get_ident() == self._thread_id:
             return
         if not self._accepting:
@@ -211,7 +229,7 @@ class Engine:
         )
 
     def on_loop(self, read: Callable[[], _Answer]) -> _Answer:
-        """Call something on the loop's thread, which may be this one, and wait for the answer."""
+        """Call a function on the loop's thread, which may be this one, and return its result."""
         if threading.get_ident() == self._thread_id or not self._accepting:
             return read()
 
@@ -220,22 +238,22 @@ class Engine:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
-    # The way to disk. `_idle` is False from the first write until nothing is left to be written.
+    # Writing to disk. `_idle` is False from the first write until no write is pending.
 
     def _step(self) -> None:
         if not self._batches:
             if not self._pending:
-                self._rest()
+                self._become_idle()
                 return
             self._batches.append(list(self._pending.values()))
             self._pending = {}
-        if not self._held and not self._checkpoints.must_rest():
+        if not self._held and not self._checkpoints.must_pause():
             self._attempt(self._loop.time() + self._busy_timeout, 0.001)
 
     def _attempt(self, deadline: float, delay: float) -> None:
         database = self._database
         if database is None or not self._batches or self._held:
-            return  # closed, which gave up; or to be tried again when it is let go
+            return  # closed, or held by `threaded(alone=True)`, which starts it again
         if self.durability == "power":
             work = self._loop.run_in_executor(self._thread, database.apply, self._batches[0])
             work.add_done_callback(lambda done: self._returned(done, deadline, delay))
@@ -244,7 +262,7 @@ class Engine:
             pages = database.apply(self._batches[0])
         except Exception as error:
             self._landed(error, 0, deadline, delay)
-        except BaseException:  # Ctrl-C: it was rolled back, and is tried again
+        except BaseException:  # Ctrl+C: the transaction was rolled back and is tried again
             self._loop.call_soon(self._step)
             raise
         else:
@@ -259,7 +277,7 @@ class Engine:
         self, error: BaseException | None, pages: int, deadline: float, delay: float
     ) -> None:
         if not self._batches:
-            return  # given up by close()
+            return  # close() gave up
         busy = isinstance(error, sqlite3.Error) and is_busy(error)
         if busy and self._loop.time() < deadline:
             longer = min(delay * 2, 0.05)
@@ -267,12 +285,12 @@ class Engine:
             return
         batch = self._batches.popleft()
         if error is None:
-            self._last_told = None
+            self._last_reported = None
             for write in batch:
                 write.settle()
             self._checkpoints.wrote(pages)
         elif len(batch) > 1 and not busy:
-            # One namespace's fault is not the others': each by itself.
+            # One namespace's failure must not fail the others: try each alone.
             self._batches.extendleft([write] for write in reversed(batch))
         else:
             for write in batch:
@@ -280,9 +298,9 @@ class Engine:
         if self._batches or self._pending:
             self._loop.call_soon(self._step)
         else:
-            self._rest()
+            self._become_idle()
 
-    def _rest(self) -> None:
+    def _become_idle(self) -> None:
         self._idle = True
         self._drained.set()
 
@@ -294,15 +312,15 @@ class Engine:
         write.settle(error, self._lost)
 
     def _lost(self, error: StorageError) -> None:
-        # A full disk fails every write: say it once until one succeeds again.
+        # A full disk fails every write: report it once until a write succeeds again.
         text = str(error)
-        if text != self._last_told:
-            self._last_told = text
+        if text != self._last_reported:
+            self._last_reported = text
             if threading.get_ident() == self._thread_id:
-                self._tell(error)
+                self._report(error)
                 return
-            try:  # the thread that writes dropped the last reference
-                self._loop.call_soon_threadsafe(self._tell, error)
+            try:  # another thread dropped the last reference to the handle
+                self._loop.call_soon_threadsafe(self._report, error)
             except RuntimeError:
                 _log(error)
 
@@ -310,12 +328,16 @@ class Engine:
         return [*(write for batch in self._batches for write in batch), *self._pending.values()]
 
     def explain(self, error: BaseException) -> StorageError:
-        """What to tell of an error of SQLite's."""
+        """Return the `StorageError` for an error of SQLite's."""
         what = str(error) if isinstance(error, sqlite3.Error) else repr(error)
-        told = self._database.error(what) if self._database else StorageError(what, path=self.path)
-        # Its frames hold the write, which would then not be dropped, and not be told of.
-        told.__cause__ = error.with_traceback(None)
-        return told
+        if self._database is None:
+            explained = StorageError(what, path=self.path)
+        else:
+            explained = self._database.error(what)
+        # The traceback's frames hold the `Write`: it would not be dropped, and so not reported
+        # (test_storage_faults.py).
+        explained.__cause__ = error.with_traceback(None)
+        return explained
 
     def _guarded(self, read: Callable[[Database], _Answer]) -> _Answer:
         if self._database is None:
@@ -329,11 +351,11 @@ class Engine:
         return StorageError(
             "the storage is closed",
             path=self.path,
-            remedy="Use it while the manager runs, in load() at the earliest, in unload() at last",
+            remedy="Use it while the manager runs: from load() until unload() has returned",
         )
 
     async def close(self) -> None:
-        """Write what is unwritten, and close; it takes `close_timeout` at most. Twice is fine."""
+        """Finish pending writes within `close_timeout`, and close; a second call does nothing."""
         if not self._thread_id:
             return
         if self._closing is None:
@@ -361,14 +383,14 @@ class Engine:
         if database is None:
             return
         if closing.cancelled() and self.durability == "process":
-            self._write_now(database)  # the loop itself is ending: there is no later
+            self._write_now(database)  # the loop is closing: nothing runs later
         for write in self._unwritten():
-            lost = f"it is not known to be written {self._close_timeout:g} s after closing began"
+            lost = f"the write had not finished {self._close_timeout:g} s after closing began"
             write.settle(StorageError(lost, plugin=write.namespace, path=self.path), self._lost)
         self._forget()
         for namespace in self._namespaces.values():
             namespace.forget()
-        # Behind whatever the thread is in, so that no connection is pulled from under it.
+        # In the thread, after what it runs now, so that no connection is closed while in use.
         self._released = self._thread.submit(database.close)
         self._thread.shutdown(wait=False)
 
@@ -377,7 +399,7 @@ class Engine:
         try:
             database.apply(unwritten)
         except sqlite3.Error:
-            return  # it is told of, write by write
+            return  # each write reports it
         self._forget()
         for write in unwritten:
             write.settle()
@@ -390,7 +412,7 @@ class Engine:
             self._retry.cancel()
 
 
-async def _whole(running: asyncio.Future[_Answer]) -> _Answer:
+async def _to_completion(running: asyncio.Future[_Answer]) -> _Answer:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -404,4 +426,4 @@ def _abandon(opening: Future[Database]) -> None:
 
 
 def _log(error: StorageError) -> None:
-    logging.getLogger("veko.storage").error("a write was lost: %s", error)
+    logging.getLogger("veko.storage").error("a write failed: %s", error)

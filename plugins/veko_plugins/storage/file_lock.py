@@ -1,8 +1,8 @@
-"""One owner for a file: an advisory lock that the system lets go of when its process dies.
+"""One owner for a file: an advisory lock that the system releases when the process dies.
 
-The storage reads from memory, so a second writer would make it lie; hence one engine a file. The
+The storage reads from memory, so its answers would be wrong if another process wrote the file. The
 lock is on a file beside the database, because closing a descriptor of the database itself would
-drop the locks that SQLite holds on it. The file is left there: removing it would be a race.
+drop the locks that SQLite holds on it. The lock file is never removed: that would be a race.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["FileLock"]
 if sys.platform == "win32":
     import msvcrt
 
-    # Locked beyond the text, which others may then read.
+    # The lock is on a byte beyond the text, so that other processes can read the text.
     _AT = 1 << 20
 
     def _take(descriptor: int) -> None:
@@ -33,11 +33,14 @@ else:
 
 
 class FileLock:
-    """Holds `<database>.lock` from the moment it is made until `release()`.
+    """Holds `<database>.lock` from its creation until `release()`.
+
+    Args:
+        database: The file to own.
 
     Raises:
-        StorageError: Another engine holds it (the message names its process), or the file cannot
-            be made.
+        StorageError: Another engine holds the lock (the message has its process id), or the lock
+            file cannot be created.
     """
 
     __slots__ = ("_descriptor",)
@@ -67,7 +70,7 @@ class FileLock:
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:
-        """Let go; twice is fine."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,7 +1,7 @@
 """A plugin's own part of the storage: a durable mapping from names to plain data.
 
-Reading is a plain call and answers from memory; what it gives is the reader's own. Writing changes
-memory at once and gives a handle: await it to know that it is durable, or leave it.
+Reading is a plain call that answers from memory; the reader owns the result. Writing changes memory
+at once and returns a handle: await it to know that the write is durable, or ignore it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Namespace", "Operation", "Surround"]
 
 Operation: TypeAlias = Literal["set", "update", "delete", "clear"]
 Entries: TypeAlias = dict[str, bytes | None]
-# Asked before each write; it takes the write over by giving a handle for it.
+# Called before each write; it takes the write over by returning a handle for it.
 Surround: TypeAlias = Callable[["Namespace", Operation, Entries], Awaitable[None] | None]
 
 
@@ -37,21 +37,21 @@ class Namespace:
     """The entries of one plugin.
 
     Keys are strings of 1 to 512 characters. Values are plain data: `str`, `int`, `float`, `bool`,
-    `None`, `bytes`, `list`, `tuple`, `set`, `dict`, `datetime` and its kin, `Decimal`, `UUID`, and
-    these in one another; what else there is belongs to `context.provide`.
+    `None`, `bytes`, `list`, `tuple`, `set`, `dict`, `datetime`, `date`, `time`, `timedelta`,
+    `Decimal`, `UUID`, and containers of these; share other objects with `context.provide`.
 
     Every method raises `StorageError` if the key or the value cannot be stored, or if the storage
-    is closed; the handle of a write raises it if the disk refused. A write that failed is taken
-    back from memory too. Reading works in any thread, writing in that of the event loop.
+    is closed; the handle of a write raises it if writing to disk fails. A failed write is undone in
+    memory too. Reading works in any thread, writing in the event loop's.
     """
 
     __slots__ = ("_data", "_engine", "bypassed", "name", "queued")
 
     def __init__(self, name: str, engine: _Engine) -> None:
         self.name = name
-        # Writes that are not handed to the engine yet, in order: they show on top of it.
+        # Writes that the engine has not got yet, in order; readers see them.
         self.queued: list[Overlay] = []
-        # Whether a later write overtook one of these, so that memory may be ahead of the disk.
+        # Whether a later write overtook one of these, so that memory may differ from the disk.
         self.bypassed = False
         self._engine = engine
         self._data: dict[str, object] | None = None
@@ -61,7 +61,12 @@ class Namespace:
         return f"<Namespace {self.name!r}: {size}>"
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of an entry, or `default`. Changing it does not change what is stored."""
+        """Return the value of an entry; changing it does not change the storage.
+
+        Args:
+            key: The key.
+            default: What to return if there is no such entry.
+        """
         data = self._data
         if data is None:
             data = self._load()
@@ -77,26 +82,30 @@ class Namespace:
             return stored
         value = unpack(stored)
         if type(value) in (str, int, float, bool):
-            data[key] = value  # read from disk, and nothing that anybody could change
+            data[key] = value  # read from disk, and immutable: keep it decoded
         return value
 
     def set(self, key: str, value: object) -> Awaitable[None]:
         """Store a value.
 
+        Args:
+            key: The key.
+            value: Plain data.
+
         Returns:
-            A handle: awaited, it returns when the value is durable.
+            A handle to await until the value is durable.
         """
         check_key(key)
         kept, packed = pack(key, value)
         return self._write("set", {key: packed}, {key: kept})
 
     def update(self, mapping: Mapping[str, object]) -> Awaitable[None]:
-        """Store several values in one transaction: all of them, or none."""
+        """Store several values in one transaction, all or none; return a handle as `set`."""
         if not isinstance(mapping, Mapping):
             raise StorageError(
                 f"update takes a mapping, not {type(mapping).__name__}",
                 plugin=self.name,
-                remedy="Pass a dict",
+                remedy="Give a dict",
             )
         entries: Entries = {}
         kept: dict[str, object] = {}
@@ -106,20 +115,20 @@ class Namespace:
         return self._write("update", entries, kept)
 
     def delete(self, key: str) -> Awaitable[None]:
-        """Delete an entry; one that is not there is no error."""
+        """Delete an entry, if it exists; return a handle as `set`."""
         check_key(key)
         return self._write("delete", {key: None}, {})
 
     def clear(self) -> Awaitable[None]:
-        """Delete all entries."""
+        """Delete all entries; return a handle as `set`."""
         return self._write("clear", {}, {})
 
     def keys(self) -> list[str]:
-        """The keys, in no promised order; a copy, so entries may be changed meanwhile."""
+        """Return a list of the keys, in no particular order."""
         return list(self._data if self._data is not None else self._load())
 
     def items(self) -> list[tuple[str, object]]:
-        """The entries, in no promised order; a copy."""
+        """Return a list of the entries, in no particular order."""
         data = self._data if self._data is not None else self._load()
         return [(key, unpack(stored)) for key, stored in data.items()]
 
@@ -137,7 +146,7 @@ class Namespace:
         self._data = None
 
     def _load(self) -> dict[str, object]:
-        # A sync handler may read in a thread; no write of the loop's may fall in between.
+        # A sync handler may read in a thread; no write on the loop may run in between.
         return self._engine.on_loop(self._load_here)
 
     def _load_here(self) -> dict[str, object]:
@@ -170,7 +179,7 @@ class Namespace:
 
 
 def overlay(data: dict[str, object], changes: Overlay) -> None:
-    """Let changes that are on their way show in what was read from disk."""
+    """Apply pending changes to entries that were read from disk."""
     if changes.cleared:
         data.clear()
     for key, value in changes.entries.items():

@@ -1,7 +1,7 @@
 """The core plugin `storage`: gives every plugin its namespace as `context.storage`.
 
-It opens the file when it loads and closes it, all writes flushed, when it unloads. Its events let
-others watch and stand around what is written; see `queries` for what that costs.
+It opens the file when it loads; when it unloads, it flushes all writes and closes the file. Its
+events let other plugins observe writes and run code around them; see `queries` for the cost.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from .transfers import Transfers
 __all__ = ["Storage", "parse_url"]
 
 CONNECT: Final = Event(
-    "database:connect", payload=Engine, doc="The storage's file was opened. The engine."
+    "database:connect",
+    payload=Engine,
+    doc="Fired after the storage's file was opened; argument: the engine.",
 )
 QUERY: Final = Event(
     "database:query",
     payload=Query,
     returns=True,
-    doc="A plugin writes to its storage. The query: `result = await query` runs it, once; it runs "
-    "anyway afterwards. Not fired for writes made inside such a hook.",
+    doc="Fired when a plugin writes to its storage; argument: the query. `result = await query` "
+    "runs it, once; otherwise it runs after the hooks. Not fired for writes made inside such a "
+    "hook.",
 )
 DISCONNECT: Final = Event(
     "database:disconnect",
     payload=Engine,
-    doc="The storage's file is about to be closed. The engine.",
+    doc="Fired before the storage's file is closed; argument: the engine.",
 )
 
-# Seconds for hooks that still stand around a write when the storage closes.
-_PATIENCE: Final = 3.0
+# Seconds for hooks that still run around a write when the storage closes.
+_HOOKS_TIMEOUT: Final = 3.0
 _KNOWN: Final = "sqlite:///path, sqlite:///:memory:"
 
 
@@ -48,15 +51,16 @@ class Storage(Plugin):
 
     Args:
         target: A path, or a URL: `sqlite:///relative/path`, `sqlite:////absolute/path`,
-            `sqlite:///:memory:`, each with `?durability=power` if wanted.
-        durability: `"process"`: what was awaited survives `kill -9`; `"power"`: also a power cut.
+            `sqlite:///:memory:`, each optionally with `?durability=power`.
+        durability: What awaited writes survive: `"process"`, `kill -9`; `"power"`, a power cut
+            too.
 
     Attributes:
-        shared: Whether several processes may use one storage at once: this one may not. A core
-            plugin that takes its place says so of itself.
+        shared: Whether several processes may use one storage at once; false here. A core plugin
+            that replaces this one may set it.
 
     Raises:
-        OptionError: The URL is of an unknown scheme, or has an unknown parameter.
+        OptionError: The URL has an unknown scheme or parameter.
     """
 
     name = "storage"
@@ -89,10 +93,10 @@ class Storage(Plugin):
     async def _opened(self, context: Context) -> AsyncIterator[Engine]:
         bus = context.kernel.bus
 
-        def tell(error: Exception) -> None:
-            context.log("error", f"a write was lost: {error}")
+        def report(error: Exception) -> None:
+            context.log("error", f"a write failed: {error}")
 
-        async with Engine(self.path, durability=self.durability, tell=tell) as engine:
+        async with Engine(self.path, durability=self.durability, report=report) as engine:
             heard = functools.partial(bus.heard, QUERY.name)
             queries = Queries(engine, bus.emitter(QUERY.name), heard)
             await bus.emit(CONNECT.name, engine)
@@ -100,19 +104,19 @@ class Storage(Plugin):
                 yield engine
             finally:
                 try:
-                    await queries.close(_PATIENCE)
+                    await queries.close(_HOOKS_TIMEOUT)
                 finally:
                     await bus.emit(DISCONNECT.name, engine)
 
 
 def parse_url(target: str | Path) -> tuple[str, Durability]:
-    """Take a storage's path or URL apart.
+    """Split a storage's URL or path.
 
     Returns:
         The path (or `":memory:"`) and the durability.
 
     Raises:
-        OptionError: The scheme or a parameter is unknown, or there is no path.
+        OptionError: The scheme or a parameter is unknown, or the path is missing.
     """
     text = str(target)
     scheme, separator, rest = text.partition("://")
@@ -122,8 +126,8 @@ def parse_url(target: str | Path) -> tuple[str, Durability]:
         return text, "process"
     if scheme != "sqlite":
         raise OptionError(
-            f"storage {text!r}: the scheme {scheme!r} is not known",
-            remedy=f"Known are {_KNOWN}",
+            f"storage {text!r}: the scheme {scheme!r} is unknown",
+            remedy=f"Use one of {_KNOWN}",
         )
     location, _, parameters = rest.partition("?")
     path = unquote(location.removeprefix("/"))
@@ -136,8 +140,8 @@ def parse_url(target: str | Path) -> tuple[str, Durability]:
     for name, value in parse_qsl(parameters, keep_blank_values=True):
         if name != "durability" or value not in {"process", "power"}:
             raise OptionError(
-                f"storage {text!r}: {name}={value} is not known",
-                remedy="Known are durability=process and durability=power",
+                f"storage {text!r}: the parameter {name}={value} is unknown",
+                remedy="Use durability=process or durability=power",
             )
         durability = value
     return path, cast(Durability, durability)

@@ -1,12 +1,12 @@
-"""`database:query`: hooks that stand around the writes of the storage.
+"""`database:query`: hooks that run around the writes of the storage.
 
-While somebody subscribes, each write becomes a `Query` and a task that emits it. Memory shows the
-write at once, as ever; it goes to disk when a hook awaits the query, or when the hooks are through.
-Writes of one namespace reach the disk in the order in which they were made, whatever their hooks
-take; those of the same turn still share a transaction if the hooks do not hold them up. A hook that
-fails or hangs does not stop the write. Writes made inside a hook go straight to disk.
+While the event has subscribers, each write becomes a `Query` and a task that emits it. Memory shows
+the write at once, as always; it goes to disk when a hook awaits the query, or when the hooks have
+finished. Writes of one namespace reach the disk in the order in which they were made, however long
+their hooks take; those of the same turn still share a transaction if the hooks do not delay them. A
+hook that fails or hangs does not stop the write. Writes made inside a hook go straight to disk.
 
-Cost: nothing but one check while nobody subscribes; a task a write, some 30 us, otherwise.
+Cost: one check while there are no subscribers; otherwise a task for each write, some 30 us.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _INSIDE: Final[ContextVar[_Turn | None]] = ContextVar("veko_database_query", def
 
 
 class Query:
-    """A write that was not run yet. `result = await query` runs it; it is run once.
+    """A write that has not run yet. `result = await query` runs it; it runs once.
 
-    A hook that returns another query (see `replace`) has that one run instead.
+    If a hook returns another query (see `replace`), that one runs instead.
 
     Attributes:
         operation: `"set"`, `"update"`, `"delete"` or `"clear"`.
-        namespace: Whose entries these are: the plugin's name.
+        namespace: The namespace that it writes to: the plugin's name.
     """
 
     __slots__ = ("_entries", "_turn", "_write", "namespace", "operation")
@@ -51,7 +51,7 @@ class Query:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that it sets or deletes; none for `clear`."""
+        """The keys that it sets or deletes; empty for `clear`."""
         return tuple(self._entries)
 
     @property
@@ -62,14 +62,17 @@ class Query:
 
     @property
     def started(self) -> bool:
-        """Whether it is on its way to disk already."""
+        """Whether the engine has it already."""
         return self._write is not None
 
     def replace(self, entries: Mapping[str, object]) -> Query:
-        """A query that sets these entries instead.
+        """Return a query that sets other entries instead.
+
+        Args:
+            entries: The values to set, by key.
 
         Raises:
-            StorageError: A key or value cannot be stored, or this query sets nothing.
+            StorageError: A key or value cannot be stored, or this query sets no values.
         """
         if self.operation not in {"set", "update"}:
             raise StorageError(
@@ -82,24 +85,24 @@ class Query:
         return Query("update", packed, self._turn)
 
     def __await__(self) -> Generator[object, None, int]:
-        """Run it, or wait for it if it runs: returns how many entries it wrote, once durable."""
+        """Run it, if it does not run yet; return the number of entries once they are durable."""
         return self._run().__await__()
 
     async def _run(self) -> int:
         if self._write is None:
-            await self._turn.come()
+            await self._turn.wait_for_earlier()
         await self.submit()
         return len(self._entries)
 
     def submit(self) -> Awaitable[None]:
-        """Hand it to the engine, once."""
+        """Give it to the engine, once."""
         if self._write is None:
             self._write = self._turn.submit(self._entries, cleared=self.operation == "clear")
         return self._write
 
 
 class _Turn:
-    """The place of a write among those of its namespace, and the handle that its author holds."""
+    """The turn of a write among those of its namespace; also the handle that its author has."""
 
     __slots__ = ("cleared", "engine", "entries", "error", "hooked", "namespace", "previous",
                  "query", "submitted", "through")  # fmt: skip
@@ -111,7 +114,7 @@ class _Turn:
         self.namespace = namespace
         self.entries = entries
         self.cleared = operation == "clear"
-        # The query that counts in the end.
+        # The query to run, which a hook may replace.
         self.query = Query(operation, entries, self)
         self.previous: _Turn | None = None
         self.hooked = True
@@ -126,8 +129,8 @@ class _Turn:
         await self.through.wait()
         await self.query.submit()
 
-    async def come(self) -> None:
-        """Wait until those before are on their way."""
+    async def wait_for_earlier(self) -> None:
+        """Wait until the engine has the earlier writes of the namespace."""
         while self.previous is not None:
             if self.previous.submitted.is_set():
                 self.previous = None
@@ -135,7 +138,7 @@ class _Turn:
                 await self.previous.submitted.wait()
 
     def submit(self, entries: Entries, *, cleared: bool) -> Awaitable[None]:
-        """Write what the query says; memory is read anew if it showed something else."""
+        """Write a query's entries; if they differ from memory, memory is read again."""
         write = self.engine.write(self.namespace.name, entries, cleared=cleared)
         if not self.submitted.is_set():
             self.previous = None
@@ -148,12 +151,12 @@ class _Turn:
         return write
 
     def finish(self) -> None:
-        """The hooks are through: write, and let the author's wait go on to the disk."""
+        """Write after the hooks have finished; the author then waits for the disk."""
         self.query.submit()
         self.through.set()
 
     def force(self) -> None:
-        """Write it now, if it was not, and those before it first."""
+        """Write it now if its hooks have not finished, after the earlier writes."""
         if not self.through.is_set():
             for earlier in [*self.namespace.queued]:
                 if isinstance(earlier, _Turn):
@@ -164,12 +167,12 @@ class _Turn:
 
 
 class Queries:
-    """Emits the queries of an engine, between `start()` and `close()`.
+    """Emits the queries of an engine, until `close()`.
 
     Args:
-        engine: Whose writes.
-        emit: Emits `database:query` and returns what the hooks made of it.
-        wanted: Whether anybody subscribes.
+        engine: The engine.
+        emit: Emits `database:query` and returns the hooks' result.
+        wanted: Returns whether the event has subscribers.
     """
 
     def __init__(
@@ -216,7 +219,7 @@ class Queries:
                 turn.query = made
         finally:
             turn.hooked = False
-        await turn.come()
+        await turn.wait_for_earlier()
         turn.finish()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -225,7 +228,7 @@ class Queries:
             task.exception()
 
     async def close(self, timeout: float) -> None:
-        """Wait for the hooks, `timeout` seconds at most, then run what is left without them."""
+        """Wait for hooks at most `timeout` seconds, then run the remaining writes without them."""
         deadline = asyncio.get_running_loop().time() + timeout
         while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait([*self._tasks], timeout=left)

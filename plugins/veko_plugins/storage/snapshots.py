@@ -1,13 +1,13 @@
-"""All of a storage, read as of one moment, and parts of it put in place of what is there.
+"""Snapshots of a whole storage, and the exchange of namespaces for staged ones.
 
 A snapshot is a connection of its own in a read transaction: it sees what was committed when it
-began, in bounded memory, while the engine goes on writing. What is to come in is staged in a file
-of its own, as slowly as it likes, and then exchanged in one transaction. Exchanging again brings
-back what was there.
+began, in bounded memory, while the engine continues to write. New entries are staged in a separate
+file, which may take any time, and then exchanged in one transaction. A second exchange brings back
+the former entries.
 
-Cost: a snapshot 1 us a row, and keeps the log from beginning anew; an exchange 3 us a row in a
-thread, while writes wait. In memory (`:memory:`) both copy on the loop.
-Promise: an exchange is done whole or not at all, `kill -9` included.
+Cost: a snapshot costs 1 us a row, and the log cannot restart meanwhile; an exchange costs 3 us a
+row in a thread, while writes wait. In memory (`:memory:`) both copy on the loop.
+Promise: an exchange is complete or has no effect, even on `kill -9`.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ class Snapshot:
         try:
             self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute("BEGIN")
-            self._connection.execute("SELECT 1 FROM entry LIMIT 1").fetchone()  # from here on
+            self._connection.execute("SELECT 1 FROM entry LIMIT 1").fetchone()  # fixes what is seen
         except BaseException:
             self._connection.close()
             raise
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """The number of entries."""
         (count,) = self._connection.execute("SELECT count(*) FROM entry").fetchone()
         return int(count)
 
     def rows(self) -> Iterator[tuple[str, str, bytes]]:
-        """Give namespace, key and encoded value of every entry, in order."""
+        """Iterate over namespace, key and encoded value of every entry, in order."""
         return iter(self._connection.execute(_ALL))
 
     @staticmethod
     def value(encoded: bytes) -> object:
-        """Return the value that was encoded.
+        """Decode a value.
 
         Raises:
             StorageError: It is damaged.
@@ -76,29 +76,29 @@ class Snapshot:
         return unpack(Packed(encoded))
 
     def close(self) -> None:
-        """Let go of it."""
+        """End the transaction and close the connection."""
         self._connection.close()
 
 
 class Staged:
-    """What is to come into a storage; for one thread at a time.
+    """Entries that will be exchanged into a storage; for one thread at a time.
 
     Args:
-        path: A file of its own, made anew.
+        path: The file for them; an existing one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         remove(path)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = OFF")  # nobody wants half of it
+        self._connection.execute("PRAGMA journal_mode = OFF")  # an incomplete file is never used
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.executescript(_STAGED)
         self._connection.execute("BEGIN")
         self._rows: list[tuple[str, str, bytes]] = []
 
     def name(self, namespaces: Iterable[str]) -> None:
-        """Say which namespaces are replaced: what they have now goes, even if nothing comes."""
+        """Add namespaces to replace: all their entries go, even if none are staged for them."""
         for namespace in namespaces:
             check_key(namespace)
             self._connection.execute("INSERT OR IGNORE INTO name VALUES (?)", (namespace,))
@@ -113,7 +113,7 @@ class Staged:
         self._add(namespace, key, pack(key, value)[1])
 
     def add_encoded(self, namespace: str, key: str, encoded: bytes) -> None:
-        """Add an entry as a snapshot gave it."""
+        """Add an entry whose value is encoded, as `Snapshot.rows` yields it."""
         check_key(key)
         self._add(namespace, key, encoded)
 
@@ -127,38 +127,42 @@ class Staged:
         self._connection.executemany(_ADD, rows)
 
     def finish(self) -> None:
-        """End adding; it may be exchanged now. Twice is fine."""
+        """Finish adding, so that it can be exchanged; a second call does nothing."""
         if self._connection.in_transaction:
             self._write()
             self._connection.execute("COMMIT")
         self._connection.close()
 
     def remove(self) -> None:
-        """Let go of it and remove the file; twice is fine."""
+        """Close and remove the file; a second call does nothing."""
         self._connection.close()
         remove(self.path)
 
 
 def remove(path: Path) -> None:
-    """Remove a database and what SQLite may have left beside it."""
+    """Remove a database and the files that SQLite may have left beside it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).unlink()
 
 
 def temporary_of(path: Path) -> Path:
-    """Where what comes into a storage is staged: beside it, on the same disk, one at a time."""
+    """Return the path for staging: beside the storage, on the same disk, one at a time."""
     return path.with_name(path.name + ".staged")
 
 
 def exchange(connection: sqlite3.Connection, staged: Path) -> int:
-    """Exchange what the staged namespaces have for what is staged, in one transaction.
+    """Exchange the entries of the staged namespaces for the staged ones, in one transaction.
+
+    Args:
+        connection: A connection to the storage.
+        staged: The finished file of a `Staged`; afterwards it has the former entries.
 
     Returns:
-        How many entries came and went.
+        The number of entries that came and went.
 
     Raises:
-        sqlite3.Error: Nothing has changed.
+        sqlite3.Error: Nothing was changed.
     """
     connection.execute("ATTACH ? AS staged", (str(staged),))
     try:

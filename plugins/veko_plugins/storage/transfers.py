@@ -1,7 +1,7 @@
-"""The service `transfer`: all that a storage holds, out of it and into it, for backups.
+"""The service `transfer`: reads a whole storage and replaces its entries, for backups.
 
-See `snapshots` for what it costs and promises. A storage that takes the place of ours may provide
-the same service.
+See `snapshots` for costs and promises. A storage that replaces this one may provide the same
+service.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["Transfers"]
 
 
 class Transfers:
-    """Snapshots of an engine, and exchanges.
+    """Snapshots and exchanges of an engine's entries.
 
     Args:
-        engine: Whose entries these are.
+        engine: The engine.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -33,10 +33,10 @@ class Transfers:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """All namespaces as they are now, to be read in a thread while writing goes on.
+        """Yield all namespaces as they are now, to be read in a thread while writing continues.
 
         Raises:
-            StorageError: It is closed, or cannot be read.
+            StorageError: The storage is closed or cannot be read.
         """
         await self._engine.flush()
         taken = await self._engine.threaded(lambda database: database.snapshot())
@@ -47,10 +47,10 @@ class Transfers:
 
     @asynccontextmanager
     async def staging(self) -> AsyncIterator[Staged]:
-        """A place for what is to come in, to be filled in a thread.
+        """Yield an empty `Staged`, to be filled in a thread and given to `exchange`.
 
         Raises:
-            StorageError: There is no room for it beside the storage.
+            StorageError: Its file cannot be written beside the storage.
         """
         with contextlib.ExitStack() as stack:
             path = self._engine.path
@@ -68,12 +68,15 @@ class Transfers:
                 await anyio.to_thread.run_sync(staged.remove)
 
     async def exchange(self, staged: Staged) -> None:
-        """Put what is staged in the place of what its namespaces have, and the other way round.
+        """Exchange the entries of the staged namespaces for the staged ones.
 
-        Writes wait meanwhile and go on top; what plugins read is read anew. Cancelling does not
-        stop it.
+        Writes wait meanwhile and apply afterwards; plugins then read the new entries. Cancelling
+        does not stop it.
+
+        Args:
+            staged: The new entries; afterwards it has the former ones.
 
         Raises:
-            StorageError: Nothing has changed.
+            StorageError: The exchange failed; nothing was changed.
         """
         await self._engine.threaded(lambda base: base.exchange(staged.path), alone=True)

@@ -1,8 +1,8 @@
-"""What one namespace writes in one turn of the event loop, and the wait for it.
+"""What one namespace writes in one turn of the event loop, as an awaitable handle.
 
 All writes of a namespace in one turn share one `Write`: they are committed together or fail
-together. A failure that nobody hears of is passed on when the last reference to the handle goes,
-so it is never lost, and never told twice.
+together. A failure that nobody awaited is reported when the last reference to the handle goes, so
+every failure is reported exactly once.
 """
 
 from __future__ import annotations
@@ -16,29 +16,34 @@ __all__ = ["Write"]
 
 
 class _Alarm:
-    """Exists only for a failed write: dropping it unheard tells somebody."""
+    """Belongs to a failed write; reports its error if it is dropped before it was disarmed."""
 
-    __slots__ = ("error", "tell")
+    __slots__ = ("error", "report")
 
-    def __init__(self, error: StorageError, tell: Callable[[StorageError], object]) -> None:
+    def __init__(self, error: StorageError, report: Callable[[StorageError], object]) -> None:
         self.error = error
-        self.tell: Callable[[StorageError], object] | None = tell
+        self.report: Callable[[StorageError], object] | None = report
 
     def __del__(self) -> None:
-        if self.tell is not None:
-            self.tell(self.error)
+        if self.report is not None:
+            self.report(self.error)
 
 
 class Write:
-    """Awaitable: done when the transaction committed; it may as well be ignored.
+    """A write that may be awaited until its transaction has committed, or be ignored.
 
-    Cancelling who waits does not take the write back.
+    Cancelling a waiter does not cancel the write.
+
+    Args:
+        namespace: The namespace that it writes to.
+        loop: The engine's event loop.
 
     Attributes:
-        namespace: Whose entries these are.
+        namespace: The namespace that it writes to.
         cleared: Whether the namespace is emptied first.
         entries: Encoded values by key; `None` deletes the key.
-        error: Why it failed, once it did.
+        done: Whether it has committed or failed.
+        error: The error, if it failed.
     """
 
     __slots__ = ("_alarm", "_loop", "_waiters", "cleared", "done", "entries", "error", "namespace")
@@ -59,20 +64,20 @@ class Write:
 
     def __await__(self) -> Generator[object, None, None]:
         if not self.done:
-            # As a rule it is committed in a turn of the loop; a future would cost twice that.
+            # Most writes commit within one turn of the loop; a future would cost twice as much.
             yield None
         if not self.done:
-            # A future each: cancelling one who waits must not cancel the others.
+            # A future for each waiter: cancelling one must not cancel the others.
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             yield from waiter
         if self.error is not None:
             if self._alarm is not None:
-                self._alarm.tell = None
+                self._alarm.report = None
             raise self.error
 
     async def settled(self) -> None:
-        """Wait until it is over, however it ended; who wrote it is still told of a failure."""
+        """Wait until it has committed or failed; a failure still reaches its author."""
         if not self.done:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
@@ -81,18 +86,18 @@ class Write:
     def settle(
         self,
         error: StorageError | None = None,
-        tell: Callable[[StorageError], object] | None = None,
+        report: Callable[[StorageError], object] | None = None,
     ) -> None:
-        """Say how it ended.
+        """Mark it as committed or failed, and wake the waiters.
 
         Args:
             error: Why it failed; `None` if it committed.
-            tell: Called with the error if nobody ever awaits this.
+            report: Called with the error if nobody ever awaits the write.
         """
         self.done = True
         self.error = error
-        if error is not None and tell is not None:
-            self._alarm = _Alarm(error, tell)
+        if error is not None and report is not None:
+            self._alarm = _Alarm(error, report)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -272,7 +272,7 @@ async def test_foreign_database_is_refused(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
 
-    with pytest.raises(StorageError, match="not a storage of Veko"):
+    with pytest.raises(StorageError, match="not a Veko storage"):
         await Engine(path).open()
 
     assert path.read_bytes() == before

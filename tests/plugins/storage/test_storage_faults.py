@@ -103,7 +103,7 @@ from veko_plugins.storage import Engine
 
 async def main():
     told, answer = [], {}
-    async with Engine(sys.argv[1], durability=sys.argv[2], tell=told.append) as engine:
+    async with Engine(sys.argv[1], durability=sys.argv[2], report=told.append) as engine:
         storage, other = engine.namespace("a"), engine.namespace("b")
         await storage.update({"kept": 1, "changed": "before", "deleted": True})
         await other.set("small", 1)
@@ -327,7 +327,7 @@ async def test_file_that_is_taken_away_while_in_use_raises(tmp_path: Path, how: 
 async def test_close_is_bounded_while_the_file_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     told: list[StorageError] = []
-    engine = Engine(path, close_timeout=0.1, tell=told.append)
+    engine = Engine(path, close_timeout=0.1, report=told.append)
     await engine.open()
     shell = sqlite3.connect(path, isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")

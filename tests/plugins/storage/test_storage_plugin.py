@@ -354,7 +354,7 @@ async def test_memory_and_disk_agree_whatever_hooks_do(path: Path, seed: int) ->
 async def test_closing_runs_what_hooks_still_hold(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veko_plugins.storage.plugin._PATIENCE", 0.05)
+    monkeypatch.setattr("veko_plugins.storage.plugin._HOOKS_TIMEOUT", 0.05)
     async with Kernel() as kernel:
         storage = await _loaded(kernel, path)
 
@@ -385,7 +385,7 @@ async def test_failure_that_nobody_awaited_is_in_the_log(
         storage.set("key", 4)
         with pytest.raises(StorageError, match="no such table"):
             await engine.namespace("other").set("key", 5)
-    lost = [record for record in caplog.records if "a write was lost" in record.getMessage()]
+    lost = [record for record in caplog.records if "a write failed" in record.getMessage()]
     assert [record.name for record in lost] == ["veko.plugin.storage"]
     assert "plugin links" in lost[0].getMessage()
 

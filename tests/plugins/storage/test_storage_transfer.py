@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from veko import StorageError
-from veko_plugins.storage import Engine
-from veko_plugins.storage.transfers import Transfers
+from veko_plugins.storage import Engine, Transfers
 
 pytestmark = pytest.mark.anyio
 
