@@ -131,6 +131,8 @@ async def manager(app: object) -> None:
         assert_type(manager.get_stats(), Stats)
         assert_type(manager.get_stats().routes, int)
         assert_type(manager.error_count("name"), int)
+        assert_type(manager.use(Connection), Connection)
+        assert_type(manager.use("connection"), Any)
         assert_type(manager.hooks, dict[str, tuple[Subscription, ...]])
         assert_type(manager.events(), list[Event[Any]])
         manager.on("plugin:loaded", lambda name, plugin: print(name, plugin)).cancel()

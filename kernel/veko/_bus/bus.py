@@ -123,7 +123,7 @@ class Bus(Registrar):
         Raises:
             VekoError: The name, the handler or the time limit is not valid.
         """
-        name = event if isinstance(event, str) else event.name
+        name = event.name if isinstance(event, Event) else event
         kind = hook_kind(name)
         subscription = Subscription(
             name, handler, priority=priority, owner=owner, timeout=timeout, observes=observes

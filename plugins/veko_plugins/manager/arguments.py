@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from .._source.source import Form
 from ..http import Adapter
 
-__all__ = ["ManagerOptions"]
+__all__ = ["ManagerOptions", "root_of"]
 
 
 class ManagerOptions(TypedDict, total=False):
@@ -49,3 +49,13 @@ class ManagerOptions(TypedDict, total=False):
     allow_symlinks: bool
     max_source_size: int
     plugins: Mapping[str, Mapping[str, Any]]
+
+
+def root_of(plugins_dir: object) -> Path | None:
+    """Return the application's directory that belongs to the (first) plugins folder."""
+    if isinstance(plugins_dir, list | tuple) and plugins_dir:
+        plugins_dir = plugins_dir[0]
+    if not isinstance(plugins_dir, str | Path) or not Path(plugins_dir).is_absolute():
+        return None
+    folder = Path(plugins_dir)
+    return folder.parent if folder.name == "plugins" else folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from veko import Bus, Event, Plugin, PluginRecord, Subscription
 from veko.errors import NotFoundError, ServiceError, StateError
@@ -24,13 +24,15 @@ from ..reports import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ..signals import Observer, Signals
 from ..state import StateReport
 from ..validation import ValidationReport
-from .arguments import ManagerOptions
+from .arguments import ManagerOptions, root_of
 from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
 from .lifecycle import Lifecycle
 from .records import find_loaded, get_loaded
 
 __all__ = ["PluginManager"]
+
+_Service = TypeVar("_Service")
 
 
 class PluginManager(Lifecycle):
@@ -60,7 +62,7 @@ class PluginManager(Lifecycle):
         root: str | Path | None = None,
         **options: Unpack[ManagerOptions],
     ) -> None:
-        super().__init__(app, Options.read(root or _root_of(options.get("plugins_dir")), options))
+        super().__init__(app, Options.read(root or root_of(options.get("plugins_dir")), options))
         self.asgi = ManagerASGI(self)
 
     # -- plugins
@@ -368,14 +370,22 @@ class PluginManager(Lifecycle):
         """Return the declared events, by name."""
         return sorted(self.kernel.bus.events, key=lambda event: event.name)
 
-    def use(self, name: str) -> Any:
+    @overload
+    def use(self, service: str) -> Any: ...
+    @overload
+    def use(self, service: type[_Service]) -> _Service: ...
+    def use(self, service: str | type[Any]) -> Any:
         """Return a service.
 
+        Args:
+            service: The service's name, or the type of the only service that is an instance of it.
+
         Raises:
-            ServiceError: It is not available; the message says why.
+            ServiceError: It is not available, or several are of that type; the message says why.
         """
+        name = service if isinstance(service, str) else service.__name__
         self._check_running(f"there is no service {name!r}")
-        return self.kernel.use(name)
+        return self.kernel.use(service)
 
     def _check_running(self, consequence: str) -> None:
         if self._state in ("created", "stopped"):
@@ -412,13 +422,3 @@ class PluginManager(Lifecycle):
             ManifestError: The manifest has faults; all are listed.
         """
         return simple_plugin(name, load, **manifest)
-
-
-def _root_of(plugins_dir: object) -> Path | None:
-    """Return the application's directory that belongs to the (first) plugins folder."""
-    if isinstance(plugins_dir, list | tuple) and plugins_dir:
-        plugins_dir = plugins_dir[0]
-    if not isinstance(plugins_dir, str | Path) or not Path(plugins_dir).is_absolute():
-        return None
-    folder = Path(plugins_dir)
-    return folder.parent if folder.name == "plugins" else folder
