@@ -1,4 +1,7 @@
-"""Veko's kernel: an async priority event bus and the life cycle of plugins. Nothing else."""
+"""Veko's kernel: an async priority event bus, and the life cycle of plugins.
+
+What only plugins that extend the manager need is in `veko.extend`.
+"""
 
 from . import errors
 from ._bus.bus import Bus

@@ -1,7 +1,7 @@
 """Every error that Veko raises, as one tree under `VekoError`, in families by cause.
 
-A message says what was wrong, where (plugin, event, file) and what to do; the same facts are
-attributes, so that code need not parse text.
+A message says what is wrong, where (plugin, event, file) and what to do. The same facts are
+attributes, so code need not parse text.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class VekoError(Exception):
     """The root of the tree.
 
     Args:
-        message: What was wrong.
+        message: What is wrong, without a full stop.
         plugin: The name of the plugin concerned.
-        event: The event concerned.
+        event: The name of the event concerned.
         path: The file or folder concerned.
         line: The line in that file, from 1.
-        remedy: What to do about it, a sentence.
+        remedy: What to do about it: whole sentences.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class VekoError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" if self.path and self.line else self.path
-        facts = (("plugin", self.plugin), ("event", self.event), ("file", place))
+        file = f"{self.path}:{self.line}" if self.path and self.line else self.path
+        facts = (("plugin", self.plugin), ("event", self.event), ("file", file))
         where = ", ".join(f"{label} {fact}" for label, fact in facts if fact is not None)
         text = f"{self.message} ({where})" if where else self.message
         return f"{text}. {self.remedy}" if self.remedy else text
@@ -132,35 +132,41 @@ class ConfigError(_FaultsError):
 
 
 class OptionError(VekoError):
-    """An option of the manager is unknown or ill-typed. It names the nearest known one."""
+    """An option of the manager is unknown or has the wrong type. Fix the options that it names.
+
+    For an unknown option it suggests the nearest known one.
+    """
 
 
 class NotFoundError(VekoError):
-    """Nothing of that name is here (plugin, command, file). It names what is near."""
+    """There is no plugin, command or file of that name. The message suggests similar names."""
 
 
 class ConflictError(VekoError):
-    """A name or route is taken; the message says by whom. Rename one of the two."""
+    """A name or route is taken. The message names the plugin that has it; rename one of the two."""
 
 
 class DependencyError(VekoError):
-    """A plugin needs what is not there, or is needed by what still runs."""
+    """A plugin needs one that is not active, or is still needed by active ones.
+
+    Load what it needs first, or unload what needs it first (`cascade=True`).
+    """
 
 
 class StateError(VekoError):
-    """The life cycle does not allow this move now (the message lists those it allows)."""
+    """The operation is not possible in the present state, which the message names."""
 
 
 class RefusedError(VekoError):
-    """Somebody's hook refused a step; what it raised is the `__cause__`."""
+    """A hook refused a step by raising; what it raised is the `__cause__`."""
 
 
 class TransactionError(VekoError):
-    """A staged verb was used in a way that would wait for itself, or its owner is gone."""
+    """A registration was awaited where it would wait for itself, or its plugin was unloaded."""
 
 
 class LoadError(VekoError):
-    """A life-cycle step of a plugin failed; nothing that it registered is left.
+    """A life-cycle step of a plugin failed. What the plugin registered was removed again.
 
     Attributes:
         step: The step that failed: `import`, `load`, `activate`, `accept`, ...
@@ -185,11 +191,15 @@ class TimeLimitError(VekoError):
 
 
 class LoadTimeout(LoadError, TimeLimitError):
-    """A life-cycle step did not end within `timeout` seconds."""
+    """A life-cycle step of a plugin did not end within the time limit and was cancelled."""
 
 
 class HookError(VekoError):
-    """A handler failed in a way that must not pass as it is (`SystemExit`, a bad answer)."""
+    """A handler returned what its event does not take, or tried to end the application.
+
+    `SystemExit` and `GeneratorExit` of a handler are reported as this, with the original as the
+    `__cause__`.
+    """
 
 
 class HookTimeout(HookError, TimeLimitError):
@@ -197,15 +207,15 @@ class HookTimeout(HookError, TimeLimitError):
 
 
 class ServiceError(VekoError):
-    """A service is not there, or belongs to a plugin that is switched off."""
+    """A service is not provided, or its plugin is switched off. Load or switch on that plugin."""
 
 
 class StorageError(VekoError):
-    """The storage cannot keep or read something."""
+    """The storage could not write or read something."""
 
 
 class RouteError(VekoError):
-    """A route, or what it answered, is not sound."""
+    """A route, or what its handler returned, is not valid. Fix the route that it names."""
 
 
 def text_of(error: BaseException) -> str:
@@ -213,4 +223,4 @@ def text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as second:
-        return f"<its text cannot be had: {type(second).__name__}>"
+        return f"<no text: __str__ raised {type(second).__name__}>"

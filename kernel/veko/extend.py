@@ -2,10 +2,9 @@
 
 Plugins that only use hooks, routes, services and tasks need nothing from here.
 
-- `Kind` says how what a new verb registers joins the `Registry`; its `accept` gets the `Draft` of
-  the next registry and the `Entry` objects in it.
+- A `Kind` describes what a new verb registers: its `accept` gets the `Draft` of the next `Registry`
+  and decides about the `Entry` objects that it adds.
 - `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
-- `merge_config` is the merge that defaults, settings and given configurations go through.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `merge_config` merges configurations deep, as the kernel does.
 """

@@ -1,4 +1,4 @@
-"""Failing: what counts as a failure, what passes, who is told, and that it goes no further."""
+"""Failing: what counts as a failure, what passes, where it is reported, and that it ends there."""
 
 import asyncio
 from pathlib import Path
@@ -34,8 +34,8 @@ async def test_a_failing_handler_does_not_stop_the_chain(
 ) -> None:
     bus = Bus()
     seen = faults(bus)
-    told: list[tuple[Any, ...]] = []
-    bus.on("plugin:error", lambda name, error: told.append((name, error)))
+    errors: list[tuple[Any, ...]] = []
+    bus.on("plugin:error", lambda name, error: errors.append((name, error)))
 
     def broken(value: Any) -> None:
         raise ValueError("broken on purpose")
@@ -47,7 +47,7 @@ async def test_a_failing_handler_does_not_stop_the_chain(
     error, origin = seen[0]
     assert isinstance(error, ValueError)
     assert origin == Origin("culprit", "x", f"{broken.__module__}.{broken.__qualname__}", None)
-    assert told == [("culprit", seen[0][0]), ("culprit", seen[1][0])]
+    assert errors == [("culprit", seen[0][0]), ("culprit", seen[1][0])]
     assert "broken on purpose" in caplog.text
     assert any("culprit" in note and "'x'" in note for note in error.__notes__)
 
@@ -299,16 +299,16 @@ async def test_the_guard_is_not_inherited_by_tasks(faults: Any) -> None:
 
 async def test_error_handle_may_replace_the_error() -> None:
     bus = Bus()
-    told: list[Any] = []
+    errors: list[Any] = []
     bus.on("error:handle", lambda error: RuntimeError(f"seen: {error}"))
-    bus.on("plugin:error", lambda name, error: told.append(str(error)))
+    bus.on("plugin:error", lambda name, error: errors.append(str(error)))
 
     def broken(value: Any) -> None:
         raise ValueError("original")
 
     bus.on("x", broken)
     await bus.emit("x")
-    assert told == ["seen: original"]
+    assert errors == ["seen: original"]
 
 
 async def test_report_never_raises() -> None:

@@ -167,7 +167,7 @@ class Draft:
 
     @property
     def changed_plans(self) -> frozenset[str] | None:
-        """The events and patterns whose handlers, or whose handling, change; `None` for all."""
+        """The events and patterns whose plans change; `None` for all."""
         entries = (*self.added, *self.removed)
         if any(entry.kind in (INTERCEPTOR, PROBE) for entry in entries):
             return None

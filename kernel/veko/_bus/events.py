@@ -32,7 +32,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
     """A declared event: the type of its value, and what handlers may do to it.
 
     `Event("order:paid", payload=Order)` is an `Event[Order]` to type checkers; given instead of
-    its name it lets them check what is emitted and who handles it.
+    its name, it lets them check emitted values and handlers.
 
     Attributes:
         name: Segments joined by colons: `"request:start"`.

@@ -100,7 +100,7 @@ def _emits(frame: FrameType) -> bool:
 
 
 def _owner(frame: FrameType, owners: Collection[_O], before: Registry) -> _O | None:
-    """Return the owner, among some, whose code a frame has called and awaits."""
+    """Return the one of some owners that a frame has called and awaits, if any."""
     if _emits(frame):
         step = Plan.step_of(frame)
         owner = None if step is None else step.subscription.owner

@@ -1,4 +1,4 @@
-"""Owners: whose a registration is."""
+"""Owners: what registrations belong to."""
 
 from __future__ import annotations
 

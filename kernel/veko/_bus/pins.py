@@ -37,10 +37,10 @@ class Pin:
     that the work inside continues with what is live (`move_on`).
 
     Attributes:
-        owner: The name of the owner whose code the work is, if it is one's: when that owner is
-            removed the work is cancelled instead, while a suspended function of it has this pin in
-            a local variable.
-        cut: Whether that has happened.
+        owner: The name of the owner that the work belongs to, or `None`. When that owner is removed
+            the work is cancelled instead, if a suspended function in it has this pin in a local
+            variable.
+        cut: Whether it was cancelled for that.
         plans: The plans of the registry that it holds; `None` before it is entered and after its
             release.
     """

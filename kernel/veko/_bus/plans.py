@@ -117,7 +117,7 @@ class Plan:
         # emission. Held by test_draining_waits_for_older_pins_and_not_for_released_ones and the
         # tests of draining in tests/kernel/life/test_retirement.py.
         token = self.token
-        if token is None:  # made before the plan retired, begun after
+        if token is None:  # called before the plan retired, awaited after
             plan = self.host.plan(self.event)
             return value if plan is None else await plan._loop(value, *args, strict=strict)
         try:
@@ -207,7 +207,7 @@ class Plan:
             del token
 
     async def failed(self, step: Step, error: BaseException, strict: bool = False) -> None:
-        """Report what a handler raised, if that is its failure and nobody else's.
+        """Report what a handler raised, if it counts as the handler's failure.
 
         Args:
             step: The handler.
@@ -245,7 +245,8 @@ class Plan:
             # Closing the emission raises GeneratorExit where it is suspended, and then in the
             # plan's own frame: the traceback ends there. A handler's own comes from a frame below.
             # Reporting the first kind would await in a closing coroutine, a RuntimeError. Held by
-            # test_a_closed_emission_is_told and test_a_hot_event_whose_handlers_begin_to_fail.
+            # test_a_closed_emission_reaches_the_probe (closing) and
+            # test_a_hot_event_whose_handlers_begin_to_fail (a handler's own).
             trace = error.__traceback__
             if trace is None or trace.tb_next is None:
                 return True

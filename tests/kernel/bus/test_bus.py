@@ -574,7 +574,7 @@ async def test_an_error_whose_text_fails_is_a_failure_like_another() -> None:
             raise ValueError("no text")
 
     async with Kernel() as kernel:
-        told: list[str] = []
+        errors: list[str] = []
 
         def load(context: Any) -> None:
             def fail(value: object) -> None:
@@ -583,7 +583,7 @@ async def test_an_error_whose_text_fails_is_a_failure_like_another() -> None:
             context.hook("go", fail)
 
         record = await kernel.load({"name": "mute", "version": "1.0.0", "load": load})
-        kernel.bus.on("plugin:error", lambda name, error: told.append(type(error).__name__))
+        kernel.bus.on("plugin:error", lambda name, error: errors.append(type(error).__name__))
         assert await kernel.bus.emit("go", 1) == 1
-        assert (told, record.error_count) == (["Mute"], 1)
-        assert record.last_error == "Mute: <its text cannot be had: ValueError>"
+        assert (errors, record.error_count) == (["Mute"], 1)
+        assert record.last_error == "Mute: <no text: __str__ raised ValueError>"

@@ -152,8 +152,8 @@ class Real:
                     raise Stop((f"stop {number}", depth))
                 case ("answer",):
                     return (f"answer {number}", depth)
-                case ("subscribe", other, place):
-                    self.on(other, place, ("answer",), False)
+                case ("subscribe", other, priority):
+                    self.on(other, priority, ("answer",), False)
                 case ("cancel", other):
                     self.off(other)
             return None

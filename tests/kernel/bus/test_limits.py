@@ -56,7 +56,7 @@ async def test_a_limit_ends_its_handler_only(form: str, faults: Any) -> None:
     assert len(seen) == 2
 
 
-async def test_a_limit_reached_is_told_to_plugin_timeout_too() -> None:
+async def test_a_limit_reached_is_emitted_as_plugin_timeout_too() -> None:
     bus = Bus()
     seen: list[tuple[str, Any, Any]] = []
     for event in ("plugin:timeout", "plugin:error"):
@@ -166,7 +166,7 @@ async def test_a_scope_around_the_emission_wins(form: str, faults: Any) -> None:
         await bus.emit("x")
     assert scope.cancelled_caught
     assert seen == []
-    await anyio.lowlevel.checkpoint()  # the scopes are sound
+    await anyio.lowlevel.checkpoint()  # the scopes are intact
 
 
 async def test_limits_inside_limits(form: str) -> None:

@@ -53,7 +53,7 @@ async def test_patterns(pattern: str, event: str, heard: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ":", "a:", ":a", "a::b", "a*", "a:b*", "***", "a:*b:c"])
-async def test_names_that_are_not_sound(name: str) -> None:
+async def test_names_that_are_not_valid(name: str) -> None:
     with pytest.raises(VekoError, match="not the name"):
         Bus().on(name, print)
 

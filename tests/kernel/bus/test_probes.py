@@ -18,7 +18,7 @@ Seen = list[str]
 
 
 def marking(seen: Seen, mark: str = "") -> Any:
-    """Make a probe that writes down each of its places."""
+    """Make a probe that records each of its moments."""
     note = seen.append
 
     def make(event: str, subscriptions: Sequence[Subscription]) -> Probe:
@@ -168,7 +168,7 @@ async def test_strict_emissions_first_and_gather_have_them_too() -> None:
     assert seen[-2:] == ["failed fails KeyError", "broken KeyError"]
 
 
-async def test_a_cancelled_emission_is_told(ready: Any) -> None:
+async def test_a_cancelled_emission_reaches_the_probe(ready: Any) -> None:
     seen: Seen = []
     bus = Bus()
     bus.probe(marking(seen))
@@ -190,7 +190,7 @@ async def test_a_cancelled_emission_is_told(ready: Any) -> None:
     assert [one.rpartition(" ")[0] for one in seen[2:]] == ["failed hangs", "broken"]
 
 
-async def test_a_closed_emission_is_told(ready: Any) -> None:
+async def test_a_closed_emission_reaches_the_probe(ready: Any) -> None:
     seen: Seen = []
     bus = Bus()
     bus.probe(marking(seen))
@@ -268,7 +268,7 @@ async def test_long_chains_have_them() -> None:
     assert len(seen) == 2 + 2 * (LONG + 1)
 
 
-async def test_who_is_given_too_little_is_told_as_without_a_probe(faults: Any) -> None:
+async def test_too_few_arguments_raise_the_same_error_as_without_a_probe(faults: Any) -> None:
     seen: Seen = []
     bus = Bus()
     bus.probe(marking(seen))
@@ -277,12 +277,12 @@ async def test_who_is_given_too_little_is_told_as_without_a_probe(faults: Any) -
 
     def needs(one: Any, two: Any) -> None: ...
 
-    told = faults(bus)
+    errors = faults(bus)
     bus.on("x", wants)
     bus.on("x", needs)
     await bus.emit("x", 1)
-    assert "required positional argument" in str(told[0])
-    assert "needs() missing 1 required positional argument: 'two'" in str(told[1])
+    assert "required positional argument" in str(errors[0])
+    assert "needs() missing 1 required positional argument: 'two'" in str(errors[1])
 
 
 async def test_more_and_fewer_arguments(ready: Any) -> None:
