@@ -47,8 +47,9 @@ GROUP: Final = "veko.plugins"
 RESOLVE: Final = Event(
     "plugin:resolve",
     returns=True,
-    doc="A plugin is looked up by name or path (a `str` or `Path`). The first answer counts: a "
-    "`Source`, or a plugin in any form; `None` passes the question on.",
+    doc="A plugin is looked up. Argument: its name or path (a `str` or `Path`). The first "
+    "answer counts: a `Source`, or a plugin in any form. `None` leaves it to the other "
+    "handlers.",
 )
 _INIT: Final = "__init__.py"
 _TOML: Final = "plugin.toml"

@@ -30,8 +30,8 @@ EVENTS: Final = (
     Event(
         "plugin:rollback",
         str,
-        doc="A generation failed too often within its probation and was rolled back. The plugin's "
-        "name, the plugin, and the reason.",
+        doc="A generation failed too often within its probation and was rolled back. Arguments: "
+        "the plugin's name, the plugin, the reason.",
     ),
 )
 

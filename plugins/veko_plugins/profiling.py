@@ -40,7 +40,7 @@ _SPEEDSCOPE: Final = (".speedscope.json", ".json")
 DEV_PROFILE: Final = Event(
     "dev:profile",
     PluginRecord,
-    doc="Fired after a plugin was profiled; arguments: the plugin, the path of the flame graph.",
+    doc="A plugin was profiled. Arguments: the plugin, the path of the flame graph.",
 )
 
 

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EVENTS", "Watch"]
 
-_SECOND: Final = "The path, and the name of the plugin that it belongs to (or `None`)."
+_ARGUMENTS: Final = "Arguments: the path, the name of the plugin that it belongs to (or `None`)."
 EVENTS: Final = (
-    Event("file:add", Path, doc=f"A file was added to a plugin folder. {_SECOND}"),
-    Event("file:change", Path, doc=f"A file in a plugin folder has changed. {_SECOND}"),
-    Event("file:delete", Path, doc=f"A file was deleted from a plugin folder. {_SECOND}"),
+    Event("file:add", Path, doc=f"A file was added to a plugin folder. {_ARGUMENTS}"),
+    Event("file:change", Path, doc=f"A file in a plugin folder changed. {_ARGUMENTS}"),
+    Event("file:delete", Path, doc=f"A file was deleted from a plugin folder. {_ARGUMENTS}"),
 )
 
 _RECHECK: Final = 1.0

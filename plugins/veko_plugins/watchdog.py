@@ -84,8 +84,8 @@ class Block(msgspec.Struct, frozen=True):
 LOOP_BLOCKED: Final = Event(
     "loop:blocked",
     Block,
-    doc="Fired each time the event loop was blocked for longer than the watchdog allows; "
-    "arguments: the block, the plugin's name (or `None`).",
+    doc="The event loop was blocked for longer than the watchdog allows. Arguments: the block, the "
+    "plugin's name (or `None`).",
 )
 
 

@@ -97,17 +97,17 @@ REPORTS: Final[tuple[Event[Any], ...]] = (
         "error:handle",
         payload=BaseException,
         returns=True,
-        doc="Any error that a handler or a plugin's code raised. The error and its `Origin`.",
+        doc="A handler or a plugin's code raised an error. Arguments: the error, its `Origin`.",
     ),
     Event(
         "plugin:error",
         payload=str | None,
-        doc="A plugin failed: its name (`None`: the host's own handler) and the error.",
+        doc="A plugin failed. Arguments: its name (`None` for a handler of the host), the error.",
     ),
     Event(
         "plugin:timeout",
         payload=str | None,
-        doc="A plugin's handler or step reached its time limit: its name and the error.",
+        doc="A plugin's handler or step exceeded its time limit. Arguments: its name, the error.",
     ),
 )
 """What `Bus.report` emits. The names are public, and say "plugin" for any owner."""

@@ -8,8 +8,8 @@ from .._bus.events import Event
 
 __all__ = ["EVENTS"]
 
-_NAMES = "The plugin's name and the plugin."
-_STEP = f"Raising refuses it. {_NAMES}"
+_NAMES = "Arguments: the plugin's name, the plugin."
+_STEP = f"{_NAMES} Raising refuses it."
 EVENTS: Final = (
     Event("plugin:load", payload=str, doc=f"A plugin is about to be loaded. {_STEP}"),
     Event("plugin:unload", payload=str, doc=f"A plugin is about to be unloaded. {_STEP}"),
@@ -25,25 +25,25 @@ EVENTS: Final = (
     Event(
         "plugin:retired",
         payload=str,
-        doc="A generation that was replaced has ended. The plugin's name, the plugin, and the "
-        "`Plugin` of the old generation.",
+        doc="A generation that was replaced has ended. Arguments: the plugin's name, the plugin, "
+        "the `Plugin` of the old generation.",
     ),
     Event("plugin:activated", payload=str, doc=f"A plugin was switched on. {_NAMES}"),
     Event("plugin:deactivated", payload=str, doc=f"A plugin was switched off. {_NAMES}"),
     Event(
         "config:validate",
         returns=True,
-        doc="A configuration is about to be accepted. A handler may return another one. The "
-        "configuration and the plugin.",
+        doc="A configuration is about to be accepted. Arguments: the configuration, the plugin. A "
+        "handler may return another configuration; raising refuses it.",
     ),
     Event(
         "config:change",
-        doc="A configuration was changed, by `update_config` or by a reload. The configuration and "
-        "the plugin.",
+        doc="A configuration was changed, by `update_config` or by a reload. Arguments: the "
+        "configuration, the plugin.",
     ),
     Event(
         "error:critical",
         payload=BaseException,
-        doc="An error that stops a plugin or the system. The error and its `Origin`.",
+        doc="An error stopped a plugin or the system. Arguments: the error, its `Origin`.",
     ),
 )

@@ -26,60 +26,65 @@ ROUTE_LOAD: Final = Event(
     "route:load",
     list,
     returns=True,
-    doc="A plugin's routes are about to be registered: the list of them. Raising refuses them.",
+    doc="A plugin's routes are about to be registered. Argument: the list of them. Raising "
+    "refuses them.",
 )
 ROUTE_CREATE: Final = Event(
     "route:create",
     Route,
     returns=True,
-    doc="A route is about to go live: the route, which a handler may return changed. Raising "
-    "refuses it.",
+    doc="A route is about to go live. Argument: the route. A handler may return a changed one; "
+    "raising refuses it.",
 )
-ROUTE_UPDATE: Final = Event("route:update", Route, doc="A live route was replaced: the new one.")
-ROUTE_DELETE: Final = Event("route:delete", Route, doc="A route was removed: the route.")
+ROUTE_UPDATE: Final = Event(
+    "route:update", Route, doc="A live route was replaced. Argument: the new route."
+)
+ROUTE_DELETE: Final = Event("route:delete", Route, doc="A route was removed. Argument: the route.")
 MIDDLEWARE_ADD: Final = Event(
     "middleware:add",
     object,
     returns=True,
-    doc="A middleware is about to go live: the function, which a handler may replace.",
+    doc="A middleware is about to go live. Argument: the function. A handler may return another.",
 )
-MIDDLEWARE_REMOVE: Final = Event("middleware:remove", object, doc="A middleware was removed.")
+MIDDLEWARE_REMOVE: Final = Event(
+    "middleware:remove", object, doc="A middleware was removed. Argument: the function."
+)
 REQUEST_START: Final = Event(
     "request:start",
     Request,
     returns=True,
     stops=Response | HTTPError,
-    doc="A request was matched and not yet handled. A handler that returns a `Response` answers, "
-    "one that raises an `HTTPError` refuses.",
+    doc="A request was matched and not yet handled. Argument: the request. Returning a "
+    "`Response` answers it, raising an `HTTPError` refuses it.",
 )
 REQUEST_END: Final = Event(
     "request:end",
     Request,
-    doc="A request is over: the request and its response.",
+    doc="A request has ended. Arguments: the request, its response.",
 )
 REQUEST_ERROR: Final = Event(
     "request:error",
     BaseException,
     returns=True,
     stops=Response,
-    doc="Handling a request raised: the error and the request. A handler may return another "
-    "error, or a `Response` to send instead of the problem.",
+    doc="Handling a request raised an error. Arguments: the error, the request. A handler may "
+    "return another error, or a `Response` to send instead of the problem.",
 )
 RESPONSE_START: Final = Event(
     "response:start",
     Response,
     returns=True,
-    doc="A response is ready and not yet sent: the response and the request.",
+    doc="A response is ready and not yet sent. Arguments: the response, the request.",
 )
 RESPONSE_END: Final = Event(
     "response:end",
     Response,
-    doc="A response was sent: the response and the request.",
+    doc="A response was sent. Arguments: the response, the request.",
 )
 RESPONSE_ERROR: Final = Event(
     "response:error",
     Response,
-    doc="Sending a response failed: the response and the request.",
+    doc="Sending a response failed. Arguments: the response, the request.",
 )
 EVENTS: Final = (
     REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,

@@ -39,10 +39,15 @@ from .loading import Loading
 __all__ = ["core_plugins", "kernel_of"]
 
 APP_EVENTS: Final = (
-    Event("app:init", doc="All plugins are loaded, before `app:start`. The application."),
-    Event("app:start", doc="The application starts. The application."),
-    Event("app:stop", doc="The application stops; the plugins are still there. The application."),
-    Event("app:restart", doc="The application is about to stop and start. The application."),
+    Event("app:init", doc="All plugins are loaded; before `app:start`. Argument: the application."),
+    Event("app:start", doc="The application starts. Argument: the application."),
+    Event(
+        "app:stop",
+        doc="The application stops; its plugins are still active. Argument: the application.",
+    ),
+    Event(
+        "app:restart", doc="The application is about to stop and start. Argument: the application."
+    ),
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (

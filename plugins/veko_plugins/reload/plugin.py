@@ -40,8 +40,8 @@ EVENTS: Final = (
     Event(
         "dev:hotreload",
         str,
-        doc="A plugin was loaded or reloaded because its files changed. The plugin's name and the "
-        "path of the file.",
+        doc="A plugin was loaded or reloaded because its files changed. Arguments: the plugin's "
+        "name, the path of the file.",
     ),
 )
 

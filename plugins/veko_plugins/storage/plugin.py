@@ -25,20 +25,20 @@ __all__ = ["Storage", "parse_url"]
 CONNECT: Final = Event(
     "database:connect",
     payload=Engine,
-    doc="Fired after the storage's file was opened; argument: the engine.",
+    doc="The storage's file was opened. Argument: the engine.",
 )
 QUERY: Final = Event(
     "database:query",
     payload=Query,
     returns=True,
-    doc="Fired when a plugin writes to its storage; argument: the query. `result = await query` "
-    "runs it, once; otherwise it runs after the hooks. Not fired for writes made inside such a "
+    doc="A plugin writes to its storage. Argument: the query. `result = await query` runs it, "
+    "once; otherwise it runs after the hooks. Not emitted for writes made inside such a "
     "hook.",
 )
 DISCONNECT: Final = Event(
     "database:disconnect",
     payload=Engine,
-    doc="Fired before the storage's file is closed; argument: the engine.",
+    doc="The storage's file is about to be closed. Argument: the engine.",
 )
 
 # Seconds for hooks that still run around a write when the storage closes.

@@ -19,19 +19,21 @@ WEBSOCKET_CONNECT: Final = Event(
     "websocket:connect",
     WebSocket,
     stops=Response | HTTPError,
-    doc="A handshake was matched and not yet accepted. Closing the socket, raising an "
-    "`HTTPError` or returning a `Response` refuses it.",
+    doc="A handshake was matched and not yet accepted. Argument: the socket. Closing it, "
+    "raising an `HTTPError` or returning a `Response` refuses it.",
 )
 WEBSOCKET_MESSAGE: Final = Event(
     "websocket:message",
     str | bytes,
     returns=True,
-    doc="A message came: the message, which a handler may replace, and the socket.",
+    doc="A message was received. Arguments: the message, the socket. A handler may return "
+    "another message.",
 )
 WEBSOCKET_DISCONNECT: Final = Event(
     "websocket:disconnect",
     WebSocket,
-    doc="A socket is over, whatever ended it; once for each `websocket:connect`.",
+    doc="A socket was closed, by either side or by an error. Argument: the socket. Emitted once "
+    "for each `websocket:connect`.",
 )
 EVENTS: Final = (WEBSOCKET_CONNECT, WEBSOCKET_MESSAGE, WEBSOCKET_DISCONNECT)
 """All of them, in the order in which the catalogue lists them."""
