@@ -1,9 +1,9 @@
-"""From a request to a handler's arguments, without a framework.
+"""Binding: a handler's arguments from a request, without a framework.
 
-A function is made for each handler, straight through its parameters: what has its type already
-(a path parameter that its converter made) costs a look-up, one from the query about 0.3 µs, and
-the body is decoded straight into its type. Only when something does not fit is the request gone
-through again, to list everything that does not.
+For each handler a function is generated that goes straight through its parameters. Cost: a path
+parameter, which its converter has made, is a lookup; one from the query about 0.3 µs; the body is
+decoded straight into its type. Only if something does not fit is the request examined again, to
+list all faults.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ._services import Service, service_type
 __all__ = ["Source", "bind", "faults", "settle", "source"]
 
 Source = Callable[[Any], Any]
-"""Takes an argument out of a request, or a WebSocket."""
+"""Returns an argument from a request or a WebSocket."""
 
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 _EXACT: Final = {"int": int, "float": float, "str": str, "path": str}
@@ -37,29 +37,29 @@ _FILENAME: Final = "<veko handler>"
 
 
 async def settle(answer: Any) -> Any:
-    """Await what can be awaited."""
+    """Return an answer, awaited if it is awaitable."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
 def bind(
     route: Route, parameters: Sequence[Parameter], context: Context
 ) -> Callable[[Any], Awaitable[Any]]:
-    """Return an async function of the request that calls a handler with what it wants.
+    """Return an async function that calls a route's handler with its arguments from a request.
 
     Args:
-        route: The route whose handler it is, `def` or `async def`.
-        parameters: Its parameters; an optional one that the request does not have is `None`.
-        context: The context of the plugin whose route it is.
+        route: The route; its handler is `def` or `async def`.
+        parameters: The handler's parameters; an optional one that the request lacks is `None`.
+        context: The context of the plugin that has the route.
 
     Raises:
-        RouteError: A parameter is of a type that no request can give.
+        RouteError: No request can provide a value of a parameter's type.
     """
     handler = route.handler
     sources = [source(route, p, context) for p in parameters]
     asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(type(handler), "__call__", None)  # noqa: B004
     )
-    plain = all(p.place == "request" and p.make is None for p in parameters)
+    plain = all(p.location == "request" and p.make is None for p in parameters)
     if asynchronous and plain and len(parameters) == 1 and parameters[0].by_position:
         return handler
 
@@ -81,11 +81,11 @@ def bind(
     given: list[str] = []
     for index, (p, take) in enumerate(zip(parameters, sources, strict=True)):
         argument = f"a{index}"
-        if p.place == "request" and p.make is None:
+        if p.location == "request" and p.make is None:
             argument = "request"
-        elif p.place == "path" and p.annotation in (Any, exact[p.name]):
+        elif p.location == "path" and p.annotation in (Any, exact[p.name]):
             lines.append(f"{argument} = request.scope['path_params'][{p.name!r}]")
-        elif p.place == "query" and not is_many(p.annotation):
+        elif p.location == "query" and not is_many(p.annotation):
             default = _default(p)
             names |= {f"d{index}": default, f"t{index}": p.annotation}
             otherwise = "raise LookupError" if default is EMPTY else f"{argument} = d{index}"
@@ -93,7 +93,7 @@ def bind(
             lines.append(f"if {argument} is EMPTY: {otherwise}")
             if p.annotation not in (Any, str):
                 lines.append(f"else: {argument} = convert({argument}, t{index})")
-        elif p.place == "body":
+        elif p.location == "body":
             names |= {f"p{index}": p, f"s{index}": take}
             lines.append(f"{argument} = s{index}(await data(request, p{index}))")
         else:
@@ -116,26 +116,26 @@ def bind(
 
 
 def source(route: Route, p: Parameter, context: Context) -> Source:
-    """Return a function that takes a parameter's argument out of a request.
+    """Return a function that returns a parameter's argument from a request.
 
-    For the body, of what `_data` decoded.
+    For the body, the function gets what `_data` decoded.
 
     Raises:
-        RouteError: It is of a type that no request can give, or several services are meant.
+        RouteError: No request can provide a value of its type, or several services fit.
     """
     name, annotation, default = p.name, p.annotation, _default(p)
-    if p.place == "request":
+    if p.location == "request":
         return p.make or (lambda request: request)
-    if p.place == "context":
+    if p.location == "context":
         return lambda request: context
-    if p.place == "service":
+    if p.location == "service":
         wanted = None if annotation is Any else service_type(annotation)
         where = f"the handler of {route.method} {route.path}"
         return Service(context, name, wanted, default, where)
     _check(route, p)
-    if p.place == "path":
+    if p.location == "path":
         return lambda request: _convert(request.path_params[name], annotation)
-    if p.place == "body":
+    if p.location == "body":
         return lambda value: _or_default(value, default, name)
     if is_many(annotation):
         return lambda request: _or_default(
@@ -149,18 +149,18 @@ def source(route: Route, p: Parameter, context: Context) -> Source:
 
 
 def _check(route: Route, p: Parameter) -> None:
-    if p.annotation is Any or (p.place == "body" and is_model(p.annotation)):
+    if p.annotation is Any or (p.location == "body" and is_model(p.annotation)):
         return
     try:
-        sound = not isinstance(type_info(p.annotation), CustomType)
+        decodable = not isinstance(type_info(p.annotation), CustomType)
     except TypeError:
-        sound = False
-    if not sound:
+        decodable = False
+    if not decodable:
         raise RouteError(
-            f"the handler of {route.method} {route.path} wants {p.name!r} as {p.annotation!r}, "
-            f"which cannot be made of what is in the {p.place}",
+            f"the handler of {route.method} {route.path} annotates {p.name!r} with "
+            f"{p.annotation!r}, which cannot be decoded from the {p.location}",
             plugin=route.plugin,
-            remedy="Take a type that msgspec can decode, or the request itself.",
+            remedy="Use a type that msgspec can decode, or take the request itself.",
         )
 
 
@@ -185,10 +185,10 @@ def _or_default(value: Any, default: Any, name: str) -> Any:
 
 
 async def _data(request: Any, p: Parameter) -> Any:
-    """Decode the body: a form where the client says so, else JSON; `bytes` take it raw.
+    """Decode the body: a form if its media type says so, else JSON; `bytes` get it raw.
 
     Raises:
-        HTTPError: 415 if the client says that it is something else.
+        HTTPError: 415 if it has another media type.
     """
     if p.annotation is bytes:
         return await request.body()
@@ -200,7 +200,7 @@ async def _data(request: Any, p: Parameter) -> Any:
         return EMPTY
     kind = _kind(request)
     if kind and kind != "application/json" and not kind.endswith("+json"):
-        # Another site's page may send text without asking ours, with the user's cookies.
+        # A page of another site can send text with the user's cookies, without a CORS preflight.
         raise HTTPError(415, f"expected JSON or a form, got {kind!r}")
     if model is not None:
         return validate(model.model_validate_json, body)
@@ -228,21 +228,21 @@ async def _form(request: Any, p: Parameter) -> dict[str, Any] | None:
 async def faults(
     parameters: Sequence[Parameter], sources: Sequence[Source], request: Any
 ) -> list[Fault]:
-    """List everything that is wrong with a request's arguments, each with its place."""
+    """List everything that is wrong with a request's arguments, each with its location."""
     found: list[Fault] = []
     for p, take in zip(parameters, sources, strict=True):
-        if p.place not in ("path", "query", "body"):
+        if p.location not in ("path", "query", "body"):
             continue
-        shown = "" if p.place == "body" else p.name
+        shown = "" if p.location == "body" else p.name
         try:
-            take(await _data(request, p) if p.place == "body" else request)
+            take(await _data(request, p) if p.location == "body" else request)
         except LookupError:
-            found.append(Fault("is missing", p.place, shown))
+            found.append(Fault("is missing", p.location, shown))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if p.place == "body":
+            if p.location == "body":
                 found += await _faults_of_body(request, p, error)
                 continue
-            found.append(_fault(error, p.place, shown))
+            found.append(_fault(error, p.location, shown))
     return found
 
 

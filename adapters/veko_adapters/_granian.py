@@ -1,9 +1,9 @@
 """Serving with granian, embedded in the caller's event loop.
 
-Granian calls this mode experimental. It waits for the requests under way for as long as they take;
-here those that outlast the drain time-out are cancelled. It closes WebSockets when it stops, has
-one time-out for headers and idle connections, and takes 100 headers of a request at most. What it
-cannot be told: the greatest size of a WebSocket's message.
+Granian calls this mode experimental. It waits for running requests without a limit; here those that
+outlast the drain time-out are cancelled. It closes WebSockets when it stops, has one time-out for
+headers and idle connections, and accepts at most 100 headers per request. It has no option for the
+size of a WebSocket's message.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["run"]
 _log = logging.getLogger("_granian")
 _LOGGING = {"incremental": True, "handlers": {}, "loggers": {}}
 _CUT = 2.0
-"""Seconds that requests which were cancelled may take to end."""
+"""Seconds that cancelled requests may take to end."""
 
 
 class _Server(Server):
-    """A server on a socket that is bound already."""
+    """A server on a socket that is already bound."""
 
     def __init__(self, descriptor: int, target: Any, **options: Any) -> None:
         level = _log.level
         super().__init__(target, log_dictconfig=_LOGGING, **options)
-        # It sets one by itself, and would tell an address that is not the one of this socket.
+        # It sets a level itself, and would log another address than that of this socket.
         _log.setLevel(level)
         self._descriptor = descriptor
 
@@ -66,7 +66,7 @@ class _Tracked:
             await self.app(scope, receive, send)
         except asyncio.CancelledError:
             if not self.cut:
-                raise  # granian would log what was cut on purpose as an error
+                raise  # an intended cut is swallowed: granian would log it as an error
         finally:
             self.tasks.discard(task)
 
@@ -97,7 +97,7 @@ async def run(
             header_read_timeout=int(HEADERS_TIMEOUT * 1000), max_buffer_size=MAX_HEADER_SIZE
         ),
     )
-    listener.close()  # or the system would go on accepting for it
+    listener.close()  # otherwise the system would continue to accept connections for it
     server.on_startup(lambda: asyncio.get_running_loop().call_soon(started))
     running = asyncio.ensure_future(server.serve())
     stopping = asyncio.ensure_future(stop.wait())
@@ -112,7 +112,7 @@ async def run(
 
 
 async def _finish(running: asyncio.Future[Any], tracked: _Tracked, drain_timeout: float) -> None:
-    """Wait for what is under way, and cancel it when the time is over or this task cancelled."""
+    """Wait for running requests; cancel them after the time-out or if this task is cancelled."""
     cancelled = False
     try:
         await asyncio.wait([running], timeout=drain_timeout)

@@ -1,16 +1,15 @@
-"""ASGI applications as they are, mounted under a path: what every adapter can do.
+"""ASGI applications mounted under a path, which every adapter supports.
 
-An application answers for all usual methods and for WebSockets, at its path and below; routes of
-others that say more precisely what they want go before it. What it does inside is its own:
-nothing of it is read, and it costs a copy of the scope. Its lifespan runs with the plugin's life,
-from before its routes are live until it is unloaded.
+An application answers all usual methods and WebSockets at its path and below; more specific routes
+take precedence. Nothing inside it is inspected. Its lifespan lasts from before its routes are live
+until the plugin is unloaded. Cost: a copy of the scope for each request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -24,11 +23,11 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", SO
 _REST: Final = "rest"
 _OUTER: Final = frozenset(("app", "router", "route", "endpoint", "app_root_path"))
 _LITESTAR: Final = "_ls_connection_state"
-"""What an application around ours left, which one inside would take for its own."""
+"""The state that a Litestar around us left; a Litestar inside would take it for its own."""
 
 
 def is_asgi(handler: Any) -> bool:
-    """Tell whether something can be called as an ASGI application."""
+    """Return whether an object can be called as an ASGI application."""
     if not callable(handler) or inspect.isclass(handler):
         return False
     call = handler if inspect.isroutine(handler) else type(handler).__call__
@@ -49,27 +48,27 @@ class Mounted:
 
     Args:
         app: The application.
-        above: How many segments of a path lie above the application; left out, all that the
-            route's rest leaves.
+        above: The number of path segments above the application; by default all that are not in the
+            route's rest.
 
     Attributes:
         app: The application.
-        above: How many segments lie above it; `None` if it was mounted whole.
-        state: What its lifespan left for its requests.
+        above: The number of segments above it; `None` if it was mounted as a whole.
+        state: The state that its lifespan left for its requests.
     """
 
     def __init__(self, app: ASGI, above: int | None = None) -> None:
         self.app = app
         self.state: dict[str, Any] = {}
         self.above = above
-        self._begun = False
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Let the application answer."""
         await self.app(self.inner(scope), receive, send)
 
     def inner(self, scope: Scope) -> dict[str, Any]:
-        """Return a scope as the application sees it."""
+        """Return the scope for the application."""
         root: str = scope.get("root_path", "").rstrip("/")
         path = path_of(scope)
         params = dict(scope["path_params"])
@@ -88,25 +87,28 @@ class Mounted:
         return inner
 
     async def start(self, context: Context) -> None:
-        """Run its lifespan, if it does not run yet; it ends when the plugin unloads.
+        """Start its lifespan, unless it runs; it ends when the plugin unloads.
+
+        Args:
+            context: The context of the plugin that has the routes.
 
         Raises:
-            RouteError: It failed, or did not start within the time that a `load()` has.
+            RouteError: It failed, or did not start within the time limit of a `load()`.
         """
-        if self._begun:
+        if self._started:
             return
-        self._begun = True
+        self._started = True
         try:
             async with asyncio.timeout(context.kernel.timeout):
                 await context.enter(lifespan(self.app, self.state))
         except BaseException as error:
-            self._begun = False
+            self._started = False
             if not isinstance(error, Exception):
                 raise
             raise RouteError(
                 f"the application did not start: {type(error).__name__}: {error}",
                 plugin=context.name,
-                remedy="Its lifespan, or what it does on startup, is the cause.",
+                remedy="Fix its lifespan or startup handlers; their error is the cause.",
             ) from error
 
 
@@ -121,9 +123,9 @@ def mount(plugin: str, path: str, handler: Mounted) -> list[Route]:
     """Return the routes that lead to an application.
 
     Args:
-        plugin: Whose they are.
-        path: Where to put it.
-        handler: What stands for the application.
+        plugin: The name of the plugin.
+        path: The path at which it is mounted.
+        handler: The application.
     """
     below = f"{path.rstrip('/')}/{{{_REST}:path}}"
     return [
@@ -135,31 +137,31 @@ def mount(plugin: str, path: str, handler: Mounted) -> list[Route]:
 
 @asynccontextmanager
 async def lifespan(app: ASGI, state: dict[str, Any]) -> AsyncIterator[None]:
-    """Run an application's lifespan; one that has none is left alone.
+    """Run an application's lifespan; an application without one is left alone.
 
     Args:
         app: The application.
-        state: Takes what the application leaves for its requests.
+        state: Receives the state that the application leaves for its requests.
 
     Raises:
-        RuntimeError: The application says that it could not start, or stop.
+        RuntimeError: The application reports that its startup or shutdown failed.
     """
-    asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    requests: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    replies: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
 
-    async def send(message: Any) -> None:
-        told.put_nowait(message)
+    async def send(message: MutableMapping[str, Any]) -> None:
+        replies.put_nowait(message)
 
     async def run() -> None:
         version = {"version": "3.0", "spec_version": "2.0"}
         try:
-            await app({"type": "lifespan", "asgi": version, "state": state}, asked.get, send)
+            await app({"type": "lifespan", "asgi": version, "state": state}, requests.get, send)
         finally:
-            told.put_nowait({"type": "ended"})
+            replies.put_nowait({"type": "ended"})
 
     async def step(name: str) -> bool:
-        asked.put_nowait({"type": f"lifespan.{name}"})
-        message = await told.get()
+        requests.put_nowait({"type": f"lifespan.{name}"})
+        message = await replies.get()
         if message["type"] == f"lifespan.{name}.failed":
             lines = str(message.get("message") or "").strip().splitlines()
             raise RuntimeError(lines[-1] if lines else f"its {name} failed")
@@ -167,7 +169,7 @@ async def lifespan(app: ASGI, state: dict[str, Any]) -> AsyncIterator[None]:
 
     task = asyncio.ensure_future(run())
     try:
-        # An application that knows no lifespan raises, or returns; the servers leave it at that.
+        # An application without a lifespan raises or returns here, which servers accept.
         runs = await step("startup")
         yield
         if runs:

@@ -1,9 +1,9 @@
-"""Plain handlers as OpenAPI 3.1 has them, the same in every adapter.
+"""Plain handlers in OpenAPI 3.1, described alike by every adapter.
 
-What a handler wants is what the binder reads of its signature; what it answers is its return
-annotation, and without one nothing is promised. Its docstring is summary and description.
-`handler.include_in_schema = False` leaves it out, as Litestar and FastAPI have it, and one that
-is `deprecated` (PEP 702) is told as such.
+The parameters are those that binding reads from the signature. The answer is the return annotation;
+without one, the document promises nothing. The docstring is summary and description.
+`handler.include_in_schema = False` hides a handler, as in Litestar and FastAPI, and `@deprecated`
+(PEP 702) marks it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
     "is_shown",
     "mounted",
     "operation_of",
+    "own_description",
     "problems",
-    "told_by",
     "whole",
 ]
 
@@ -42,7 +42,7 @@ _Object = dict[str, Any]
 
 PROBLEM: Final = {"$ref": "#/components/responses/Problem"}
 PROBLEMS: Final = {"4XX": PROBLEM}
-"""What every route may answer, for whatever the client, a guard or a limit is to blame."""
+"""The responses that every route may give: errors of the client, a guard or a limit."""
 
 _IN: Final = {"path": "path", "query": "query", "header": "header", "cookie": "cookie"}
 _CONVERTED: Final[dict[str, _Object]] = {
@@ -65,14 +65,14 @@ def describe(routes: Iterable[Route], read: Read) -> Fragment:
 
     Args:
         routes: The routes.
-        read: Reads the signature of a route's handler, as the adapter does when it compiles it.
+        read: Returns the parameters of a route's handler, as the adapter reads them to compile it.
     """
     shown = [
         (route, read(route))
         for route in routes
         if is_shown(route) and not isinstance(route.handler, Mounted)
     ]
-    wanted = [p.annotation for _, parameters in shown for p in parameters if _is_told(p)]
+    wanted = [p.annotation for _, parameters in shown for p in parameters if _is_described(p)]
     wanted += [answer for route, _ in shown for answer in answers_of(route.handler)]
     schemas = Schemas(wanted)
     fragment = Fragment({}, {"schemas": schemas.components, "responses": problems()})
@@ -83,19 +83,19 @@ def describe(routes: Iterable[Route], read: Read) -> Fragment:
 
 
 def mounted(routes: Iterable[Route]) -> Fragment:
-    """Describe applications that are mounted whole: as they do themselves (FastAPI's), or not.
+    """Describe mounted applications that describe themselves, such as FastAPI's.
 
     Args:
-        routes: The routes that lead to them.
+        routes: The routes, those that lead to applications among them.
     """
     merger = Merger()
     for path, handler in whole(routes):
-        merger.add(below(path, told_by(handler.app)), "mounted")
+        merger.add(below(path, own_description(handler.app)), "mounted")
     return merger.whole
 
 
 def whole(routes: Iterable[Route]) -> list[tuple[str, Mounted]]:
-    """Return the applications that are mounted whole, and where."""
+    """Return the applications that are mounted as a whole, each with its path."""
     found: dict[int, tuple[str, Mounted]] = {}
     for route in routes:
         handler = route.handler
@@ -106,46 +106,46 @@ def whole(routes: Iterable[Route]) -> list[tuple[str, Mounted]]:
     return list(found.values())
 
 
-def told_by(app: Any) -> Fragment:
-    """Return what an application says of itself, unless it keeps that to itself."""
-    tell: Callable[[], _Object] | None = getattr(app, "openapi", None)
-    if tell is None or getattr(app, "openapi_url", None) is None:
+def own_description(app: Any) -> Fragment:
+    """Return an application's own description; empty if it has or publishes none."""
+    make: Callable[[], _Object] | None = getattr(app, "openapi", None)
+    if make is None or getattr(app, "openapi_url", None) is None:
         return Fragment()
-    document = tell()
+    document = make()
     return Fragment(document["paths"], document.get("components", {}))
 
 
 def below(path: str, fragment: Fragment) -> Fragment:
-    """Put all paths of a fragment below another."""
+    """Return a fragment with all its paths below another path."""
     above = path.rstrip("/")
     paths = {
-        (above + place).rstrip("/") or "/": operations
-        for place, operations in fragment.paths.items()
+        (above + inner).rstrip("/") or "/": operations
+        for inner, operations in fragment.paths.items()
     }
     return Fragment(paths, fragment.components)
 
 
 def is_shown(route: Route) -> bool:
-    """Tell whether a route belongs into a document."""
+    """Return whether a route is shown in the document."""
     hidden = getattr(route.handler, "include_in_schema", True) is False
     return route.method.lower() in METHODS and not hidden
 
 
 def given_path(route: Route) -> str:
-    """Return a route's path as OpenAPI writes it, without converters."""
+    """Return a route's path as OpenAPI writes it: without converters."""
     segments = parse_path(route.path)
     return "/" + "/".join(f"{{{s.text}}}" if s.converter else s.text for s in segments)
 
 
 def problems() -> _Object:
-    """Return the response that all problems are; its schema refers to nothing."""
+    """Return the response component for problems; its schema has no references."""
     _, found = msgspec.json.schema_components([Problem], ref_template=REFS)
     schema, fault = found["Problem"], found["Fault"]
     schema["properties"]["errors"]["items"] = fault
     del schema["description"], fault["description"], schema["properties"]["traceback"]
     return {
         "Problem": {
-            "description": "A problem, as RFC 9457 has it",
+            "description": "A problem (RFC 9457)",
             "content": {"application/problem+json": {"schema": schema}},
         }
     }
@@ -154,11 +154,11 @@ def problems() -> _Object:
 def operation_of(route: Route, parameters: Sequence[Parameter], schemas: Schemas) -> _Object:
     """Describe one route."""
     operation: _Object = _about(route)
-    told = [_parameter(route, p, schemas) for p in parameters if p.place in _IN]
-    named = {p["name"] for p in told if p["in"] == "path"}
+    described = [_parameter(route, p, schemas) for p in parameters if p.location in _IN]
+    named = {p["name"] for p in described if p["in"] == "path"}
     for segment in parse_path(route.path):
         if segment.converter and segment.text not in named:
-            told.append(
+            described.append(
                 {
                     "name": segment.text,
                     "in": "path",
@@ -166,10 +166,10 @@ def operation_of(route: Route, parameters: Sequence[Parameter], schemas: Schemas
                     "schema": dict(_CONVERTED[segment.converter]),
                 }
             )
-    if told:
-        operation["parameters"] = told
+    if described:
+        operation["parameters"] = described
     for p in parameters:
-        if p.place == "body":
+        if p.location == "body":
             operation["requestBody"] = _body(p, schemas)
     operation["responses"] = _responses(answers_of(route.handler), schemas)
     if any(_may_not_fit(p) for p in parameters):
@@ -178,7 +178,7 @@ def operation_of(route: Route, parameters: Sequence[Parameter], schemas: Schemas
 
 
 def _about(route: Route) -> _Object:
-    """Say what a route is called, and what its docstring says."""
+    """Return the operation's id, and the summary and description of the docstring."""
     handler = route.handler
     while isinstance(handler, functools.partial):
         handler = handler.func
@@ -197,43 +197,43 @@ def _about(route: Route) -> _Object:
     return operation
 
 
-def _is_told(p: Parameter) -> bool:
-    return p.place in _IN or p.place == "body"
+def _is_described(p: Parameter) -> bool:
+    return p.location in _IN or p.location == "body"
 
 
 def _may_not_fit(p: Parameter) -> bool:
-    if p.place == "path":
+    if p.location == "path":
         return p.annotation is not Any and p.annotation is not str
-    return _is_told(p) and not (p.annotation is str and p.default is not EMPTY)
+    return _is_described(p) and not (p.annotation is str and p.default is not EMPTY)
 
 
 def _parameter(route: Route, p: Parameter, schemas: Schemas) -> _Object:
     schema = schemas.of(p.annotation)
-    told: _Object = {"name": p.name, "in": _IN[p.place], "schema": schema}
-    if p.place == "path":
-        told["required"] = True
+    parameter: _Object = {"name": p.name, "in": _IN[p.location], "schema": schema}
+    if p.location == "path":
+        parameter["required"] = True
         converter = next(s.converter for s in parse_path(route.path) if s.text == p.name)
         if p.annotation is Any or (p.annotation is str and converter != "str"):
-            told["schema"] = dict(_CONVERTED[converter])
+            parameter["schema"] = dict(_CONVERTED[converter])
         elif converter == "str" and schema.get("type") == "string":
             schema.setdefault("minLength", 1)
-        return told
-    # Left out is how a query says nothing.
+        return parameter
+    # A query parameter is null by being left out.
     options = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
     if len(options) == 1:
         schema = {**{k: v for k, v in schema.items() if k != "anyOf"}, **options[0]}
-        told["schema"] = schema
+        parameter["schema"] = schema
     if description := schema.pop("description", None):
-        told["description"] = description
-    told["required"] = p.default is EMPTY and not is_optional(p.annotation)
+        parameter["description"] = description
+    parameter["required"] = p.default is EMPTY and not is_optional(p.annotation)
     if p.default is not EMPTY:
         try:
             default = msgspec.json.decode(msgspec.json.encode(p.default))
         except TypeError:
-            default = None  # it is no data, so no client could give it
+            default = None  # it is not data: no client could send it
         if default is not None:
             schema["default"] = default
-    return told
+    return parameter
 
 
 def _body(p: Parameter, schemas: Schemas) -> _Object:
@@ -249,13 +249,13 @@ def _body(p: Parameter, schemas: Schemas) -> _Object:
 
 
 def _is_flat(schema: _Object) -> bool:
-    """Tell whether a form can hold it: an object of fields that are texts, numbers, or such."""
+    """Return whether a form can hold it: an object whose fields are all scalars."""
     fields = schema.get("properties", {}).values()
     return bool(fields) and all(field.get("type") in _SCALARS for field in fields)
 
 
 def _is_open(option: Any) -> bool:
-    """Tell whether it is a response, which says for itself what it is."""
+    """Return whether it is a response class, whose status and content are open."""
     kind = typing.get_origin(option) or option
     if not isinstance(kind, type):
         return False
@@ -264,7 +264,7 @@ def _is_open(option: Any) -> bool:
 
 
 def _responses(options: Sequence[Any], schemas: Schemas) -> _Object:
-    """Describe what a handler answers; statuses that it does not tell are under `default`."""
+    """Describe the responses of a handler; those with open statuses are under `default`."""
     responses: _Object = {}
     content: _Object = {}
     several: list[_Object] = []
@@ -273,7 +273,7 @@ def _responses(options: Sequence[Any], schemas: Schemas) -> _Object:
         if _is_open(option):
             responses["default"] = {"description": "The answer"}
         elif option is None or option is type(None):
-            responses["204"] = {"description": "Nothing to say"}
+            responses["204"] = {"description": "No content"}
         elif kind is str:
             content["text/plain"] = {"schema": {"type": "string"}}
         elif isinstance(kind, type) and issubclass(kind, _BINARY):

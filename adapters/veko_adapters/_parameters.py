@@ -1,11 +1,13 @@
-"""What a handler wants: its parameters, and where in a request each comes from.
+"""The parameters of a handler, and which part of a request each comes from.
 
-A parameter of the name of a path parameter is that one; `request` (or `req`) is the request, and
-so is a sole parameter without annotation or default that is no path parameter; `data` is the
-body, `context` the plugin's context. One that is annotated with a class that msgspec cannot decode
-is a service, and so is one without annotation or default that has the name of a service which is
-there when the route is compiled. Every other one is in the query. Without annotation a path
-parameter is what its converter made of it and a query parameter is text.
+- A parameter with the name of a path parameter is that one.
+- `request` or `req` is the request; so is a sole parameter without annotation and default.
+- `data` is the body, and `context` the plugin's context.
+- A parameter annotated with a class that msgspec cannot decode is a service; so is one without
+  annotation and default that has the name of a service which exists when the route is compiled.
+- Every other parameter is in the query.
+
+Without annotation, a path parameter is what its converter returns, and a query parameter is text.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from veko_plugins.http import SOCKET, Request, Route, WebSocket, parse_path
 
 from ._services import is_there, service_type
 
-__all__ = ["EMPTY", "Parameter", "Place", "is_many", "is_optional", "leaves", "lists_of", "read"]
+__all__ = ["EMPTY", "Location", "Parameter", "is_many", "is_optional", "leaves", "lists_of", "read"]
 
 EMPTY: Final = inspect.Parameter.empty
 _REQUEST_NAMES: Final = frozenset(("request", "req"))
 _SOCKET_NAMES: Final = frozenset(("socket", "websocket", "ws"))
 
-Place = Literal["request", "path", "query", "body", "context", "service"]
-"""Where an argument comes from."""
+Location = Literal["request", "path", "query", "body", "context", "service"]
+"""The part of a request, or of the plugin, that an argument comes from."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -39,15 +41,15 @@ class Parameter(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Its name.
-        place: Where its argument comes from.
-        annotation: Its type, resolved; `Any` where it has none that matters.
+        location: Where its argument comes from.
+        annotation: Its type, resolved; `Any` if it has none that matters.
         default: Its default, or `EMPTY`.
-        by_position: Whether it is given by position: `lambda r, /: …`, or a sole parameter.
-        make: What makes a framework's own request of ours, if that is what is wanted.
+        by_position: Whether it is passed by position: `lambda r, /: …`, or a sole parameter.
+        make: Makes a framework's own request from ours, if the parameter asks for one.
     """
 
     name: str
-    place: Place
+    location: Location
     annotation: Any = Any
     default: Any = EMPTY
     by_position: bool = False
@@ -65,20 +67,20 @@ def read(
 
     Args:
         route: The route.
-        context: The context of the plugin whose route it is; without one, no parameter is a
+        context: The context of the plugin that has the route; without it, no parameter is a
             service by its name only.
-        requests: Classes of requests that a framework has, and what makes one of ours.
-        foreign: Tells whether the framework takes care of an annotation.
+        requests: A framework's classes of requests, and functions that make one from ours.
+        foreign: Returns whether the framework handles an annotation.
 
     Raises:
-        RouteError: It has no signature, an annotation that cannot be resolved, or wants the body
-            of a socket.
+        RouteError: The handler has no signature, has an annotation that cannot be resolved, or asks
+            for the body of a WebSocket.
     """
     fn = route.handler
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError) as error:
-        raise _unsound(route, f"has no signature: {error}") from None
+        raise _invalid(route, f"has no signature: {error}") from None
     in_path = {segment.text for segment in parse_path(route.path) if segment.converter}
     given = [
         p for p in signature.parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -89,37 +91,37 @@ def read(
     for p in given:
         by_position = p.kind is p.POSITIONAL_ONLY or (sole and p.kind is not p.KEYWORD_ONLY)
         bare = p.annotation is EMPTY and p.default is EMPTY
-        place: Place
+        location: Location
         annotation: Any = Any
         make: Callable[[Any], Any] | None = None
         if p.name in in_path:
-            place = "path"
+            location = "path"
             annotation = _resolve(route, fn, p)
         elif p.name in names:
-            place = "request"
+            location = "request"
             if requests:
                 make = requests.get(_resolved_or_none(route, fn, p))
         else:
             annotation = _resolve(route, fn, p)
             make = requests.get(_hashable(annotation)) if requests else None
-            place = _place(route, p, annotation, sole and bare, context, foreign)
+            location = _location(route, p, annotation, sole and bare, context, foreign)
             if make is not None:
-                place = "request"
+                location = "request"
         if annotation is EMPTY:
-            annotation = str if place == "query" else Any
-        found.append(Parameter(p.name, place, annotation, p.default, by_position, make))
+            annotation = str if location == "query" else Any
+        found.append(Parameter(p.name, location, annotation, p.default, by_position, make))
     return tuple(found)
 
 
-def _place(
+def _location(
     route: Route,
     p: inspect.Parameter,
     annotation: Any,
     sole: bool,
     context: Context | None,
     foreign: Callable[[Any], bool] | None,
-) -> Place:
-    """Tell where a parameter comes from that is in no path and has not the request's name."""
+) -> Location:
+    """Return where a parameter comes from that is neither in the path nor named as the request."""
     if isinstance(annotation, type) and issubclass(annotation, Context):
         return "context"
     if annotation is Request or annotation is WebSocket:
@@ -128,10 +130,10 @@ def _place(
         return "context"
     if p.name == "data":
         if route.method == SOCKET:
-            raise _unsound(
+            raise _invalid(
                 route,
-                "wants 'data', which a WebSocket has not",
-                "Take the socket and await `socket.receive_json(type)`.",
+                "has the parameter 'data', but a WebSocket has no body",
+                "Use the parameter `socket` and await `socket.receive_json(type)`.",
             )
         return "body"
     if sole:
@@ -149,7 +151,7 @@ def _hashable(annotation: Any) -> Any:
 
 
 def _resolved_or_none(route: Route, fn: Callable[..., Any], p: inspect.Parameter) -> Any:
-    """Resolve the annotation of a parameter that its name explains well enough."""
+    """Resolve the annotation of a parameter whose name is enough."""
     try:
         return _hashable(_resolve(route, fn, p))
     except RouteError:
@@ -168,14 +170,14 @@ def _resolve(route: Route, fn: Callable[..., Any], parameter: inspect.Parameter)
     try:
         return eval(annotation, dict(names))
     except Exception as error:
-        raise _unsound(
+        raise _invalid(
             route,
             f"annotates {parameter.name!r} with {annotation!r}, which cannot be resolved: {error}",
             "Define or import it at the top of the module.",
         ) from None
 
 
-def _unsound(route: Route, what: str, remedy: str | None = None) -> RouteError:
+def _invalid(route: Route, what: str, remedy: str | None = None) -> RouteError:
     name = getattr(route.handler, "__qualname__", None) or repr(route.handler)
     return RouteError(
         f"the handler {name} of {route.method} {route.path} {what}",
@@ -185,7 +187,7 @@ def _unsound(route: Route, what: str, remedy: str | None = None) -> RouteError:
 
 
 def is_many(annotation: Any) -> bool:
-    """Tell whether an annotation takes several values of one name."""
+    """Return whether an annotation takes several values of one name."""
     for option in _options(annotation):
         origin = typing.get_origin(option) or option
         if (
@@ -198,7 +200,7 @@ def is_many(annotation: Any) -> bool:
 
 
 def lists_of(annotation: Any) -> set[str]:
-    """Return the names under which the fields of a class take several values."""
+    """Return the names of a class's fields that take several values."""
     found: set[str] = set()
     for option in _options(annotation):
         if not isinstance(option, type):
@@ -216,12 +218,12 @@ def lists_of(annotation: Any) -> set[str]:
 
 
 def is_optional(annotation: Any) -> bool:
-    """Tell whether an annotation takes `None`."""
+    """Return whether an annotation takes `None`."""
     return type(None) in _options(annotation)
 
 
 def leaves(annotation: Any) -> list[Any]:
-    """Return the types and the metadata that an annotation is made of."""
+    """Return the types and the metadata of which an annotation consists."""
     inner = typing.get_args(annotation)
     if not inner:
         return [annotation]

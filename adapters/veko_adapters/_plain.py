@@ -1,4 +1,4 @@
-"""The endpoint of a plain handler, where no framework has a say."""
+"""The endpoint of a plain handler, without a framework."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Plain"]
 
 
 class Plain:
-    """An endpoint that answers with what a handler returns.
+    """An endpoint that returns what a handler returns, as a response.
 
     Args:
-        call: The handler, bound: an async function of the request, or of the WebSocket.
+        call: The bound handler: an async function of the request or the WebSocket.
 
     Attributes:
-        answer: Answers a request. A function, not a method: that is one frame less.
+        answer: Answers a request. A function, not a method: one frame less for each request.
     """
 
     __slots__ = ("answer",)

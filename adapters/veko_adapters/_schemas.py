@@ -1,6 +1,6 @@
-"""The types that handlers name, as JSON Schema.
+"""The types in the signatures of handlers, as JSON Schema.
 
-Schemas are msgspec's, all of a plugin's in one go, so that equal names within it are told apart.
+msgspec makes all schemas of a plugin together, so that equal names within it get different schemas.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ REFS: Final = "#/components/schemas/{name}"
 class Schemas:
     """The schemas of many types, made together.
 
-    A type that cannot be told in JSON Schema may be anything.
+    A type without a JSON Schema gets the schema of anything.
 
     Args:
-        annotations: All types that will be asked for.
+        annotations: All types whose schemas will be requested.
 
     Attributes:
-        components: The schemas that have names.
+        components: The named schemas.
     """
 
     def __init__(self, annotations: Iterable[Any]) -> None:
@@ -41,18 +41,18 @@ class Schemas:
         try:
             made = self._make(wanted)
         except TypeError:
-            wanted = [one for one in wanted if self._is_sound(one)]
+            wanted = [one for one in wanted if self._has_schema(one)]
             made = self._make(wanted)
         # Annotations need not be hashable.
         self._known = {id(one): (one, schema) for one, schema in zip(wanted, made, strict=True)}
 
     def of(self, annotation: Any) -> _Object:
-        """Return the schema of a type, for the caller to change."""
+        """Return a copy of the schema of a type."""
         known = self._known.get(id(annotation))
         return dict(known[1]) if known else {}
 
     def resolved(self, schema: _Object) -> _Object:
-        """Return what a schema refers to, or itself."""
+        """Return the schema that a reference refers to; another schema as it is."""
         name = schema.get("$ref", "").rpartition("/")[2]
         found: _Object = self.components.get(name, schema)
         return found
@@ -65,7 +65,7 @@ class Schemas:
         self.components = {**hoisted, **components}
         return made
 
-    def _is_sound(self, annotation: Any) -> bool:
+    def _has_schema(self, annotation: Any) -> bool:
         try:
             self._make([annotation])
         except TypeError:
@@ -74,17 +74,17 @@ class Schemas:
 
 
 def _schema_of(hoisted: _Object, type_: Any) -> _Object:
-    """Make the schema of a type that msgspec does not know: a pydantic model, or anything."""
-    tell = getattr(type_, "model_json_schema", None)
-    if tell is None:
+    """Return the schema of a type that msgspec does not know: a pydantic model, or anything."""
+    make = getattr(type_, "model_json_schema", None)
+    if make is None:
         return {"title": getattr(type_, "__name__", str(type_))}
-    schema: _Object = tell(ref_template="#/components/schemas/{model}")
+    schema: _Object = make(ref_template="#/components/schemas/{model}")
     hoisted.update(schema.pop("$defs", {}))
     return schema
 
 
 def answers_of(handler: Callable[..., Any]) -> list[Any]:
-    """Return what a handler says that it answers, one type each; nothing if it does not say."""
+    """Return the types that a handler's return annotation lists; none without annotation."""
     annotation = _returned(handler)
     parts = (
         typing.get_args(annotation)
@@ -106,6 +106,6 @@ def _returned(handler: Callable[..., Any]) -> Any:
             if names is None:
                 names = getattr(type(plain).__dict__.get("__call__"), "__globals__", {})
             annotation = eval(annotation, dict(names))
-    except Exception:  # what is annotated need not exist while it runs
+    except Exception:  # annotations may name what exists for type checkers only
         return EMPTY
     return annotation

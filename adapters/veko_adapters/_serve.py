@@ -1,10 +1,10 @@
-"""Serving inside the caller's task: the listening socket, the bounds, and which server does it.
+"""Serving in the caller's task: the listening socket, the limits, and the choice of the server.
 
-The socket is bound before a server sees it, so that a port that is taken is an error like another,
-port 0 tells which one it became, and several processes may share one. No server takes signals or
-sets up logging here. What clients may cost is bounded below, alike for every server as far as it
-lets itself be told; what is not bounded is the time that a body takes to come and the number of
-connections, which are for the proxy in front or the system's limits.
+The socket is bound before a server gets it: a port that is in use is an ordinary error, port 0 is
+resolved to the real one, and several processes may share a socket. No server handles signals or
+configures logging. The limits below bound what a client may cost, for every server as far as its
+options allow. Not bounded are the time that a body takes to arrive and the number of connections:
+these are up to the proxy in front and the system's limits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_HEADERS: Final = 100
 HEADERS_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request (or from connecting) to the end of its headers."""
 KEEP_ALIVE: Final = 5.0
-"""Seconds that a connection may lie idle between two requests."""
+"""Seconds that a connection may be idle between two requests."""
 WS_MAX_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a WebSocket's message; a larger one closes it with 1009."""
 BACKLOG: Final = 2048
@@ -40,7 +40,7 @@ SERVERS: Final = {"uvicorn": "veko[asgi]", "granian": "veko[granian]"}
 
 
 class Run(Protocol):
-    """How a server's module runs it: until `stop` is set, then to the end of its requests."""
+    """The function `run` of a server's module: serves until `stop` is set, then drains."""
 
     async def __call__(
         self,
@@ -76,7 +76,7 @@ async def serve(
         listener = listen(host, port)
     address = listener.getsockname()
 
-    def tell() -> None:
+    def report() -> None:
         if started is not None:
             started(address[0], address[1])
 
@@ -84,7 +84,7 @@ async def serve(
         await run(
             app,
             listener,
-            tell,
+            report,
             stop or asyncio.Event(),
             drain_timeout=drain_timeout,
             lifespan=lifespan,
@@ -96,7 +96,7 @@ async def serve(
 def _find(server: str) -> Run:
     if server not in SERVERS:
         raise OptionError(
-            f"there is no server {server!r}", remedy=f"Known are {', '.join(SERVERS)}."
+            f"there is no server {server!r}", remedy=f"Use one of {', '.join(SERVERS)}."
         )
     try:
         module = importlib.import_module(f"._{server}", __package__)
@@ -109,13 +109,17 @@ def _find(server: str) -> Run:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket and listen on it.
+    """Return a socket that listens.
+
+    Args:
+        host: The address; one with a colon is IPv6.
+        port: The port; 0 takes a free one.
 
     Raises:
-        OptionError: The address cannot be had.
+        OptionError: The address is in use or not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends without delay only where the socket says that it is TCP.
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,6 +130,6 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OptionError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            remedy="Choose another port, or stop what has it.",
+            remedy="Choose another port, or stop the process that uses it.",
         ) from error
     return listener

@@ -1,8 +1,8 @@
 """Services as arguments of handlers: found by name or by type, anew for each request.
 
-A service is looked up in the registry that the request pinned, so a handler never holds one of a
-provider that is gone. By name that costs a dict lookup and a check of its type; by type alone,
-all services are gone through once a registry, and what is kept between requests is a name.
+A service is looked up in the registry that the request pinned, so a handler never gets one of an
+unloaded provider. Cost: by name, a dict lookup and a check of its type; by type alone, one search
+through all services for each registry. Only a name is kept between requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def service_type(annotation: Any) -> type | None:
     """Return the class of the services that an annotation asks for.
 
     Returns:
-        The class; `None` if msgspec decodes the annotation, or nothing can be of that type.
+        The class; `None` if msgspec decodes the annotation, or it is not a class.
     """
     try:
         found = type_info(annotation)
@@ -38,7 +38,7 @@ def service_type(annotation: Any) -> type | None:
 
 
 def is_there(context: Context, name: str) -> bool:
-    """Tell whether there is a service, and let the plugin depend on its provider."""
+    """Return whether a service exists, and make the plugin depend on its provider."""
     try:
         context.use(name)
     except ServiceError:
@@ -47,14 +47,14 @@ def is_there(context: Context, name: str) -> bool:
 
 
 class Service:
-    """What looks a service up, for one parameter.
+    """Looks up the service for one parameter.
 
     Args:
-        context: The context of the plugin whose handler it is.
+        context: The context of the plugin that has the handler.
         name: The parameter's name.
-        wanted: The class that it must be an instance of; `None` for any.
-        default: What is given where it is not there; `EMPTY`: a 503.
-        where: Whose parameter it is, for messages.
+        wanted: The class of the service; `None` for any.
+        default: The argument if the service does not exist; `EMPTY` means a 503.
+        where: The handler, for messages.
 
     Raises:
         RouteError: Several services are of that class, and none has the parameter's name.
@@ -67,7 +67,7 @@ class Service:
     ) -> None:
         self._kernel = context.kernel
         self._name = name
-        # A protocol that cannot be checked at runtime says nothing: the name decides.
+        # A protocol that cannot be checked at run time is ignored: the name decides.
         self._any = wanted is None or (
             getattr(wanted, "_is_protocol", False)
             and not getattr(wanted, "_is_runtime_protocol", False)
@@ -85,8 +85,8 @@ class Service:
         """Return the service.
 
         Raises:
-            HTTPError: 503, it is not there.
-            RouteError: There are several by now.
+            HTTPError: 503 if the service does not exist.
+            RouteError: Several services fit by now.
         """
         del request
         registry = self._kernel.registry
@@ -103,7 +103,7 @@ class Service:
                 return entry.value
         if self._default is not inspect.Parameter.empty:
             return self._default
-        raise HTTPError(503, f"the service {self._name!r} is not there")
+        raise HTTPError(503, f"the service {self._name!r} is not available")
 
     def _fits(self, value: object) -> bool:
         return self._any or isinstance(value, self._wanted)
@@ -122,8 +122,8 @@ class Service:
         ]
         if len(names) > 1:
             raise RouteError(
-                f"{self._where} wants {self._name!r} as {self._wanted.__qualname__}, and the "
-                f"services {names[0]!r} and {names[1]!r} are both one",
-                remedy="Give the parameter the name of the one that is meant.",
+                f"{self._where} asks for {self._name!r} as {self._wanted.__qualname__}, and both "
+                f"services {names[0]!r} and {names[1]!r} are of that class",
+                remedy="Give the parameter the name of the service.",
             )
         return names[0] if names else None

@@ -1,9 +1,9 @@
 """Serving with uvicorn: httptools for HTTP, websockets, uvloop if the caller's loop is one.
 
-Uvicorn by itself takes headers of any size for any time: a client that never ends them would keep
-its connection, and what it sent, for ever. The protocol here ends such a request with 431, or by
-closing after `HEADERS_TIMEOUT`. Cost: one timer a connection, and one for each request whose
-headers do not come in one piece.
+Uvicorn itself accepts headers of any size for any time: a client that never ends them would keep
+its connection, and the memory of what it sent, forever. The protocol here ends such a request with
+431, or closes the connection after `HEADERS_TIMEOUT`. Cost: one timer for each connection, and one
+for each request whose headers do not arrive in one piece.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
-import websockets  # noqa: F401  (uvicorn would do without, and refuse every WebSocket)
+import websockets  # noqa: F401  (without it uvicorn would refuse every WebSocket)
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -36,11 +36,11 @@ _TOO_LARGE = b"Request headers too large."
 
 
 class _Bounded(HttpToolsProtocol):
-    """Uvicorn's protocol, with an end to headers."""
+    """Uvicorn's protocol, with limits for headers."""
 
     _timer: asyncio.TimerHandle | None = None
-    _heading = True  # the headers of a request are still to come
-    _size = 0  # bytes that came of them in earlier pieces
+    _heading = True  # the headers of a request have not ended
+    _size = 0  # bytes of them that arrived in earlier pieces
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,10 +58,10 @@ class _Bounded(HttpToolsProtocol):
             if self._answering():
                 return
         else:
-            # Of a request that began in this very piece, less than all of it has come.
+            # A request that began in this piece has at most the length of the piece.
             self._size = len(data) if self.headers is not before else self._size + len(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
-            return  # it is over, or a WebSocket's now
+            return  # the connection is closing, or a WebSocket now
         if self._size > MAX_HEADER_SIZE:
             self._refuse()
         elif self._timer is None:
@@ -79,7 +79,7 @@ class _Bounded(HttpToolsProtocol):
             > MAX_HEADER_SIZE
         ):
             self._refuse()
-            raise ValueError("the headers are too large")  # so that parsing ends here
+            raise ValueError("the headers are too large")  # ends the parsing
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -103,7 +103,7 @@ class _Bounded(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        if self._answering():  # the late request is one behind that
+        if self._answering():  # the late request is pipelined behind a running one
             self._arm()
         elif not self.transport.is_closing():
             self.transport.close()
@@ -115,25 +115,25 @@ class _Bounded(HttpToolsProtocol):
 
 
 class _Sockets(WebSocketsSansIOProtocol):
-    """Uvicorn's protocol, without a line in the log for each handshake that is refused."""
+    """Uvicorn's protocol, without a log line for each refused handshake."""
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        # Its refusals do not count as answers with it, and it complains of a lack of one.
+        # Uvicorn does not count a refusal as an answer, and logs that there was none.
         self.handshake_complete = self.handshake_complete or self.close_sent
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it has started."""
+    """A server that calls back when it has started."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._tell = started
+        self._on_start = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
-            self._tell()
+            self._on_start()
 
 
 async def run(
@@ -155,7 +155,7 @@ async def run(
         log_config=None,
         access_log=access_log,
         server_header=False,
-        # Trusting by default would let whoever is on this machine call himself anybody.
+        # Trusting proxies by default would let any local process forge the client's address.
         proxy_headers=bool(forwarded_allow_ips),
         forwarded_allow_ips=list(forwarded_allow_ips),
         lifespan="on" if lifespan else "off",
@@ -165,7 +165,7 @@ async def run(
         ws_max_size=WS_MAX_SIZE,
     )
     server = _Server(config, started)
-    # `serve` would take the signals, which belong to whoever runs the process.
+    # `serve` would install signal handlers; signals are up to the caller.
     log = logging.getLogger("uvicorn.error")
     log.addFilter(_no_cut)
     running = asyncio.ensure_future(server._serve([listener]))
@@ -178,21 +178,23 @@ async def run(
         await _finish(running, stopping)
         await _finish(*server.server_state.tasks)
         for connection in tuple(server.server_state.connections):
-            connection.transport.abort()  # whose response was cut
+            connection.transport.abort()  # its response was cut
         log.removeFilter(_no_cut)
     if not running.cancelled() and (error := running.exception()) is not None:
         if isinstance(error, SystemExit):
-            raise OptionError("the application did not start") from error
+            raise OptionError(
+                "the application did not start", remedy="Its lifespan failed; see the log."
+            ) from error
         raise error
 
 
 def _no_cut(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of a request that was cut on purpose; that it was is said once."""
+    """Filter out the tracebacks of requests that were cut on purpose; one line reports the cut."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 async def _finish(*tasks: asyncio.Future[Any]) -> None:
-    """Wait for tasks to their end, even if this one is cancelled meanwhile."""
+    """Wait until tasks have ended, even if this one is cancelled meanwhile."""
     cancelled = False
     while any(not task.done() for task in tasks):
         try:

@@ -116,7 +116,7 @@ async def test_of_two_the_one_of_the_parameters_name(
     await provide(kernel, "first")
     await provide(kernel, "second")
     assert (await get(kernel, client, handler)).text == "second"
-    with pytest.raises(VekoError, match="'first' and 'second' are both one"):
+    with pytest.raises(VekoError, match="'first' and 'second' are of that class"):
         await kernel.load(Guest(lambda context: context.add_route("GET", "/y", which), "other"))
 
 
@@ -170,7 +170,7 @@ async def test_what_is_not_there_is_a_503_until_it_comes(
 
     answer = await get(kernel, client, handler)
     assert (answer.status_code, answer.json()["detail"]) == (
-        503, "the service 'store' is not there",
+        503, "the service 'store' is not available",
     )  # fmt: skip
     await provide(kernel)
     assert (await client.get("/x")).text == "cache"
@@ -359,5 +359,5 @@ async def test_a_form_may_give_one_of_several(
 async def test_a_socket_has_no_body(kernel: Kernel) -> None:
     def handler(socket: Any, data: dict[str, int]) -> None: ...
 
-    with pytest.raises(VekoError, match="wants 'data', which a WebSocket has not"):
+    with pytest.raises(VekoError, match="has the parameter 'data', but a WebSocket has no body"):
         await kernel.load(Guest(lambda context: context.add_websocket("/x", handler)))

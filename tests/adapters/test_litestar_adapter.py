@@ -202,7 +202,7 @@ async def test_plain_handlers_may_use_litestars_parameters_and_responses(
 
 
 async def test_what_litestar_does_not_know_is_refused(kernel: Kernel) -> None:
-    with pytest.raises(Exception, match="no route handler, controller or router") as caught:
+    with pytest.raises(Exception, match="not a route handler, controller or router") as caught:
         await kernel.load(Guest(lambda context: context.add_routes(object())))
     assert "guest" in str(caught.value)
 

@@ -181,7 +181,7 @@ def test_litestar_an_app_that_the_manager_has_stays(tmp_path: Path) -> None:
 
 
 def test_litestar_the_path_begins_with_a_slash(manager: PluginManager) -> None:
-    with pytest.raises(OptionError, match="slash"):
+    with pytest.raises(OptionError, match="does not start with '/'"):
         VekoPlugin(manager, path="plugins")
 
 

@@ -57,7 +57,7 @@ async def test_headers_that_do_not_end_hold_nothing(monkeypatch: pytest.MonkeyPa
 
 async def test_an_unknown_server_is_refused(tmp_path: Path) -> None:
     async with PluginManager(root=tmp_path, storage="none", adapter="asgi") as manager:
-        with pytest.raises(OptionError, match="Known are uvicorn, granian"):
+        with pytest.raises(OptionError, match="Use one of uvicorn, granian"):
             await manager.use("http").serve(port=0, server="gunicorn")
 
 

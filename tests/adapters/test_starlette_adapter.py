@@ -109,7 +109,7 @@ async def test_plain_handlers_get_starlettes_request_and_answer_with_its_respons
 async def test_what_only_fastapi_could_make_is_refused_at_load(kernel: Kernel) -> None:
     def take(file: fastapi.UploadFile) -> None: ...
 
-    with pytest.raises(VekoError, match="wants 'file'"):
+    with pytest.raises(VekoError, match="annotates 'file'"):
         await kernel.load(Guest(lambda context: context.add_route("POST", "/x", take)))
 
 
@@ -197,8 +197,8 @@ async def test_a_route_conflicts_with_somebody_elses(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("handler", [object(), 5, Host("x.org", PlainTextResponse("x"))])
-async def test_what_has_no_place_is_refused(kernel: Kernel, handler: object) -> None:
-    with pytest.raises(VekoError, match=r"is no route|has no path"):
+async def test_a_handler_without_a_path_is_refused(kernel: Kernel, handler: object) -> None:
+    with pytest.raises(VekoError, match=r"is not a route|has no path"):
         await kernel.load(Guest(lambda context: context.add_routes(handler)))
 
 

@@ -1,4 +1,4 @@
-"""The adapter that has no framework."""
+"""The adapter without a framework."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ASGIAdapter:
     name = "asgi"
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
-        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        """Compile routes; see `veko_plugins.http.Adapter.compile`."""
         endpoints: list[Any] = [
             route.handler
             if isinstance(route.handler, Mounted)
@@ -39,9 +39,9 @@ class ASGIAdapter:
         """Mount an ASGI application under a path; see `veko_plugins.http.Adapter.expand`."""
         if not is_asgi(handler):
             raise RouteError(
-                f"{handler!r} is no ASGI application",
+                f"{handler!r} is not an ASGI application",
                 plugin=plugin,
-                remedy="Handlers of a framework need its adapter; plain ones go to add_route().",
+                remedy="Use the adapter of its framework, or add_route() for a plain handler.",
             )
         return mount(plugin, path, Mounted(cast("ASGI", handler)))
 

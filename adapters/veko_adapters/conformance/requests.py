@@ -242,7 +242,7 @@ def opaque(data: Opaque) -> None: ...
         (("GET", "/x", "handler"), "cannot be called"),
         (("GET", "/x", lambda: None, lambda: None), "is not a middleware"),
         (("POST", "/x", unresolved), "'Nowhere', which cannot be resolved"),
-        (("POST", "/x", opaque), "wants 'data'"),
+        (("POST", "/x", opaque), "annotates 'data'"),
     ],
 )
 async def test_a_bad_route_fails_the_load_not_a_request(

@@ -1,14 +1,13 @@
-"""HTTP by Litestar: a plugin's handlers as a Litestar application of its own behind our table.
+"""HTTP by Litestar: a plugin's handlers as a Litestar application of their own behind our table.
 
-A plain handler is called with what it names, converted by msgspec; one whose annotations are
-Litestar's (`FromHeader[str]`, `UploadFile`) or pydantic's becomes a Litestar route handler with a
-signature made for it, and Litestar converts and checks. Litestar's own route handlers,
-controllers and routers run with all they are: guards, dependencies, DTOs, middleware, exception
-handlers. Litestar's routing is passed by, since the request is matched already: an endpoint goes
-straight to the route's own stack.
+A plain handler is called with its arguments, converted by msgspec. One with Litestar's annotations
+(`FromHeader[str]`, `UploadFile`) or pydantic's becomes a Litestar route handler with a synthesised
+signature, and Litestar converts and validates. Litestar's own route handlers, controllers and
+routers keep everything: guards, dependencies, DTOs, middleware, exception handlers. Litestar's
+routing is skipped, since the request is already matched: an endpoint calls the route's own stack.
 
-What Litestar compiles costs about a millisecond a route, a plain handler some microseconds. What
-a plain handler returns goes out with status 200; `None` is a 204.
+Cost: about a millisecond for each route that Litestar compiles, some microseconds for a plain
+handler. A plain handler answers with status 200; `None` is a 204.
 """
 
 from ._adapter import LitestarAdapter

@@ -1,4 +1,4 @@
-"""The adapter: which endpoint a route gets, and Litestar's own handlers taken apart."""
+"""The adapter: chooses a route's endpoint, and finds the routes of Litestar's own handlers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LitestarAdapter:
     name = "litestar"
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
-        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        """Compile routes; see `veko_plugins.http.Adapter.compile`."""
         endpoints: list[Endpoint | None] = []
         bound: dict[str, Bound] = {}
         handlers: list[Any] = []
@@ -43,7 +43,7 @@ class LitestarAdapter:
                 own = route.handler
                 endpoint: Any = SocketStack() if route.method == SOCKET else Stack()
                 native[index] = endpoint
-                # A router that was registered belongs to one application: each gets a new one.
+                # A registered router belongs to one application, so each gets a new one.
                 sources.setdefault(id(own.source), own.router())
             elif isinstance(route.handler, Mounted):
                 endpoint = route.handler
@@ -57,7 +57,7 @@ class LitestarAdapter:
                     ours = {
                         index: source(route, p, context)
                         for index, p in enumerate(parameters)
-                        if p.place in OURS
+                        if p.location in OURS
                     }
                     handlers.append(synthesise(route, path, parameters, ours))
             endpoints.append(endpoint)
@@ -66,19 +66,21 @@ class LitestarAdapter:
             for http in app.routes:
                 one = cast("HTTPRoute", http)
                 handler = one.route_handlers[0]
-                bound[f"/{one.path_components[0]}"].aim(app, one.handle, handler, one.path_format)
+                bound[f"/{one.path_components[0]}"].connect(
+                    app, one.handle, handler, one.path_format
+                )
         if native:
             app = _application(list(sources.values()), routes[0])
             stacks = _stacks(app)
             for index, stack in native.items():
                 own = cast("Native", routes[index].handler)
-                stack.aim(app, *stacks[own.template, own.method], own.rest)
+                stack.connect(app, *stacks[own.template, own.method], own.rest)
         return cast("list[Endpoint]", endpoints)
 
     def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
-        """Take a Litestar handler apart into routes; see `veko_plugins.http.Adapter.expand`.
+        """Return the routes of a Litestar handler; see `veko_plugins.http.Adapter.expand`.
 
-        A whole application, of Litestar or not, is mounted.
+        An application, Litestar's or any other, is mounted.
         """
         if isinstance(handler, Litestar) or (is_asgi(handler) and not _is_native(handler)):
             return mount(plugin, path, Mounted(cast("ASGI", handler)))
@@ -86,8 +88,9 @@ class LitestarAdapter:
             router = Router(path, route_handlers=[cast("Any", handler)])
         except (LitestarException, TypeError, ValueError, AttributeError) as error:
             raise RouteError(
-                f"{handler!r} is no route handler, controller or router of Litestar: {error}",
+                f"{handler!r} is not a route handler, controller or router of Litestar: {error}",
                 plugin=plugin,
+                remedy="Use add_route() for a plain handler.",
             ) from error
         found: list[tuple[str, str, Any]] = [
             (str(method), str(method), http)
@@ -131,11 +134,15 @@ def _application(handlers: list[Any], route: Route) -> Litestar:
             request_max_body_size=MAX_BODY,
         )
     except (LitestarException, TypeError, ValueError) as error:
-        raise RouteError(f"Litestar refuses the routes: {error}", plugin=route.plugin) from error
+        raise RouteError(
+            f"Litestar refuses the routes: {error}",
+            plugin=route.plugin,
+            remedy="Fix the handler that the message names.",
+        ) from error
 
 
 def _stacks(app: Litestar) -> dict[tuple[str, str], tuple[Any, BaseRouteHandler, str]]:
-    """Return what Litestar's routing leads to, by path and method."""
+    """Return stack, handler and path template of each route, by path template and method."""
     found: dict[tuple[str, str], tuple[Any, BaseRouteHandler, str]] = {}
     pending = [app.asgi_router.root_route_map_node]
     while pending:
@@ -152,7 +159,7 @@ def _rest(components: Sequence[Any]) -> str | None:
 
 
 def _our_path(components: Sequence[Any]) -> str:
-    """Write a Litestar path as our table has it; converters that we lack are texts to it."""
+    """Return a Litestar path for our table; a converter that it lacks becomes `str`."""
     known = {"int": "int", "float": "float", "uuid": "uuid", "path": "path"}
     parts: list[str] = []
     for component in components:

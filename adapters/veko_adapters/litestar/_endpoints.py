@@ -1,7 +1,7 @@
-"""Endpoints: what a request meets once it is matched.
+"""Endpoints: what answers a request after it was matched.
 
-They go straight to a route's own stack in its Litestar application, past Litestar's routing, and
-say Litestar's errors in our words.
+They call a route's own stack in its Litestar application directly, without Litestar's routing, and
+translate Litestar's errors to `HTTPError`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from ._plain import respond
 __all__ = ["Bound", "Direct", "Native", "SharedRequest", "Stack"]
 
 _STATE: Final = "_ls_connection_state"
-"""Where Litestar keeps what it knows of a connection; an application around ours has its own."""
+"""Litestar's own state of a connection. A Litestar around us has one that must not get in."""
 
 
 class SharedRequest(LitestarRequest[Any, Any, Any]):
-    """Litestar's request; the body is read once for it and for the hooks' request."""
+    """Litestar's request, which shares the body with ours."""
 
     async def body(self) -> bytes:
         ours: Request = self.scope[REQUEST]  # type: ignore[typeddict-item]
@@ -61,9 +61,9 @@ class Native:
 
     Args:
         source: The handler, controller or router.
-        path: Where it was put.
-        template: Litestar's name for the route's path.
-        method: The route's method, as Litestar has it.
+        path: The path at which it was registered.
+        template: Litestar's template of the route's path.
+        method: The route's method, in Litestar's spelling.
         rest: The name of the parameter that takes the rest of the path, if there is one.
     """
 
@@ -79,16 +79,23 @@ class Native:
         self.method = method
 
     def router(self) -> Router:
-        """Return a router that holds the source and nothing else."""
+        """Return a new router that has only the source."""
         return Router(self.path, route_handlers=[cast("Any", self.source)])
 
     def __call__(self, *args: object, **arguments: object) -> object:
-        """Refuse: Litestar calls it."""
-        raise RouteError(f"{self.source!r} can be called by Litestar only")
+        """Refuse to be called: only Litestar can.
+
+        Raises:
+            RouteError: Always.
+        """
+        raise RouteError(
+            f"{self.source!r} can be called by Litestar only",
+            remedy="Keep the route's handler, or use the adapter 'litestar'.",
+        )
 
 
 class Direct:
-    """The endpoint of a plain handler, called with what our binder makes of the request."""
+    """The endpoint of a plain handler that our binder calls."""
 
     __slots__ = ("_call",)
 
@@ -108,7 +115,7 @@ class Stack:
 
     __slots__ = ("_app", "_handler", "_rest", "_run", "_template")
 
-    def aim(
+    def connect(
         self,
         app: Litestar,
         run: Any,
@@ -116,12 +123,20 @@ class Stack:
         template: str,
         rest: str | None = None,
     ) -> None:
-        """Set where it leads, once the application is there."""
+        """Connect it to a route, once the application exists.
+
+        Args:
+            app: The application.
+            run: The route's stack of middleware and handler, as an ASGI application.
+            handler: The route handler.
+            template: Litestar's template of the route's path.
+            rest: The name of the parameter that takes the rest of the path, if there is one.
+        """
         self._app, self._run, self._handler, self._template = app, run, handler, template
         self._rest = rest
 
     def _inner(self, scope: Scope) -> Any:
-        """Return the scope as Litestar's routing would have made it."""
+        """Return the scope as Litestar's routing would make it."""
         state = scope.get("state")
         inner = {
             **scope,
@@ -149,7 +164,7 @@ class Stack:
             await self._answer(error, inner, receive, send)
 
     async def _answer(self, error: Exception, scope: Any, receive: Any, send: Any) -> None:
-        """Let the plugin's own exception handlers answer, or say what it is in our words."""
+        """Answer by the plugin's own exception handlers, else raise the error, translated."""
         handlers = cast("dict[Any, Any]", self._handler.resolve_exception_handlers())
         found = handlers.get(getattr(error, "status_code", 500)) if handlers else None
         for kind in type(error).__mro__ if handlers else ():
@@ -166,7 +181,7 @@ class Stack:
     @staticmethod
     def _translate(error: HTTPException) -> HTTPError:
         extra = error.extra if isinstance(error.extra, list) else ()
-        told = [
+        faults = [
             Fault(
                 str(fault.get("message", "")),
                 str(getattr(fault.get("source"), "value", fault.get("source")) or ""),
@@ -175,7 +190,7 @@ class Stack:
             for fault in extra
             if isinstance(fault, dict)
         ]
-        return HTTPError(error.status_code, error.detail, errors=told, headers=error.headers)
+        return HTTPError(error.status_code, error.detail, errors=faults, headers=error.headers)
 
 
 class Bound(Stack):
@@ -192,7 +207,7 @@ class Bound(Stack):
 
 
 class _Box:
-    """The `send` that takes the `Response` of a synthesised handler as it is."""
+    """The `send` of a synthesised handler, which delivers a `Response`."""
 
     response: Response | None = None
 
@@ -200,4 +215,4 @@ class _Box:
         self.response = response
 
     async def __call__(self, message: Any) -> None:
-        raise RouteError(f"a response was expected, {message['type']!r} came")
+        raise RouteError(f"expected a response, got the message {message['type']!r}")

@@ -1,4 +1,4 @@
-"""Litestar's own handlers as Litestar describes them, in a document with others."""
+"""Litestar's own handlers, as Litestar describes them, in a document with others."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def describe(
     """Describe a plugin's routes.
 
     Args:
-        routes: Those with plain handlers, or applications that are mounted.
-        own: Those with Litestar's, and what they came from.
-        read: Reads the signature of a plain handler.
+        routes: Routes with plain handlers or mounted applications.
+        own: Routes with Litestar's handlers, each with its `Native`.
+        read: Returns the parameters of a plain handler.
     """
     shown = [
         route
@@ -51,17 +51,17 @@ def _own(routes: Sequence[tuple[Route, Native]]) -> Fragment:
     schema = _schema([native.router() for native in sources.values()])
     fragment = Fragment({}, _components(schema))
     for route, native in routes:
-        # Hooks may have moved it.
+        # Hooks may have changed its path.
         operation = schema["paths"].get(native.template, {}).get(native.method.lower())
         if operation is not None:
             fragment.paths.setdefault(plain.given_path(route), {})[route.method.lower()] = (
-                _in_our_words(operation)
+                _with_problems(operation)
             )
     return fragment
 
 
 def _bound(routes: Sequence[Route], read: plain.Read) -> Fragment:
-    """Describe plain handlers with Litestar's annotations: what they want, as Litestar has it."""
+    """Describe plain handlers with Litestar's annotations, their parameters by Litestar."""
     schemas = Schemas(answer for route in routes for answer in answers_of(route.handler))
     schema = _schema(
         [synthesise(route, f"/{index}", read(route)) for index, route in enumerate(routes)]
@@ -73,11 +73,11 @@ def _bound(routes: Sequence[Route], read: plain.Read) -> Fragment:
         operation = plain.operation_of(route, (), schemas)
         if "requestBody" in theirs:
             operation["requestBody"] = theirs["requestBody"]
-        told = theirs.get("parameters", [])
-        names = {(p.get("in"), p.get("name")) for p in told}
-        told += [p for p in operation.get("parameters", ()) if (p["in"], p["name"]) not in names]
-        if told:
-            operation["parameters"] = told
+        found = theirs.get("parameters", [])
+        names = {(p.get("in"), p.get("name")) for p in found}
+        found += [p for p in operation.get("parameters", ()) if (p["in"], p["name"]) not in names]
+        if found:
+            operation["parameters"] = found
         operation["responses"]["400"] = plain.PROBLEM
         wanted.paths.setdefault(plain.given_path(route), {})[route.method.lower()] = operation
     merger = Merger()
@@ -100,8 +100,8 @@ def _components(schema: _Object) -> _Object:
     return {**components, "responses": {**components.get("responses", {}), **plain.problems()}}
 
 
-def _in_our_words(operation: _Object) -> _Object:
-    """Say problems where Litestar says exceptions: an endpoint translates them."""
+def _with_problems(operation: _Object) -> _Object:
+    """Replace Litestar's exceptions by problems, as the endpoints do."""
     responses = {
         status: plain.PROBLEM if _is_exception(status, response) else response
         for status, response in operation.get("responses", {}).items()

@@ -1,4 +1,4 @@
-"""Plain functions as Litestar route handlers, and what handlers answer."""
+"""Plain functions as Litestar route handlers, and responses of handlers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .._pydantic import is_model
 __all__ = ["OURS", "is_foreign", "respond", "synthesise", "wants_litestar"]
 
 OURS: Final = frozenset(("request", "context", "service"))
-"""What Litestar knows nothing of."""
+"""Locations that Litestar does not have."""
 
 
 def is_foreign(annotation: Any) -> bool:
-    """Tell whether an annotation is Litestar's business rather than msgspec's."""
+    """Return whether Litestar, not msgspec, handles an annotation."""
     return any(
         type(leaf).__module__.startswith("litestar.")
         or getattr(leaf, "__module__", "").startswith("litestar.")
@@ -39,17 +39,17 @@ def is_foreign(annotation: Any) -> bool:
 
 
 def wants_litestar(parameters: Sequence[Parameter]) -> bool:
-    """Tell whether some of a handler's arguments are for Litestar to make."""
+    """Return whether Litestar must provide some of a handler's arguments."""
     return any(
-        p.place not in OURS
+        p.location not in OURS
         and is_foreign(p.annotation)
-        and not (p.place == "body" and is_model(p.annotation))
+        and not (p.location == "body" and is_model(p.annotation))
         for p in parameters
     )
 
 
 async def respond(answer: Any, scope: Any, receive: Any) -> Response:
-    """Turn what a handler returned into a response; Litestar's own responses are fine too."""
+    """Return a response for what a handler returned, which may be one of Litestar's."""
     if isinstance(answer, LitestarResponse):
         request: Any = LitestarRequest(scope, receive)
         answer = answer.to_asgi_response(app=None, request=request)
@@ -64,32 +64,41 @@ def synthesise(
     parameters: Sequence[Parameter],
     ours: Mapping[int, Source] = MappingProxyType({}),
 ) -> HTTPRouteHandler:
-    """Make a Litestar route handler of a plain one.
+    """Return a Litestar route handler that calls a plain one.
 
-    Its parameters have names of ours, since Litestar has its own idea of `state` or `query`.
+    Its parameters get names of ours, since Litestar reserves names such as `state` and `query`.
+
+    Args:
+        route: The route of the plain handler.
+        path: The path in the Litestar application.
+        parameters: The plain handler's parameters.
+        ours: Functions that return the arguments which Litestar cannot provide, by index.
+
+    Raises:
+        RouteError: Litestar refuses the handler.
     """
     handler = route.handler
     signature = [_keyword("scope", LitestarScope)]
     in_path = ""
     for index, p in enumerate(parameters):
-        if p.place in OURS or _is_raw(p):
+        if p.location in OURS or _is_raw(p):
             continue
         if _is_marked(p.annotation):
             signature.append(_keyword(p.name, p.annotation, p.default))
             continue
-        if p.place == "body":
+        if p.location == "body":
             body: Any = RequestBody
             signature.append(_keyword("data", body[p.annotation], p.default))
             continue
-        marker: Any = PathParameter if p.place == "path" else QueryParameter
+        marker: Any = PathParameter if p.location == "path" else QueryParameter
         argument: Any = Annotated
         annotation = argument[p.annotation, marker(name=p.name)]
         signature.append(_keyword(f"a{index}", annotation, p.default))
-        if p.place == "path":
+        if p.location == "path":
             in_path += f"/{{{p.name}:str}}"
 
     names = {
-        index: p.name if p.place == "body" or _is_marked(p.annotation) else f"a{index}"
+        index: p.name if p.location == "body" or _is_marked(p.annotation) else f"a{index}"
         for index, p in enumerate(parameters)
     }
 
@@ -122,19 +131,21 @@ def synthesise(
         return HTTPRouteHandler(path + in_path, http_method=[cast("Any", route.method)])(call)
     except (LitestarException, TypeError, ValueError) as error:
         raise RouteError(
-            f"the handler of {route.method} {route.path} is refused: {error}", plugin=route.plugin
+            f"Litestar refuses the handler of {route.method} {route.path}: {error}",
+            plugin=route.plugin,
+            remedy="Fix its annotations.",
         ) from error
 
 
 def _is_marked(annotation: Any) -> bool:
-    """Tell whether Litestar is told where the argument comes from."""
+    """Return whether the annotation itself names the argument's location."""
     return any(
         isinstance(leaf, KwargDefinition) for leaf in getattr(annotation, "__metadata__", ())
     )
 
 
 def _is_raw(parameter: Parameter) -> bool:
-    return parameter.place == "body" and parameter.annotation is bytes
+    return parameter.location == "body" and parameter.annotation is bytes
 
 
 def _keyword(name: str, annotation: Any, default: Any = EMPTY) -> inspect.Parameter:

@@ -1,10 +1,10 @@
-"""`VekoPlugin`: a manager inside a Litestar application that is there already.
+"""`VekoPlugin`: a manager inside an existing Litestar application.
 
-Requests that no route of the application takes go to the plugins of the manager, through all that
-stands around the application's routes: middleware, guards, CORS. Litestar's own mounts would
-take the place of the application's routes with parameters, and answer for every path that merely
-begins like theirs; so its routing is asked first, and what it does not know is sent to a handler
-of ours. Cost: a look-up, which Litestar remembers, for each request.
+Requests that match no route of the application go to the manager's plugins, through the
+application's middleware, guards and CORS. A Litestar mount would take precedence over the
+application's routes with parameters, and answer every path with its prefix. So the application's
+routing is asked first, and an unknown path is sent to a handler of ours. Cost: a lookup, which
+Litestar caches, for each request.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _STATE: Final = "_ls_connection_state"
 class VekoPlugin(InitPlugin):
     """Puts a manager into a Litestar application: `Litestar(..., plugins=[VekoPlugin(manager)])`.
 
-    The manager starts before the application does and stops after it, unless somebody else runs
-    it; what keeps it from starting keeps the application from starting. Its `app` is the
-    application if it had none. Handlers of the application get it as the dependency `veko`,
-    unless the application has one of that name.
+    The manager starts before the application and stops after it, unless it already runs. If it
+    fails to start, the application does not start either. The application becomes its `app` if it
+    has none. Handlers of the application get the manager as the dependency `veko`, unless the
+    application has a dependency of that name.
 
     Args:
         manager: The manager.
-        path: Where the routes of its plugins begin. The application's own go first.
+        path: The path below which the routes of its plugins lie. The application's own routes take
+            precedence.
 
     Raises:
         OptionError: The path does not begin with a slash.
@@ -52,7 +53,9 @@ class VekoPlugin(InitPlugin):
 
     def __init__(self, manager: PluginManager, path: str = "/") -> None:
         if not path.startswith("/"):
-            raise OptionError(f"the path {path!r} does not begin with a slash")
+            raise OptionError(
+                f"the path {path!r} does not start with '/'", remedy=f"Use '/{path}'."
+            )
         self.manager = manager
         self.path = path.rstrip("/")
 
@@ -100,7 +103,7 @@ class VekoPlugin(InitPlugin):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         paths: tuple[str, str] | None = cast("dict[str, Any]", scope).get(_PATHS)
-        if paths is None:  # somebody asked for the handler's own path
+        if paths is None:  # a request for the handler's own path
             raise NotFoundException
         root, path = paths
         inner: dict[str, Any] = {k: v for k, v in scope.items() if k not in _LITESTARS}
@@ -110,7 +113,7 @@ class VekoPlugin(InitPlugin):
 
 
 def _has(app: Litestar, path: str, method: Any) -> bool:
-    """Tell whether the application has a route for a path, if perhaps for other methods."""
+    """Return whether the application has a route for a path, for this or other methods."""
     try:
         app.asgi_router.handle_routing(path=normalize_path(path), method=method)
     except NotFoundException:

@@ -1,7 +1,7 @@
 """Litestar's own WebSocket handlers and listeners, behind our table.
 
-They speak ASGI to the socket that the hooks have, so every message passes the hooks. Litestar's
-errors are said in our words: one before the handshake refuses it with its status.
+They speak ASGI with the socket of the hooks, so every message passes the hooks. Litestar's errors
+are translated; one before the handshake refuses it with its status.
 """
 
 from __future__ import annotations

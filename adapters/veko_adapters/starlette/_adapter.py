@@ -1,4 +1,4 @@
-"""The adapter: plain handlers bound, Starlette's and FastAPI's own taken apart."""
+"""The adapter: binds plain handlers, and finds the routes of Starlette's and FastAPI's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StarletteAdapter:
     name = "starlette"
 
     def compile(self, context: Context, routes: Sequence[Route]) -> Sequence[Endpoint]:
-        """Make one endpoint a route; see `veko_plugins.http.Adapter.compile`."""
+        """Compile routes; see `veko_plugins.http.Adapter.compile`."""
         endpoints: list[Any] = [
             route.handler
             if isinstance(route.handler, Mounted)
@@ -40,9 +40,9 @@ class StarletteAdapter:
         return endpoints
 
     def expand(self, plugin: str, path: str, handler: object) -> Sequence[Route]:
-        """Take a handler of Starlette's or FastAPI's apart; see `veko_plugins.http.Adapter.expand`.
+        """Return the routes of a Starlette or FastAPI handler; see `Adapter.expand`.
 
-        A whole application, of Starlette or not, is mounted.
+        An application, Starlette's or any other, is mounted.
         """
         if isinstance(handler, Starlette):
             return mount(plugin, path, StarletteMounted(handler))
@@ -50,16 +50,18 @@ class StarletteAdapter:
             source = application_of(handler, path)
         except Exception as error:
             raise RouteError(
-                f"{handler!r} is refused: {type(error).__name__}: {error}", plugin=plugin
+                f"{handler!r} is refused: {type(error).__name__}: {error}",
+                plugin=plugin,
+                remedy="Fix the route or router; the error is the cause.",
             ) from error
         if source is not None:
             return routes_of(plugin, path, source)
         if is_asgi(handler):
             return mount(plugin, path, Mounted(cast("ASGI", handler)))
         raise RouteError(
-            f"{handler!r} is no route, router or application of Starlette or FastAPI",
+            f"{handler!r} is not a route, router or application of Starlette or FastAPI",
             plugin=plugin,
-            remedy="Plain handlers go to add_route().",
+            remedy="Use add_route() for a plain handler.",
         )
 
     def describe(self, context: Context, routes: Sequence[Route]) -> Fragment:
@@ -79,7 +81,7 @@ def _read(route: Route, context: Context) -> tuple[Parameter, ...]:
 
 
 def _is_foreign(annotation: object) -> bool:
-    """Tell whether an annotation asks for what Starlette or FastAPI would make."""
+    """Return whether an annotation asks for an object of Starlette's or FastAPI's."""
     return any(
         str(getattr(one, "__module__", "")).startswith(("starlette.", "fastapi."))
         for leaf in leaves(annotation)

@@ -1,7 +1,7 @@
-"""Endpoints: plain handlers that may answer as Starlette's do, and whole applications.
+"""Endpoints: plain handlers that may return Starlette's responses, and applications.
 
-An application runs behind its own middleware. Only what answers errors that nobody handles is
-left out of it, so that they come to our dispatcher, which counts them and tells them as problems.
+An application runs inside its own middleware. Only its handler of unhandled errors is left out, so
+that these errors reach our dispatcher, which counts them and answers with problems.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ __all__ = ["SharedRequest", "StarletteMounted", "StarlettePlain", "shared_socket
 
 
 class SharedRequest(StarletteRequest):
-    """Starlette's request; the body is read once for it and for the hooks' request."""
+    """Starlette's request, which shares the body with ours."""
 
     @classmethod
     def of(cls, request: Request) -> SharedRequest:
-        """Make one of ours."""
+        """Return Starlette's request for one of ours."""
         return cls(request.scope, request.receive)
 
     async def body(self) -> bytes:
@@ -63,7 +63,7 @@ class SharedRequest(StarletteRequest):
 
 
 def shared_socket(socket: WebSocket) -> StarletteWebSocket:
-    """Make Starlette's WebSocket of ours; what passes it, passes the hooks."""
+    """Return Starlette's WebSocket for one of ours; its messages pass the hooks."""
     return StarletteWebSocket(socket.scope, socket.asgi_receive, socket.asgi_send)
 
 
@@ -81,7 +81,7 @@ class StarlettePlain:
             try:
                 found = await call(request)
             except (HTTPException, MultiPartException) as error:
-                raise translated(error) from error
+                raise as_http_error(error) from error
             except WebSocketDisconnect as error:
                 raise _closed(request, error) from None
             if isinstance(found, StarletteResponse):
@@ -92,7 +92,7 @@ class StarlettePlain:
 
 
 async def _whole(answer: StarletteResponse, request: Any) -> Response:
-    """Turn a response of Starlette's into ours; only what streams, or works on, needs a task."""
+    """Return our response for Starlette's; only streams and background work need a task."""
     if type(answer).__call__ is StarletteResponse.__call__ and answer.background is None:
         return Response.received(answer.status_code, answer.raw_headers, bytes(answer.body))
     app: Any = answer
@@ -107,17 +107,17 @@ class StarletteMounted(Mounted):
         above: See `Mounted`.
 
     Attributes:
-        source: The application as it was given.
-        translates: Whether it says what does not fit as a problem.
+        source: The application as it was registered.
+        translates: Whether it answers invalid requests with problems.
     """
 
     def __init__(self, app: Starlette, above: int | None = None) -> None:
-        twin = _in_our_words(app)
+        twin = _with_problems(app)
         super().__init__(twin, above)
         self.source = app
         fastapi: Any = sys.modules.get("fastapi.exceptions")
         invalid = fastapi and fastapi.RequestValidationError
-        self.translates = twin.exception_handlers.get(invalid) is _tell
+        self.translates = twin.exception_handlers.get(invalid) is _answer_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Let the application answer."""
@@ -132,7 +132,7 @@ def _closed(socket: WebSocket, error: WebSocketDisconnect) -> SocketClosed:
 
 
 class _As:
-    """A stack of middleware that runs as another application than the one it was built for."""
+    """Runs the twin's middleware stack under the identity of the original application."""
 
     def __init__(self, app: ASGIApp, known_as: Starlette) -> None:
         self.app = app
@@ -143,18 +143,18 @@ class _As:
         await self.app(scope, receive, send)
 
 
-def _in_our_words(app: Starlette) -> Any:
-    """Return a twin of an application that tells errors as problems where it has no handler."""
+def _with_problems(app: Starlette) -> Any:
+    """Return a twin of an application that answers errors without a handler with problems."""
     twin = copy.copy(app)
     handlers = dict(app.exception_handlers)
     fastapi: Any = sys.modules.get("fastapi.exceptions")
     theirs: Any = sys.modules.get("fastapi.exception_handlers")
     if handlers.get(HTTPException) in (None, getattr(theirs, "http_exception_handler", None)):
-        handlers[HTTPException] = _tell
+        handlers[HTTPException] = _answer_error
     if fastapi is not None:
         invalid, given = fastapi.RequestValidationError, theirs.request_validation_exception_handler
         if handlers.get(invalid) in (None, given):
-            handlers[invalid] = _tell
+            handlers[invalid] = _answer_error
     twin.exception_handlers = handlers
     stack: Any = twin.build_middleware_stack()
     if isinstance(stack, ServerErrorMiddleware) and stack.handler is None and not stack.debug:
@@ -163,24 +163,28 @@ def _in_our_words(app: Starlette) -> Any:
     return twin
 
 
-async def _tell(connection: Any, error: Exception) -> StarletteResponse:
-    """Answer with the problem that an error is; a failure of the server is for the dispatcher."""
+async def _answer_error(connection: Any, error: Exception) -> StarletteResponse:
+    """Answer an error with its problem; errors of the server go to the dispatcher.
+
+    Raises:
+        HTTPError: The error has a status of 500 or above.
+    """
     del connection
     status = getattr(error, "status_code", 422)
     if status < 400:
         raised: Any = error
         return StarletteResponse(raised.detail or None, status, raised.headers)
-    told = translated(error)
+    translated = as_http_error(error)
     if status >= 500:
-        raise told from error
-    made = problem(told)
-    answer = StarletteResponse(made.body, told.status)
+        raise translated from error
+    made = problem(translated)
+    answer = StarletteResponse(made.body, translated.status)
     answer.raw_headers = [*made.start()["headers"]]
     return answer
 
 
-def translated(error: Exception) -> HTTPError:
-    """Say an error of Starlette's or FastAPI's in our words."""
+def as_http_error(error: Exception) -> HTTPError:
+    """Return an error of Starlette's or FastAPI's as an `HTTPError`."""
     if isinstance(error, HTTPException):
         detail: object = error.detail
         text = detail if isinstance(detail, str) else _as_text(detail)

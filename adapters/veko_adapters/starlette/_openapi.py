@@ -1,7 +1,7 @@
 """Starlette's and FastAPI's handlers in a document with others.
 
-FastAPI describes itself. Of a route of Starlette's nothing is known but where it is, and what the
-docstring of its endpoint says. What lies below a `Mount` of a router is not described.
+FastAPI describes itself. Of a Starlette route, only the path and the docstring of its endpoint are
+known. The routes below a `Mount` of a router are not described.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _Object = dict[str, Any]
 
 
 def describe(routes: Sequence[Route], read: plain.Read) -> Fragment:
-    """Describe a plugin's routes, of all kinds that there are.
+    """Describe a plugin's routes of all kinds.
 
     Args:
         routes: The routes.
-        read: Reads the signature of a plain handler.
+        read: Returns the parameters of a plain handler.
     """
     merger = Merger()
     merger.add(plain.describe(routes, read), "plain")
     others = []
     for path, handler in plain.whole(routes):
         if isinstance(handler, StarletteMounted):
-            merger.add(plain.below(path, _told_by(handler)), "mounted")
+            merger.add(plain.below(path, _own_description(handler)), "mounted")
         else:
             others += [route for route in routes if route.handler is handler]
     merger.add(plain.mounted(others), "mounted")
@@ -54,10 +54,10 @@ def _taken_apart(routes: Iterable[Route]) -> list[tuple[StarletteMounted, list[R
 
 
 def _parts(handler: StarletteMounted, routes: Iterable[Route]) -> Fragment:
-    """Describe those routes of an application of our making that are live."""
-    told = _told_by(handler)
-    known = {path.rstrip("/") or "/": item for path, item in told.paths.items()}
-    fragment = Fragment({}, told.components)
+    """Describe the live routes of an application that holds a registered route or router."""
+    own = _own_description(handler)
+    known = {path.rstrip("/") or "/": item for path, item in own.paths.items()}
+    fragment = Fragment({}, own.components)
     for route in routes:
         path = plain.given_path(route)
         inner = "/" + "/".join(path.split("/")[1 + (handler.above or 0) :])
@@ -67,15 +67,15 @@ def _parts(handler: StarletteMounted, routes: Iterable[Route]) -> Fragment:
     return fragment
 
 
-def _told_by(handler: StarletteMounted) -> Fragment:
-    """Return what an application says of itself, errors in our words where they are."""
+def _own_description(handler: StarletteMounted) -> Fragment:
+    """Return an application's own description, with problems where it answers with these."""
     source: Any = handler.source
-    tell = getattr(source, "openapi", None)
-    if tell is None:
+    make = getattr(source, "openapi", None)
+    if make is None:
         return _bare(source)
     if source.openapi_url is None and handler.above is None:
         return Fragment()
-    document: _Object = tell()
+    document: _Object = make()
     components: _Object = {**document.get("components", {}), "responses": plain.problems()}
     schemas = dict(components.get("schemas", {}))
     translates = handler.translates
@@ -85,7 +85,7 @@ def _told_by(handler: StarletteMounted) -> Fragment:
     components["schemas"] = schemas
     paths = {
         path: {
-            method: _in_our_words(operation) if translates else operation
+            method: _with_problems(operation) if translates else operation
             for method, operation in item.items()
             if method in METHODS
         }
@@ -94,7 +94,7 @@ def _told_by(handler: StarletteMounted) -> Fragment:
     return Fragment(paths, components)
 
 
-def _in_our_words(operation: _Object) -> _Object:
+def _with_problems(operation: _Object) -> _Object:
     responses = {
         status: plain.PROBLEM if "HTTPValidationError" in str(response) else response
         for status, response in operation.get("responses", {}).items()
@@ -103,7 +103,7 @@ def _in_our_words(operation: _Object) -> _Object:
 
 
 def _bare(app: Starlette) -> Fragment:
-    """Say of the routes of a Starlette application where they are."""
+    """Describe the paths of a Starlette application's routes."""
     fragment = Fragment({}, {"responses": plain.problems()})
     nothing = Schemas(())
     for one in app.routes:
@@ -113,7 +113,7 @@ def _bare(app: Starlette) -> Fragment:
         for method in sorted(methods - ({"HEAD"} if "GET" in methods else set())):
             try:
                 parse_path(one.path)
-            except Exception:  # it is mounted with what can be said of it
+            except Exception:  # its path has no equivalent in our table
                 continue
             route = Route(method, one.path, one.endpoint)
             if plain.is_shown(route):

@@ -1,8 +1,8 @@
-"""What plugins register of Starlette's and FastAPI's: as an application, and as routes.
+"""Starlette's and FastAPI's routes and routers, as applications and as routes of ours.
 
-A router or a route becomes an application of its own, which holds nothing else. Its routes are
-read from it, each one of ours: its path is ours where our table can say it, else what can be said
-of it with a rest, as of a `Mount`.
+A router or a route becomes an application that has nothing else. Each of its routes becomes one of
+ours: with the same path if our table can express it, else with the part that it can express and a
+rest, as for a `Mount`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([A-Za-z_][A-Za-z
 
 
 def application_of(handler: Any, path: str) -> Starlette | None:
-    """Return an application that holds a route or a router; `None` if it is neither.
+    """Return an application that has only a route or a router; `None` if it is neither.
 
     Args:
         handler: The route or router.
-        path: Where it is put; FastAPI's routers are told so, the others are mounted there.
+        path: The path at which it is registered; only FastAPI's routers include it in theirs.
     """
     fastapi: Any = sys.modules.get("fastapi")
     if fastapi is not None and "fastapi.routing" in sys.modules:
@@ -57,24 +57,25 @@ def application_of(handler: Any, path: str) -> Starlette | None:
 
 def routes_of(plugin: str, path: str, app: Starlette) -> list[Route]:
     """Return the routes of an application that `application_of` made."""
-    told = _knows_its_place(app)
-    prefix = "" if told else path.rstrip("/")
+    prefix = "" if _has_full_paths(app) else path.rstrip("/")
     handler = StarletteMounted(app, above=len(parse_path(prefix or "/")))
     found: dict[tuple[str, str], Route] = {}
     for one in _flat(app):
         try:
-            wheres, methods = _places(one)
+            own_paths, methods = _paths_and_methods(one)
         except ValueError as error:
-            raise RouteError(str(error), plugin=plugin) from None
-        for where in wheres:
-            full = prefix + where if where != "/" or not prefix else prefix
+            raise RouteError(
+                str(error), plugin=plugin, remedy="Register it inside an application."
+            ) from None
+        for own_path in own_paths:
+            full = prefix + own_path if own_path != "/" or not prefix else prefix
             for method in methods:
                 found.setdefault((method, full), Route(method, full, handler, plugin=plugin))
     return list(found.values())
 
 
-def _knows_its_place(app: Starlette) -> bool:
-    """Tell whether its routes have the path already where they were put."""
+def _has_full_paths(app: Starlette) -> bool:
+    """Return whether its routes include the path at which they are registered."""
     fastapi: Any = sys.modules.get("fastapi")
     if fastapi is None or not isinstance(app, fastapi.FastAPI):
         return False
@@ -85,14 +86,14 @@ def _knows_its_place(app: Starlette) -> bool:
 
 
 def _flat(app: Starlette) -> Iterable[Any]:
-    """Return its routes, those of routers that FastAPI includes among them."""
+    """Return its routes, including those of routers that FastAPI includes."""
     routing: Any = sys.modules.get("fastapi.routing")
     flatten = getattr(routing, "iter_route_contexts", None)
     return flatten(app.routes) if flatten is not None else app.routes
 
 
-def _places(one: Any) -> tuple[list[str], Iterable[str]]:
-    """Return the paths and the methods that our table has for a route.
+def _paths_and_methods(one: Any) -> tuple[list[str], Iterable[str]]:
+    """Return the paths and the methods for our table of a route.
 
     Raises:
         ValueError: It has no path.
@@ -100,16 +101,16 @@ def _places(one: Any) -> tuple[list[str], Iterable[str]]:
     original = getattr(one, "original_route", one)
     path = getattr(one, "path", None)
     if path is None or isinstance(original, Host):
-        raise ValueError(f"{original!r} has no path: register it as an application")
+        raise ValueError(f"{original!r} has no path")
     if isinstance(original, Mount):
         return _below(path), METHODS
     if isinstance(original, WebSocketRoute):
-        return _said(path), (SOCKET,)
+        return _own_paths(path), (SOCKET,)
     if isinstance(original, StarletteRoute):
         methods = getattr(one, "methods", None) or methods_of(original.endpoint)
-        # What answers GET answers HEAD in our table.
-        return _said(path), sorted({*methods} - ({"HEAD"} if "GET" in methods else set()))
-    raise ValueError(f"{original!r} is no route that has a path: register it as an application")
+        # In our table a GET route answers HEAD too.
+        return _own_paths(path), sorted({*methods} - ({"HEAD"} if "GET" in methods else set()))
+    raise ValueError(f"{original!r} is not a route with a path")
 
 
 def methods_of(endpoint: Any) -> set[str]:
@@ -118,19 +119,19 @@ def methods_of(endpoint: Any) -> set[str]:
     return {method for method in usual if hasattr(endpoint, method.lower())} or usual
 
 
-def _said(path: str) -> list[str]:
+def _own_paths(path: str) -> list[str]:
     parts = path.split("/")[1:]
-    sound = all(
+    known = all(
         "{" not in part or ((m := _PARAMETER.fullmatch(part)) and (m[2] or "str") in _KNOWN)
         for part in parts
     )
     early = any(part.endswith(":path}") for part in parts[:-1])
     empty = any(not part for part in parts[:-1])
-    return [path.rstrip("/") or "/"] if sound and not early and not empty else _below(path)
+    return [path.rstrip("/") or "/"] if known and not early and not empty else _below(path)
 
 
 def _below(path: str) -> list[str]:
-    """Return what stands for a path of which only the beginning can be said, or all below it."""
+    """Return the paths for one of which only the beginning can be expressed, and a rest."""
     kept: list[str] = []
     for part in path.split("/")[1:]:
         match = _PARAMETER.fullmatch(part)
