@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -97,13 +97,21 @@ class LoopBlocked(VekoError):
 
     Attributes:
         seconds: How long the loop was blocked.
-        line: The line in `path`.
     """
 
-    def __init__(self, message: str, *, seconds: float, line: int, **location: Any) -> None:
-        super().__init__(message, **location)
+    def __init__(
+        self,
+        message: str,
+        *,
+        seconds: float,
+        plugin: str | None = None,
+        event: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, event=event, path=path, line=line, remedy=remedy)
         self.seconds = seconds
-        self.line = line
 
 
 class _Frame(NamedTuple):

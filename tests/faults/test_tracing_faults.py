@@ -457,4 +457,4 @@ async def test_a_traceparent_that_is_none_begins_a_trace(
         (span,) = found["spans"]
         assert span["operationName"] == "GET"
         assert span["references"] == []
-    assert caplog.records == [], "who sends such headers fills no log"
+    assert caplog.records == [], "such headers do not fill the log"

@@ -198,7 +198,7 @@ async def test_it_lets_go_of_what_it_looks_at_before_it_reads_any_file(
     kernel: Kernel, tmp_path: Path
 ) -> None:
     source = tmp_path / "slow.py"
-    os.mkfifo(source)  # whoever reads it waits for us
+    os.mkfifo(source)  # reading it blocks until this test writes to it
     names: dict[str, Any] = {"os": os, "source": source, "kept": [], "Thing": Kernel}
     code = """
 def on_tick(value):
@@ -267,7 +267,7 @@ def test_a_process_that_was_suspended_is_not_blamed() -> None:
         assert process.stdout.readline() == "ready\n"
         os.kill(process.pid, signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
-        threading.Event().wait(0.5)  # what is tested is that this time is nobody's fault
+        threading.Event().wait(0.5)  # the time that must not be blamed on the plugin
         os.kill(process.pid, signal.SIGCONT)
         said, _ = process.communicate("go\n", timeout=20)
     assert said == ""

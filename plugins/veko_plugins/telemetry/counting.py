@@ -12,7 +12,7 @@ from veko.extend import Probe, Snippet
 from .exponential import Exponential
 
 if TYPE_CHECKING:
-    from veko import Context, Subscription
+    from veko import Context, Kernel, Subscription
 
 __all__ = ["OTHER", "Counting"]
 
@@ -63,7 +63,7 @@ class Counting:
         self.emissions: dict[str, list[int]] = {}
         self.requests: dict[tuple[tuple[str, str | int], ...], _Seconds] = {}
         self._cells: dict[tuple[str, str, int], _Seconds] = {}
-        self._kernel: Any = None
+        self._kernel: Kernel
 
     def load(self, context: Context) -> None:
         """Start counting."""

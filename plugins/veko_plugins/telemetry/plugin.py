@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -62,14 +62,14 @@ class Telemetry(Plugin):
         self._began = 0
         self._failing = False
 
-    def load(self, context: Any) -> None:
+    def load(self, context: Context) -> None:
         """Start counting and exporting."""
         self._context, self._counting, self._began = context, Counting(), time.time_ns()
         self._failing = False
         self._counting.load(context)
         context.provide("telemetry", self)
         if self._path is not None:
-            context.add_route("GET", self._path, self._text(context))
+            context.attached("add_route")("GET", self._path, self._text(context))
         if self._exporter is not None or self._url is not None:
             if self._exporter is None:
                 self._exporter = self._to_collector(str(self._url))
@@ -143,7 +143,7 @@ class Telemetry(Plugin):
                 remedy="pip install 'veko[otel]'.",
             ) from error
 
-    def _text(self, context: Context) -> Any:
+    def _text(self, context: Context) -> Callable[[], object]:
         try:
             from .prometheus import Text
         except ImportError as error:
@@ -154,7 +154,7 @@ class Telemetry(Plugin):
             ) from error
         write, response = Text(self.read), context.use("http").response
 
-        def metrics() -> Any:
+        def metrics() -> object:
             return response(write(), media_type=Text.media_type)
 
         return metrics

@@ -199,4 +199,4 @@ async def test_headers_that_come_twice(tap: Tap, tmp_path: Path) -> None:
         await tap.until(lambda spans: any(span.name == "GET /broken" for span in spans))
     assert tap.named("GET /orders/{id:int}").trace_state == "a=1,b=2,c=3"
     broken = tap.named("GET /broken")
-    assert broken.parent_span_id == b"", "who gives two parents has none"
+    assert broken.parent_span_id == b"", "a request with two parents has none"

@@ -96,7 +96,7 @@ UNRECORDED: Final = Snippet(
     failed=HOOK.resumed,
     resumed=HOOK.resumed,
 )
-"""Around a hook that makes no span: it is in no hook's time, and what it emits is below none."""
+"""Around a hook that makes no span: its time is in no span of a hook, nor is what it emits."""
 
 
 class Recorder:
@@ -209,8 +209,8 @@ class Recorder:
         if record is not None:
             self.ended(record, outer, error)
         elif not isinstance(error, GeneratorExit):
-            # A coroutine that is closed runs in the context of whoever closes it; the variable
-            # there is not ours to set (test_a_coroutine_closed_from_elsewhere).
+            # A coroutine that is closed runs in the context of the code that closes it, where the
+            # variable is not ours to set (test_a_coroutine_closed_from_elsewhere).
             self.variable.set(outer)
 
     def _find(self, site: Site | None) -> tuple[Record | None, Callable[[Any], None] | None]:
@@ -307,7 +307,7 @@ class Recorder:
         if error is not None:
             self._write_error(record, None, error)
         here = self.variable.get()
-        # See `_leave`: a closed coroutine sets the variable back only if it is still its own.
+        # See `_leave`: when a coroutine was closed, the variable is set back only if it is its own.
         if not isinstance(error, GeneratorExit) or (isinstance(here, tuple) and here[0] is record):
             self.variable.set(outer)
 
