@@ -45,11 +45,11 @@ async def swallow(*args: Any) -> None:
 async def test_a_new_version_that_swallows_cancellation_is_given_up(step: str) -> None:
     async with Kernel(timeout=0.02) as kernel:
         await kernel.load(plugin(1, serving(1)))
-        told: list[str] = []
-        kernel.bus.on("plugin:timeout", lambda name, error: told.append(error.step))
+        heard: list[str] = []
+        kernel.bus.on("plugin:timeout", lambda name, error: heard.append(error.step))
         with anyio.fail_after(5), pytest.raises(LoadTimeout):
             await kernel.reload(plugin(2, **{"load": serving(2), step: swallow}))
-        assert told == [step]
+        assert heard == [step]
         assert await kernel.bus.emit("x") == 1
 
 
@@ -57,11 +57,11 @@ async def test_a_new_version_that_swallows_cancellation_is_given_up(step: str) -
 async def test_an_old_version_that_swallows_cancellation_ends_all_the_same(step: str) -> None:
     async with Kernel(timeout=0.02) as kernel:
         await kernel.load(plugin(1, serving(1), **{step: swallow}))
-        told: list[Any] = []
-        kernel.bus.on("plugin:error", lambda name, error: told.append(error))
+        heard: list[Any] = []
+        kernel.bus.on("plugin:error", lambda name, error: heard.append(error))
         with anyio.fail_after(5):
             await kernel.reload(plugin(2, serving(2)))
-        assert [(type(error), error.step) for error in told] == [(LoadTimeout, step)]
+        assert [(type(error), error.step) for error in heard] == [(LoadTimeout, step)]
         assert await kernel.bus.emit("x") == 2
 
 

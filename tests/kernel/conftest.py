@@ -46,7 +46,7 @@ async def kernel() -> AsyncIterator[veko.Kernel]:
 
 @pytest.fixture
 def faults() -> Callable[[veko.Bus], list[tuple[BaseException, veko.Origin]]]:
-    """Give a list that collects what a bus tells `error:handle`."""
+    """Give a list that collects the errors that `error:handle` gets."""
 
     def collect(bus: veko.Bus) -> list[tuple[BaseException, veko.Origin]]:
         seen: list[tuple[BaseException, veko.Origin]] = []

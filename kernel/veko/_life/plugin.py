@@ -1,4 +1,4 @@
-"""What a plugin is: a manifest and up to six functions, whatever form it was written in.
+"""What a plugin is: a manifest and up to six functions, in whichever form it is written.
 
 Every form (a subclass of `Plugin` or an instance, a mapping, a module) becomes a `Plugin` with a
 checked `Manifest`, once, before anything of it runs. All faults are reported at once. Reading a
@@ -36,13 +36,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         dependencies: Plugins it needs: `"auth"`, `"db>=2,<3"`.
         peer_dependencies: Distributions it needs, as PEP 508 requirements.
         engines: Ranges for `python`, `veko` and `node`.
-        default_config: Merged deep under the configuration that is given.
+        default_config: The defaults of its configuration; merged deep under what is given.
         config_schema: A JSON Schema, or a type that the configuration is converted to.
-        hooks: Names of the events that it means to use.
+        hooks: Names of the events that it uses.
         permissions: What it may do when it runs in a process of its own.
-        type: What kind of plugin it is; found out if left out.
-        priority: Among those that may load, the higher loads first.
-        reload: `"swap"`, or `"restart"` if two generations cannot live side by side.
+        type: What kind of plugin it is; derived from what it registers if left out.
+        priority: Of the plugins that are ready to load, the highest loads first.
+        reload: `"swap"`, or `"restart"` if two generations cannot run side by side.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Plugin:
 
     @property
     def exports(self) -> Any:
-        """What other plugins may use of it: its public names as they are now, or an attribute."""
+        """What other plugins may use of it: its public names, with their present values."""
         return {
             name: getattr(self, name)
             for name in dir(self)

@@ -249,7 +249,7 @@ async def test_the_kernels_own_names_cannot_be_attached(kernel: Kernel, name: st
         context.attach(name, lambda context: 1)
 
 
-async def test_context_create_is_told_of_every_context(kernel: Kernel) -> None:
+async def test_context_create_fires_for_every_context(kernel: Kernel) -> None:
     seen: list[str] = []
     kernel.bus.on("context:create", lambda context: seen.append(context.name))
     await held(kernel)
@@ -279,7 +279,7 @@ async def test_config_is_merged_deep_and_shared_with_nobody(kernel: Kernel) -> N
     assert default == {"a": {"x": 1, "y": [1]}, "b": 2}
 
 
-async def test_update_config_validates_then_tells(kernel: Kernel) -> None:
+async def test_update_config_validates_then_fires(kernel: Kernel) -> None:
     seen: list[Any] = []
 
     def validate(config: dict[str, Any]) -> dict[str, Any]:
@@ -357,18 +357,18 @@ async def test_the_log_is_a_logger_and_an_event(
 async def test_a_hook_on_log_that_fails_or_logs_does_not_recurse(kernel: Kernel) -> None:
     context = await held(kernel)
     count = 0
-    told = anyio.Event()
+    reported = anyio.Event()
 
     def broken(record: LogRecord) -> None:
         nonlocal count
         count += 1
-        told.set()
+        reported.set()
         raise ValueError("cannot log")
 
     kernel.bus.on("log", broken)
     context.log("info", "one")
     with anyio.fail_after(2):
-        await told.wait()
+        await reported.wait()
     await anyio.wait_all_tasks_blocked()
     assert count == 1
 

@@ -42,12 +42,12 @@ def plugin(name: str, load: Any = lambda: None, **more: Any) -> dict[str, Any]:
 def watch(kernel: Kernel) -> list[str]:
     seen: list[str] = []
 
-    def told(signal: str, name: str, record: PluginRecord) -> None:
+    def heard(signal: str, name: str, record: PluginRecord) -> None:
         assert record.name == name
         seen.append(f"{signal} {record.state}")
 
     for signal in SIGNALS:
-        kernel.bus.on(f"plugin:{signal}", lambda n, r, signal=signal: told(signal, n, r))
+        kernel.bus.on(f"plugin:{signal}", lambda n, r, signal=signal: heard(signal, n, r))
     return seen
 
 
@@ -62,7 +62,7 @@ def test_the_table_of_moves() -> None:
     assert all(State.FAILED in MOVES[s] for s in State if s not in (State.UNLOADED, State.FAILED))
 
 
-async def test_each_move_is_told_before_and_after(kernel: Kernel) -> None:
+async def test_each_move_fires_an_event_before_and_after(kernel: Kernel) -> None:
     seen = watch(kernel)
     record = await kernel.load(plugin("p"))
     assert record.state is State.ACTIVE
@@ -172,9 +172,9 @@ async def test_a_hook_refuses_a_step(kernel: Kernel) -> None:
 @pytest.mark.parametrize("step", ["load", "activate"])
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, GeneratorExit])
 async def test_a_step_that_raises(kernel: Kernel, step: str, kind: Any, faults: Any) -> None:
-    told: list[Any] = []
-    kernel.bus.on("plugin:error", lambda name, error: told.append((name, error)))
-    kernel.bus.on("error:critical", lambda error, origin: told.append((origin.plugin, error)))
+    heard: list[Any] = []
+    kernel.bus.on("plugin:error", lambda name, error: heard.append((name, error)))
+    kernel.bus.on("error:critical", lambda error, origin: heard.append((origin.plugin, error)))
 
     async def broken(context: Any) -> None:
         context.hook("x", print)
@@ -191,7 +191,7 @@ async def test_a_step_that_raises(kernel: Kernel, step: str, kind: Any, faults: 
     assert record.error == str(caught.value)
     assert not record.loaded
     assert not kernel.bus.heard("x")
-    assert told == [("p", caught.value), ("p", caught.value)]
+    assert heard == [("p", caught.value), ("p", caught.value)]
     again = await kernel.load(plugin("p"))
     assert again.state is State.ACTIVE
     assert (again.error, again.failed_step) == (None, None)

@@ -112,7 +112,9 @@ async def test_toggling_first_changes_nothing_about_that(kernel: Kernel, all_die
     await all_die(*references)
 
 
-async def test_a_failed_load_leaves_nothing_but_its_error(kernel: Kernel, all_die: Any) -> None:
+async def test_a_failed_load_leaves_only_the_text_of_its_error(
+    kernel: Kernel, all_die: Any
+) -> None:
     made, references = module(fails=True)
     with pytest.raises(LoadError):
         await kernel.load(made)
@@ -203,7 +205,7 @@ async def test_the_steps_of_a_reload(kernel: Kernel) -> None:
     assert steps == ["load 2", "activate 2", "deactivate 1", "unload 1"]
 
 
-async def test_hooks_keep_their_place(kernel: Kernel) -> None:
+async def test_hooks_keep_their_order(kernel: Kernel) -> None:
     seen: list[str] = []
 
     def load(name: str) -> Any:
@@ -249,15 +251,15 @@ async def test_the_old_stays_when_a_step_fails(where: str, faults: Any) -> None:
         )  # fmt: skip
         record = await kernel.load(old)
         seen = faults(kernel.bus)
-        told: list[str] = []
-        kernel.bus.on("plugin:error", lambda name, error: told.append(name))
+        heard: list[str] = []
+        kernel.bus.on("plugin:error", lambda name, error: heard.append(name))
         with pytest.raises(Exception):
             await kernel.reload(new)
         assert await kernel.bus.emit("x") == "old"
         assert not kernel.bus.heard("y")
         assert (record.state, record.generation) == (State.ACTIVE, 1)
         assert steps == ([] if where in ("load", "hang") else ["unload new"])
-        assert told == ["p"]
+        assert heard == ["p"]
         assert len(seen) == 1
         await kernel.reload(plugin("p"))
         assert not kernel.bus.heard("x")

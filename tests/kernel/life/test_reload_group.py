@@ -87,10 +87,10 @@ NEW = ["base 2", "middle 2 on base 2", "alone 1", "top 2 on middle 2"]
 
 
 async def test_dependents_reload_in_one_swap(kernel: Kernel) -> None:
-    chain, told = Chain(), list[str]()
+    chain, heard = Chain(), list[str]()
     await chain.load(kernel)
     for event in ("plugin:reload", "plugin:loaded", "plugin:retired"):
-        kernel.bus.on(event, lambda name, event=event: told.append(f"{event[7:]} {name}"))
+        kernel.bus.on(event, lambda name, event=event: heard.append(f"{event[7:]} {name}"))
     version = kernel.registry.version
     assert await kernel.bus.emit("x", []) == OLD
     await chain.reload(kernel)
@@ -105,7 +105,7 @@ async def test_dependents_reload_in_one_swap(kernel: Kernel) -> None:
     ]
     down = [f"{step} {name} 1" for name in reversed(names) for step in ("deactivate", "unload")]
     assert chain.steps == [*up, *over, *down]
-    assert told == [
+    assert heard == [
         *(f"reload {name}" for name in names),
         *(f"loaded {name}" for name in names),
         *(f"retired {name}" for name in reversed(names)),

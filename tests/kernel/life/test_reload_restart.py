@@ -77,13 +77,13 @@ async def test_the_old_goes_before_the_new_comes(kernel: Kernel) -> None:
 
 
 async def test_those_that_need_it_go_down_and_up_with_it(kernel: Kernel) -> None:
-    port, told = Exclusive(), list[str]()
+    port, heard = Exclusive(), list[str]()
     await kernel.load(port.form(1))
     await kernel.load(port.above(1))
     await kernel.load({"name": "beside", "version": "1", "load": lambda: None})
     port.steps.clear()
     for event in ("plugin:loaded", "plugin:retired", "plugin:unloaded"):
-        kernel.bus.on(event, lambda name, event=event: told.append(f"{event} {name}"))
+        kernel.bus.on(event, lambda name, event=event: heard.append(f"{event} {name}"))
 
     async def dependents(record: PluginRecord) -> Plugin:
         return as_plugin(port.above(2))
@@ -94,7 +94,7 @@ async def test_those_that_need_it_go_down_and_up_with_it(kernel: Kernel) -> None
         "import 2 state 1 1",
     ]  # fmt: skip
     assert await kernel.bus.emit("x", []) == [2, "above 2 on 2"]
-    assert told == [
+    assert heard == [
         "plugin:loaded port", "plugin:loaded above",
         "plugin:retired above", "plugin:retired port",
     ]  # fmt: skip
@@ -122,13 +122,13 @@ async def test_what_it_needs_need_not_go_down(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("broken", ["load 2", "load above 2 on 2", "import 2 state 1 1"])
 async def test_back_to_the_old_if_the_new_fails(kernel: Kernel, broken: str, faults: Any) -> None:
-    port, told = Exclusive(), list[str]()
+    port, heard = Exclusive(), list[str]()
     record = await kernel.load(port.form(1))
     above = await kernel.load(port.above(1))
     port.broken.add(broken)
     port.steps.clear()
     seen = faults(kernel.bus)
-    kernel.bus.on("plugin:loaded", told.append)
+    kernel.bus.on("plugin:loaded", heard.append)
 
     async def dependents(record: PluginRecord) -> Plugin:
         return as_plugin(port.above(2))
@@ -141,25 +141,25 @@ async def test_back_to_the_old_if_the_new_fails(kernel: Kernel, broken: str, fau
     assert await kernel.bus.emit("x", []) == [1, "above 1 on 1"]
     assert (record.state, above.state) == (State.ACTIVE, State.ACTIVE)
     assert (record.version, above.version) == ("1", "1")
-    assert told == ["port", "above"]
+    assert heard == ["port", "above"]
     port.broken.clear()
     await kernel.reload(port.form(3))
     assert await kernel.bus.emit("x", []) == [3, "above 1 on 3"]
 
 
 async def test_failed_if_the_old_does_not_come_back_either(kernel: Kernel) -> None:
-    port, told = Exclusive(), list[str]()
+    port, heard = Exclusive(), list[str]()
     record = await kernel.load(port.form(1))
     above = await kernel.load(port.above(1))
     port.broken |= {"load 1", "load 2"}
-    kernel.bus.on("error:critical", lambda error, origin: told.append(f"critical {origin.plugin}"))
-    kernel.bus.on("plugin:unloaded", lambda name: told.append(f"unloaded {name}"))
+    kernel.bus.on("error:critical", lambda error, origin: heard.append(f"critical {origin.plugin}"))
+    kernel.bus.on("plugin:unloaded", lambda name: heard.append(f"unloaded {name}"))
     with pytest.raises(LoadError, match=r"broken: load 2.*not come back either.*broken: load 1"):
         await kernel.reload(port.form(2))
     assert (record.state, above.state) == (State.FAILED, State.FAILED)
     assert "The version before does not come back either: " in str(record.error)
     assert "there is no service 'port'" in str(above.error)
-    assert told == ["unloaded port", "critical port", "unloaded above", "critical above"]
+    assert heard == ["unloaded port", "critical port", "unloaded above", "critical above"]
     assert await kernel.bus.emit("x", []) == []
     port.broken.clear()
     port.holder = None

@@ -55,10 +55,10 @@ class Calls:
 
 
 async def test_a_second_reload_need_not_wait_for_the_calls_of_the_first(kernel: Kernel) -> None:
-    calls, told = Calls(), list[str]()
-    kernel.bus.on("plugin:loaded", lambda name, record: told.append(f"loaded {record.version}"))
+    calls, heard = Calls(), list[str]()
+    kernel.bus.on("plugin:loaded", lambda name, record: heard.append(f"loaded {record.version}"))
     kernel.bus.on(
-        "plugin:retired", lambda name, record, old: told.append(f"retired {old.manifest.version}")
+        "plugin:retired", lambda name, record, old: heard.append(f"retired {old.manifest.version}")
     )
     await kernel.load(calls.form(1))
     async with anyio.create_task_group() as group:
@@ -71,7 +71,7 @@ async def test_a_second_reload_need_not_wait_for_the_calls_of_the_first(kernel: 
         calls.go.set()
     assert calls.seen == ["ended 1"]
     assert calls.unloaded == [2, 1]
-    assert told == ["loaded 1", "loaded 2", "loaded 3", "retired 2", "retired 1"]
+    assert heard == ["loaded 1", "loaded 2", "loaded 3", "retired 2", "retired 1"]
 
 
 async def test_unloading_waits_for_what_was_replaced(kernel: Kernel) -> None:
@@ -269,7 +269,7 @@ async def test_one_long_request_does_not_keep_what_came_after_it(kernel: Kernel)
     assert kernel.bus.older == []
 
 
-async def test_what_keeps_the_old_context_is_told_that_it_is_over(kernel: Kernel) -> None:
+async def test_an_old_context_that_is_kept_raises(kernel: Kernel) -> None:
     calls = Calls()
     await kernel.load(calls.form(1))
     old = calls.held

@@ -178,8 +178,8 @@ async def test_closing_goes_on_when_a_step_of_it_fails(kernel: Kernel, faults: A
 
 async def test_a_resource_that_breaks_while_open_is_reported(kernel: Kernel, faults: Any) -> None:
     seen = faults(kernel.bus)
-    told = anyio.Event()
-    kernel.bus.on("plugin:error", lambda name: told.set())
+    reported = anyio.Event()
+    kernel.bus.on("plugin:error", lambda name: reported.set())
 
     @asynccontextmanager
     async def breaks() -> AsyncIterator[None]:
@@ -196,7 +196,7 @@ async def test_a_resource_that_breaks_while_open_is_reported(kernel: Kernel, fau
 
     await kernel.load(plugin("p", load))
     with anyio.fail_after(5):
-        await told.wait()
+        await reported.wait()
     assert len(seen) == 1
     await kernel.unload("p")
 
@@ -314,13 +314,13 @@ async def test_tasks_of_a_failed_load_never_start(kernel: Kernel) -> None:
 async def test_a_task_that_fails_is_reported_and_hurts_nobody(
     kernel: Kernel, anyio_backend_name: str
 ) -> None:
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     expected = 4 if anyio_backend_name == "trio" else 5
     all_told = anyio.Event()
 
     def hear(name: str, error: BaseException) -> None:
-        told.append((name, type(error).__name__))
-        if len(told) == expected:
+        reported.append((name, type(error).__name__))
+        if len(reported) == expected:
             all_told.set()
 
     kernel.bus.on("plugin:error", hear)

@@ -287,7 +287,7 @@ async def test_toggling_often_leaves_nothing_behind(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("event", ["plugin:deactivate", "plugin:unload"])
-async def test_a_hook_that_would_wait_for_its_own_operation_is_told_so(event: str) -> None:
+async def test_a_hook_that_would_wait_for_its_own_operation_is_refused(event: str) -> None:
     raised: list[Exception] = []
 
     async def act(name: str) -> None:

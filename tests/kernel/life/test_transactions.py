@@ -165,15 +165,15 @@ async def test_after_load_each_verb_is_live_at_once(kernel: Kernel) -> None:
         kernel.use("s")
 
 
-async def test_a_verb_that_is_refused_later_tells_the_awaiter_and_plugin_error(
+async def test_a_later_refusal_reaches_the_awaiter_and_plugin_error(
     kernel: Kernel,
 ) -> None:
-    told = anyio.Event()
+    reported = anyio.Event()
     seen: list[Any] = []
 
     def hear(name: str, error: BaseException) -> None:
         seen.append((name, type(error)))
-        told.set()
+        reported.set()
 
     kernel.bus.on("plugin:error", hear)
     await kernel.load(plugin("first", lambda context: context.provide("s", 1)))
@@ -183,7 +183,7 @@ async def test_a_verb_that_is_refused_later_tells_the_awaiter_and_plugin_error(
         await handle
     handle.cancel()
     with anyio.fail_after(2):
-        await told.wait()
+        await reported.wait()
     assert seen == [("p", ConflictError)]
     assert kernel.use("s") == 1
     await kernel.unload("p")
