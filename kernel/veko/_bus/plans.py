@@ -13,7 +13,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 import anyio
@@ -24,7 +24,7 @@ from .handles import Subscription
 from .limits import must_pass, on_asyncio, resume_limited
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
-from .registry import EVENT, INTERCEPTOR, PROBE, Registry
+from .registry import EVENT, INTERCEPTOR, PROBE, Entry, Registry
 from .step import Step
 
 __all__ = ["EMITTING", "Host", "Plan", "Token"]
@@ -90,24 +90,28 @@ class Plan:
         self.declared: Event[Any] | None = None if declared is None else declared.value
         self.token: Token | None = Token()
         self._calls = 0
+        # All that the registry says is read first: the steps are made of that alone.
         subscriptions: list[Subscription] = [entry.value for entry in registry.hooks(event)]
         makers = [entry.value for entry in registry.entries(PROBE)] if subscriptions else []
+        wrappers = registry.entries(INTERCEPTOR)[::-1] if subscriptions else ()
         probes: list[Probe] = [p for make in makers if (p := make(event, subscriptions))]
-        self.steps: tuple[Step, ...] = tuple(
-            Step(
-                event,
-                self.declared,
-                one,
-                _intercepted(registry, event, one),
-                tuple(snippet for p in probes if (snippet := p.hooks[index])),
-            )
-            for index, one in enumerate(subscriptions)
-        )
+        calls = [_intercepted(wrappers, event, one) for one in subscriptions]
+        around_each = [
+            tuple(snippet for p in probes if (snippet := p.hooks[index]))
+            for index in range(len(subscriptions))
+        ]
+        step = functools.partial(Step, event, self.declared)
+        self.steps: tuple[Step, ...] = tuple(map(step, subscriptions, calls, around_each))
         self._around = around = tuple(p.emission for p in probes if p.emission)
-        self.call: Emission = enclosed(self._loop, around)
-        self.strict: Emission = enclosed(functools.partial(self._loop, strict=True), around)
-        self.first: Emission = enclosed(self._ask_in_turn, around)
-        self.gather: Emission = enclosed(self._ask_at_once, around, at_once=True)
+        self.call: Emission = self._loop
+        self.strict: Emission = functools.partial(self._loop, strict=True)
+        self.first: Emission = self._ask_in_turn
+        self.gather: Emission = self._ask_at_once
+        if around:
+            self.call = enclosed(self.call, around)
+            self.strict = enclosed(self.strict, around)
+            self.first = enclosed(self.first, around)
+            self.gather = enclosed(self.gather, around, at_once=True)
 
     async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
         # The local variable is what counts: while this runs, it holds the plan's token, so the
@@ -313,8 +317,10 @@ EMITTING: Final = {
 """The code of emissions that is not generated; a frame of it holds the plan's token, too."""
 
 
-def _intercepted(registry: Registry, event: str, subscription: Subscription) -> Callable[..., Any]:
+def _intercepted(
+    wrappers: Sequence[Entry], event: str, subscription: Subscription
+) -> Callable[..., Any]:
     call = subscription.handler
-    for entry in reversed(registry.entries(INTERCEPTOR)):
+    for entry in wrappers:
         call = entry.value(event, subscription, call)
     return call

@@ -58,7 +58,7 @@ class Step:
         self.snippets = snippets
         self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
         self.arity = subscription.arity
-        self.call = enclosed(inner, snippets, self.arity)
+        self.call = enclosed(inner, snippets, self.arity) if snippets else inner
         self.limit = subscription.timeout if self.is_async else None
         self.seen: type = type(None)
 
