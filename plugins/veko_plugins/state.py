@@ -24,13 +24,13 @@ from ._saved.documents import BackupError, Header, read_document, write_document
 from ._saved.plugins import (
     Exactly,
     SavedPlugin,
-    capture,
-    dotted,
-    given_of,
+    completed_config,
+    given_config,
     header,
-    plugins_of,
-    standing,
-    whole,
+    loaded_plugins,
+    read_plugins,
+    saved_plugins,
+    written_paths,
 )
 from ._source.loading import Loading
 from ._source.source import Form, Source
@@ -123,7 +123,7 @@ class State(Plugin):
     async def save(self) -> Path:
         """Save the state of the plugins; see `PluginManager.save_state`."""
         async with self._loading.lock:
-            plugins = capture(standing(self._context))
+            plugins = saved_plugins(loaded_plugins(self._context))
             write = functools.partial(
                 write_document, self.path, header(FORMAT, VERSION), plugins, replace=True
             )
@@ -136,7 +136,7 @@ class State(Plugin):
             head, saved = await anyio.to_thread.run_sync(_read, self.path)
             report = StateReport(saved_at=head.made_at)
             report.others += [
-                record.name for record in standing(self._context) if record.name not in saved
+                record.name for record in loaded_plugins(self._context) if record.name not in saved
             ]
             for plugin in saved.values():  # a plugin comes after those that it needs
                 await self._guarded(report, plugin, self._load_or_configure)
@@ -163,7 +163,7 @@ class State(Plugin):
         record = self._record(saved.name)
         origin: Form | Source
         if record is not None:
-            current = given_of(record)
+            current = given_config(record)
         else:
             try:
                 origin = await self._loading.find(saved.name)
@@ -172,9 +172,9 @@ class State(Plugin):
                 report.missing[saved.name] = f"{error}{was}"
                 return
             current = self._context.use("config").section(saved.name)
-        given, missing = whole(saved, current)
+        given, missing = completed_config(saved, current)
         if missing:
-            report.secrets_missing[saved.name] = dotted(missing)
+            report.secrets_missing[saved.name] = written_paths(missing)
         if record is None:
             await self._loading.load_plugin(origin, Exactly(given))
             report.loaded.append(saved.name)
@@ -212,7 +212,7 @@ def _read(path: Path) -> tuple[Header, dict[str, SavedPlugin]]:
         raise BackupError("no state was saved", path=path, remedy="Save one with save_state().")
     first, *rest = read_document(path, FORMAT, VERSION)
     try:
-        saved = plugins_of(map(msgspec.json.decode, rest))
+        saved = read_plugins(map(msgspec.json.decode, rest))
         return msgspec.json.decode(first, type=Header), saved
     except ValueError as error:
         raise BackupError(

@@ -79,7 +79,7 @@ def test_A9_A10_what_cannot_be_done_is_one_line(veko: Run, home: Path) -> None:
     assert veko("backup", "b.jsonl", cwd=home).returncode == 0
     done = veko("backup", "b.jsonl", cwd=home)
     assert done.returncode == 1
-    assert "there already" in said(done)
+    assert "already exists" in said(done)
 
     (home / "b.jsonl").write_bytes((home / "b.jsonl").read_bytes()[:-9])
     done = veko("restore", "b.jsonl", cwd=home)

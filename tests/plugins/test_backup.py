@@ -270,8 +270,8 @@ def state(data: bytes) -> bytes:
     ("damage", "words"),
     [
         (cut, "cut off"), (cut_line, "cut off"), (drop_line, "checksum"), (alter, "checksum"),
-        (newer, "format 2"), (nothing, "no backup"), (noise, "no backup"),
-        (other_json, "no backup"), (state, "but a state"),
+        (newer, "format 2"), (nothing, "not a Veko backup"), (noise, "no backup"),
+        (other_json, "not a Veko backup"), (state, "but a state"),
     ],
 )  # fmt: skip
 async def test_A10_a_file_that_is_not_a_sound_backup_changes_nothing(
@@ -389,7 +389,7 @@ async def test_A9_a_path_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     async with make(tmp_path) as manager:
         for path, words in (
             (tmp_path, "folder"),
-            (file, "there already"),
+            (file, "already exists"),
             (file / "inside.jsonl", "cannot be written"),
             (Path("/proc/nothing/b.jsonl"), "cannot be written"),
         ):
@@ -652,7 +652,7 @@ async def test_A9_stopping_ends_what_is_under_way(tmp_path: Path) -> None:
     saving = asyncio.create_task(manager.backup_plugins())
     await asyncio.sleep(0)
     await manager.stop()
-    with pytest.raises(BackupError, match="stops"):
+    with pytest.raises(BackupError, match="is stopping"):
         await saving
     assert not [*(tmp_path / ".veko" / "backups").glob("*")]
 

@@ -1,1 +1,1 @@
-"""What is written down: plugins, states and values, whole or not at all."""
+"""What `state` and `backup` write to files: plugins, their configurations and values."""

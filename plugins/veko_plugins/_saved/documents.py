@@ -1,13 +1,14 @@
-"""Files that are there whole or not at all: a header, one JSON value a line, a checksum.
+"""Files that are written completely or not at all: a header, one JSON value a line, a checksum.
 
-The first line says what it is and of which version, the last how many lines there are and the
-SHA-256 of all before it. Such a file reads with any tool, streams in bounded memory, and a part of
-it is never taken for the whole.
+The first line has the format and its version, the last the number of lines and the SHA-256 of all
+before it. Any tool can read such a file, it streams in bounded memory, and a part of it is never
+mistaken for the whole.
 
-Cost: two fsyncs a file; reading goes over it twice, once for the checksum.
-Promise: it is written to a temporary file beside its place, synced, and then put there in one step,
-the folder synced after it; `kill -9` or a power cut leaves the old one or the new one. Nothing is
-read from a file before the whole of it was found sound. The checksum tells damage, not forgery.
+Cost: two fsyncs a file; reading passes over it twice, once for the checksum.
+Promise: it is written to a temporary file in the same folder, synced, and then renamed in one step,
+after which the folder is synced; `kill -9` or a power cut leaves the old file or the new one.
+Nothing is read from a file before its checksum was verified. The checksum detects damage, not
+forgery.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["BackupError", "Header", "read_document", "write_document"]
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 1 << 16
 _TAIL: Final = 512
-# A longer line cannot be a value of the storage: 64 MiB, every byte of which was escaped.
+# The longest line: a storage value of 64 MiB with every byte escaped.
 _LINE: Final = 1 << 29
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 _COUNTER: Final = itertools.count(1)
@@ -42,9 +43,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class BackupError(VekoError):
-    """A backup or a saved state cannot be written, or is not one that can be restored.
+    """A backup or a saved state cannot be written, or cannot be restored.
 
-    Nothing was changed: neither what runs nor what was there before. The message names the file.
+    Unless the message says otherwise, nothing was changed. The message names the file.
     """
 
 
@@ -52,10 +53,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """The first line of a document.
 
     Attributes:
-        format: What it is: `veko-backup`, `veko-state`.
-        version: Of the format, from 1.
-        made_at: When, in UTC, as ISO 8601.
-        veko: The Veko that wrote it.
+        format: The kind of document: `veko-backup`, `veko-state`.
+        version: The version of the format, from 1.
+        made_at: The time of writing, in UTC, as ISO 8601.
+        veko: The version of Veko that wrote it.
     """
 
     format: str
@@ -81,24 +82,24 @@ def write_document(
     replace: bool,
     pause: Callable[[int], object] | None = None,
 ) -> None:
-    """Write a document, whole or not at all.
+    """Write a document, completely or not at all.
 
     Args:
-        path: Where; folders on the way are made.
-        header: What it is.
-        values: What msgspec turns into JSON, a line each.
-        replace: Whether it takes the place of what is there, or refuses to.
-        pause: Called with the number of lines after every 64 of them.
+        path: The file; missing folders are created.
+        header: The first line.
+        values: The following lines, as values that msgspec turns into JSON.
+        replace: Whether to replace an existing file; otherwise that is an error.
+        pause: Called with the number of lines after every 64 lines.
 
     Raises:
-        BackupError: It cannot be written there; nothing is left of it, and what was there stays.
+        BackupError: It cannot be written there; an existing file is unchanged.
     """
     if path.is_dir():
         raise BackupError(
             "the path is a folder, not a file", path=path, remedy="Name a file in it."
         )
     if not replace and os.path.lexists(path):
-        _taken(path)
+        _refuse_existing(path)
     temporary = path.with_name(f"{_prefix()}{os.getpid()}.{next(_COUNTER)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def write_document(
             if replace:
                 temporary.replace(path)
             else:
-                _place(temporary, path)
+                _name(temporary, path)
             _sync_folder(path.parent)
         finally:
             with contextlib.suppress(OSError):
@@ -141,21 +142,21 @@ def _write(
     file.write(_encode(_Footer(_End(number, digest.hexdigest()))) + b"\n")
 
 
-def _place(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless somebody has it."""
+def _name(temporary: Path, path: Path) -> None:
+    """Rename a file, unless one of that name exists."""
     try:
         os.link(temporary, path)
     except FileExistsError:
-        _taken(path)
+        _refuse_existing(path)
     except OSError:  # no hard links here (FAT, some network file systems)
         if os.path.lexists(path):
-            _taken(path)
+            _refuse_existing(path)
         temporary.replace(path)
 
 
-def _taken(path: Path) -> NoReturn:
+def _refuse_existing(path: Path) -> NoReturn:
     raise BackupError(
-        "the file is there already", path=path, remedy="Name another file, or remove it."
+        "the file already exists", path=path, remedy="Name another file, or remove it."
     )
 
 
@@ -173,12 +174,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _prefix() -> str:
-    """How our temporary files begin: a process is known by its number on its own host only."""
+    """Return the prefix of temporary files; it has the host, as process ids are per host."""
     return f".veko.{re.sub(r'[^A-Za-z0-9-]', '-', platform.node())[:64]}."
 
 
 def _sweep(folder: Path) -> None:
-    """Remove temporary files of processes that were killed while they wrote."""
+    """Remove temporary files of processes that were killed while writing."""
     pattern = re.compile(re.escape(_prefix()) + r"(\d+)\.\d+\.tmp")
     for entry in os.listdir(folder):  # noqa: PTH208
         found = pattern.fullmatch(entry)
@@ -189,7 +190,7 @@ def _sweep(folder: Path) -> None:
 
 def _runs(process: int) -> bool:
     if os.name != "posix":
-        return True  # there, asking would end it
+        return True  # on Windows, os.kill would end it
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -201,11 +202,11 @@ def _runs(process: int) -> bool:
 
 def _unwritable(error: OSError, path: Path) -> BackupError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = "Free space on the disk, or name a file on another; what was there is unharmed."
+        remedy = "Free space on the disk, or name a file on another one."
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Make the folder writable for this user, or name a file in another."
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-        remedy = "A part of the path is a file, not a folder: name another."
+        remedy = "A part of the path is a file, not a folder: name another path."
     else:
         remedy = "Name another file."
     return BackupError(
@@ -216,26 +217,29 @@ def _unwritable(error: OSError, path: Path) -> BackupError:
 def read_document(
     path: Path, format: str, version: int, *, pause: Callable[[int], object] | None = None
 ) -> Iterator[bytes]:
-    """Read a document, once the whole of it was found sound.
+    """Read a document, after its checksum was verified.
 
     Args:
-        path: Where it is.
-        format: What it must be.
-        version: The newest version that is understood.
-        pause: Called with the number of lines after every 64 of them.
+        path: The file.
+        format: The kind of document that it must be.
+        version: The newest version that can be read.
+        pause: Called with the number of lines after every 64 lines.
 
     Yields:
-        The lines, JSON each, the header first.
+        The lines, each JSON, the header first.
 
     Raises:
-        BackupError: It cannot be read, is something else, newer, cut off, or was altered.
+        BackupError: The file cannot be read, is of another kind, has a newer version, is cut off,
+            or was altered.
     """
     try:
-        # Not blocking: a pipe that nobody writes to would hold us up for good.
+        # Non-blocking: opening a pipe without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
         with os.fdopen(descriptor, "rb", _CHUNK) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BackupError("it is no regular file", path=path, remedy="Name a backup file.")
+                raise BackupError(
+                    "it is not a regular file", path=path, remedy="Name a backup file."
+                )
             _check_head(file, path, format, version)
             end = _check_whole(file, path)
             file.seek(0)
@@ -252,13 +256,13 @@ def read_document(
                 yield line
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            remedy = "Look for it where it was written; backups lie in .veko/backups/ by default."
+            remedy = "Check the path; backups are in .veko/backups/ by default."
         elif isinstance(error, IsADirectoryError):
             remedy = "Name a file in it."
         else:
             remedy = "Make it readable for this user."
-        what = f"the file cannot be read: {error.strerror or error}"
-        raise BackupError(what, path=path, remedy=remedy) from error
+        text = f"the file cannot be read: {error.strerror or error}"
+        raise BackupError(text, path=path, remedy=remedy) from error
 
 
 def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> None:
@@ -270,13 +274,13 @@ def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> None:
     if header is None or header.format != format or header.version < 1:
         known = header.format if header is not None and header.format[:5] == "veko-" else None
         raise BackupError(
-            f"it is no {kind} of Veko" + (f" but a {known.removeprefix('veko-')}" if known else ""),
+            f"it is not a Veko {kind}" + (f" but a {known.removeprefix('veko-')}" if known else ""),
             path=path,
             remedy=f"Name a file that Veko wrote as a {kind}.",
         )
     if header.version > version:
         raise BackupError(
-            f"it is of format {header.version} (written by Veko {header.veko}), "
+            f"it has format {header.version} (written by Veko {header.veko}), "
             f"this Veko reads up to {version}",
             path=path,
             remedy="Use the newer Veko that wrote it.",
@@ -284,7 +288,7 @@ def _check_head(file: IO[bytes], path: Path, format: str, version: int) -> None:
 
 
 def _check_whole(file: IO[bytes], path: Path) -> int:
-    """Check the length and the checksum; returns where the last line begins."""
+    """Check the length and the checksum; return the offset of the last line."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - _TAIL)
     file.seek(start)
@@ -309,13 +313,13 @@ def _check_whole(file: IO[bytes], path: Path) -> int:
         time.sleep(0)
     if (lines, digest.hexdigest()) != (footer.lines, footer.sha256):
         raise BackupError(
-            "it was altered since it was written: its checksum does not fit",
+            "it was altered after it was written: its checksum does not match",
             path=path,
-            remedy="Copy it again, or take an older one.",
+            remedy="Copy it again, or use an older one.",
         )
     return end
 
 
 def _cut_off(path: Path) -> BackupError:
-    remedy = "Copy it again, or take an older one."
+    remedy = "Copy it again, or use an older one."
     return BackupError("it is cut off: its last line is missing", path=path, remedy=remedy)

@@ -1,13 +1,13 @@
-"""Values of Python as JSON that reads as it means, and back exactly as they were.
+"""Python values as readable JSON, and back exactly as they were.
 
-What JSON has stands for itself. Anything else is an object of one key that begins with `$`:
-`{"$bytes": "aGk="}`, `{"$datetime": "2026-01-02T03:04:05+00:00"}`, `{"$tuple": [1, 2]}`; a mapping
-with other keys than strings, or with a key that itself begins with `$`, is `{"$dict": [[key,
-value], ...]}`.
+Values that JSON has are written as such. Anything else is an object with one key that begins with
+`$`: `{"$bytes": "aGk="}`, `{"$datetime": "2026-01-02T03:04:05+00:00"}`, `{"$tuple": [1, 2]}`; a
+mapping with other keys than strings, or with a key that itself begins with `$`, is `{"$dict":
+[[key, value], ...]}`.
 
 Cost: a walk in Python, some 0.3 us an element.
-Promise: what comes back equals what was given and is of the same type; what cannot be written is
-refused by name.
+Promise: the value that is read equals the one that was written and has the same type; a type that
+cannot be written is refused by name.
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ from typing import Any, Final
 __all__ = ["from_json", "to_json"]
 
 _PLAIN: Final = frozenset({str, bool, type(None)})
-# Beyond, other readers of JSON lose digits.
+# Other readers of JSON lose digits of larger integers.
 _EXACT: Final = 2**53
 DEPTH: Final = 100
-"""How deep a value may be nested: far from where Python's own recursion ends."""
+"""How deep a value may be nested: well within Python's recursion limit."""
 
 
 def to_json(value: object, depth: int = DEPTH) -> object:
-    """Return what stands for a value in JSON.
+    """Return the JSON form of a value.
+
+    Args:
+        value: The value.
+        depth: How deep it may be nested.
 
     Raises:
-        TypeError: It, or something in it, is of a type that cannot be written.
-        RecursionError: It is nested more than `depth` deep.
+        TypeError: The value, or one in it, has a type that cannot be written.
+        RecursionError: It is nested more deeply than `depth`.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -45,7 +49,7 @@ def to_json(value: object, depth: int = DEPTH) -> object:
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if not depth:
-        raise RecursionError("it is nested too deep to be written down")
+        raise RecursionError("it is nested too deeply to be written")
     deeper = depth - 1
     if isinstance(value, list):
         return [to_json(item, deeper) for item in value]
@@ -62,14 +66,14 @@ def to_json(value: object, depth: int = DEPTH) -> object:
             return {tag: write(value)}
     if isinstance(value, str | int | float):  # an enumeration of such
         return to_json(_plain(value))
-    raise TypeError(f"a {kind.__qualname__} cannot be written down")
+    raise TypeError(f"a {kind.__qualname__} cannot be written as JSON")
 
 
 def from_json(value: Any) -> Any:
-    """Return the value that `to_json` was given.
+    """Return the value that `to_json` wrote.
 
     Raises:
-        ValueError: It is not what `to_json` writes.
+        ValueError: `to_json` does not write this.
     """
     if isinstance(value, list):
         return [from_json(item) for item in value]
@@ -80,7 +84,7 @@ def from_json(value: Any) -> Any:
         if tag[:1] == "$":
             read = _READERS.get(tag)
             if read is None:
-                raise ValueError(f"{tag} is not known")
+                raise ValueError(f"{tag} is unknown")
             try:
                 return read(content)
             except (TypeError, ArithmeticError, AttributeError) as error:
@@ -89,7 +93,7 @@ def from_json(value: Any) -> Any:
 
 
 def _hexadecimal(number: int) -> str:
-    """An integer of any length; in hexadecimal, as long decimal ones are refused by Python."""
+    """Return an integer of any length in hexadecimal: Python refuses long decimal ones."""
     return format(number, "#x")
 
 

@@ -1,9 +1,9 @@
-"""Which plugins are on, with what configuration: as it is written down, and made so again.
+"""Plugins as they are saved: which are active, and with what configuration.
 
-The core plugins `state` and `backup` share this. What is written is the configuration that was
-given, without `default_config`: a newer version's defaults count. Secrets and what cannot be
-written (a function) are left out, by path, and taken from the configuration of now when it is
-restored.
+The core plugins `state` and `backup` share this. The configuration is saved without
+`default_config`, so that the defaults of a newer version apply. Secrets and values that cannot be
+written (such as functions) are left out; their paths are saved, and restoring takes them from the
+current configuration.
 """
 
 from __future__ import annotations
@@ -22,26 +22,35 @@ from .documents import Header
 from .json_values import from_json, to_json
 from .without_secrets import put_back, without
 
-__all__ = ["Exactly", "Part", "SavedPlugin", "capture", "dotted", "given_of", "header",
-           "plugins_of", "standing", "whole"]  # fmt: skip
+__all__ = [
+    "Exactly",
+    "SavedPlugin",
+    "completed_config",
+    "given_config",
+    "header",
+    "loaded_plugins",
+    "read_plugins",
+    "saved_plugins",
+    "written_paths",
+]  # fmt: skip
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
 class Exactly(dict[str, Any]):
-    """A configuration that no section of the settings is put under."""
+    """A configuration that replaces the plugin's section of the settings, not merged with it."""
 
 
 class SavedPlugin(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin as it stood.
+    """A plugin as it was when it was saved.
 
     Attributes:
         name: Its name.
         version: Its version.
-        source: Where it came from; to be read, it is not loaded from there.
-        active: Whether it was on.
-        config: What it was configured with, as `json_values` writes it.
-        left_out: Where in it something is missing: secrets, and what cannot be written down.
+        source: The file or folder it came from, for information: it is not loaded from there.
+        active: Whether it was active.
+        config: Its configuration without defaults, as `json_values` writes it.
+        left_out: Paths of secrets and other values that are missing in `config`.
     """
 
     name: str
@@ -52,45 +61,34 @@ class SavedPlugin(msgspec.Struct, frozen=True, kw_only=True):
     left_out: list[tuple[str, ...]] = []
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin as it is to be.
-
-    Attributes:
-        name: Its name.
-        origin: What it is loaded from.
-        given: All that it is configured with, before its defaults.
-        active: Whether it is to be on.
-    """
-
-    name: str
-    origin: Any
-    given: dict[str, Any]
-    active: bool
-
-
 def header(format: str, version: int) -> Header:
-    """Return the first line of a document that is written now."""
+    """Return the first line of a document that is written now.
+
+    Args:
+        format: The kind of document: `veko-backup`, `veko-state`.
+        version: The version of that format.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Header(format=format, version=version, made_at=now, veko=__version__)
 
 
-def standing(context: Context) -> list[PluginRecord]:
-    """Return the loaded plugins of the application, in order of arrival."""
+def loaded_plugins(context: Context) -> list[PluginRecord]:
+    """Return the loaded plugins of the application, in load order."""
     return [record for record in context.kernel.records() if record.loaded and not record.core]
 
 
-def given_of(record: PluginRecord) -> dict[str, Any]:
-    """Return what a loaded plugin is configured with, before its defaults."""
+def given_config(record: PluginRecord) -> dict[str, Any]:
+    """Return the configuration that a plugin was given, without its defaults."""
     return dict(record.current.given) if record.current is not None else {}
 
 
-def capture(records: Iterable[PluginRecord]) -> list[SavedPlugin]:
-    """Write down how plugins stand."""
+def saved_plugins(records: Iterable[PluginRecord]) -> list[SavedPlugin]:
+    """Return plugins as they are to be saved."""
     return [_captured(record) for record in records]
 
 
 def _captured(record: PluginRecord) -> SavedPlugin:
-    config, left = without(given_of(record), secret_names(record.manifest.config_schema))
+    config, left = without(given_config(record), secret_names(record.manifest.config_schema))
     written = _written(config, (), left)
     return SavedPlugin(
         name=record.name,
@@ -105,7 +103,7 @@ def _captured(record: PluginRecord) -> SavedPlugin:
 def _written(
     config: Mapping[Any, Any], path: tuple[str, ...], left: list[tuple[str, ...]]
 ) -> dict[str, Any]:
-    """Write a configuration as JSON; what cannot be written is added to what is left out."""
+    """Return a configuration as JSON; add the paths of values that cannot be written to `left`."""
     written: dict[str, Any] = {}
     for key, value in config.items():
         if not isinstance(key, str):
@@ -123,33 +121,43 @@ def _written(
     return written
 
 
-def plugins_of(lines: Iterable[Any]) -> dict[str, SavedPlugin]:
-    """Read plugins, by name.
+def read_plugins(lines: Iterable[Any]) -> dict[str, SavedPlugin]:
+    """Read saved plugins, by name.
+
+    Args:
+        lines: Decoded JSON, one value for each plugin.
 
     Raises:
-        ValueError: Something else is among them.
+        ValueError: A value is not a saved plugin, or a name occurs twice.
     """
     found: dict[str, SavedPlugin] = {}
     for line in lines:
         saved = msgspec.convert(line, SavedPlugin)
         if not _NAME.fullmatch(saved.name) or saved.name in found:
-            raise ValueError(f"{saved.name!r} is no name of a plugin, or comes twice")
+            raise ValueError(f"{saved.name!r} is not the name of a plugin, or occurs twice")
         found[saved.name] = saved
     return found
 
 
-def whole(
+def completed_config(
     saved: SavedPlugin, current: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-    """Return a saved configuration with what was left out as it is now, and what is not there.
+    """Complete a saved configuration with what was left out of it.
+
+    Args:
+        saved: The plugin.
+        current: The configuration that has the values that were left out.
+
+    Returns:
+        The configuration, and the paths of values that `current` lacks too.
 
     Raises:
-        ValueError: It is not what was written.
+        ValueError: The saved configuration is damaged.
     """
     given = {key: from_json(value) for key, value in saved.config.items()}
     return put_back(given, saved.left_out, current)
 
 
-def dotted(paths: Iterable[tuple[str, ...]]) -> list[str]:
-    """Write paths as they are read."""
+def written_paths(paths: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return paths as text: `database.password`."""
     return [".".join(path) for path in paths]

@@ -1,7 +1,7 @@
-"""Configurations without their secrets, and with them again.
+"""Takes the secrets out of a configuration, and puts them back.
 
-Secrets are known by name, wherever in a configuration the name stands: rather too much is left out
-than too little. A list that holds one is left out as a whole, as its items have no names.
+Secrets are found by name anywhere in a configuration: leaving out too much is safer than too
+little. A list that contains a secret is left out as a whole, because its items have no names.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ def without(
 
     Args:
         config: The configuration.
-        names: What `secret_names` says of its schema; with `None` whatever is no mapping is secret.
-        path: Where it stands in a larger one.
+        names: The result of `secret_names` for its schema; with `None` in it, every value that is
+            not a mapping is secret.
+        path: The path of the configuration in a larger one.
 
     Returns:
-        The configuration without them, and where they were.
+        The configuration without secrets, and the paths of the secrets.
     """
     kept: dict[str, Any] = {}
     left: list[Path] = []
@@ -57,12 +58,17 @@ def _hides(value: object, names: AbstractSet[str | None]) -> bool:
 def put_back(
     config: Mapping[str, Any], left: Iterable[Path], current: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Put what was left out back, as another configuration has it.
+    """Put values that were left out back into a configuration.
+
+    Args:
+        config: The configuration without them.
+        left: Their paths.
+        current: The configuration to take them from.
 
     Returns:
-        The configuration, and what the other one has not either.
+        The complete configuration, and the paths that `current` lacks too.
     """
-    whole = {**config}
+    complete = {**config}
     missing: list[Path] = []
     for path in left:
         found: Any = current
@@ -71,10 +77,10 @@ def put_back(
         if found is _NOTHING:
             missing.append(path)
             continue
-        place = whole
+        inner = complete
         for key in path[:-1]:
-            below = place.get(key)
-            place[key] = {**below} if isinstance(below, Mapping) else {}
-            place = place[key]
-        place[path[-1]] = found
-    return whole, missing
+            below = inner.get(key)
+            inner[key] = {**below} if isinstance(below, Mapping) else {}
+            inner = inner[key]
+        inner[path[-1]] = found
+    return complete, missing

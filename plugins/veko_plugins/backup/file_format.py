@@ -1,4 +1,4 @@
-"""What is in a backup: a line each plugin, then a line each namespace and each of its entries.
+"""The format of a backup: a line per plugin, then a line per namespace and per entry of it.
 
     {"format": "veko-backup", "version": 1, "made_at": "2026-01-02T03:04:05+00:00", "veko": "2.0.0"}
     {"plugin": {"name": "notes", "version": "1.0.0", "active": true, "config": {...}, ...}}
@@ -6,8 +6,8 @@
     ["note:0", {"text": "buy tea", "at": {"$datetime": "2026-01-02T03:04:05+00:00"}}]
     {"end": {"lines": 4, "sha256": "..."}}
 
-An entry that cannot be read as a value (damaged, or nested past all measure) is kept as its bytes
-in the storage: `["key", {"$stored": "..."}]`.
+An entry that cannot be decoded (damaged, or nested too deeply) is kept as its bytes in the storage:
+`["key", {"$stored": "..."}]`.
 
 Cost: about 9 us an entry to write, 12 us to read (twice that with tuples or sets in it), in a
 thread, a line at a time.
@@ -27,28 +27,28 @@ from veko import StorageError
 
 from .._saved.documents import BackupError, Header, read_document, write_document
 from .._saved.json_values import from_json, to_json
-from .._saved.plugins import SavedPlugin, header, plugins_of
+from .._saved.plugins import SavedPlugin, header, read_plugins
 
 __all__ = ["Progress", "Snapshot", "Staged", "read_backup", "write_backup"]
 
 FORMAT: Final = "veko-backup"
 VERSION: Final = 1
 _STORED: Final = "$stored"
-# The loop gets the interpreter at least this often, in seconds, and keeps it for as long.
+# Seconds after which the thread lets the event loop run.
 _SLICE: Final = 0.002
 
 Progress = Callable[[int], object]
 
 
 class Snapshot(Protocol):
-    """A storage as it was at one moment."""
+    """All entries of a storage at one moment."""
 
     def rows(self) -> Iterable[tuple[str, str, bytes]]: ...
     def value(self, encoded: bytes, /) -> object: ...
 
 
 class Staged(Protocol):
-    """What is to come into a storage."""
+    """Entries that will be exchanged into a storage."""
 
     def name(self, namespaces: Iterable[str], /) -> None: ...
     def add(self, namespace: str, key: str, value: object, /) -> None: ...
@@ -59,7 +59,13 @@ class Staged(Protocol):
 def write_backup(
     path: Path, plugins: Iterable[SavedPlugin], snapshot: Snapshot | None, progress: Progress
 ) -> None:
-    """Write a backup; in a thread.
+    """Write a backup; to be called in a thread.
+
+    Args:
+        path: The file, which must not exist.
+        plugins: The plugins.
+        snapshot: The storage; `None` for none.
+        progress: Called with the number of lines so far; raising ends the backup.
 
     Raises:
         BackupError: It cannot be written there.
@@ -88,10 +94,18 @@ def _lines(plugins: Iterable[SavedPlugin], snapshot: Snapshot | None) -> Iterato
 def read_backup(
     path: Path, staged: Staged, progress: Progress
 ) -> tuple[Header, dict[str, SavedPlugin]]:
-    """Check a backup, and stage what it has for the storage; in a thread.
+    """Check a backup and stage its entries for the storage; to be called in a thread.
+
+    Args:
+        path: The file.
+        staged: Gets the entries.
+        progress: Called with the number of lines so far; raising ends the restore.
+
+    Returns:
+        The header, and the plugins by name.
 
     Raises:
-        BackupError: It is not a sound backup.
+        BackupError: It is not a valid backup.
     """
     lines = read_document(path, FORMAT, VERSION, pause=_Pause(progress))
     plugins: list[object] = []
@@ -108,15 +122,15 @@ def read_backup(
                 case {"namespace": str(namespace)}:
                     staged.name([namespace])
                 case _:
-                    raise ValueError("it is none of the lines that a backup has")
-        saved = plugins_of(plugins)
+                    raise ValueError("it is not a line of a backup")
+        saved = read_plugins(plugins)
         staged.name(saved)
         staged.finish()
     except (ValueError, StorageError, RecursionError) as error:
         raise BackupError(
-            f"it is not what backup_plugins() writes: line {number}: {error}",
+            f"it is not a valid backup: line {number}: {error}",
             path=path,
-            remedy="Take another one.",
+            remedy="Use another backup.",
         ) from error
     return head, saved
 
@@ -129,7 +143,7 @@ def _stage(staged: Staged, namespace: str, key: str, value: Any) -> None:
 
 
 class _Pause:
-    """Lets the loop have the interpreter, and tells how far it is (which may raise, to end it)."""
+    """Lets the event loop run, and reports progress, which may raise to end the work."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

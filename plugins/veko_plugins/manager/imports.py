@@ -16,7 +16,7 @@ import msgspec
 from veko import Context, Plugin, PluginRecord
 
 from .._lib.manifests import checked_plugin
-from .._saved.plugins import given_of
+from .._saved.plugins import given_config
 from .._source.content import Content
 from .._source.source import Form, Source
 
@@ -132,7 +132,9 @@ class Imports:
         if loaded is None or loaded.generation is None:
             return None
         sources = loaded.generation.sources
-        return Snapshot(loaded.source, sources, loaded.content, given_of(record), record.version)
+        return Snapshot(
+            loaded.source, sources, loaded.content, given_config(record), record.version
+        )
 
     def keep(self, name: str, imported: Imported) -> None:
         """Note what a plugin runs on from now on; the former import goes when it has retired."""
