@@ -42,6 +42,39 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{_name(page)} links to {target}"
 
 
+def test_the_design_page_names_every_file_of_the_kernel_and_every_core_plugin() -> None:
+    page = (ROOT / "docs" / "design.md").read_text("utf-8")
+    layout = page.partition("## The layout")[2].partition("### The rules")[0]
+    kernel = {file.stem for room in ("_bus", "_life") for file in _rooms("kernel/veko/" + room)}
+    plugins = {room.stem for room in _rooms("plugins/veko_plugins")}
+    named = {name.strip("/") for name in re.findall(r"`([\w/]+)`", layout)}
+    assert not (kernel | plugins) - named, "docs/design.md does not name them"
+    tables = "".join(re.findall(r"^\| .*", layout, re.MULTILINE))
+    rows = {name.strip("/") for name in re.findall(r"`(\w+/?)`", tables)}
+    extra = {
+        "_bus",
+        "_life",
+        "Bus",
+        "Stop",
+        "Kernel",
+        "load",
+        "activate",
+        "deactivate",
+        "unload",
+        "veko",
+    }
+    subfolders = {"__init__", "messages", "sockets", "openapi"}
+    assert not rows - kernel - plugins - extra - subfolders, "they do not exist"
+
+
+def _rooms(folder: str) -> list[Path]:
+    return [
+        path
+        for path in (ROOT / folder).iterdir()
+        if not path.name.startswith("__") and (path.suffix == ".py" or path.is_dir())
+    ]
+
+
 def test_what_is_generated_is_fresh() -> None:
     ran = subprocess.run(
         [sys.executable, ROOT / "docs" / "generate.py", "--check"],
