@@ -19,15 +19,7 @@ PROSE = [
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "docs",
     "examples", "benchmarks", "tests/docs/pages.py", "tests/docs/test_docs.py",
 ]  # fmt: skip
-CODE: list[str] = [
-    *(
-        f"plugins/veko_plugins/{room}"
-        for room in (
-            "tracing", "telemetry", "metrics", "health", "watchdog.py", "profiling.py",
-            "logging.py", "signals.py", "_lib/blame.py", "_lib/calls.py", "_lib/otel_context.py",
-        )
-    ),
-]  # fmt: skip
+CODE = ["kernel", "plugins", "adapters"]
 SUFFIXES = {".md", ".py", ".toml", ".yaml", ".mjs", ""}
 
 PHRASES = {

@@ -67,7 +67,7 @@ class _Grace:
         """Take note that the coroutine has suspended again after a cancellation."""
         if not _is_cancelled():
             # The cancellation came from a scope of its own and has been dealt with: the time
-            # begins anew at the next one. Held by
+            # starts again at the next one. Held by
             # test_time_limits_of_its_own_end_no_driven_coroutine.
             self._over = None
 

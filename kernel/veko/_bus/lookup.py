@@ -67,8 +67,8 @@ class PlansHere(Lookup):
 class Plans(Lookup):
     """The plans of one registry, made at first use.
 
-    Names that no handler subscribes to by name may be without end (`user:1`, `user:2`, …): past
-    `DYNAMIC` of them they are forgotten and made anew.
+    There is no limit to the names that no handler subscribes to by name (`user:1`, `user:2`, …), so
+    past `DYNAMIC` of them their plans are dropped and made again when needed.
 
     Attributes:
         registry: The registry.

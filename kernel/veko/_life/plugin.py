@@ -154,7 +154,7 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
         The plugin; a `Plugin` instance comes back itself.
 
     Raises:
-        ManifestError: A required field is missing or a field is ill-typed; all are listed.
+        ManifestError: Required fields are missing or fields are of the wrong type; all are listed.
     """
     if isinstance(obj, type) and issubclass(obj, Plugin):
         obj = obj()

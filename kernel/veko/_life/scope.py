@@ -24,7 +24,7 @@ __all__ = ["Root", "Scope", "Task"]
 
 
 class Root:
-    """The kernel's root: the tasks in it may outlive whoever starts them."""
+    """The kernel's root: the tasks in it may outlive their starter."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group

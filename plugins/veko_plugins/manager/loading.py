@@ -1,6 +1,6 @@
 """The core plugin `loading`: the service that loads and reloads the application's plugins.
 
-Each generation is imported anew, so a retry and a reload start with a clean module.
+Each generation is a fresh import, so a retry and a reload start with a clean module.
 """
 
 from __future__ import annotations

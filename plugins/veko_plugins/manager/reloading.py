@@ -1,6 +1,6 @@
-"""How plugins reload: import anew, check, swap; and how they roll back to what they were.
+"""How plugins reload: import again, check, swap; and how they roll back.
 
-The plugins that need a reloaded plugin are imported anew with it. While a new generation is on
+The plugins that need a reloaded plugin are imported again with it. While a new generation is on
 probation, a snapshot of what it replaced is kept: sources only.
 """
 

@@ -67,7 +67,7 @@ class Connection:
         return value
 
     def forget(self) -> None:
-        """Compute anew what comes from the scope, which was replaced."""
+        """Forget what was computed from the scope, which was replaced."""
         for name in ("headers", "query", "cookies", "client"):
             with contextlib.suppress(AttributeError):  # it was never computed
                 delattr(self, name)

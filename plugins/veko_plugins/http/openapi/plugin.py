@@ -1,12 +1,12 @@
 """The core plugin `openapi`: one OpenAPI document of all active plugins, and a page that shows it.
 
-Each plugin's routes are described by the adapter, by itself and under a tag of its own. The
-document is made when somebody asks for it and no sooner, in a thread, and kept until the routes
-change: after a load, a toggle or a reload the next one who asks gets it right again. Whoever never
-asks pays for some routes in the table. Two who ask at once wait for one and the same.
+The adapter describes the routes of each plugin separately, under a tag of the plugin's own. The
+document is made on the first request for it, in a thread, and kept until the routes change by a
+load, a toggle or a reload. Until then it costs some routes in the table. Requests that arrive while
+it is being made wait for the same document.
 
 A plugin whose routes cannot be described is left out with a warning; routes of core plugins are
-never in it. It tells what there is, not who may use it.
+never in it. The document lists routes, not permissions.
 """
 
 from __future__ import annotations
@@ -197,12 +197,13 @@ class OpenAPI(Plugin):
             project = tomllib.loads(text).get("project")
         except (OSError, ValueError):
             pass
-        told = project if isinstance(project, dict) else {}
+        project_table = project if isinstance(project, dict) else {}
         info = {
-            "title": self._title or str(told.get("name") or self._directory.name or "Veko"),
-            "version": self._api_version or str(told.get("version") or "0.0.0"),
+            "title": self._title
+            or str(project_table.get("name") or self._directory.name or "Veko"),
+            "version": self._api_version or str(project_table.get("version") or "0.0.0"),
         }
-        if description := told.get("description"):
+        if description := project_table.get("description"):
             info["description"] = str(description)
         return info
 

@@ -189,7 +189,7 @@ class ASGISocket(Connection):
             self._ended_in.cancel()
 
     def forgiven(self) -> bool:
-        """Take back the cancellations of `cut`, so that the server's task goes on.
+        """Take back the cancellations of `cut`, so that the server's task continues.
 
         Returns:
             Whether the socket was ended and nothing else cancels the task.
