@@ -1,4 +1,4 @@
-"""Services as arguments of handlers: found by name or by type, anew for each request.
+"""Services as arguments of handlers: found by name or by type, looked up for each request.
 
 A service is looked up in the registry that the request pinned, so a handler never gets one of an
 unloaded provider. Cost: by name, a dict lookup and a check of its type; by type alone, one search

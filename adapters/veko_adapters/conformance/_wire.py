@@ -35,8 +35,10 @@ class Answer(NamedTuple):
 def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
     """Write a request; the length of a body is announced unless `headers` say something of it."""
     lines = [f"{method} {target} HTTP/1.1", "host: test", *headers]
-    told = any(line.lower().startswith(("content-length", "transfer-encoding")) for line in headers)
-    if body and not told:
+    framed = any(
+        line.lower().startswith(("content-length", "transfer-encoding")) for line in headers
+    )
+    if body and not framed:
         lines.append(f"content-length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 

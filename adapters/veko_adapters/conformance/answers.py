@@ -191,17 +191,17 @@ async def test_a_body_is_as_long_as_it_is(site: Site, server: str) -> None:
         wire(other.url) as connection,
     ):
 
-        async def told(method: str, target: str) -> tuple[int, str | None, bytes]:
+        async def answered(method: str, target: str) -> tuple[int, str | None, bytes]:
             answer = await connection.ask(request(method, target))
             assert answer is not None
             return answer.status, answer.header("content-length"), answer.body
 
         for length in ("2", "20", "0"):
-            assert await told("GET", f"/x/200/{length}") == (200, "5", b"hello")
-            assert await told("HEAD", f"/x/200/{length}") == (200, "5", b"")
+            assert await answered("GET", f"/x/200/{length}") == (200, "5", b"hello")
+            assert await answered("HEAD", f"/x/200/{length}") == (200, "5", b"")
             for status in (204, 304):
-                assert await told("GET", f"/x/{status}/{length}") == (status, None, b"")
-        assert await told("HEAD", "/only") == (200, "7", b"")
+                assert await answered("GET", f"/x/{status}/{length}") == (status, None, b"")
+        assert await answered("HEAD", "/only") == (200, "7", b"")
         assert record.error_count == 0
 
 

@@ -194,11 +194,11 @@ async def test_dev_mode_tells_where_it_failed(site: Site) -> None:
     async with site.route("GET", "/x", fail) as client:
         asgi.dev_mode = True
         try:
-            told = (await client.get("/x")).json()
+            problem = (await client.get("/x")).json()
         finally:
             asgi.dev_mode = False
-    assert told["detail"] == "ValueError: a secret"
-    assert "in fail" in "".join(told["traceback"])
+    assert problem["detail"] == "ValueError: a secret"
+    assert "in fail" in "".join(problem["traceback"])
 
 
 async def test_what_cannot_be_sent_is_a_failure_of_the_handler(site: Site) -> None:
@@ -239,7 +239,7 @@ async def test_a_stream_that_breaks_is_cut_off_and_reported(site: Site) -> None:
 
 
 async def test_a_stream_ends_when_the_client_goes_away(site: Site) -> None:
-    ended, told = asyncio.Event(), asyncio.Event()
+    ended, reported = asyncio.Event(), asyncio.Event()
     errors: list[Any] = []
 
     async def forever() -> AsyncIterator[str]:
@@ -252,7 +252,7 @@ async def test_a_stream_ends_when_the_client_goes_away(site: Site) -> None:
 
     def on_error(response: Any, request: Any) -> None:
         errors.append(request.path)
-        told.set()
+        reported.set()
 
     def load(context: Any) -> None:
         context.add_route("GET", "/x", forever)
@@ -265,7 +265,7 @@ async def test_a_stream_ends_when_the_client_goes_away(site: Site) -> None:
                 break
         async with asyncio.timeout(5):
             await ended.wait()
-            await told.wait()
+            await reported.wait()
         assert record.error_count == 0
     assert errors == ["/x"]
 

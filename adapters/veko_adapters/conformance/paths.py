@@ -1,4 +1,4 @@
-"""Methods and paths: what reaches whom, and what everybody else is told."""
+"""Methods and paths: which requests reach which route, and what the others are answered."""
 
 from __future__ import annotations
 
