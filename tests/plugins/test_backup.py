@@ -270,7 +270,7 @@ def state(data: bytes) -> bytes:
     ("damage", "words"),
     [
         (cut, "cut off"), (cut_line, "cut off"), (drop_line, "checksum"), (alter, "checksum"),
-        (newer, "format 2"), (nothing, "not a Veko backup"), (noise, "no backup"),
+        (newer, "format 2"), (nothing, "not a Veko backup"), (noise, "not a Veko backup"),
         (other_json, "not a Veko backup"), (state, "but a state"),
     ],
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What two core plugins or more share."""
+"""Code that two core plugins or more share."""

@@ -1,12 +1,12 @@
-"""Which values of a configuration are secret, and showing a configuration without them.
+"""Finds the secret fields of a configuration's schema, and shows configurations without them.
 
 A field is secret if its type says so (`Meta(extra={"secret": True})`, an `extra_json_schema` with
 `writeOnly` or `format: password`, pydantic's `SecretStr`) or its JSON Schema does (`writeOnly:
-true`, `format: password`). Secrets go by name: a name that is secret in one place of a schema is
-masked in every place, so that an error is on the safe side.
+true`, `format: password`). Secrets are found by name: a name that is secret anywhere in a schema
+is masked everywhere, because masking too much is safer than too little.
 
 Cost: one walk over the schema, and one over the configuration.
-Promise: `masked` returns plain data that can be dumped, logged and sent, with no secret in it.
+Promise: `masked` returns plain data that can be logged and sent, without any secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["MASK", "fields_of", "is_marked", "masked", "secret_names", "stripped
 
 MASK: Final = "********"
 ANY: Final = None
-"""Among secret names: whatever has no name of its own (items of an array, other properties)."""
+"""In a set of secret names: values that have no name (items of an array, other properties)."""
 _DEPTH: Final = 8
 _INSIDE: Final = (
     "additionalProperties", "unevaluatedProperties", "items", "additionalItems",
@@ -36,11 +36,11 @@ def masked(config: object, schema: object) -> Any:
     """Return a configuration as plain data, with each secret as `********`.
 
     Args:
-        config: A configuration, as `context.config` has it: a mapping, or an instance of a type.
-        schema: The plugin's `config_schema`; `None` if it has none, then nothing is secret.
+        config: A configuration, as in `context.config`: a mapping, or an instance of a type.
+        schema: The plugin's `config_schema`; with `None`, nothing is secret.
 
     Returns:
-        Dicts, lists and scalars; what JSON has no word for is text.
+        Dicts, lists and scalars; values that JSON does not have become text.
     """
     return _masked(config, secret_names(schema))
 
@@ -70,10 +70,13 @@ def _masked(value: object, secrets: set[str | None]) -> Any:
 
 
 def secret_names(schema: object) -> set[str | None]:
-    """Return the names of all that is secret anywhere in a schema or type.
+    """Return the names of everything that is secret in a schema or type.
+
+    Args:
+        schema: A JSON Schema, a type, or `None`.
 
     Returns:
-        Field and property names; `None` among them if something without a name is secret.
+        Field and property names; with `None` among them if a value without a name is secret.
     """
     if isinstance(schema, Mapping):
         return set(_in_schema(schema, schema, 0))
@@ -97,7 +100,7 @@ def _in_schema(schema: object, root: object, depth: int) -> Iterator[str | None]
 
 
 def _is_secret(schema: object, root: object = None, depth: int = _DEPTH) -> bool:
-    """Tell whether a schema, or what it is put together from, marks its value as secret."""
+    """Return whether a schema, or one that it is composed of, marks its value as secret."""
     if not isinstance(schema, Mapping):
         return False
     if schema.get("writeOnly") is True or schema.get("format") == "password":
@@ -143,14 +146,14 @@ def _in_pydantic(type_: Any) -> Iterator[str | None]:
         try:
             schema = adapter.json_schema(by_alias=by_alias)
         except pydantic.errors.PydanticInvalidForJsonSchema:
-            # What has no JSON Schema is not looked into: all of it is masked.
+            # A type without a JSON Schema cannot be searched: all its fields are masked.
             yield from (ANY, *fields_of(type_), *getattr(type_, "model_fields", ()))
         else:
             yield from secret_names(schema)
 
 
 def _holds_secret(type_: Any) -> bool:
-    """Tell whether a type, or an item of it that has no name of its own, is marked."""
+    """Return whether a type, or the type of its unnamed items, is marked as secret."""
     if get_origin(type_) is Annotated:
         inner, *metadata = get_args(type_)
         return any(is_marked(one) for one in metadata) or _holds_secret(inner)
@@ -158,7 +161,7 @@ def _holds_secret(type_: Any) -> bool:
 
 
 def is_marked(metadata: object) -> bool:
-    """Tell whether what stands in an `Annotated` marks a secret."""
+    """Return whether metadata of an `Annotated` marks a secret."""
     if not isinstance(metadata, msgspec.Meta):
         return False
     return bool((metadata.extra or {}).get("secret")) or _is_secret(metadata.extra_json_schema)
@@ -181,7 +184,7 @@ def stripped(type_: Any, value: object) -> tuple[Any, bool]:
 
 
 def fields_of(type_: Any) -> dict[str, tuple[Any, bool]]:
-    """Return type and whether it is required, by name, of a struct or dataclass."""
+    """Return type and whether it is required of each field of a struct or dataclass, by name."""
     if not isinstance(type_, type):
         return {}
     if issubclass(type_, msgspec.Struct):

@@ -1,11 +1,11 @@
-"""Versions and ranges: PEP 440 as Python writes them, npm ranges as the original's plugins do.
+"""Versions and ranges: PEP 440 as in Python, and npm ranges as in the original's plugins.
 
-A range is PEP 440 if `packaging` takes it (`>=2,<3`, `~=2.1`, `==2.*`), else npm's (`^2.0.0`,
-`~1.2`, `1.x`, `>=1.2 <2`, `1.0 - 2.0`, `^1 || ^3`) by node-semver. A Python version is given to
-npm ranges with three numbers and its pre-release tag, so `2.1rc1` counts as `2.1.0-rc.1`.
+A range is PEP 440 if `packaging` accepts it (`>=2,<3`, `~=2.1`, `==2.*`), otherwise an npm range
+for node-semver (`^2.0.0`, `~1.2`, `1.x`, `>=1.2 <2`, `1.0 - 2.0`, `^1 || ^3`). For npm ranges a
+Python version gets three numbers and its pre-release tag: `2.1rc1` becomes `2.1.0-rc.1`.
 
-Cost: parsing a range takes 10 to 300 µs, so ranges and comparisons are remembered (bounded).
-Promise: a range that neither understands raises `ValueError`, here and not at the first use.
+Cost: parsing a range takes 10 to 300 µs, so ranges and comparisons are cached (bounded).
+Promise: a range that neither accepts raises `ValueError` when it is read, not when it is used.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """A plugin that another one needs.
+    """A plugin that another one requires.
 
     Attributes:
-        name: The name of the plugin that is needed.
-        range: Which versions will do; empty if any.
+        name: The name of the required plugin.
+        range: The accepted versions; empty for any.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Requirement(msgspec.Struct, frozen=True):
         """Read `"auth"`, `"db>=2,<3"`, `"db@^2.0.0"` or `"db ^2.0.0"`.
 
         Raises:
-            ValueError: There is no name, or the range is none.
+            ValueError: The name is missing, or the range is invalid.
         """
         text = text.strip()
         match = _NAME.match(text.lower())
@@ -58,7 +58,7 @@ class Requirement(msgspec.Struct, frozen=True):
         return cls(name, range_)
 
     def accepts(self, version: str) -> bool:
-        """Tell whether a version will do."""
+        """Return whether a version is in the range."""
         return satisfies(version, self.range)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def _specifiers(range_: str) -> SpecifierSet | None:
 
 @functools.lru_cache(maxsize=1024)
 def valid_range(range_: str) -> bool:
-    """Tell whether a range is one, of PEP 440 or of npm."""
+    """Return whether a range is valid, for PEP 440 or for npm."""
     if _specifiers(range_) is not None:
         return True
     try:
@@ -88,13 +88,13 @@ def valid_range(range_: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def satisfies(version: str, range_: str) -> bool:
-    """Tell whether a version lies in a range.
+    """Return whether a version is in a range.
 
-    In PEP 440 ranges a pre-release that is there counts, as `pip check` has it; npm ranges admit
-    one only if they name one of the same three numbers, as npm has it.
+    An installed pre-release satisfies a PEP 440 range, as for `pip check`; an npm range accepts one
+    only if the range names a pre-release with the same three numbers, as npm does.
 
     Raises:
-        ValueError: The version or the range is none.
+        ValueError: The version or the range is invalid.
     """
     specifiers = _specifiers(range_)
     if specifiers is not None and not range_:
