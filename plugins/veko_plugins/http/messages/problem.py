@@ -50,7 +50,7 @@ class HTTPError(VekoError):
 
     Args:
         status: The status code, 400 to 599.
-        detail: The text for the client, who sees it as it is.
+        detail: The text for the client, shown as it is.
         errors: The single faults of a bad request.
         headers: Headers of the response, such as `Retry-After` or `WWW-Authenticate`.
 

@@ -1,7 +1,7 @@
 """Request: what handlers, hooks and middleware work with.
 
 A request is one object from its first hook to its last. It is in the scope under `REQUEST`, for
-handlers of any framework. Its attributes are computed at their first use, so one that nobody reads
+handlers of any framework. Its attributes are computed at their first use, so one that no code reads
 costs its constructor only.
 """
 

@@ -1,12 +1,12 @@
-"""Fragments of an OpenAPI document, and how they become one.
+"""Merging the fragments of an OpenAPI document.
 
-Each plugin's routes are described apart from all others, so two of them may mean different things
-by `Order`. Merged, components that are the same are shared, and one that differs gets its
-plugin's name in front (`shop_Order`), in everything that refers to it.
+Each plugin's routes are described separately, so two plugins may mean different things by `Order`.
+Merged, equal components are shared, and a different one gets its plugin's name as a prefix
+(`shop_Order`), also in everything that refers to it.
 
-OpenAPI knows paths by their shape only: `/{id}` and `/{name}` are one path there, and what comes
-later takes the names of what came first. Of two operations of one shape and method (`/{id:int}`
-and `/{name}`) the first stands.
+OpenAPI distinguishes paths by their shape only: `/{id}` and `/{name}` are one path there, and a
+later fragment takes the parameter names of the first. Of two operations of one shape and method
+(`/{id:int}` and `/{name}`) the first is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..port import Fragment
 __all__ = ["METHODS", "Merger"]
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-"""The methods that OpenAPI 3.1 has, as it writes them."""
+"""The methods of OpenAPI 3.1, in its spelling."""
 
 _PARAMETER: Final = re.compile(r"\{([^}]*)\}")
 _REF: Final = re.compile(r"#/components/([^/]+)/([^/]+)")
@@ -30,10 +30,10 @@ _Key = tuple[str, str]
 
 
 class Merger:
-    """Takes fragments in; what came first keeps its names.
+    """Merges fragments into one; the first to use a name keeps it.
 
     Attributes:
-        whole: What has become of them.
+        whole: The merged fragment.
     """
 
     def __init__(self) -> None:
@@ -42,15 +42,15 @@ class Merger:
         self._operations: set[str] = set()
 
     def add(self, fragment: Fragment, prefix: str, tag: str | None = None) -> int:
-        """Take in a fragment, which stays as it is.
+        """Add a fragment, which is not changed.
 
         Args:
             fragment: The fragment.
-            prefix: What to put before names that are taken.
-            tag: A tag for all its operations, before their own.
+            prefix: The prefix for names that are taken.
+            tag: A tag for all its operations, in front of their own.
 
         Returns:
-            How many operations it brought.
+            The number of operations that were added.
         """
         renamed = self._renamed(fragment, prefix)
         for section, components in fragment.components.items():
@@ -77,9 +77,9 @@ class Merger:
         return count
 
     def undeclared(self) -> set[str]:
-        """Drop what operations say of security schemes that nobody declares; return their names.
+        """Drop security requirements whose schemes no plugin declares; return their names.
 
-        A document that names one is not valid.
+        A document that refers to such a scheme is not valid.
         """
         declared = self.whole.components.get("securitySchemes", {})
         missing: set[str] = set()
@@ -99,16 +99,16 @@ class Merger:
         return missing
 
     def _renamed(self, fragment: Fragment, prefix: str) -> dict[_Key, str]:
-        """Return new names for the components whose names are taken by something else."""
+        """Return new names for the components whose names other components have."""
         theirs = {
-            (section, name): _rewritten(value, {})  # as mine are: lists for tuples
+            (section, name): _rewritten(value, {})  # comparable with mine: lists for tuples
             for section, components in fragment.components.items()
             for name, value in components.items()
         }
         mine = self.whole.components
         taken = {key for key in theirs if key[1] in mine.get(key[0], {})}
         differing = {key for key in taken if mine[key[0]][key[1]] != theirs[key]}
-        # One that reads the same means something else if what it refers to is something else.
+        # An equal component differs too if a component that it refers to differs.
         while more := {
             key for key in taken - differing if not differing.isdisjoint(_refs(theirs[key]))
         }:
@@ -136,7 +136,7 @@ class Merger:
 
 
 def _refs(value: Any) -> Iterator[_Key]:
-    """Give all components that something refers to."""
+    """Yield all components that a value refers to."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key == "$ref" and isinstance(inner, str):
@@ -150,7 +150,7 @@ def _refs(value: Any) -> Iterator[_Key]:
 
 
 def _rewritten(value: Any, renamed: Mapping[_Key, str]) -> Any:
-    """Copy something deep, with references to the new names."""
+    """Return a deep copy with references to the new names."""
     if isinstance(value, Mapping):
         made: _Object = {}
         for key, inner in value.items():
@@ -165,7 +165,7 @@ def _rewritten(value: Any, renamed: Mapping[_Key, str]) -> Any:
 
 
 def _referring(key: str, value: Any, renamed: Mapping[_Key, str]) -> Any:
-    """Copy what refers: a reference, a discriminator's mapping, a list of security schemes."""
+    """Return a copy of a reference, a discriminator's mapping or a list of security schemes."""
     if isinstance(value, str):
         found = _REF.fullmatch(value)
         if found and (name := renamed.get((found[1], found[2]))):

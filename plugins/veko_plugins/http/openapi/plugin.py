@@ -44,7 +44,7 @@ _DAY: Final = "max-age=86400"
 
 
 class _Built(msgspec.Struct, frozen=True):
-    """A document and what it was made for."""
+    """A document and the table that it describes."""
 
     table: weakref.ref[Table[Target]]
     body: bytes
@@ -55,13 +55,13 @@ class OpenAPI(Plugin):
     """The core plugin `openapi`.
 
     Args:
-        path: Where the page is; the document is `openapi.json` below it.
-        directory: The application's directory, whose `pyproject.toml` may tell title and version.
-        title: The document's title; `[project] name`, or the directory's name, if left out.
-        api_version: The document's version; `[project] version`, or `0.0.0`, if left out.
+        path: The path of the page; the document is `openapi.json` below it.
+        directory: The application's directory, whose `pyproject.toml` may have title and version.
+        title: The document's title; by default `[project] name`, or the directory's name.
+        api_version: The document's version; by default `[project] version`, or `0.0.0`.
 
     Raises:
-        OptionError: The path is not sound, or has parameters.
+        OptionError: The path is not valid, or has parameters.
     """
 
     name = "openapi"
@@ -132,7 +132,7 @@ class OpenAPI(Plugin):
         built = await self._current()
         body, etag = built.body, built.etag
         if root := request.scope.get("root_path", "").rstrip("/"):
-            # The document begins with a brace: what is said of the mount goes right behind it.
+            # The document begins with a brace; the path of the mount is inserted behind it.
             body = b'{"servers":' + msgspec.json.encode([{"url": root}]) + b"," + body[1:]
             etag = _etag(body)
         headers = {"etag": etag, "cache-control": "no-cache"}
@@ -142,7 +142,7 @@ class OpenAPI(Plugin):
         return Response(body, headers=headers, media_type="application/json")
 
     async def _current(self) -> _Built:
-        """Return the document of the routes as this request sees them."""
+        """Return the document for the registry that this request pinned."""
         registry = self._context.kernel.registry
         table: Table[Target] = registry.view("route")
         async with self._lock:

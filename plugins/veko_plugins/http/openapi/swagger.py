@@ -1,8 +1,8 @@
-"""The page that shows an OpenAPI document: Swagger UI, with nothing inline and nothing of ours.
+"""The page that shows an OpenAPI document: Swagger UI, without inline scripts.
 
-If the distribution `swagger-ui-py` is installed (`pip install 'veko[openapi]'`) its files are
-served from here, and the page works without the internet. Else the browser fetches them from
-jsDelivr, and takes none but those whose hashes stand below.
+If the distribution `swagger-ui-py` is installed (`pip install 'veko[openapi]'`), its files are
+served from here and the page works offline. Otherwise the browser fetches them from jsDelivr, and
+accepts only files with the hashes below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SwaggerUIBundle({
   validatorUrl: null,
 });
 """
-# Swagger UI sets styles in its markup. Its requests ("Try it out") go where the page came from.
+# Swagger UI sets inline styles. Its requests ("Try it out") go to the origin of the page.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{cdn}; style-src 'self' 'unsafe-inline'{cdn}; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -60,35 +60,35 @@ _PAGE: Final = """\
 
 
 def find_files() -> Path | None:
-    """Return the folder that has Swagger UI's files, or `None`. Imports nothing."""
+    """Return the folder of Swagger UI's files, or `None`. Imports nothing."""
     spec = importlib.util.find_spec("swagger_ui")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(place) / "static"
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(location) / "static"
         if all((folder / name).is_file() for name in MEDIA_TYPES):
             return folder
     return None
 
 
 def make_page(title: str, here: str, *, offline: bool) -> tuple[str, dict[str, str]]:
-    """Make the page and its headers.
+    """Return the page and its headers.
 
     Args:
         title: The title.
-        here: The path of the page as the browser sees it, without a slash at its end.
+        here: The path of the page in the browser, without a slash at its end.
         offline: Whether Swagger UI's files are served below it.
     """
     here = escape(here)
-    where: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for name, found in _HASHES.items():
         if offline:
-            where[name] = f"{here}/{name}"
+            urls[name] = f"{here}/{name}"
         else:
-            where[name] = f'{_CDN}/{name}" integrity="{found}" crossorigin="anonymous'
+            urls[name] = f'{_CDN}/{name}" integrity="{found}" crossorigin="anonymous'
     page = _PAGE.format(
         title=escape(title),
         here=here,
-        css=where["swagger-ui.css"],
-        js=where["swagger-ui-bundle.js"],
+        css=urls["swagger-ui.css"],
+        js=urls["swagger-ui-bundle.js"],
     )
     headers = {
         "content-security-policy": _POLICY.format(
