@@ -1,6 +1,6 @@
 """The conformance suite: what every HTTP adapter must do, through real sockets.
 
-A module of tests takes all of it over with a star import and says which adapter it is about::
+A test module runs all cases by a star import, and names the adapter in a fixture::
 
     import pytest
     from veko_adapters.conformance import *
@@ -9,9 +9,9 @@ A module of tests takes all of it over with a star import and says which adapter
     def adapter():
         return MyAdapter()
 
-Nothing else is to be set up: the marks and fixtures that the cases need come along, and pytest
-explains their assertions as it does those of the module. The modules of this package may be taken
-one by one too. It needs pytest, httpx and the extra `conformance`.
+No other setup is needed: the import brings the marks and fixtures, and pytest explains failed
+assertions as usual. The modules of this package can be imported one by one too. The suite needs the
+extra `conformance` (pytest and httpx).
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ _MODULES = (
     "sockets",
 )
 
-# Only what is registered before it is imported has its assertions explained.
+# Pytest explains the assertions only of modules that are registered before their import.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
 pytestmark = pytest.mark.anyio

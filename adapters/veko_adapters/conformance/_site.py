@@ -1,6 +1,6 @@
-"""What every case stands on: a kernel, the routes plugin, a real server and a real client.
+"""The base of every case: a kernel, the plugin `routes`, a real server and a real client.
 
-The server is one a module and an adapter; plugins come and go with each case.
+A server serves all cases of a module with one adapter; each case loads and unloads its plugins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRAIN_SECONDS = 5.0
 
 
 class Guest(Plugin):
-    """A plugin that does what it is given as `load`."""
+    """A plugin whose `load` is a given function."""
 
     version = "1.0.0"
 
@@ -33,7 +33,7 @@ class Guest(Plugin):
         self._load = load
 
     def load(self, context: Any) -> Any:
-        """Do it."""
+        """Call the function."""
         return self._load(context)
 
 
@@ -41,8 +41,8 @@ class Site:
     """A served application.
 
     Attributes:
-        kernel: Its kernel.
-        url: Where it listens.
+        kernel: The application's kernel.
+        url: The URL at which it is served.
         client: A client of it.
     """
 
@@ -52,7 +52,7 @@ class Site:
         self.client = client
 
     def errors(self, name: str = "guest") -> int:
-        """Return how many errors are counted against a plugin."""
+        """Return the number of errors that are counted against a plugin."""
         record = self.kernel.get(name)
         assert record is not None
         return record.error_count
@@ -61,7 +61,7 @@ class Site:
     async def plugin(
         self, load: Callable[[Any], Any], name: str = "guest"
     ) -> AsyncIterator[PluginRecord]:
-        """Have a plugin loaded meanwhile."""
+        """Keep a plugin loaded inside the block."""
         record = await self.kernel.load(Guest(name, load))
         try:
             yield record
@@ -73,7 +73,7 @@ class Site:
     async def route(
         self, method: str, path: str, *handlers: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        """Have one route live meanwhile."""
+        """Keep a route live inside the block."""
         async with self.plugin(lambda context: context.add_route(method, path, *handlers)):
             yield self.client
 
@@ -84,7 +84,7 @@ async def served(adapter: Adapter, **options: Any) -> AsyncIterator[Site]:
 
     Args:
         adapter: The adapter.
-        options: For `HTTP.serve`.
+        options: Options of `HTTP.serve`.
     """
     async with Kernel() as kernel:
         await kernel.load(Routes(adapter))

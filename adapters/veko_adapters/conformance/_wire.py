@@ -1,4 +1,4 @@
-"""A client without manners: bytes go out as they are, what comes back is taken apart by hand."""
+"""A client that sends bytes as they are, valid or not, and parses the answers itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 __all__ = ["Answer", "Wire", "request", "wire"]
 
 _SECONDS = 10.0
-"""Seconds within which a server says something or hangs up, or the case fails."""
+"""Seconds within which the server must answer or close the connection."""
 
 
 class Answer(NamedTuple):
-    """An answer as it came.
+    """An answer, unprocessed.
 
     Attributes:
         status: The status code.
-        headers: Names in small letters, and values, in order.
+        headers: Names, in lower case, and values, in order.
         body: The body.
     """
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
-    """Write a request; the length of a body is announced unless `headers` say something of it."""
+    """Return the bytes of a request; `content-length` is added unless `headers` announce a body."""
     lines = [f"{method} {target} HTTP/1.1", "host: test", *headers]
     framed = any(
         line.lower().startswith(("content-length", "transfer-encoding")) for line in headers
@@ -51,7 +51,7 @@ class Wire:
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, if the server still listens."""
+        """Send bytes, unless the server has closed the connection."""
         try:
             self._writer.write(data)
             async with asyncio.timeout(_SECONDS):
@@ -60,10 +60,10 @@ class Wire:
             pass
 
     async def answer(self, *, to: str = "GET") -> Answer | None:
-        """Read one answer; `None` if the server hung up instead.
+        """Read one answer; `None` if the server closed the connection.
 
         Args:
-            to: The method that was asked, of which it depends whether a body follows.
+            to: The request's method, which decides whether a body follows.
         """
         async with asyncio.timeout(_SECONDS):
             try:
@@ -98,7 +98,7 @@ class Wire:
         return await self.answer(to=data.partition(b" ")[0].decode("latin-1"))
 
     async def rest(self) -> bytes:
-        """Read until the server hangs up."""
+        """Read until the server closes the connection."""
         async with asyncio.timeout(_SECONDS):
             try:
                 return await self._reader.read()
@@ -106,11 +106,11 @@ class Wire:
                 return b""
 
     def finish(self) -> None:
-        """Say that nothing more will come."""
+        """Close the sending side."""
         self._writer.write_eof()
 
     async def close(self) -> None:
-        """Hang up at once, whatever is under way."""
+        """Abort the connection."""
         self._writer.transport.abort()
         try:
             await self._writer.wait_closed()

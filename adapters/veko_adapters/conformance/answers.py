@@ -1,4 +1,4 @@
-"""Answers: streams and events as they come, cookies, and what can be no answer at all."""
+"""Answers: streams, events and cookies, and values that cannot be an answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_chunk_goes_out_before_the_next_is_made(site: Site) -> None:
         asyncio.timeout(10),
         client.stream("GET", "/x") as answer,
     ):
-        # The headers are there before there is anything to send.
+        # The headers arrive before the first chunk is made.
         texts = answer.aiter_text()
         for text in ("one", "two"):
             turns.put_nowait(text)
@@ -147,21 +147,21 @@ async def test_several_cookies_each_in_a_header_of_its_own(site: Site) -> None:
 @pytest.mark.parametrize(
     "text", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\r\n\r\nevil", "a\0", "\u2028"]
 )
-@pytest.mark.parametrize("place", ["value", "name", "set", "add", "media", "redirect", "error"])
-async def test_no_header_brings_another_along(site: Site, place: str, text: str) -> None:
+@pytest.mark.parametrize("where", ["value", "name", "set", "add", "media", "redirect", "error"])
+async def test_no_header_brings_another_along(site: Site, where: str, text: str) -> None:
     def handler(request: Request) -> Response:
-        if place == "value":
+        if where == "value":
             return Response("x", headers={"x-a": text})
-        if place == "name":
+        if where == "name":
             return Response("x", headers={text: "a"})
-        if place == "media":
+        if where == "media":
             return Response("x", media_type=text)
-        if place == "redirect":
+        if where == "redirect":
             return Response(status=302, headers={"location": f"/{text}"})
-        if place == "error":
+        if where == "error":
             raise HTTPError(400, "x", headers={"x-a": text})
         answer = Response("x")
-        if place == "set":
+        if where == "set":
             answer.headers["x-a"] = text
         else:
             answer.headers.add("set-cookie", f"a={text}")

@@ -1,4 +1,4 @@
-"""Bodies: what is in them, what is wrong with them, how large they are, and who is still there."""
+"""Bodies: decoding, faults and limits, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_forms(site: Site) -> None:
             "file": [["../é.txt", "text/plain", 100_000]],
         }
         assert (await post("/item", data={"name": "a", "price": "1.5"})).json()["price"] == 1.5
-        # What the media type says counts, however it is written.
+        # The media type counts, whatever its case and parameters.
         async with wire(site.url) as connection:
             loud = PARTS.replace("multipart/form-data", "Multipart/Form-Data")
             body = part(NAME) + END

@@ -1,4 +1,4 @@
-"""Files as responses: whole, in part, not again, and never from elsewhere."""
+"""Files as responses: whole files, ranges, conditional requests, and paths outside the root."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(folder: Path, name: str = "a.txt", content: bytes = TEXT) -> Path:
 
 
 def opened() -> set[str]:
-    """Return what this process has open, where the system tells."""
+    """Return the open files of this process, where the system lists them."""
     descriptors = Path("/proc/self/fd")
     return {os.path.realpath(it) for it in descriptors.iterdir()} if descriptors.exists() else set()
 
@@ -82,7 +82,7 @@ async def test_who_has_it_gets_no_second_copy(site: Site, tmp_path: Path) -> Non
         assert await status(if_none_match='"other"') == 200
         assert await status(if_modified_since="Tue, 14 Nov 2023 22:13:20 GMT") == 304
         assert await status(if_modified_since="Tue, 14 Nov 2023 22:13:19 GMT") == 200
-        # The tag decides where both are there; what is no date says nothing.
+        # If both are sent, the tag decides; an invalid date is ignored.
         since = "Tue, 14 Nov 2023 22:13:20 GMT"
         assert await status(if_none_match='"other"', if_modified_since=since) == 200
         for odd in ("yesterday", "", "0", "Tue, 99 Nov 99999 22:13:20 GMT"):

@@ -1,4 +1,4 @@
-"""The life of a request in hooks, and what becomes of failures."""
+"""The hooks around a request, and how failures are answered and counted."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Requests that no well-behaved client sends: refused or borne, and the next one is answered."""
+"""Requests that no well-behaved client sends. The server must survive and answer the next one."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def load(context: Any) -> None:
 
 
 async def bears(site: Site, data: bytes, *, refused: bool = False) -> None:
-    """Send something, and see that it costs its connection at most."""
+    """Send bytes, and check that they cost at most their own connection."""
     async with site.plugin(load) as record:
         async with wire(site.url) as connection:
             answer = await connection.ask(data)
@@ -125,7 +125,7 @@ async def test_no_request_hides_in_the_body_of_another(site: Site, shape: str) -
     async with site.plugin(watch, "watch"):
         headers = SMUGGLED[shape]
         await bears(site, request("POST", "/body", *headers, body=b"0\r\n\r\n" + HIDDEN))
-        # What is left of the connection is not taken for a request, of whatever kind.
+        # The rest of the connection is not read as another request.
         async with wire(site.url) as connection:
             await connection.send(request("POST", "/body", *headers, body=b"0\r\n\r\n" + HIDDEN))
             connection.finish()

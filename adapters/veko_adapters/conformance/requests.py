@@ -1,4 +1,4 @@
-"""What every adapter makes of requests and of what handlers want and return."""
+"""Requests as handlers get them, arguments, and return values, alike in every adapter."""
 
 from collections.abc import AsyncIterator
 from datetime import date

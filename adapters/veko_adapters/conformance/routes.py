@@ -1,4 +1,4 @@
-"""Routes, guards and middleware that come and go while requests are served."""
+"""Routes, guards and middleware that are added and removed while requests are served."""
 
 import asyncio
 import contextlib

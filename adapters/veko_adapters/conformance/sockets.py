@@ -1,4 +1,4 @@
-"""WebSockets: what goes over them, how they are refused, and how they end."""
+"""WebSockets: messages, refused handshakes, and how sockets end."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,12 +21,12 @@ _LARGE = 1024 * 1024
 
 
 def dial(site: Site, path: str, **options: Any) -> connect:
-    """Call a WebSocket."""
+    """Connect to a WebSocket."""
     return connect(f"ws{site.url.removeprefix('http')}{path}", proxy=None, **options)
 
 
 async def closing(peer: ClientConnection) -> tuple[int, str]:
-    """Wait until the server closes, and return with what."""
+    """Wait until the server closes the socket; return code and reason."""
     async with asyncio.timeout(_SECONDS):
         await peer.wait_closed()
     assert peer.close_code is not None
@@ -34,7 +34,7 @@ async def closing(peer: ClientConnection) -> tuple[int, str]:
 
 
 async def refusal(site: Site, path: str, **options: Any) -> tuple[int, bytes]:
-    """Call a WebSocket that refuses, and return the status and the body."""
+    """Connect to a WebSocket that refuses; return the status and the body."""
     with pytest.raises(InvalidStatus) as caught:
         async with dial(site, path, **options):
             pass
