@@ -91,10 +91,11 @@ class Plan:
         self.token: Token | None = Token()
         self._calls = 0
         # All that the registry says is read first: the steps are made of that alone.
-        subscriptions: list[Subscription] = [entry.value for entry in registry.hooks(event)]
-        makers = [entry.value for entry in registry.entries(PROBE)] if subscriptions else []
-        wrappers = registry.entries(INTERCEPTOR)[::-1] if subscriptions else ()
-        probes: list[Probe] = [p for make in makers if (p := make(event, subscriptions))]
+        hooks = registry.hooks(event)
+        makers = registry.entries(PROBE) if hooks else ()
+        wrappers = registry.entries(INTERCEPTOR)[::-1] if hooks else ()
+        subscriptions: list[Subscription] = [entry.value for entry in hooks]
+        probes: list[Probe] = [p for make in makers if (p := make.value(event, subscriptions))]
         calls = [_intercepted(wrappers, event, one) for one in subscriptions]
         around_each = [
             tuple(snippet for p in probes if (snippet := p.hooks[index]))

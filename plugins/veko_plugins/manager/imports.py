@@ -65,6 +65,10 @@ class Imports:
     Args:
         context: The context of the core plugin `loading`.
 
+    Attributes:
+        snapshots: What plugins on probation were before, by name.
+        rejected: The digests of the files of rolled-back plugins, by name.
+
     Raises:
         ServiceError: There is no loader.
     """
@@ -75,6 +79,8 @@ class Imports:
         self._loader: Loader = context.use("loader")
         self._current: dict[str, Imported] = {}
         self._retiring: list[Loaded] = []  # calls may still run in them
+        self.snapshots: dict[str, Snapshot] = {}
+        self.rejected: dict[str, Content] = {}
 
     async def make(
         self, origin: Form | Source, sources: Mapping[str, bytes] | None = None
@@ -166,8 +172,14 @@ class Imports:
                 self._retiring.remove(loaded)
                 self._loader.dispose(loaded)
 
+    def forget_former(self, name: str) -> None:
+        """Forget what a plugin was before: it was loaded from scratch, or unloaded."""
+        self.snapshots.pop(name, None)
+        self.rejected.pop(name, None)
+
     def unloaded(self, name: str) -> None:
-        """Dispose of the import of a plugin that was unloaded."""
+        """Dispose of the import of a plugin that was unloaded, and forget what it was before."""
+        self.forget_former(name)
         current = self._current.pop(name, None)
         if current is not None:
             self.dispose(current)

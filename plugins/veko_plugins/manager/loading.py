@@ -98,7 +98,6 @@ class Loading(Plugin):
     def _unloaded(self, name: str) -> None:
         record = self._context.kernel.get(name)
         if record is None or not record.loaded:  # else it was loaded again meanwhile
-            self._reloading.forget(name)
             self._imports.unloaded(name)
 
     # -- loading
@@ -150,7 +149,7 @@ class Loading(Plugin):
                 if not retries or not _may_pass(error):
                     raise
             else:
-                self._reloading.forget(name)
+                imports.forget_former(name)
                 imports.keep(name, made)
                 return record
             finally:
@@ -201,11 +200,11 @@ class Loading(Plugin):
 
     def can_roll_back(self, name: str) -> bool:
         """Return whether a snapshot of what a plugin was before is kept."""
-        return name in self._reloading.snapshots
+        return name in self._imports.snapshots
 
     def end_probation(self, name: str) -> None:
         """Forget what a plugin was before: it has passed its probation."""
-        self._reloading.snapshots.pop(name, None)
+        self._imports.snapshots.pop(name, None)
 
     # -- what is loaded, and from where
 
@@ -248,7 +247,7 @@ class Loading(Plugin):
 
     def rejected(self, name: str) -> Content | None:
         """Return the digests of the version that was rolled back last, if any was."""
-        return self._reloading.rejected.get(name)
+        return self._imports.rejected.get(name)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from veko import Context, Plugin, PluginRecord
 from veko.errors import LoadError, ManifestError, NotFoundError
 
-from .._source.content import Content, differing
+from .._source.content import differing
 from .imports import Imported, Imports, Snapshot
 from .plugin_checks import PluginChecks
 from .records import get_loaded
@@ -41,10 +41,6 @@ class Reloading:
         imports: What the plugins run on.
         checks: What is checked before a generation loads.
         keep_snapshots: Whether new generations are on probation.
-
-    Attributes:
-        snapshots: What plugins on probation were before, by name.
-        rejected: What the files of rolled-back plugins held, by name.
     """
 
     def __init__(
@@ -54,8 +50,6 @@ class Reloading:
         self._imports = imports
         self._checks = checks
         self._keep_snapshots = keep_snapshots
-        self.snapshots: dict[str, Snapshot] = {}
-        self.rejected: dict[str, Content] = {}
 
     async def reload(
         self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
@@ -70,7 +64,7 @@ class Reloading:
         if config and self._keep_snapshots:  # which may be wrong, though the files are the same
             first.snapshot = self._imports.snapshot(record)
         await self._swap(first, config, self._imported)
-        self.rejected.pop(name, None)
+        self._imports.rejected.pop(name, None)
         for retirement in record.retiring[-1:] if drained else ():
             await retirement.done.wait()
         return record
@@ -82,7 +76,7 @@ class Reloading:
             NotFoundError: It is not on probation.
             VekoError: What it was cannot be loaded any more; it stays as it is.
         """
-        snapshot, record = self.snapshots.pop(name, None), self._kernel.get(name)
+        snapshot, record = self._imports.snapshots.pop(name, None), self._kernel.get(name)
         current = self._imports.current(name)
         if snapshot is None or record is None or current is None or current.loaded is None:
             raise NotFoundError(
@@ -90,7 +84,7 @@ class Reloading:
                 plugin=name,
                 remedy="Reload it from the files that it should run.",
             )
-        self.rejected[name] = current.loaded.content
+        self._imports.rejected[name] = current.loaded.content
         try:
             first = await self._as_it_was(record, snapshot)
             await self._swap(first, snapshot.given, self._as_it_is)
@@ -101,11 +95,6 @@ class Reloading:
             _without_state(first.imported.plugin)  # the failing version may have damaged it
             await self._swap(first, snapshot.given, self._as_it_is)
         return record
-
-    def forget(self, name: str) -> None:
-        """Forget what a plugin was: it was loaded from scratch, or unloaded."""
-        self.snapshots.pop(name, None)
-        self.rejected.pop(name, None)
 
     async def _swap(
         self,
@@ -135,13 +124,13 @@ class Reloading:
                     self._imports.keep(name, one.imported)
                     continue
                 self._imports.drop(one.imported)
-                if self.snapshots.get(name) is one.snapshot:
-                    self.snapshots.pop(name, None)
+                if self._imports.snapshots.get(name) is one.snapshot:
+                    self._imports.snapshots.pop(name, None)
 
     def _keep_snapshot(self, one: _Next) -> None:
         """Keep what is replaced, unless an older version that passed its probation is kept."""
         if one.snapshot is not None:
-            self.snapshots.setdefault(one.record.name, one.snapshot)
+            self._imports.snapshots.setdefault(one.record.name, one.snapshot)
 
     async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
         """Import a plugin as its files are now; `versions` are of those that reload with it."""
