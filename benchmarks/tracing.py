@@ -44,12 +44,10 @@ from veko import Kernel, Subscription
 from veko.extend import Probe, Snippet
 from veko_plugins import PluginManager
 from veko_plugins.tracing import Tracing
-from veko_plugins.tracing.recording.context import VARIABLE, Context
-from veko_plugins.tracing.recording.records import Unsampled, segment_of
-from veko_plugins.tracing.recording.sites import emission_site
 
 WARM = 1_200
 """Emissions before timing: past the kernel's threshold for compiling a plan."""
+SAMPLES = {"recorded": 1.0, "not recorded": 0.0, "1 in 100": 0.01}
 GOALS = {"recorded": 500, "not recorded": 150, "1 in 100": 150}
 KINDS: dict[str, tuple[bool, float | None]] = {
     "def": (False, None),
@@ -142,34 +140,31 @@ async def on_the_path(seconds: float, counts: tuple[int, ...]) -> None:
 
 async def contender(stack: contextlib.AsyncExitStack, name: str, plugin: Any) -> Batch:
     kernel = await stack.enter_async_context(Kernel())
-    held: Any = Context()
-    tape: list[Any] = []
+    tracing: Tracing | None = None
     if name == "SDK":
         by_hand(kernel, TracerProvider(shutdown_on_exit=False))
     elif name != "off":
         tracing = Tracing()
-        share = 0.01 if name == "1 in 100" else 0.5 if name == "not recorded" else 1.0
-        more = {"sample": share, "max_pending": 2**31, "log_ids": False}
-        await kernel.load(tracing, {"events": {"step": 0}, **more})
-        recorder = tracing._recorder
-        assert recorder is not None
-        tape = recorder.tape
-        if name == "recorded":
-            held = (recorder.open(emission_site("request"), segment_of(), None), None)
-        elif name == "not recorded":
-            held = Unsampled()
+        options = {"events": {"step": 0}, "max_pending": 2**31, "log_ids": False}
+        await kernel.load(tracing, {"sample": SAMPLES[name], **options})
     await kernel.load(plugin)
     emit = kernel.bus.emitter("tick")
     for _ in range(WARM):
         await emit(1)
     run = batch("await emit(#)", emit=emit)
+    took: list[int] = []
+
+    async def request(turns: int) -> None:
+        took.append(await run(turns))
+
+    kernel.bus.on("request", request)
 
     async def timed(turns: int) -> int:
-        VARIABLE.set(held)
-        took = await run(turns)
-        VARIABLE.set(Context())
-        tape.clear()
-        return took
+        # Where each emission begins a trace there is no request around them.
+        await (request(turns) if name == "1 in 100" else kernel.bus.emit("request", turns))
+        if tracing is not None:
+            await tracing.flush()
+        return took.pop()
 
     return timed
 
