@@ -115,12 +115,12 @@ class Plan:
             self.gather = enclosed(self.gather, around, at_once=True)
 
     async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
-        # The local variable is what counts: while this runs, it holds the plan's token, so the
+        # The local variable is what counts: while this runs it holds the plan's token, so the
         # interpreter's own reference count counts the running emissions, at 2 ns each instead of
-        # 30 for a counter with try and finally. `del` in `finally` lets go of it even if a
-        # traceback keeps the frame. The weak reference that `retire` makes dies with the last
-        # emission. Held by test_draining_waits_for_older_pins_and_not_for_released_ones and the
-        # tests of draining in tests/kernel/life/test_retirement.py.
+        # 30 for a counter. The weak reference that `retire` makes dies with the last of them.
+        # `del` lets go of it even if a traceback keeps this frame. Held by
+        # test_running_calls_of_the_old_drain (tests/kernel/life/test_reload.py) and
+        # test_an_emission_whose_error_is_kept_holds_nothing_up.
         token = self.token
         if token is None:  # called before the plan retired, awaited after
             plan = self.host.plan(self.event)

@@ -269,3 +269,27 @@ async def test_plans_of_a_changed_event_do_not_pile_up() -> None:
     gc.collect()
     mine = [p for p in gc.get_objects() if isinstance(p, Plan) and p.host is bus and p.event == "x"]
     assert mine == []
+
+
+@pytest.mark.parametrize("form", ["loop", "generated"])
+async def test_an_emission_whose_error_is_kept_holds_nothing_up(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veko._bus.plans.HOT", 2 if form == "generated" else 9)
+
+    class Owner:
+        name = "owner"
+
+    bus, owner = Bus(), Owner()
+    bus.declare(Event("x", stops=Fault))
+    subscription = bus.on("x", fail, owner=owner)
+    errors = []
+    for _ in range(4):
+        with pytest.raises(Fault) as caught:
+            await bus.emit("x", 1)
+        errors.append(caught.value)  # its traceback keeps the frame of the emission
+    before = bus.registry
+    subscription.cancel()
+    with anyio.fail_after(2):
+        await bus.drained(before, owner, frozenset())
+    assert all(error.__traceback__ is not None for error in errors)
