@@ -111,7 +111,7 @@ def _could_be(value: object, type_: Any) -> bool:
     if isinstance(value, Mapping):
         tag = getattr(known, "tag_field", None)
         named = hasattr(known, "fields") or isinstance(known, inspect.DictType)
-        return named and (tag is None or value.get(tag) == known.tag)
+        return named and (tag is None or value.get(tag) == getattr(known, "tag", None))
     other = hasattr(known, "fields") or isinstance(known, inspect.NoneType | inspect.DictType)
     return isinstance(value, list) and not other
 
