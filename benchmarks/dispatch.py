@@ -230,12 +230,12 @@ async def ten_events(kind: str, count: int) -> dict[str, Batch]:
     """Set up as many events of one shape as a batch has calls in its body."""
     bus = Bus()
     hand, emit = {}, {}
-    for place in range(CALLS_A_TURN):
+    for number in range(CALLS_A_TURN):
         handlers = [answering(KINDS[kind](i)) for i in range(count)]
         for handler in handlers:
-            bus.on(f"event:{place}", handler)
-        hand[f"call{place}"] = by_hand(handlers)
-        emit[f"call{place}"] = bus.emitter(f"event:{place}")
+            bus.on(f"event:{number}", handler)
+        hand[f"call{number}"] = by_hand(handlers)
+        emit[f"call{number}"] = bus.emitter(f"event:{number}")
     for _ in range(WARM):
         for call in emit.values():
             assert await call(1) == 1 + count

@@ -44,6 +44,7 @@ PHRASES = {
 }
 NAMES = {
     r"_*[Tt]old": "the name of what it holds: errors, events, header, reported",
+    r"_*places?": "order, index, position, path or location",
 }
 _PHRASES = [
     (re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE | re.MULTILINE), advice)
