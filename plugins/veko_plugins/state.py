@@ -161,7 +161,7 @@ class State(Plugin):
     async def _load_or_configure(self, report: StateReport, saved: SavedPlugin) -> None:
         """Load or reload a plugin with its saved configuration."""
         record = self._record(saved.name)
-        origin: Form | Source
+        origin: Form | Source = saved.name
         if record is not None:
             current = given_config(record)
         else:
