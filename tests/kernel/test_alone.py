@@ -153,7 +153,8 @@ def _imported(path: Path) -> set[str]:
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []  # never runs
+            # It never runs, and type checkers bring this one with them.
+            node.body = [n for n in node.body if getattr(n, "module", "") != "typing_extensions"]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}

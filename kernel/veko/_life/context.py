@@ -362,15 +362,12 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             AttributeError: No plugin that is loaded and switched on attaches it.
         """
-        version = self.kernel.registry.version  # the pinned one, in a pin
+        registry = self.kernel.registry  # the pinned one, in a pin
         known = self._attached.get(name)
-        if known is not None and known[0] == version:
+        if known is not None and known[0] == registry.version:
             return known[2]
-        entry = (
-            None
-            if name.startswith("_")
-            else self.kernel.services.find("attach", name, self._generation)
-        )
+        hidden = name.startswith("_")
+        entry = None if hidden else self._generation.visible(registry, "attach", name)
         if entry is None:
             raise AttributeError(
                 f"a context has no attribute {name!r}, and no plugin attaches it. Load the plugin "
@@ -379,7 +376,7 @@ class Context(Registrar, Generic[_Settings]):
                 obj=self,
             )
         value = known[2] if known is not None and known[1] is entry else entry.value(self)
-        self._attached[name] = (version, entry, value)
+        self._attached[name] = (registry.version, entry, value)
         return value
 
     if not TYPE_CHECKING:  # else every misspelled attribute would pass type checkers as `Any`

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import anyio
 
 from .._bus.handles import Handle
-from .._bus.registry import Entry
+from .._bus.registry import Entry, Registry
 from ..errors import StateError, TransactionError, VekoError, text_of
 from .plugin import Manifest, Plugin
 from .scope import Root, Scope
@@ -184,13 +184,20 @@ class Generation:
             if handle.pending:
                 handle.settle(error)
 
-    def staged(self, kind: str, key: Hashable) -> Entry | None:
-        """Return what this generation or its group has staged, which nobody else sees yet."""
+    def visible(self, registry: Registry, kind: str, key: Hashable) -> Entry | None:
+        """Return an entry as this generation's code is to see it.
+
+        What it or its group has staged, which nobody else sees yet, comes before what is live;
+        what its group replaces is not there any more.
+        """
         for generation in () if self.live else (self, *self.group.values()):
             for entry in generation.entries:
                 if entry.kind == kind and entry.key == key:
                     return entry
-        return None
+        live = registry.get(kind, key)
+        if live is not None and getattr(live.owner, "name", None) in self.group:
+            return None
+        return live
 
     def staged_entries(self, kind: str) -> list[Entry]:
         """Return all that this generation and its group have staged of a kind."""
@@ -198,10 +205,6 @@ class Generation:
             return []
         staging = {id(one): one for one in (self, *self.group.values())}
         return [e for one in staging.values() for e in one.entries if e.kind == kind]
-
-    def replaces(self, owner: Any) -> bool:
-        """Tell whether this generation's group replaces an owner's generation."""
-        return getattr(owner, "name", None) in self.group
 
     def sees(self, record: PluginRecord) -> PluginRecord:
         """Return a plugin's record as this generation's code is to see it.

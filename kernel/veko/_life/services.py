@@ -28,14 +28,11 @@ class Services:
         self._runtime = runtime
         self._change = anyio.Event()
 
-    def find(self, kind: str, key: str, by: Generation | None = None) -> Entry | None:
-        """Return an entry, looking at what a generation itself stages before what is live."""
-        entry = by.staged(kind, key) if by is not None else None
-        if entry is None:
-            entry = self._runtime.registry.get(kind, key)
-            if entry is not None and by is not None and by.replaces(entry.owner):
-                return None
-        return entry
+    def _find_by_name(self, name: str, by: Generation | None) -> Entry | None:
+        registry = self._runtime.registry
+        if by is None:
+            return registry.get("service", name)
+        return by.visible(registry, "service", name)
 
     @overload
     def use(self, service: str, *, by: Generation | None = None) -> Any: ...
@@ -78,10 +75,10 @@ class Services:
 
     def _find_service(self, service: str | type[Any], by: Generation | None) -> Entry | None:
         if isinstance(service, str):
-            return self.find("service", service, by)
+            return self._find_by_name(service, by)
         names = dict.fromkeys(e.key for e in by.staged_entries("service")) if by else {}
         names |= dict.fromkeys(self._runtime.registry.keys("service"))
-        visible = [self.find("service", str(name), by) for name in names]
+        visible = [self._find_by_name(str(name), by) for name in names]
         found = [e for e in visible if e is not None and isinstance(e.value, service)]
         if len(found) > 1:
             several = ", ".join(sorted(str(entry.key) for entry in found))

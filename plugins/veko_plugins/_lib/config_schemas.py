@@ -107,14 +107,12 @@ def check_schema(schema: Any, plugin: str | None) -> None:
     """Check a `config_schema`, before there is a configuration.
 
     Args:
-        schema: What the manifest gives; `None` is valid.
+        schema: What the manifest gives.
         plugin: The plugin's name, for the error.
 
     Raises:
         ConfigError: It is neither a JSON Schema nor a type that a configuration can convert to.
     """
-    if schema is None:
-        return
     if isinstance(schema, Mapping | bool):
         _compiled(schema, plugin)
         return

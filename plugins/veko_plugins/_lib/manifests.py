@@ -141,8 +141,10 @@ def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = 
         if text and not short and not _URL.fullmatch(text):
             message = f"expected a URL (https://…); it is {_shown(text)}"
             found.warnings.append(Fault(key, message))
+    schema = fields.get("config_schema")
     try:
-        check_schema(fields.get("config_schema"), plugin)
+        if schema is not None:
+            check_schema(schema, plugin)
     except ConfigError as error:
         found.schema = error
         found.errors += error.faults or [Fault("config_schema", error.message)]

@@ -61,7 +61,6 @@ def _stage(
     if handler is not None:
         handlers = (*handlers, handler)
     where = f"{method} {path}"
-    parse_path(path)
     if not handlers:
         raise RouteError(
             f"the route {where} has no handler",
@@ -76,6 +75,7 @@ def _stage(
             remedy="Give a function.",
         )
     around = tuple(as_middleware(fn, context.name) for fn in middlewares)
+    parse_path(path)
     route = Route(method, path, last, around, context.name)
     return context.register("route", (method, path), route)
 

@@ -117,7 +117,7 @@ class Validation(Plugin):
         unmet = self._unmet(manifest, versions, soon=True)
         needs = [] if unmet is None else [Fault("", unmet.message)]
         needs += self._engine_faults(manifest, found.warnings)
-        peers = peer_faults(manifest.peer_dependencies)
+        peers = peer_faults(manifest.peer_dependencies) if manifest.peer_dependencies else []
         if self._strict_peers:
             needs += peers
         else:
