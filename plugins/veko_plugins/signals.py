@@ -159,7 +159,7 @@ class Signals(Plugin):
         async def relay(*args: object) -> None:
             await self._send(event, args)
 
-        self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf, observes=True)
+        self._subscriptions[event] = self._bus.on(event, relay, priority=math.inf, observe=True)
 
     def _unsubscribe(self, event: str) -> None:
         if not self._signals[event].receivers and event in self._subscriptions:

@@ -76,7 +76,7 @@ async def declared(bus: Bus) -> None:
 
     for handler in (whole, shorter, shortest):
         assert_type(bus.on("order:paid", handler, owner="shop"), Subscription)
-    assert_type(bus.on(PAID, whole, observes=True), Subscription)
+    assert_type(bus.on(PAID, whole, observe=True), Subscription)
     bus.on(PAID, shorter)
     bus.on(PAID, shortest)
     bus.on(PAID, lambda amount: amount + 1)

@@ -82,7 +82,7 @@ class Bus(Registrar):
         priority: float = ...,
         owner: Owner | str | None = ...,
         timeout: float | None = ...,
-        observes: bool = ...,
+        observe: bool = ...,
     ) -> Subscription: ...
     @overload
     def on(
@@ -93,7 +93,7 @@ class Bus(Registrar):
         priority: float = ...,
         owner: Owner | str | None = ...,
         timeout: float | None = ...,
-        observes: bool = ...,
+        observe: bool = ...,
     ) -> Subscription: ...
     def on(
         self,
@@ -103,7 +103,7 @@ class Bus(Registrar):
         priority: float = 10,
         owner: Owner | str | None = None,
         timeout: float | None = None,
-        observes: bool = False,
+        observe: bool = False,
     ) -> Subscription:
         """Subscribe a handler, at once.
 
@@ -114,8 +114,9 @@ class Bus(Registrar):
             priority: The higher runs first; equal ones in order of arrival.
             owner: Its owner, for messages: anything with a `name`, or a string.
             timeout: Seconds that an async handler may take; `None` for no limit.
-            observes: Whether the handler only looks. Otherwise a change of the subscribers of an
-                event that decides what goes live (`route:create`) has that accepted again.
+            observe: Whether the handler only looks. What it returns is ignored, and its failure
+                is reported and never ends the emission, not even a strict one or that of an event
+                that fails closed.
 
         Returns:
             The subscription; `cancel()` ends it.
@@ -126,7 +127,7 @@ class Bus(Registrar):
         name = event.name if isinstance(event, Event) else event
         kind = hook_kind(name)
         subscription = Subscription(
-            name, handler, priority=priority, owner=owner, timeout=timeout, observes=observes
+            name, handler, priority=priority, owner=owner, timeout=timeout, observe=observe
         )
         self.register(kind, name, subscription, priority=priority)
         return subscription
@@ -212,7 +213,8 @@ class Bus(Registrar):
             between the call and the `await`, those of the `await` count, unless there were none.
 
         Raises:
-            Exception: With `strict`, what a handler raised.
+            Exception: With `strict`, or of an event that fails closed, what a handler raised; a
+                `HookTimeout` if it exceeded its time limit.
         """
         # A plain def: a coroutine of its own around the plan's would cost 60 ns. A declared event
         # is never a key of the plans: `__missing__` finds it, so a name costs nothing for that.
@@ -252,7 +254,8 @@ class Bus(Registrar):
     def first(self, event: str | Event[Any], *args: Any) -> Coroutine[Any, Any, Any]:
         """Ask the handlers one after the other; the first answer that is not `None` ends it.
 
-        A handler that fails is reported and skipped.
+        A handler that fails is reported and skipped; if the event fails closed, its error is
+        raised. The answers of handlers that observe are ignored.
 
         Returns:
             What to await for the answer (that of a `Stop` may be `None`), or `None`.
@@ -270,8 +273,9 @@ class Bus(Registrar):
         """Ask all handlers at once.
 
         Returns:
-            What to await for their answers in the handlers' order; one that failed is reported
-            and left out.
+            What to await for their answers in the handlers' order. One that observes is left out,
+            and so is one that failed, which is reported; if the event fails closed, its error is
+            raised instead and the handlers that still run are cancelled.
         """
         plan = self._plans[event]
         return _nothing([]) if plan is None else plan.gather(*args)

@@ -16,9 +16,10 @@ __all__ = ["FILENAME", "MISSING", "Shape", "code_of"]
 
 FILENAME: Final = "<veko plan>"
 MISSING: Final[Any] = object()
-Shape = tuple[tuple[bool, int | None, bool, bool, tuple[Texts, ...]], ...]
+Shape = tuple[tuple[bool, int | None, bool, bool, bool, tuple[Texts, ...]], ...]
 """For each handler: whether it is async, how many arguments it gets (`None`: all), whether it has a
-time limit, whether it has been seen to answer, and what probes put around it."""
+time limit, whether it has been seen to answer, whether its answers are ignored, and what probes put
+around it."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -61,7 +62,7 @@ def code_of(
         lines.append("   try:")
         outer = "    "
     starts: list[int] = []
-    for i, (is_async_step, arity, limit, answers, probes) in enumerate(steps):
+    for i, (is_async_step, arity, limit, answers, observes, probes) in enumerate(steps):
         starts.append(len(lines) + 1)
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
         # A limited handler's first step is taken by hand: most never suspend, and need no timer
@@ -84,7 +85,10 @@ def code_of(
                 " raise",
                 *lines_of(probes, "after", "", i),
             ]
-        if not is_async_step or checked:
+        if observes:
+            if not is_async_step:  # a coroutine that it returned is a failure
+                call.append(f"if r is not None: check{i}(r, value)")
+        elif not is_async_step or checked:
             # The most frequent case comes first: an answer of the type seen before, or none.
             take = "value = " if takes else ""
             if answers:
@@ -96,10 +100,16 @@ def code_of(
         call = [
             "try:",
             *[f" {line}" for line in call],
-            "except Stop as stop:",
-            " value = stop.value",
-            *lines_of(around, "after", " "),
-            " return value",
+            *(
+                []
+                if observes
+                else [
+                    "except Stop as stop:",
+                    " value = stop.value",
+                    *lines_of(around, "after", " "),
+                    " return value",
+                ]
+            ),
             "except BaseException as error:",
             f" await failed(s{i}, error)",
             *lines_of(probes, "resumed", " ", i),

@@ -42,6 +42,10 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
         stops: A type, or several, that ends the chain when a handler returns an instance of it.
             A handler that raises one has not failed: it is raised to the caller of `emit`.
         doc: When it is emitted and its arguments; one or two sentences.
+        fails_closed: Whether a handler that fails or exceeds its time limit ends the emission:
+            its error is reported, and then raised to the caller of `emit`, `first` or `gather`.
+            For events at which handlers decide what may pass. Handlers that subscribed with
+            `observe=True` never end it.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
     returns: bool = False
     stops: Any = None
     doc: str = ""
+    fails_closed: bool = False
 
     if TYPE_CHECKING:
 
@@ -60,6 +65,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
             returns: bool = ...,
             stops: None = ...,
             doc: str = ...,
+            fails_closed: bool = ...,
         ) -> None: ...
         @overload  # a union, which no `type[V]` describes, or answers of other types than the value
         def __init__(
@@ -69,6 +75,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
             returns: bool = ...,
             stops: Any = ...,
             doc: str = ...,
+            fails_closed: bool = ...,
         ) -> None: ...
         def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 

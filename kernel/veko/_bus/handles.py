@@ -110,7 +110,8 @@ class Subscription(Handle):
         priority: The higher runs first.
         owner: Its owner: anything with a `name`, a string, or `None`.
         timeout: Seconds that an async handler may take, or `None`.
-        observes: Whether the handler only looks: nothing has to be accepted again because of it.
+        observes: Whether the handler only looks: what it returns is ignored, its failure ends no
+            emission, and nothing has to be accepted again because of it.
         is_async: Whether calling it gives a coroutine; settled here, once.
         arity: How many arguments it gets; `None` for all.
     """
@@ -127,7 +128,7 @@ class Subscription(Handle):
         priority: float = 10,
         owner: Owner | str | None = None,
         timeout: float | None = None,
-        observes: bool = False,
+        observe: bool = False,
     ) -> None:
         super().__init__(None)
         if not callable(handler):
@@ -147,7 +148,7 @@ class Subscription(Handle):
         self.priority = priority
         self.owner: Any = owner  # readers know which type of owner subscribes there
         self.timeout = timeout
-        self.observes = observes
+        self.observes = observe
         self.is_async = is_async(handler)
         try:
             self.arity = required_arguments(handler)

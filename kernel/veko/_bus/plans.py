@@ -74,13 +74,14 @@ class Plan:
         strict: The same, raising what a handler raises.
         first: Asks the handlers one after the other: `await first(*args)`.
         gather: Asks them at once.
+        fails_closed: Whether the failure of a handler ends the emission.
         steps: The handlers.
         token: Held by the emissions that run on the plan; `None` when it is retired.
     """
 
     __slots__ = (
-        "_around", "_calls", "call", "declared", "event", "first", "gather", "host", "steps",
-        "strict", "token",
+        "_around", "_calls", "call", "declared", "event", "fails_closed", "first", "gather", "host",
+        "steps", "strict", "token",
     )  # fmt: skip
 
     def __init__(self, host: Host, event: str, registry: Registry) -> None:
@@ -88,6 +89,7 @@ class Plan:
         self.host = host
         self.event = event
         self.declared: Event[Any] | None = None if declared is None else declared.value
+        self.fails_closed = self.declared is not None and self.declared.fails_closed
         self.token: Token | None = Token()
         self._calls = 0
         # All that the registry says is read first: the steps are made of that alone.
@@ -134,9 +136,9 @@ class Plan:
                     answer = await step.run(value, *args)
                     if answer is not None and answer is not value:
                         value = step.check(answer, value)
-                except Stop as stop:
-                    return stop.value
                 except BaseException as error:
+                    if isinstance(error, Stop) and not step.observes:
+                        return error.value
                     await self.failed(step, error, strict)
             return value
         finally:
@@ -151,12 +153,12 @@ class Plan:
             for step in self.steps:
                 try:
                     answer = await step.run(*args)
-                except Stop as stop:
-                    return stop.value
                 except BaseException as error:
+                    if isinstance(error, Stop) and not step.observes:
+                        return error.value
                     await self.failed(step, error)
                 else:
-                    if answer is not None:
+                    if answer is not None and not step.observes:
                         return answer
             return None
         finally:
@@ -179,18 +181,27 @@ class Plan:
                     else:
                         await self._ask(index, one, args, answers)
             return [answers[index] for index in sorted(answers)]
+        except ExceptionGroup as errors:
+            # Where one failure ends the emission it is raised as `emit` raises it: alone.
+            if not self.fails_closed:
+                raise
+            failure = errors.exceptions[0]
         finally:
             del token
+        raise failure
 
     async def _ask(
         self, index: int, step: Step, args: tuple[Any, ...], answers: dict[int, Any]
     ) -> None:
         try:
-            answers[index] = await step.run(*args)
-        except Stop as stop:
-            answers[index] = stop.value
+            answer = await step.run(*args)
         except BaseException as error:
-            await self.failed(step, error)
+            if not isinstance(error, Stop) or step.observes:
+                await self.failed(step, error)
+                return
+            answer = error.value
+        if not step.observes:
+            answers[index] = answer
 
     async def _ask_apart(
         self,
@@ -216,12 +227,15 @@ class Plan:
 
         Args:
             step: The handler.
-            error: What it raised, other than `Stop`.
+            error: What it raised; `Stop` only if it observes.
             strict: Raise the failure instead of reporting it.
 
         Raises:
-            BaseException: The error itself, if it must pass; with `strict`, the failure.
+            BaseException: The error itself, if it must pass; with `strict`, or once it is reported
+                if the event fails closed, the failure, unless the handler observes.
         """
+        if step.observes and isinstance(error, Stop):
+            return  # an answer, and what it answers is ignored
         if self._passes(step, error):
             raise error
         trace = error.__traceback__
@@ -229,22 +243,24 @@ class Plan:
             error.__traceback__ = trace.tb_next  # without the plan's own frame
         subscription = step.subscription
         fault = subscription.fault(error, self.event)
-        if strict:
+        ends = (strict or self.fails_closed) and not step.observes
+        if not (strict and ends):
+            await self.host.report(
+                fault, owner=subscription.owner, event=self.event, handler=subscription.label
+            )
+        if ends:
             if fault is error:
                 raise error
             raise fault from error
-        await self.host.report(
-            fault, owner=subscription.owner, event=self.event, handler=subscription.label
-        )
 
     def _passes(self, step: Step, error: BaseException) -> bool:
         """Tell whether an error is not a failure of the handler that raised it.
 
-        That is cancellation, `KeyboardInterrupt`, an error that the event names in `stops`, and
-        the closing of the emission.
+        That is cancellation, `KeyboardInterrupt`, an error that the event names in `stops` (unless
+        the handler observes, and so has no answer to give), and the closing of the emission.
         """
         stops = None if self.declared is None else self.declared.stops
-        if stops is not None and isinstance(error, stops):
+        if stops is not None and isinstance(error, stops) and not step.observes:
             return True
         if isinstance(error, GeneratorExit) and step.is_async:
             # Closing the emission raises GeneratorExit where it is suspended, and then in the
@@ -260,7 +276,7 @@ class Plan:
     def _compile(self) -> None:
         event = self.declared
         shape = tuple(
-            (s.is_async, s.arity, s.limit is not None, s.seen is not type(None),
+            (s.is_async, s.arity, s.limit is not None, s.seen is not type(None), s.observes,
              texts_of(s.snippets))
             for s in self.steps
         )  # fmt: skip

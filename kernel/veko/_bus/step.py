@@ -34,12 +34,13 @@ class Step:
         is_async: Whether `call` gives a coroutine.
         arity: How many arguments the handler gets; `None` for all.
         limit: Seconds that it may take, or `None`.
+        observes: Whether what it answers is ignored.
         seen: The type that it last returned: generated code compares it instead of calling `check`.
     """
 
     __slots__ = (
-        "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "limit", "seen",
-        "snippets", "subscription",
+        "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "limit",
+        "observes", "seen", "snippets", "subscription",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Step:
         self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
         self.arity = subscription.arity
         self.call = enclosed(inner, snippets, self.arity) if snippets else inner
+        self.observes = subscription.observes
         self.limit = subscription.timeout if self.is_async else None
         self.seen: type = type(None)
 
@@ -95,7 +97,7 @@ class Step:
             HookError: It is of a type that the event does not take, or a coroutine.
             Stop: It is of a type that ends the chain.
         """
-        if self._is_handle(answer):
+        if self._is_handle(answer) or self.observes:
             return value
         event = self._declared
         if event is not None:

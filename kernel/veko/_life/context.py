@@ -111,6 +111,7 @@ class Context(Registrar, Generic[_Settings]):
         fn: Callable[[], object] | Callable[Concatenate[_T, ...], object],
         priority: float = ...,
         timeout: float | None = ...,
+        observe: bool = ...,
     ) -> Subscription: ...
     @overload
     def hook(
@@ -119,6 +120,7 @@ class Context(Registrar, Generic[_Settings]):
         fn: Callable[..., Any],
         priority: float = ...,
         timeout: float | None = ...,
+        observe: bool = ...,
     ) -> Subscription: ...
     @overload
     def hook(
@@ -127,6 +129,7 @@ class Context(Registrar, Generic[_Settings]):
         fn: None = None,
         priority: float = ...,
         timeout: float | None = ...,
+        observe: bool = ...,
     ) -> Callable[[_F], _F]: ...
     def hook(
         self,
@@ -134,6 +137,7 @@ class Context(Registrar, Generic[_Settings]):
         fn: Callable[..., Any] | None = None,
         priority: float = 10,
         timeout: float | None = _DEFAULT,
+        observe: bool = False,
     ) -> Any:
         """Subscribe a handler; also as a decorator, `@context.hook("app:start")`.
 
@@ -143,6 +147,9 @@ class Context(Registrar, Generic[_Settings]):
             priority: The higher runs first; equal ones in order of arrival.
             timeout: Seconds that an async handler may take, `None` for no limit; the kernel's
                 `hook_timeout` (5) if left out.
+            observe: Whether the handler only looks. What it returns is ignored, and its failure
+                costs nobody else anything. At an event that fails closed (`request:start`) the
+                failure of any other handler refuses what the event is about.
 
         Returns:
             The subscription, or, without `fn`, a decorator.
@@ -154,17 +161,21 @@ class Context(Registrar, Generic[_Settings]):
         if not isinstance(event, str):
             event = event.name
         if fn is None:
-            return functools.partial(self._decorate, event, priority, timeout)
+            return functools.partial(self._decorate, event, priority, timeout, observe)
         owner = self._generation
         limit = self.kernel.hook_timeout if timeout is _DEFAULT else timeout
-        subscription = Subscription(event, fn, priority=priority, owner=owner, timeout=limit)
+        subscription = Subscription(
+            event, fn, priority=priority, owner=owner, timeout=limit, observe=observe
+        )
         if self.kernel.enable_hooks or owner.plugin.core:
             kind = PATTERN if is_pattern(event) else HOOK
             owner.register(kind, event, subscription, priority)
         return subscription
 
-    def _decorate(self, event: str, priority: float, timeout: float | None, fn: Any) -> Any:
-        self.hook(event, fn, priority, timeout)
+    def _decorate(
+        self, event: str, priority: float, timeout: float | None, observe: bool, fn: Any
+    ) -> Any:
+        self.hook(event, fn, priority, timeout, observe)
         return fn
 
     def remove_hook(self, event: str | Event[Any], fn: Callable[..., Any]) -> bool:

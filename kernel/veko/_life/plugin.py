@@ -43,6 +43,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         type: What kind of plugin it is; derived from what it registers if left out.
         priority: Of the plugins that are ready to load, the highest loads first.
         reload: `"swap"`, or `"restart"` if two generations cannot run side by side.
+        required: Whether the application neither starts nor serves without it: a guard.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None = None
     priority: float = 10
     reload: str = "swap"
+    required: bool = False
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}

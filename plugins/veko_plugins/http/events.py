@@ -33,6 +33,7 @@ ROUTE_CREATE: Final = Event(
     "route:create",
     Route,
     returns=True,
+    fails_closed=True,
     doc="A route is about to go live. Argument: the route. A handler may return a changed one; "
     "raising refuses it.",
 )
@@ -54,6 +55,7 @@ REQUEST_START: Final = Event(
     Request,
     returns=True,
     stops=Response | HTTPError,
+    fails_closed=True,
     doc="A request was matched and not yet handled. Argument: the request. Returning a "
     "`Response` answers it, raising an `HTTPError` refuses it.",
 )

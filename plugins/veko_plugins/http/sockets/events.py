@@ -19,6 +19,7 @@ WEBSOCKET_CONNECT: Final = Event(
     "websocket:connect",
     WebSocket,
     stops=Response | HTTPError,
+    fails_closed=True,
     doc="A handshake was matched and not yet accepted. Argument: the socket. Closing it, "
     "raising an `HTTPError` or returning a `Response` refuses it.",
 )
