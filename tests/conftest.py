@@ -7,14 +7,24 @@ test that leaves a task, a timer or a thread behind fails, after Home Assistant'
 
 import asyncio
 import os
+import queue
+import re
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Self
 
 import anyio
 import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, settings
 
+SECONDS = 30.0
+"""Seconds within which a process that a test started does what is waited for."""
 _SETTLE_TURNS = 20
 _JOIN_SECONDS = 2.0
 _POOLS = ("AnyIO worker thread", "asyncio_", "Trio thread", "waitpid-", "Dummy-")
@@ -108,3 +118,94 @@ def _living_on_trio() -> set[object]:
         found.add(task)
         pending.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
     return found
+
+
+class Veko:
+    """A running `veko`, its lines as they come."""
+
+    def __init__(self, *words: str, cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "veko_plugins.cli", *words],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+        )
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until a line matches."""
+        end = time.monotonic() + SECONDS
+        while True:
+            line = self._queue.get(timeout=end - time.monotonic())
+            if line is None:
+                raise AssertionError(f"ended without {pattern!r}:\n" + "\n".join(self.lines))
+            self.lines.append(line)
+            if found := re.search(pattern, line):
+                return found
+
+    def ends(self) -> int:
+        """Wait until it ends, and return its exit code."""
+        code = self.process.wait(SECONDS)
+        self._reader.join()
+        while (line := self._queue.get()) is not None:
+            self.lines.append(line)
+        return code
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait(SECONDS)
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Veko]]:
+    """Start `veko` with these words; it is ended with the test."""
+    running: list[Veko] = []
+
+    def start(*words: object, cwd: Path = tmp_path) -> Veko:
+        running.append(Veko(*map(str, words), cwd=cwd))
+        return running[-1]
+
+    yield start
+    for veko in running:
+        veko.__exit__()
+
+
+@pytest.fixture
+def veko(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `veko` with these words to its end."""
+
+    def run(*words: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "veko_plugins.cli", *map(str, words)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=SECONDS,
+            check=False,
+            env={**os.environ, "COLUMNS": "100", **env},
+        )
+
+    return run

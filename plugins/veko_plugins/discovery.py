@@ -13,9 +13,10 @@ its error; the rest is found.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import tomllib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -36,6 +37,7 @@ from veko import (
 )
 from veko.errors import Fault
 
+from ._lib.regular_files import read_toml
 from ._lib.versions import did_you_mean
 from ._source.bytecode import SourceCache
 from ._source.outline import FIELDS, make_outline
@@ -233,9 +235,7 @@ class Discovery(Plugin):
         package = not entry.endswith(".py")
         file = path / _INIT if package else path
         try:
-            if not is_file and not os.path.isfile(file):  # noqa: PTH113
-                if linked and not os.path.exists(path):  # noqa: PTH110
-                    raise _broken(path)
+            if not is_file and not _is_plugin(path, file, linked):
                 return
             self._check_links(path, package, linked)
             yield self._source(path, package)
@@ -248,8 +248,10 @@ class Discovery(Plugin):
         try:
             own = self._cache.ahead(str(path / _INIT if package else path))
             outline = make_outline(own, fields)
-        except (VekoError, SyntaxError, ValueError, RecursionError, MemoryError):
-            pass  # importing it raises the error, with the line
+        except Exception:
+            # Whatever the parser makes of a file is a fault of that plugin alone: importing it
+            # raises the error, with the line (test_one_bad_file_is_a_fault_of_its_plugin_alone).
+            pass
         return Source(
             name=outline.name if outline is not None else _guess(path.stem),
             kind="package" if package else "file",
@@ -278,7 +280,7 @@ class Discovery(Plugin):
         if path.name == _INIT:
             path = path.parent
         package = path.suffix != ".py"
-        if os.path.isfile(path / _INIT if package else path):  # noqa: PTH113
+        if _is_plugin(path, path / _INIT if package else path, False):
             if path.parent in self.folders:
                 self._check_links(path, package, path.is_symlink())
             return self._source(path, package)
@@ -327,21 +329,47 @@ def _siblings(path: Path) -> list[str]:
         return []
 
 
-def _broken(path: Path) -> LoadError:
-    return LoadError(
-        f"{path} is a link to a file that does not exist",
-        step="discover",
-        path=path,
-        remedy="Fix or remove the link.",
-    )
+def _is_plugin(path: Path, file: Path, linked: bool) -> bool:
+    """Return whether an entry of a plugin folder is a plugin: whether its file is there.
+
+    Args:
+        path: The entry.
+        file: The file that would be imported.
+        linked: Whether the entry is a link.
+
+    Raises:
+        LoadError: It cannot be told, or the file is none that can be read.
+    """
+    try:
+        mode = os.stat(file).st_mode  # noqa: PTH116
+    except ValueError:  # a name with a null byte
+        return False
+    except OSError as error:
+        if linked and not os.path.exists(path):  # noqa: PTH110
+            text = f"{path} is a link to a file that does not exist"
+            raise _unreadable(text, path, "Fix or remove the link.") from None
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return False
+        text = f"{path} cannot be read: {error.strerror}"  # a folder that this user may not enter
+        remedy = f"Allow this user to read it, or name it _{path.name} to leave it out."
+        raise _unreadable(text, path, remedy) from error
+    if stat.S_ISREG(mode):
+        return True
+    if stat.S_ISDIR(mode):
+        return False
+    raise _unreadable(f"{file} is a FIFO, a socket or a device, not a file", file, "Remove it.")
+
+
+def _unreadable(text: str, path: Path, remedy: str) -> LoadError:
+    return LoadError(text, step="discover", path=path, remedy=remedy)
 
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        table: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: dict[str, object] = read_toml(path)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise ManifestError(
             f"{_TOML} cannot be read: {error}", path=path, remedy="Fix the file."
         ) from error

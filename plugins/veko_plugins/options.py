@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -26,6 +25,7 @@ from veko import OptionError
 from veko.extend import merge_config
 
 from ._lib.faults import decode_path, fault_of
+from ._lib.regular_files import read_toml
 from ._lib.versions import did_you_mean
 
 __all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "settings_of"]
@@ -229,10 +229,10 @@ def _tables(home: Path, faults: list[str]) -> Iterator[tuple[str, Mapping[str, o
     for name in FILES:
         file = home / name
         try:
-            table: object = tomllib.loads(file.read_text(encoding="utf-8"))
+            table: object = read_toml(file)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except ValueError as error:
             faults.append(f"{file} cannot be read: {error}")
             continue
         if name == "pyproject.toml":

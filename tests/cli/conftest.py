@@ -1,20 +1,8 @@
-"""What the tests of the command line share: applications on disk, and real processes."""
+"""What the tests of the command line share: applications on disk."""
 
-import os
-import queue
-import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
-
-SECONDS = 30.0
 
 HELLO = '''
 """Says hello."""
@@ -81,94 +69,3 @@ def application(tmp_path: Path) -> Path:
     )
     (root / "veko.toml").write_text("max_retries = 0\n")
     return root
-
-
-class Veko:
-    """A running `veko`, its lines as they come."""
-
-    def __init__(self, *words: str, cwd: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "veko_plugins.cli", *words],
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
-        )
-        self.lines: list[str] = []
-        self._queue: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._queue.put(line.rstrip("\n"))
-        self._queue.put(None)
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until a line matches."""
-        end = time.monotonic() + SECONDS
-        while True:
-            line = self._queue.get(timeout=end - time.monotonic())
-            if line is None:
-                raise AssertionError(f"ended without {pattern!r}:\n" + "\n".join(self.lines))
-            self.lines.append(line)
-            if found := re.search(pattern, line):
-                return found
-
-    def ends(self) -> int:
-        """Wait until it ends, and return its exit code."""
-        code = self.process.wait(SECONDS)
-        self._reader.join()
-        while (line := self._queue.get()) is not None:
-            self.lines.append(line)
-        return code
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait(SECONDS)
-        self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Veko]]:
-    """Start `veko` with these words; it is ended with the test."""
-    running: list[Veko] = []
-
-    def start(*words: object, cwd: Path = tmp_path) -> Veko:
-        running.append(Veko(*map(str, words), cwd=cwd))
-        return running[-1]
-
-    yield start
-    for veko in running:
-        veko.__exit__()
-
-
-@pytest.fixture
-def veko(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `veko` with these words to its end."""
-
-    def run(*words: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "veko_plugins.cli", *map(str, words)],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=SECONDS,
-            check=False,
-            env={**os.environ, "COLUMNS": "100", **env},
-        )
-
-    return run

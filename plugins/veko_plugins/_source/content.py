@@ -1,7 +1,8 @@
 """The content of a plugin's files as digests, to find out whether they have changed.
 
-Sources and files up to 64 KiB count by their bytes, larger files by size and time. Files that tools
-write for themselves (see `files`) do not count.
+Sources that may be imported and files up to 64 KiB count by their bytes, larger ones by size and
+time: nothing of them is read. Files that tools write for themselves (see `files`), FIFOs and
+devices do not count.
 
 Cost: for a plugin of one file, a digest of what was read anyway; for a folder, the files that were
 not imported are read too: some 20 µs a file.
@@ -19,6 +20,8 @@ from typing import Final
 
 import anyio.to_thread
 
+from .._lib.regular_files import open_regular
+from .bytecode import MAX_SOURCE
 from .files import Watched
 
 __all__ = ["Content", "content_now", "content_of", "differing"]
@@ -36,6 +39,7 @@ def content_of(
     *,
     also: Iterable[str] = (),
     keep: dict[str, bytes] | None = None,
+    limit: int = MAX_SOURCE,
 ) -> Content:
     """Return the digests of a plugin's files.
 
@@ -45,6 +49,7 @@ def content_of(
         also: Other files that count if they exist: a link may have led to them.
         keep: A mapping to put the folder's other sources into, without those that links bring in
             from outside.
+        limit: The largest source that may be imported, in bytes.
     """
     held = held or {}
     found = {file: _digest(source) for file, source in held.items()}
@@ -56,29 +61,33 @@ def content_of(
         file = Path(name)
         source = name.endswith(_SOURCE)
         try:
-            state = file.stat()
-            if state.st_size > _LARGE and not source:
-                found[name] = b"%d %d" % (state.st_size, state.st_mtime_ns)
-                continue
-            data = file.read_bytes()
+            opened, state = open_regular(file)
+            with opened:
+                if state.st_size > (limit if source else _LARGE):
+                    found[name] = b"%d %d" % (state.st_size, state.st_mtime_ns)
+                    continue
+                data = opened.readall()
         except OSError:
-            continue  # it was removed meanwhile, or is not readable
+            continue  # it was removed meanwhile, is not readable, or is no regular file
         found[name] = _digest(data)
         if source and keep is not None and os.path.realpath(name).startswith(home):
             keep[name] = data
     return found
 
 
-async def content_now(path: Path, before: Content) -> Content:
+async def content_now(path: Path, before: Content, limit: int = MAX_SOURCE) -> Content:
     """Return the digests of a plugin's files as they are now; folders are read in a thread.
 
     Args:
         path: The file or folder.
         before: The digests before; those files count wherever they lie.
+        limit: The largest source that may be imported, in bytes.
     """
     if path.suffix == _SOURCE:  # a folder of that name is not a plugin
-        return content_of(path)
-    return await anyio.to_thread.run_sync(functools.partial(content_of, path, also=before))
+        return content_of(path, limit=limit)
+    return await anyio.to_thread.run_sync(
+        functools.partial(content_of, path, also=before, limit=limit)
+    )
 
 
 def differing(before: Content, now: Content, ignored: Iterable[Path] = ()) -> set[Path]:

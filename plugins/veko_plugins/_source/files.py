@@ -207,12 +207,12 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _stamp(file: Path | os.DirEntry[str]) -> Stamp | None:
-    """Return what differs between two states of a file; `None` if it is not a file."""
+    """Return what differs between two states of a file; `None` if it is not a regular file."""
     try:
         status = file.stat()
     except OSError:
         return None
-    if stat.S_ISDIR(status.st_mode):
+    if not stat.S_ISREG(status.st_mode):  # a FIFO is never read: that would wait for a writer
         return None
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 

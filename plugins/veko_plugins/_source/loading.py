@@ -25,9 +25,11 @@ class Loading(Protocol):
     Attributes:
         lock: Held while the whole application is saved or restored, so that nothing sees it half
             restored.
+        max_source: The largest source that is read, in bytes.
     """
 
     lock: asyncio.Lock
+    max_source: int
 
     async def load_plugin(
         self, plugin: Form | Source, config: Mapping[str, Any] | None = None

@@ -7,12 +7,12 @@ form needs DIR to be given: the working directory is never imported file by file
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from veko import OptionError
+from veko_plugins._lib.regular_files import read_toml
 from veko_plugins.logging import Logging
 
 __all__ = ["options_of"]
@@ -47,7 +47,7 @@ def _names_plugins(root: Path) -> bool:
     """Return whether a settings file names the folder of plugins."""
     for name, path in (("veko.toml", ()), ("pyproject.toml", ("tool", "veko"))):
         try:
-            table: object = tomllib.loads((root / name).read_text("utf-8"))
+            table: object = read_toml(root / name)
         except (OSError, ValueError):
             continue  # the manager reports what is wrong with it
         for key in path:

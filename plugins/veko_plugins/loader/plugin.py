@@ -128,7 +128,8 @@ class Loader(Plugin):
         # Sources that are not imported yet are kept too, for late imports. Not in a thread: plugins
         # that load side by side have to arrive in order.
         keep: dict[str, bytes] = {}
-        content = content_of(source.path, dict(held), keep=keep)
+        limit = self.importer.cache.max_source
+        content = content_of(source.path, dict(held), keep=keep, limit=limit)
         generation.sources = {**keep, **held}
         return Loaded(plugin, generation, source, content)
 

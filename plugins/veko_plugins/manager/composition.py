@@ -113,6 +113,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             max_retries=options.max_retries,
             probation=options.probation > 0,
             validate=options.enable_validation,
+            max_source=options.max_source_size,
         ),
         "storage": lambda: Storage(options.storage or stored / "storage.db"),
         "commands": Commands,

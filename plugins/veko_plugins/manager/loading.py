@@ -17,6 +17,7 @@ import anyio
 from veko import Context, Origin, Plugin, PluginRecord, Stop
 from veko.errors import LoadError, VekoError
 
+from .._source.bytecode import MAX_SOURCE
 from .._source.content import Content
 from .._source.source import Form, Source
 from ..reports import LoadReport
@@ -42,9 +43,11 @@ class Loading(Plugin):
         max_retries: How often a `load()` that failed is tried again.
         probation: Whether new generations are on probation.
         validate: Whether the service `validation` checks plugins before they load.
+        max_source: The largest source that is read, in bytes.
 
     Attributes:
         lock: Held while the whole application is saved or restored.
+        max_source: The largest source that is read, in bytes.
     """
 
     name = "loading"
@@ -60,8 +63,14 @@ class Loading(Plugin):
     _tried_again: set[str]
 
     def __init__(
-        self, *, max_retries: int = 3, probation: bool = False, validate: bool = True
+        self,
+        *,
+        max_retries: int = 3,
+        probation: bool = False,
+        validate: bool = True,
+        max_source: int = MAX_SOURCE,
     ) -> None:
+        self.max_source = max_source
         self._max_retries = max_retries
         self._probation = probation
         self._validate = validate

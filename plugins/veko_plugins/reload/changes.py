@@ -32,7 +32,7 @@ from .path_locks import PathLocks
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["GONE_AFTER", "Changes"]
+__all__ = ["GONE_AFTER", "Changes", "Touched"]
 
 Touched = Mapping[Path, tuple[Path, float]]
 """By location (the file or folder of a plugin): a file of it that has changed, and when."""
@@ -222,7 +222,8 @@ class Changes:
         dependents, content = self._dependents(name), Content()
         for location, one in self._loading.locations().items():
             if one in dependents:
-                content |= await content_now(location, self._loading.content(one) or {})
+                before = self._loading.content(one) or {}
+                content |= await content_now(location, before, self._loading.max_source)
         return content
 
     async def _load(
@@ -240,7 +241,7 @@ class Changes:
             wanted: dict[Path, Content] = {}
             for location in sorted(new):
                 await stack.enter_async_context(self._locks.hold(location))
-                now = await content_now(location, {})
+                now = await content_now(location, {}, self._loading.max_source)
                 if again or differing(self._failed.get(location, {}), now):
                     wanted[location] = now
             if not wanted:

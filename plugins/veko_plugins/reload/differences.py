@@ -83,7 +83,7 @@ async def changed_files(
     before = loading.content(name)
     if before is None:
         return None
-    now = await content_now(location, before)
+    now = await content_now(location, before, loading.max_source)
     return now, differing(before, now)
 
 

@@ -27,7 +27,7 @@ import anyio.lowlevel
 from veko import Event, Plugin
 
 from .._source.loading import Loading
-from .changes import Changes
+from .changes import Changes, Touched
 from .differences import file_of
 from .settings import watch_settings
 
@@ -124,7 +124,14 @@ class Reload(Plugin):
                 self._woken = anyio.Event()
                 touched, self._touched = self._touched, {}
                 if touched:
-                    group.start_soon(self._changes.handle, touched)
+                    group.start_soon(self._handle, touched)
+
+    async def _handle(self, touched: Touched) -> None:
+        try:
+            await self._changes.handle(touched)
+        except Exception as error:  # one bad file must not end reloading for all others
+            bus = self._context.kernel.bus
+            await bus.report(error, owner=self._context.name, handler="reload")
 
     def _settings_changed(self) -> None:
         self._context.log("warning", "the settings have changed: restart to apply them")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tomllib
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +25,7 @@ from veko import Context, Plugin, PluginRecord
 from veko.errors import OptionError, RouteError
 from veko.extend import Registry
 
+from ..._lib.regular_files import read_toml
 from ..exchange import Target
 from ..messages.request import Request
 from ..messages.response import Response
@@ -193,8 +193,7 @@ class OpenAPI(Plugin):
     def _info(self) -> dict[str, str]:
         project: object = {}
         try:
-            text = (self._directory / "pyproject.toml").read_text("utf-8")
-            project = tomllib.loads(text).get("project")
+            project = read_toml(self._directory / "pyproject.toml").get("project")
         except (OSError, ValueError):
             pass
         project_table = project if isinstance(project, dict) else {}
