@@ -28,6 +28,7 @@ from .pins import Pin
 from .plans import Plan, Token
 from .registrar import Registrar, hook_kind
 from .registry import EVENT, STEP, Entry, Registry
+from .threads import check_thread
 
 __all__ = ["Bus", "Emitter"]
 
@@ -55,6 +56,8 @@ class Bus(Registrar):
         moved: Called with each draft after it went live.
         reporting: Ids of the tasks in which a failure is being reported.
         arrival: Counts owners, and what has none, in order of arrival.
+        thread: The id of the only thread that may register or cancel; `None` for any. A kernel
+            sets it while it runs.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,7 @@ class Bus(Registrar):
         self.moved: Callable[[Draft], object] = _ignore
         self.reporting: set[int] = set()
         self.arrival = itertools.count(1)
+        self.thread: int | None = None
         self._plans: Lookup = self.live
         self._pinned = PlansHere(self)
         self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
@@ -123,6 +127,7 @@ class Bus(Registrar):
 
         Raises:
             VekoError: The name, the handler or the time limit is not valid.
+            StateError: Another thread than this one runs the kernel.
         """
         name = event.name if isinstance(event, Event) else event
         kind = hook_kind(name)
@@ -146,7 +151,11 @@ class Bus(Registrar):
 
         Args:
             changed: Events whose subscribers have already changed without acceptance.
+
+        Raises:
+            StateError: Another thread than this one runs the kernel.
         """
+        check_thread(self.thread)
         return Draft(self.registry, functools.partial(self._emit_in, self.live), changed)
 
     def change(self, *, add: Iterable[Entry] = (), remove: Iterable[Entry] = ()) -> None:

@@ -157,6 +157,7 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             VekoError: The name, the handler or the time limit is not valid.
             TransactionError: This generation of the plugin has ended.
+            StateError: Another thread than this one runs the kernel.
         """
         if not isinstance(event, str):
             event = event.name
@@ -188,6 +189,7 @@ class Context(Registrar, Generic[_Settings]):
         Returns:
             Whether there was one.
         """
+        self.kernel.root.check_thread()
         name = event if isinstance(event, str) else event.name
         found = [
             handle

@@ -77,6 +77,7 @@ class Generation:
     def __init__(
         self, root: Root, changes: Changes, record: PluginRecord, plugin: Plugin, number: int
     ) -> None:
+        self._root = root
         self._changes = changes
         self.record = record
         self.plugin = plugin
@@ -119,7 +120,9 @@ class Generation:
 
         Raises:
             TransactionError: It has ended.
+            StateError: Another thread than this one runs the kernel.
         """
+        self._root.check_thread()
         if self.closed:
             raise TransactionError(
                 f"generation {self.number} has ended: it was unloaded or replaced",
@@ -151,6 +154,7 @@ class Generation:
 
     def withdraw(self, entry: Entry) -> None:
         """Remove one entry."""
+        self._root.check_thread()
         self.handles.pop(entry, None)
         if entry in self.entries:
             self.entries.remove(entry)

@@ -20,6 +20,7 @@ from .._bus.draft import Draft, Kind
 from .._bus.frames import detach
 from .._bus.pins import Pin
 from .._bus.registry import Entry
+from .._bus.threads import check_thread, this_thread
 from ..errors import ConflictError, NotFoundError, StateError
 from . import context as _context
 from . import events as _catalogue
@@ -28,7 +29,7 @@ from .context import Context
 from .generation import PluginRecord
 from .locks import Operation, alone
 from .operations import Operations
-from .plugin import Plugin, as_plugin
+from .plugin import Plugin, made_of
 from .reload import Dependents, reload
 from .runtime import Runtime
 from .scope import Root
@@ -107,7 +108,7 @@ class Kernel(Runtime):
         # before unload() has run (test_leaving_under_cancellation_still_unloads_in_order).
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
-                self.root = Root(group)
+                self.root, self.bus.thread = Root(group), this_thread()
                 self._posts.open()
                 self.root.start(self._posts.run)
                 task_status.started()
@@ -134,6 +135,7 @@ class Kernel(Runtime):
             await self._posts.close(self.timeout)
         self.root.close()
         self._closing.set()
+        self.bus.thread = None
         await self._stack.__aexit__(kind, error, trace)
 
     @overload
@@ -190,8 +192,7 @@ class Kernel(Runtime):
             StateError: The kernel is closing.
         """
         self.check_not_closing()
-        made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
-        assert isinstance(made, Plugin)
+        made = made_of(plugin)
         name = made.manifest.name
         record = self._records.get(name)
         if record is None:
@@ -285,10 +286,10 @@ class Kernel(Runtime):
         Args:
             plugin: The new version, of the same name.
             config: Merged over the configuration that it has.
-            dependents: Returns the new version of a plugin that needs this one. It is called with
-                the record of each, a plugin after those that it needs, before anything else
-                happens; what it raises refuses the reload. Without it, they get another
-                generation of their present version.
+            dependents: Returns the new version of a plugin that needs this one, in any form that
+                `load` takes; `def` or `async def`. It is called with the record of each, a plugin
+                after those that it needs, before anything else happens; what it raises refuses
+                the reload. Without it, they get another generation of their present version.
             drained: Whether to wait until the old generations have retired; otherwise it returns
                 right after the swap.
 
@@ -300,8 +301,7 @@ class Kernel(Runtime):
             StateError: The kernel is closing, or began to meanwhile.
         """
         self.check_not_closing()
-        made = as_plugin(plugin) if getattr(plugin, "manifest", None) is None else plugin
-        assert isinstance(made, Plugin)
+        made = made_of(plugin)
         record = self._loaded(made.manifest.name)
         spare = detach(self.bus)
         args = (self._operations, record, made, config, dependents, spare)
@@ -335,6 +335,7 @@ class Kernel(Runtime):
 
     def _loaded(self, name: str) -> PluginRecord:
         record = self._records.get(name)
+        check_thread(self.bus.thread)
         if record is None or record.current is None:
             known = [r.name for r in self._records.values() if r.loaded]
             raise NotFoundError(

@@ -19,7 +19,7 @@ import msgspec
 from .._bus.signature import is_async, parameters
 from ..errors import Fault, ManifestError
 
-__all__ = ["Manifest", "Plugin", "as_plugin", "requirement_name"]
+__all__ = ["Manifest", "Plugin", "as_plugin", "made_of", "requirement_name"]
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 NAME_LENGTH: Final = 128
@@ -178,6 +178,17 @@ def as_plugin(obj: object, *, source: Path | None = None, module: object = None)
     plugin.source = source
     plugin.module = obj if module is None else module
     return plugin
+
+
+def made_of(plugin: Plugin | type[Plugin] | Mapping[str, Any] | ModuleType) -> Plugin:
+    """Return a plugin that has its manifest as it is, any other form as `as_plugin` makes it.
+
+    Raises:
+        ManifestError: It is not a valid plugin.
+    """
+    if isinstance(plugin, Plugin) and getattr(plugin, "manifest", None) is not None:
+        return plugin
+    return as_plugin(plugin)
 
 
 def _attribute(plugin: Plugin, name: str) -> Any:

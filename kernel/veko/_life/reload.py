@@ -8,8 +8,10 @@ and are brought up again as they were if the new ones fail. Afterwards the old o
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 import anyio
@@ -20,13 +22,14 @@ from .config import as_config, merge_config
 from .generation import Generation, PluginRecord
 from .locks import Afterwards, alone
 from .operations import Operations
-from .plugin import Plugin, requirement_name
+from .plugin import Plugin, made_of, requirement_name
 from .retirement import Retirement
 from .states import State
 
 __all__ = ["Dependents", "reload"]
 
-Dependents = Callable[[PluginRecord], Awaitable[Plugin]]
+_Form = Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
+Dependents = Callable[[PluginRecord], Awaitable[_Form]] | Callable[[PluginRecord], _Form]
 _NOTHING: Final[Any] = object()
 
 
@@ -153,7 +156,7 @@ class _Reload:
             for member in self._members:
                 self._at = member
                 if member is not first and dependents is not None:
-                    member.plugin = _same(await dependents(member.record), member.record)
+                    member.plugin = await _next(dependents, member.record)
                 await self._operations.steps.ask("plugin:reload", member.record)
             down = self._exclusive()
             self._at = first
@@ -332,7 +335,15 @@ class _Reload:
         return None
 
 
-def _same(plugin: Plugin, record: PluginRecord) -> Plugin:
+async def _next(dependents: Dependents, record: PluginRecord) -> Plugin:
+    """Return the new version of a plugin that is reloaded because it needs another one."""
+    answer: Any = dependents(record)
+    form = await answer if inspect.isawaitable(answer) else answer
+    try:
+        plugin = made_of(form)
+    except ManifestError as error:
+        error.message = f"what `dependents` returned for it: {error.message}"
+        raise
     if plugin.manifest.name != record.name:
         raise ManifestError(
             f"its name is {plugin.manifest.name!r} now",

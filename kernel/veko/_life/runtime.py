@@ -13,6 +13,7 @@ from .._bus.bus import Bus
 from .._bus.pins import Pin
 from .._bus.posts import Posts
 from .._bus.registry import Registry
+from .._bus.threads import check_thread
 from ..errors import DependencyError, LoadError, StateError
 from .generation import Generation, PluginRecord
 from .plugin import requirement_name
@@ -184,8 +185,9 @@ class Runtime:
         """Raise unless the kernel runs.
 
         Raises:
-            StateError: It was not entered yet, or has been left.
+            StateError: It was not entered yet, or has been left, or runs in another thread.
         """
+        check_thread(self.bus.thread)
         if not hasattr(self, "root") or self.root.closed:
             what = "closed" if hasattr(self, "root") else "not open yet"
             raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")

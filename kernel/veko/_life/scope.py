@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from .._bus.handles import Handle
 from .._bus.limits import CLOSING_GRACE, driven, must_pass
+from .._bus.threads import check_thread, this_thread
 from ..errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
@@ -31,7 +32,16 @@ class Root:
         self._context = contextvars.copy_context()
         self._calls: set[anyio.CancelScope] = set()
         self._runs: set[anyio.CancelScope] = set()
+        self._thread = this_thread()
         self.closing = self.closed = False
+
+    def check_thread(self) -> None:
+        """Raise in any thread but the one that the kernel was entered in.
+
+        Raises:
+            StateError: This is another one.
+        """
+        check_thread(self._thread)
 
     def begin_to_close(self) -> None:
         """Cancel what runs for callers whose end would cancel it: a `load()` that hangs, say."""
@@ -178,6 +188,7 @@ class Task(Handle):
             ended.set()
 
     def _end(self) -> None:
+        self._root.check_thread()
         if self._scope is not None:
             self._scope.cancel()
 
