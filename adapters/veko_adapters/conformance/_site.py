@@ -1,6 +1,6 @@
-"""The base of every case: a kernel, the plugin `routes`, a real server and a real client.
+"""What every case stands on: a kernel, the routes plugin, a real server and a real client.
 
-A server serves all cases of a module with one adapter; each case loads and unloads its plugins.
+The server is one a module and an adapter; plugins come and go with each case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRAIN_SECONDS = 5.0
 
 
 class Guest(Plugin):
-    """A plugin whose `load` is a given function."""
+    """A plugin that does what it is given as `load`."""
 
     version = "1.0.0"
 
@@ -33,7 +33,7 @@ class Guest(Plugin):
         self._load = load
 
     def load(self, context: Any) -> Any:
-        """Call the function."""
+        """Do it."""
         return self._load(context)
 
 
@@ -41,8 +41,8 @@ class Site:
     """A served application.
 
     Attributes:
-        kernel: The application's kernel.
-        url: The URL at which it is served.
+        kernel: Its kernel.
+        url: Where it listens.
         client: A client of it.
     """
 
@@ -52,7 +52,7 @@ class Site:
         self.client = client
 
     def errors(self, name: str = "guest") -> int:
-        """Return the number of errors that are counted against a plugin."""
+        """Return how many errors are counted against a plugin."""
         record = self.kernel.get(name)
         assert record is not None
         return record.error_count
@@ -61,7 +61,7 @@ class Site:
     async def plugin(
         self, load: Callable[[Any], Any], name: str = "guest"
     ) -> AsyncIterator[PluginRecord]:
-        """Keep a plugin loaded inside the block."""
+        """Have a plugin loaded meanwhile."""
         record = await self.kernel.load(Guest(name, load))
         try:
             yield record
@@ -73,7 +73,7 @@ class Site:
     async def route(
         self, method: str, path: str, *handlers: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        """Keep a route live inside the block."""
+        """Have one route live meanwhile."""
         async with self.plugin(lambda context: context.add_route(method, path, *handlers)):
             yield self.client
 
@@ -84,7 +84,7 @@ async def served(adapter: Adapter, **options: Any) -> AsyncIterator[Site]:
 
     Args:
         adapter: The adapter.
-        options: Options of `HTTP.serve`.
+        options: For `HTTP.serve`.
     """
     async with Kernel() as kernel:
         await kernel.load(Routes(adapter))
@@ -105,10 +105,12 @@ async def served(adapter: Adapter, **options: Any) -> AsyncIterator[Site]:
         if serving.done():
             await serving
         url = await listening
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            yield Site(kernel, url, client)
-        stop.set()
-        await serving
+        try:
+            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+                yield Site(kernel, url, client)
+        finally:
+            stop.set()
+            await serving
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +121,14 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 async def site(adapter: Adapter, anyio_backend: object) -> AsyncIterator[Site]:
-    """Serve an application for the cases of a module; `adapter` is a fixture of the test module."""
+    """Serve an application for the cases of a module; `adapter` is the fixture of whoever asks."""
     async with served(adapter) as found:
         yield found
 
 
 @pytest.fixture(autouse=True)
 async def verify_loop(site: Site) -> AsyncIterator[None]:
-    """Fail a case that leaves a task behind; timers belong to the server, which keeps running."""
+    """Fail a case that leaves a task behind; the timers are those of the server, which goes on."""
     before = {*asyncio.all_tasks()}
     yield
     left: set[asyncio.Task[Any]] = set()
