@@ -44,7 +44,13 @@ class VekoError(Exception):
         path: The file or folder concerned.
         line: The line in that file, from 1.
         remedy: What to do about it: whole sentences.
+
+    Attributes:
+        counts: Whether it counts as a failure of the plugin that raised it. An error that a client
+            can cause at will does not: a client must not be able to have a plugin switched off.
     """
+
+    counts: bool = True
 
     def __init__(
         self,
@@ -224,3 +230,10 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception as second:
         return f"<no text: __str__ raised {type(second).__name__}>"
+
+
+def counts(error: BaseException) -> bool:
+    """Return whether an error counts as a failure; a group does if one of its errors does."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(counts(part) for part in error.exceptions)
+    return getattr(error, "counts", True) is not False

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
 import anyio
 
-from ..errors import HookTimeout, text_of
+from ..errors import HookTimeout, counts, text_of
 from .draft import Draft
 from .events import REPORTS, Event, Origin
 from .handles import Handle, Subscription
@@ -304,10 +304,13 @@ class Bus(Registrar):
         event: str | None = None,
         handler: str | None = None,
         subject: object = None,
+        part: str | None = None,
+        counted: bool = True,
     ) -> None:
         """Report a failure: count it, log it, and emit `error:handle` and `plugin:error`.
 
-        Errors raised while one is being reported are logged only.
+        Errors raised while one is being reported are logged only. An error that does not count
+        (`VekoError.counts`) is nobody's failure: `error:handle` is all that is emitted.
 
         Args:
             error: What was raised.
@@ -315,21 +318,31 @@ class Bus(Registrar):
             event: The event that was being emitted.
             handler: The name of the function.
             subject: What was being worked on.
+            part: The part of the owner that it counts against; see `Origin`.
+            counted: Whether it counts, if the error does.
 
         Raises:
             BaseException: Only what must pass (cancellation, `KeyboardInterrupt`).
         """
+        counted = counted and counts(error)
         count = getattr(owner, "count_error", None)
-        if count is not None:
+        if count is not None and counted:
             count(error)
         name = name_of(owner)
         task = anyio.get_current_task().id
-        _log.error("%s failed: %s", name or handler or "a handler", text_of(error), exc_info=error)
+        if counted:
+            who = name or handler or "a handler"
+            _log.error("%s failed: %s", who, text_of(error), exc_info=error)
+        else:
+            _log.info("%s was given up: %s", name or handler or "a handler", text_of(error))
         if task in self.reporting:
             return
         self.reporting.add(task)
         try:
-            error = await self.emit("error:handle", error, Origin(name, event, handler, subject))
+            origin = Origin(name, event, handler, subject, part)
+            error = await self.emit("error:handle", error, origin)
+            if not counted:
+                return
             if isinstance(error, HookTimeout):
                 await self.emit("plugin:timeout", name, error)
             await self.emit("plugin:error", name, error)

@@ -91,12 +91,15 @@ class Origin(msgspec.Struct, frozen=True):
         event: The event that was being emitted, if it was a hook.
         handler: The name of the function that failed.
         subject: What was being worked on (a request, say).
+        part: The part of the owner that the failure counts against (the route `GET /x`, say);
+            `None` if it counts against the owner as a whole.
     """
 
     plugin: str | None = None
     event: str | None = None
     handler: str | None = None
     subject: Any = None
+    part: str | None = None
 
 
 REPORTS: Final[tuple[Event[Any], ...]] = (

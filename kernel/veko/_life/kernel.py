@@ -239,7 +239,14 @@ class Kernel(Runtime):
         else:
             await self._take_down(record, cascade, "unload", self._operations.unload)
 
-    async def toggle(self, name: str, active: bool | None = None, *, cascade: bool = False) -> bool:
+    async def toggle(
+        self,
+        name: str,
+        active: bool | None = None,
+        *,
+        cascade: bool = False,
+        users: bool = False,
+    ) -> bool:
         """Switch a plugin off or on.
 
         Off: its registrations leave the registry but stay known, its tasks stop, `deactivate()`
@@ -249,6 +256,8 @@ class Kernel(Runtime):
             name: The plugin's name.
             active: On or off; `None` switches to the other state.
             cascade: First switch off the plugins that need it, instead of refusing.
+            users: Only plugins that use a service of it need it; those that merely declare it in
+                `dependencies` stay on. For a breaker, which takes down as little as possible.
 
         Returns:
             Whether it is on now.
@@ -265,7 +274,8 @@ class Kernel(Runtime):
         if wanted:
             await self.root.run(self._operations.switch_on, record)
         else:
-            await self._take_down(record, cascade, "switch off", self._operations.switch_off)
+            operation = functools.partial(self._operations.switch_off, users=users)
+            await self._take_down(record, cascade, "switch off", operation, users=users)
         return wanted
 
     async def reload(
@@ -353,12 +363,18 @@ class Kernel(Runtime):
         return record
 
     async def _take_down(
-        self, record: PluginRecord, cascade: bool, verb: str, operation: Callable[..., Any]
+        self,
+        record: PluginRecord,
+        cascade: bool,
+        verb: str,
+        operation: Callable[..., Any],
+        *,
+        users: bool = False,
     ) -> None:
         """Unload or switch off a plugin, after those that need it."""
         if not cascade:
-            self.refuse_if_needed(record, verb, [record])
-        leaving = [*self.from_the_top(record, [record]), record]
+            self.refuse_if_needed(record, verb, [record], users=users)
+        leaving = [*self.from_the_top(record, [record], users=users), record]
         for one in leaving:
             if one.active or one is record:
                 await self.root.run(operation, one, leaving, detach(self.bus))

@@ -111,16 +111,26 @@ class Operations:
             afterwards.announce(record, "plugin:unloaded")
 
     async def _remove(
-        self, generation: Generation, verb: str, leaving: Sequence[PluginRecord] | None
+        self,
+        generation: Generation,
+        verb: str,
+        leaving: Sequence[PluginRecord] | None,
+        *,
+        users: bool = False,
     ) -> Registry:
         def check() -> None:  # a plugin may have come to need it since this was asked for
             if leaving is not None:
-                self.runtime.refuse_if_needed(generation.record, verb, leaving)
+                self.runtime.refuse_if_needed(generation.record, verb, leaving, users=users)
 
         return await self.transactions.commit(generation, remove=generation.entries, swapping=check)
 
     async def switch_off(
-        self, record: PluginRecord, leaving: Sequence[PluginRecord], spare: frozenset[int]
+        self,
+        record: PluginRecord,
+        leaving: Sequence[PluginRecord],
+        spare: frozenset[int],
+        *,
+        users: bool = False,
     ) -> None:
         """Switch a plugin off; see `Kernel.toggle`."""
         async with alone(self.bus, "toggle", record) as afterwards:
@@ -128,7 +138,7 @@ class Operations:
             if generation is None or not record.active:
                 return
             await self.steps.ask("plugin:deactivate", record)
-            before = await self._remove(generation, "switch off", leaving)
+            before = await self._remove(generation, "switch off", leaving, users=users)
             generation.live = False
             record.move(State.INACTIVE)
             await Retirement(self.runtime, self.steps, [generation], before, spare).quiesce()

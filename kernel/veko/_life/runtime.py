@@ -78,6 +78,11 @@ class Runtime:
         names = [requirement_name(r) for r in declared]
         return names + [provider for provider, _ in uses.values()] if uses else names
 
+    def uses(self, record: PluginRecord) -> Collection[str]:
+        """Return the names of the plugins whose services one has used."""
+        uses = record.current.uses if record.current is not None else None
+        return [provider for provider, _ in uses.values()] if uses else ()
+
     def require(self, record: PluginRecord, names: Iterable[str]) -> None:
         """Raise unless the plugins that one needs are active.
 
@@ -99,22 +104,30 @@ class Runtime:
                     remedy=f"Load {name} first, or remove it from `dependencies`.",
                 )
 
-    def dependents(self, name: str, *, off: bool = False) -> list[PluginRecord]:
+    def dependents(
+        self, name: str, *, off: bool = False, users: bool = False
+    ) -> list[PluginRecord]:
         """Return the active plugins that need one, the last to arrive first.
 
         Args:
             name: The name of the plugin that is needed.
             off: Include plugins that are switched off.
+            users: Leave out those that declare that they need it, but use none of its services.
         """
+        needs = self.uses if users else self.needs
         return [
             r
             for r in reversed(self.records())
-            if (r.state is State.ACTIVE or (off and r.current is not None))
-            and name in self.needs(r)
+            if (r.state is State.ACTIVE or (off and r.current is not None)) and name in needs(r)
         ]
 
     def from_the_top(
-        self, record: PluginRecord, seen: list[PluginRecord], *, off: bool = False
+        self,
+        record: PluginRecord,
+        seen: list[PluginRecord],
+        *,
+        off: bool = False,
+        users: bool = False,
     ) -> Iterator[PluginRecord]:
         """Yield the active plugins that need one, directly or not; each before those it needs.
 
@@ -124,11 +137,12 @@ class Runtime:
             record: The plugin that is needed.
             seen: The plugins not to yield; those that are yielded are added.
             off: Include plugins that are switched off.
+            users: See `dependents`.
         """
-        for dependent in self.dependents(record.name, off=off):
+        for dependent in self.dependents(record.name, off=off, users=users):
             if dependent not in seen:
                 seen.append(dependent)
-                yield from self.from_the_top(dependent, seen, off=off)
+                yield from self.from_the_top(dependent, seen, off=off, users=users)
                 yield dependent
 
     def group_of(self, record: PluginRecord) -> list[PluginRecord]:
@@ -136,16 +150,27 @@ class Runtime:
         return [record, *reversed(list(self.from_the_top(record, [record], off=True)))]
 
     def refuse_if_needed(
-        self, record: PluginRecord, verb: str, leaving: Collection[PluginRecord]
+        self,
+        record: PluginRecord,
+        verb: str,
+        leaving: Collection[PluginRecord],
+        *,
+        users: bool = False,
     ) -> None:
         """Raise if active plugins need one, other than those that are leaving with it.
+
+        Args:
+            record: The plugin that is needed.
+            verb: What is to be done to it.
+            leaving: The plugins that are leaving.
+            users: See `dependents`.
 
         Raises:
             DependencyError: Some do; the message names them.
         """
-        users = sorted(r.name for r in self.dependents(record.name) if r not in leaving)
-        if users:
-            names = ", ".join(users)
+        needing = self.dependents(record.name, users=users)
+        names = ", ".join(sorted(r.name for r in needing if r not in leaving))
+        if names:
             raise DependencyError(
                 f"cannot {verb} it: {names} need it",
                 plugin=record.name,
@@ -208,7 +233,13 @@ class Runtime:
         await self.bus.report(error, owner=generation, handler=name)
 
     async def fault(
-        self, error: BaseException, *, plugin: str | None = None, origin: Any = None
+        self,
+        error: BaseException,
+        *,
+        plugin: str | None = None,
+        origin: Any = None,
+        part: str | None = None,
+        counted: bool = True,
     ) -> None:
         """Report that a plugin's code failed outside a hook, in a route handler for instance.
 
@@ -216,7 +247,9 @@ class Runtime:
             error: What it raised.
             plugin: The plugin's name.
             origin: What was being worked on, such as the request.
+            part: The part of the plugin that it counts against, such as a route; see `Origin`.
+            counted: Whether it counts as a failure; not what followed when a client left, say.
         """
         record = self._records.get(plugin) if plugin is not None else None
         owner = record.current if record is not None and record.current else plugin
-        await self.bus.report(error, owner=owner, subject=origin)
+        await self.bus.report(error, owner=owner, subject=origin, part=part, counted=counted)

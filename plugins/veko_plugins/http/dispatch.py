@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from veko.errors import counts
+
 from .events import Signals
 from .exchange import Exchange, Target, failed
 from .messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
-from .messages.disconnect import is_gone
 from .messages.problem import PROBLEM_JSON, HTTPError, describe
 from .messages.request import Request
 from .messages.response import Response
+from .outages import Outages
 from .port import CallNext
 from .sockets.dispatch import SocketDispatcher
 from .table import HANDSHAKE, Table
@@ -108,6 +110,7 @@ class Dispatcher:
     Attributes:
         dev_mode: Whether problem responses show errors and tracebacks.
         under_way: How many requests have begun and not ended.
+        outages: The routes that the breaker has off.
         startup: Called when the server starts, if it speaks the lifespan protocol.
         shutdown: Called when the server stops, if it speaks the lifespan protocol.
         answer: Answers an HTTP request and returns the response that was sent, or `None`; tracing
@@ -122,7 +125,9 @@ class Dispatcher:
         self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
         self._kernel = kernel
         self._signals = Signals(kernel.bus)
-        self._sockets = SocketDispatcher(kernel, partial(problem, dev_mode=dev_mode))
+        respond = partial(problem, dev_mode=dev_mode)
+        self.outages = Outages(respond)
+        self._sockets = SocketDispatcher(kernel, respond, self.outages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer a request, or speak another of ASGI's protocols."""
@@ -153,6 +158,8 @@ class Dispatcher:
             around: CallNext | None = registry.view("middleware")
             if table is None:
                 table = _NO_ROUTES
+            if self.outages.any:
+                table = self.outages.over(table)
             path = path_of(scope) if scope.get("root_path") else scope["path"]
             target, scope["path_params"], allowed = table.match(scope["method"], path)
             request = Request(scope, receive)
@@ -226,7 +233,11 @@ class Dispatcher:
             await self._fault(exchange, error)
 
     async def _fault(self, exchange: Exchange, error: BaseException) -> None:
-        await self._kernel.fault(error, plugin=exchange.at, origin=exchange.request)
+        plugin, part = exchange.blame()
+        request = exchange.request
+        await self._kernel.fault(
+            error, plugin=plugin, origin=request, part=part, counted=not request.left
+        )
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """Report an error and answer it, as far as an answer is still possible."""
@@ -237,11 +248,10 @@ class Dispatcher:
         if exchange.begun:
             # Too late for another answer. Raising makes the server cut the connection, so that the
             # client does not take half a response for a whole one.
-            gone = is_gone(error)
-            if not gone:
+            if not request.left:
                 await self._fault(exchange, error)
             await self._signals.response_error(response, request)
-            if not gone:
+            if not request.left:
                 if exchange.target is not None:
                     await self._signals.request_end(request, response)
                 if not isinstance(error, Exception):  # a server would stop at a SystemExit
@@ -250,9 +260,14 @@ class Dispatcher:
                 raise error
             return
         answer: object = error
-        if not (isinstance(error, HTTPError) and error.status < 500):
-            answer = await self._signals.request_error(error, request)
+        if counts(error):
+            if request.left:  # whatever a handler raises then, nobody waits for the answer
+                answer = HTTPError(400, "the client disconnected")
+            else:
+                answer = await self._signals.request_error(error, request)
             await self._fault(exchange, error)
+        elif isinstance(error, BaseExceptionGroup):
+            answer = _first_of(error)
         if not isinstance(answer, Response):
             shown = answer if isinstance(answer, BaseException) else error
             answer = problem(shown, dev_mode=self.dev_mode)
@@ -264,6 +279,13 @@ class Dispatcher:
             else:
                 await self._fault(exchange, failure)
                 await exchange.send(problem(failure, dev_mode=self.dev_mode))
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """Return the first error of a group, of a group in it, and so on."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _keep_status(exchange: Exchange, scope: Scope) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from veko.errors import RouteError
 
@@ -18,12 +18,21 @@ from .messages.pipe import Pipe
 from .messages.request import Request
 from .messages.response import Response
 from .port import CallNext, Endpoint
-from .route import Route
+from .route import Route, part_of
 
 if TYPE_CHECKING:
     from .events import Signals
 
-__all__ = ["Exchange", "Target", "failed", "pull_response", "run_route", "run_target", "scope_for"]
+__all__ = [
+    "Blame",
+    "Exchange",
+    "Target",
+    "failed",
+    "pull_response",
+    "run_route",
+    "run_target",
+    "scope_for",
+]
 
 _BODY = "http.response.body"
 
@@ -32,12 +41,35 @@ def failed(error: BaseException) -> bool:
     """Return whether an error is a failure of the code that raised it.
 
     A cancellation is a failure only if this task is not the one being cancelled. What ends the
-    process (`KeyboardInterrupt`) or closes the coroutine (`GeneratorExit`) is not.
+    process (`KeyboardInterrupt`) is not, nor is the closing of the coroutine that catches the
+    error: that raises a `GeneratorExit` in its own frame, a handler's own comes from one below.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
-    return not isinstance(error, (KeyboardInterrupt, GeneratorExit))
+    if isinstance(error, GeneratorExit):
+        trace = error.__traceback__
+        return trace is not None and trace.tb_next is not None
+    return not isinstance(error, KeyboardInterrupt)
+
+
+class Blame(NamedTuple):
+    """What a failure is counted against.
+
+    Attributes:
+        plugin: The name of the plugin.
+        part: Its route; `None` for the plugin as a whole.
+    """
+
+    plugin: str | None
+    part: str | None
+
+    @classmethod
+    def of(cls, at: Route | str | None) -> Blame:
+        """Return the blame of a route's handler, or of a plugin's middleware."""
+        if isinstance(at, Route):
+            return cls(at.plugin, part_of(at))
+        return cls(at, None)
 
 
 class Target:
@@ -104,7 +136,10 @@ class Exchange:
         request: The request as the hooks left it.
         response: The response, once there is one.
         target: What answers it; `None` if no route matches.
-        at: The name of the plugin whose code is running.
+        at: What an error is counted against that is raised now: the route while its handler runs,
+            the plugin of a middleware while that runs.
+        raised: The error that a middleware got from what it wraps: it is not the middleware's own.
+        made: The response that the handler returned to the middleware around it.
         begun: Whether the start of the response was sent.
         sent: Whether all of the response was sent.
         unmatched: The answer if no route matches.
@@ -114,6 +149,8 @@ class Exchange:
     # Class defaults instead of slots: a usual request sets few of them.
     response: Response | None = None
     unmatched: Response | None = None
+    made: Response | None = None
+    raised: BaseException | None = None
     begun = sent = False
     _held: Message | None = None
     _dropped = False
@@ -130,7 +167,7 @@ class Exchange:
     ) -> None:
         self.request = request
         self.target = target
-        self.at: str | None = target.route.plugin if target is not None else None
+        self.at: Route | str | None = target.route if target is not None else None
         self._signals = signals
         self._receive = receive
         self._send = send
@@ -166,10 +203,12 @@ class Exchange:
         """Send to the server, which raises `OSError` if the client is gone."""
         try:
             await self._send(message)
-        except ClientGone:
-            raise
         except OSError as error:
-            raise ClientGone(str(error)) from error
+            raise self._gone(error) from error
+
+    def _gone(self, error: OSError) -> ClientGone:
+        self.request.left = True
+        return error if isinstance(error, ClientGone) else ClientGone(str(error))
 
     async def _begin(self, response: Response) -> None:
         """Start a stream that the endpoint pushes."""
@@ -203,12 +242,23 @@ class Exchange:
         """Return the endpoint's response, for the middleware around it."""
         target = self.target
         assert target is not None
-        self.at = target.route.plugin
+        self.at = target.route
         answer: CallNext | None = getattr(target.endpoint, "answer", None)
         if answer is not None:
-            return await answer(request)
+            self.made = made = await answer(request)
+            return made
         app = cast("ASGI", target.endpoint)
-        return await self.pipe(app, scope_for(request), request.receive)
+        self.made = made = await self.pipe(app, scope_for(request), request.receive)
+        return made
+
+    def blame(self) -> Blame:
+        """Return what an error that was just raised is counted against."""
+        made, response = self.made, self.response
+        if made is not None and response is not None and self.target is not None:
+            # It is being sent: an error of its stream is the handler's, whoever passed it on.
+            if response is made or (response.stream and response.stream is made.stream):
+                return Blame.of(self.target.route)
+        return Blame.of(self.at)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
         """Return the response of an application that pushes it."""
@@ -230,12 +280,13 @@ class Exchange:
         Raises:
             RouteError: The status does not end a request (it is not 200 to 599); nothing was sent.
         """
+        self.response = response
         if not 200 <= response.status <= 599:
             raise RouteError(
                 f"a response cannot have the status {response.status!r}",
                 remedy="Choose one from 200 to 599.",
             )
-        self.response, self.begun = response, True
+        self.begun = True
         if response.stream is not None:
             await self._stream(response)
         else:
@@ -243,10 +294,8 @@ class Exchange:
             try:
                 await send(response.start(method))
                 await send(response.whole(method))
-            except ClientGone:
-                raise
             except OSError as error:
-                raise ClientGone(str(error)) from error
+                raise self._gone(error) from error
         self.sent = True
 
     async def _stream(self, response: Response) -> None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from veko.errors import RouteError
 
@@ -27,6 +27,9 @@ from .messages.request import Request
 from .messages.response import Response
 from .port import CallNext
 from .sockets.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
 
 __all__ = ["Middleware", "as_middleware", "compose", "name_of"]
 
@@ -57,23 +60,39 @@ def compose(middlewares: Iterable[tuple[Middleware, str]], inner: CallNext) -> C
 
 def _around(middleware: Middleware, plugin: str, inner: CallNext) -> CallNext:
     async def call_next(request: Request) -> Response:
-        response = await inner(request)
-        request.scope[EXCHANGE].at = plugin
+        exchange = request.scope[EXCHANGE]
+        try:
+            response = await inner(request)
+        except BaseException as error:
+            exchange.raised = error
+            raise
+        exchange.at = plugin
         return response
 
     async def run(request: Request) -> Response:
-        # An error is counted against the plugin whose code is running.
-        request.scope[EXCHANGE].at = plugin
-        answer = middleware(request, call_next)
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if answer is None:
-            raise RouteError(
-                f"the middleware {name_of(middleware)} returned None",
-                plugin=plugin,
-                remedy="Return the response: `return await call_next(request)`.",
-            )
-        return Response.of(answer)
+        exchange = request.scope[EXCHANGE]
+        exchange.at = plugin
+        try:
+            answer = middleware(request, call_next)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer is None:
+                raise RouteError(
+                    f"the middleware {name_of(middleware)} returned None",
+                    plugin=plugin,
+                    remedy="Return the response: `return await call_next(request)`.",
+                )
+            return Response.of(answer)
+        except BaseException as error:
+            # An error that it only let pass is counted against the code that raised it; its own,
+            # even one that it raised in place of another, against its plugin. Held by
+            # test_an_error_that_a_middleware_lets_pass_is_not_its_own.
+            if error is not exchange.raised:
+                exchange.at = plugin
+            raise
+        finally:
+            if exchange.raised is not None:  # a circle: the error's traceback has this frame
+                exchange.raised = None
 
     return run
 
@@ -128,6 +147,9 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
         request: Request = scope[REQUEST]
         _follow(request, scope, receive)
         response: Response = await scope[following](request)
+        exchange: Exchange = scope[EXCHANGE]
+        if response.stream is not None and response is exchange.made:
+            response.stream = _of_handler(response.stream, exchange)
         await response(scope, receive, send)
 
     try:
@@ -159,11 +181,26 @@ def _adapted(factory: Callable[[ASGI], Any], name: str, plugin: str) -> Middlewa
     return run
 
 
+async def _of_handler(stream: Any, exchange: Exchange) -> AsyncIterator[Any]:
+    """Pass a handler's stream on; what it raises counts against the handler's route."""
+    try:
+        async for chunk in stream:
+            yield chunk
+    except BaseException:
+        if exchange.target is not None:
+            exchange.at = exchange.target.route
+        raise
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
 def _source(request: Request) -> Receive:
     """Return a `receive` that a middleware may wrap; a body that was kept comes first."""
     raw, kept = request._receive, request.kept
     if kept is None:
-        return raw
+        return _Noticing(request, raw)
     replayed = False
 
     async def replay() -> Message:
@@ -186,4 +223,21 @@ def _follow(request: Request, scope: Scope, receive: Receive) -> None:
             except AttributeError:  # it was never computed
                 pass
     if request.kept is None:
-        request._receive = receive
+        request._receive = receive.raw if isinstance(receive, _Noticing) else receive
+
+
+class _Noticing:
+    """A `receive` for a middleware, which notices that the client disconnects."""
+
+    __slots__ = ("_request", "raw")
+
+    def __init__(self, request: Request, raw: Receive) -> None:
+        self._request = request
+        self.raw = raw
+
+    async def __call__(self) -> Message:
+        """ASGI's receive."""
+        message = await self.raw()
+        if message["type"] == "http.disconnect":
+            self._request.left = True
+        return message

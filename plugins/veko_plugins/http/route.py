@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["SOCKET", "Route"]
+__all__ = ["SOCKET", "Route", "part_of"]
 
 SOCKET: Final = "WEBSOCKET"
 """The method of a WebSocket's route."""
@@ -30,3 +30,8 @@ class Route(msgspec.Struct, frozen=True):
     handler: Callable[..., Any]
     middlewares: tuple[Callable[..., Any], ...] = ()
     plugin: str = ""
+
+
+def part_of(route: Route) -> str:
+    """Return the name of a route as a part of its plugin: what its failures are counted against."""
+    return f"{route.method} {route.path}"

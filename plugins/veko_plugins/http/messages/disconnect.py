@@ -17,21 +17,16 @@ from typing import Final
 from .asgi import Message, Receive
 from .request import Request
 
-__all__ = ["KEPT", "ClientGone", "is_gone", "while_connected"]
+__all__ = ["KEPT", "ClientGone", "while_connected"]
 
 KEPT: Final = 64 * 1024
 """Bytes of a body that are kept while its response is being streamed."""
 
 
 class ClientGone(OSError):
-    """The client disconnected before it had the whole response."""
+    """The client disconnected before it had the whole response. It is nobody's failure."""
 
-
-def is_gone(error: BaseException) -> bool:
-    """Return whether an error means only that the client disconnected."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_gone(part) for part in error.exceptions)
-    return isinstance(error, ClientGone)
+    counts = False
 
 
 class _Keeper:
@@ -114,6 +109,7 @@ async def while_connected(request: Request, receive: Receive) -> AsyncIterator[N
         yield
     except asyncio.CancelledError:
         if gone and task.uncancel() <= before:
+            request.left = True
             raise ClientGone("the client disconnected") from None
         raise
     finally:

@@ -59,6 +59,7 @@ class HTTPError(VekoError):
         detail: The text for the client.
         errors: The single faults.
         headers: Headers of the response, names in lower case.
+        counts: Whether it counts as a failure: if the status is 500 or above.
 
     Raises:
         ValueError: The status is not 400 to 599, or a header is not valid.
@@ -81,6 +82,7 @@ class HTTPError(VekoError):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(Headers.of(headers)) if headers else {}
+        self.counts = status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def phrase(status: int) -> str:

@@ -51,9 +51,10 @@ class Request(Connection):
         scope: The ASGI scope, for everything else.
     """
 
-    __slots__ = ("_body", "_form", "_read", "_receive", "_waiting")
+    __slots__ = ("_body", "_form", "_left", "_read", "_receive", "_waiting")
 
     _form: Fields[str | Upload]
+    _left: bool
     _waiting: bool
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -141,9 +142,20 @@ class Request(Connection):
         self._waiting = True
         try:
             message: Message = await self._receive()
-            return message
         finally:
             self._waiting = False
+        if message["type"] == "http.disconnect":
+            self._left = True
+        return message
+
+    @property
+    def left(self) -> bool:
+        """Whether the client is known to have disconnected: nothing counts as a failure then."""
+        return getattr(self, "_left", False)
+
+    @left.setter
+    def left(self, left: bool) -> None:
+        self._left = left
 
     def lend(self, receive: Receive, keeper: Callable[[Receive], _Keeper]) -> _Keeper | None:
         """Lend the server's `receive` to a keeper, which keeps the messages for this request.

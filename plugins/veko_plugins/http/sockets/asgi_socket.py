@@ -37,13 +37,14 @@ class ASGISocket(Connection):
     Attributes:
         accepted: Whether the handshake is done.
         closed: Whether it is over: closed by either side, or refused.
+        left: Whether the client ended it.
         code: The close code; `None` while it is open.
         reason: The reason that came with the close code.
     """
 
     __slots__ = (
         "__weakref__", "_cuts", "_ended_in", "_on_accept", "_on_message", "_receive", "_send",
-        "_started", "accepted", "closed", "code", "reason",
+        "_started", "accepted", "closed", "code", "left", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class ASGISocket(Connection):
         self._cuts = 0
         self.accepted = False
         self.closed = False
+        self.left = False
         self.code: int | None = None
         self.reason = ""
 
@@ -90,6 +92,7 @@ class ASGISocket(Connection):
             await self._send(message)
         except OSError as error:
             self._over(ABNORMAL)
+            self.left = True
             raise _Gone(str(error)) from error
         self._noted(message)
 
@@ -105,6 +108,8 @@ class ASGISocket(Connection):
                 if asyncio.current_task() is not self._ended_in or not self.forgiven():
                     raise
                 message = {"type": "websocket.disconnect"}
+            else:
+                self.left = message["type"] == "websocket.disconnect"
             if message["type"] == "websocket.receive":
                 if self._on_message is None:
                     return message

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from veko.extend import driven
 
-from ..exchange import failed
+from ..exchange import Blame, failed
 from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
 from ..messages.problem import HTTPError
 from ..messages.response import Response
@@ -28,6 +28,8 @@ from .websocket import SocketClosed, WebSocket
 
 if TYPE_CHECKING:
     from veko import Kernel
+
+    from ..outages import Outages
 
 __all__ = ["SocketDispatcher"]
 
@@ -42,11 +44,15 @@ class SocketDispatcher:
     Args:
         kernel: The kernel whose plugins it serves.
         problem: Returns the problem response of an error.
+        outages: The routes that the breaker has off.
     """
 
-    def __init__(self, kernel: Kernel, problem: Callable[[BaseException], Response]) -> None:
+    def __init__(
+        self, kernel: Kernel, problem: Callable[[BaseException], Response], outages: Outages
+    ) -> None:
         self._kernel = kernel
         self._problem = problem
+        self._outages = outages
         self._signals = SocketSignals(kernel.bus)
         self._all = OpenSockets()
 
@@ -63,13 +69,15 @@ class SocketDispatcher:
         await receive()
         pin = self._kernel.pin()
         with pin as registry:
-            table: Table[SocketTarget] | None = registry.view("route")
+            table: Table[Any] | None = registry.view("route")
+            if table is not None and self._outages.any:
+                table = self._outages.over(table)
             around: CallNext | None = registry.view("middleware")
             socket = WebSocket(scope, receive, send, self._signals.message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
-            target = found.value if found is not None else None
+            target: SocketTarget | None = found.value if found is not None else None
             exchange = SocketExchange(socket, target, pin)
-            pin.owner = exchange.at
+            pin.owner = target.route.plugin if target is not None else None
             scope[REQUEST], scope[EXCHANGE] = socket, exchange
             scope["path_params"] = found.params if found is not None else {}
             scope[ROUTE] = target.route if target is not None else None
@@ -150,7 +158,10 @@ class SocketDispatcher:
             return
         refused = isinstance(error, HTTPError) and (error.status < 500 or exchange.work.cut)
         if not refused:
-            await self._kernel.fault(error, plugin=exchange.at, origin=socket)
+            plugin, part = Blame.of(exchange.at)
+            await self._kernel.fault(
+                error, plugin=plugin, origin=socket, part=part, counted=not socket.left
+            )
         if not socket.accepted:
             await socket.deny(self._problem(error))
         elif refused and isinstance(error, HTTPError):

@@ -16,6 +16,7 @@ from ..exchange import Target
 from ..messages.asgi import ASGI, Receive, Scope
 from ..messages.pipe import Pipe
 from ..messages.response import Response
+from ..route import Route
 from .websocket import WebSocket
 
 __all__ = ["GRACE", "SocketExchange"]
@@ -48,7 +49,8 @@ class SocketExchange:
         socket: The socket.
         target: What answers it; `None` if no route matches.
         unmatched: The answer if no route matches.
-        at: The name of the plugin whose code is running.
+        at: As in `Exchange`.
+        raised: As in `Exchange`.
         work: Holds the registry until the handshake is done.
         announced: Whether `websocket:connect` was emitted.
         running: Whether the handler or a middleware around it still runs.
@@ -60,6 +62,7 @@ class SocketExchange:
         "_task",
         "announced",
         "at",
+        "raised",
         "running",
         "socket",
         "target",
@@ -71,7 +74,8 @@ class SocketExchange:
         self.socket = socket
         self.work = work
         self.target = target
-        self.at: str | None = target.route.plugin if target is not None else None
+        self.at: Route | str | None = target.route if target is not None else None
+        self.raised: BaseException | None = None
         self.unmatched: Response | None = None
         self.announced = False
         self.running = True
@@ -82,7 +86,7 @@ class SocketExchange:
     async def pull(self, socket: WebSocket) -> Response:
         """Run the endpoint until it returns."""
         assert self.target is not None
-        self.at = self.target.route.plugin
+        self.at = self.target.route
         answer: Callable[[Any], Awaitable[Response]] | None
         answer = getattr(self.target.endpoint, "answer", None)
         if answer is not None:

@@ -39,6 +39,8 @@ class SocketClosed(VekoError):
         reason: The reason that the peer gave.
     """
 
+    counts = False
+
     def __init__(self, code: int, reason: str = "") -> None:
         super().__init__(f"the socket is closed ({code}{f', {reason}' if reason else ''})")
         self.code = code
