@@ -254,11 +254,11 @@ class Exchange:
     def blame(self) -> Blame:
         """Return what an error that was just raised is counted against."""
         made, response = self.made, self.response
-        if made is not None and response is not None and self.target is not None:
-            # It is being sent: an error of its stream is the handler's, whoever passed it on.
-            if response is made or (response.stream and response.stream is made.stream):
-                return Blame.of(self.target.route)
-        return Blame.of(self.at)
+        if made is None or response is None or self.target is None:
+            return Blame.of(self.at)
+        # It is being sent: an error of its stream is the handler's, whoever passed it on.
+        handlers = response is made or (response.stream and response.stream is made.stream)
+        return Blame.of(self.target.route if handlers else self.at)
 
     async def pipe(self, app: ASGI, scope: Scope, receive: Receive) -> Response:
         """Return the response of an application that pushes it."""
