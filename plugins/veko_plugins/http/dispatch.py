@@ -127,7 +127,7 @@ class Dispatcher:
         self._signals = Signals(kernel.bus)
         respond = partial(problem, dev_mode=dev_mode)
         self.outages = Outages(respond)
-        self._sockets = SocketDispatcher(kernel, respond, self.outages)
+        self._sockets = SocketDispatcher(kernel, respond, self.outages.over)
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer a request, or speak another of ASGI's protocols."""

@@ -83,6 +83,8 @@ class Outages:
 
     def over(self, table: Table[Target]) -> Table[Target]:
         """Return a routing table in which the routes that are off answer 503."""
+        if not self.any:
+            return table
         if self._above is None or self._below is not table:
             self._below, self._above = table, self._laid(table)
         return self._above

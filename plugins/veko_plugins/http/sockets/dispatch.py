@@ -29,8 +29,6 @@ from .websocket import SocketClosed, WebSocket
 if TYPE_CHECKING:
     from veko import Kernel
 
-    from ..outages import Outages
-
 __all__ = ["SocketDispatcher"]
 
 _ERROR: Final = 1011
@@ -44,15 +42,18 @@ class SocketDispatcher:
     Args:
         kernel: The kernel whose plugins it serves.
         problem: Returns the problem response of an error.
-        outages: The routes that the breaker has off.
+        with_outages: Returns a routing table in which the routes that are off answer 503.
     """
 
     def __init__(
-        self, kernel: Kernel, problem: Callable[[BaseException], Response], outages: Outages
+        self,
+        kernel: Kernel,
+        problem: Callable[[BaseException], Response],
+        with_outages: Callable[[Table[Any]], Table[Any]],
     ) -> None:
         self._kernel = kernel
         self._problem = problem
-        self._outages = outages
+        self._with_outages = with_outages
         self._signals = SocketSignals(kernel.bus)
         self._all = OpenSockets()
 
@@ -70,8 +71,8 @@ class SocketDispatcher:
         pin = self._kernel.pin()
         with pin as registry:
             table: Table[Any] | None = registry.view("route")
-            if table is not None and self._outages.any:
-                table = self._outages.over(table)
+            if table is not None:
+                table = self._with_outages(table)
             around: CallNext | None = registry.view("middleware")
             socket = WebSocket(scope, receive, send, self._signals.message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
