@@ -26,6 +26,7 @@ _MODULES = (
     "bodies",
     "routes",
     "hooks",
+    "guards",
     "answers",
     "files",
     "malformed",

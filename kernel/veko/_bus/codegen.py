@@ -71,7 +71,7 @@ def code_of(
             f"c = h{i}({given})",
             "try: y = c.send(None)",
             "except StopIteration as end: r = end.value",
-            f"else: r = await resume_limited(c, y, s{i}.limit)",
+            f"else: r = await resume_limited(c, y, s{i}.limit, s{i}.late)",
         ]
         if not limit:
             call = [f"r = {'await ' if is_async_step else ''}h{i}({given})"]

@@ -34,12 +34,14 @@ class Step:
         is_async: Whether `call` gives a coroutine.
         arity: How many arguments the handler gets; `None` for all.
         limit: Seconds that it may take, or `None`.
+        late: Whether its answer counts if it returned in spite of its limit. Not at an event that
+            fails closed: a guard that swallows its cancellation has let nobody in.
         observes: Whether what it answers is ignored.
         seen: The type that it last returned: generated code compares it instead of calling `check`.
     """
 
     __slots__ = (
-        "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "limit",
+        "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "late", "limit",
         "observes", "seen", "snippets", "subscription",
     )  # fmt: skip
 
@@ -60,6 +62,7 @@ class Step:
         self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
         self.arity = subscription.arity
         self.call = enclosed(inner, snippets, self.arity) if snippets else inner
+        self.late = declared is None or not declared.fails_closed
         self.observes = subscription.observes
         self.limit = subscription.timeout if self.is_async else None
         self.seen: type = type(None)
@@ -72,7 +75,7 @@ class Step:
         elif self.limit is None:
             answer = await self.call(*given)
         else:
-            answer = await limited(self.call(*given), self.limit)
+            answer = await limited(self.call(*given), self.limit, self.late)
         return None if answer is None or self._is_handle(answer) else answer
 
     def _is_handle(self, answer: Any) -> bool:

@@ -22,7 +22,7 @@ from veko.errors import counts
 from .events import Signals
 from .exchange import Exchange, Target, failed
 from .messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
-from .messages.problem import PROBLEM_JSON, HTTPError, describe
+from .messages.problem import PROBLEM_JSON, RETRY, HTTPError, describe, refusal_of
 from .messages.request import Request
 from .messages.response import Response
 from .outages import Outages
@@ -92,7 +92,6 @@ async def lifespan(
 
 STATUS: Final = "veko.status"
 """The scope's key of the status that was sent before a response broke off."""
-_RETRY: Final = {"retry-after": "1"}
 _NO_ROUTES: Table[Target] = Table()
 
 
@@ -181,6 +180,8 @@ class Dispatcher:
                         answer = await signals.request_start(request)
                     except HTTPError as refusal:  # a refusal is no failure, whatever its status
                         answer = problem(refusal, dev_mode=self.dev_mode)
+                    except Exception as error:
+                        answer = await self._refused(request, error)
                     if answer is not request:
                         answer = self._adopt(exchange, answer)
                     if isinstance(answer, Response):
@@ -198,7 +199,7 @@ class Dispatcher:
                     raise
                 abort = False
                 if pin.cut:  # its generation was replaced and `drain_timeout` has passed
-                    error = HTTPError(503, "The plugin was replaced meanwhile.", headers=_RETRY)
+                    error = HTTPError(503, "The plugin was replaced meanwhile.", headers=RETRY)
                 await self._failed(exchange, error)
             finally:
                 if exchange.pipes:
@@ -225,6 +226,20 @@ class Dispatcher:
             scope[REQUEST] = answer
             exchange.request = answer
         return answer
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        """Answer a request that a hook on `request:start` refuses because it failed.
+
+        The bus has reported the error, and counted it against the hook's plugin: the one that has
+        the route is not at fault.
+        """
+        answer: object = error
+        if not request.left:
+            answer = await self._signals.request_error(error, request)
+        if isinstance(answer, Response):
+            return answer
+        shown = answer if isinstance(answer, BaseException) else error
+        return problem(refusal_of(shown), dev_mode=self.dev_mode)
 
     async def _close(self, exchange: Exchange, *, abort: bool) -> None:
         try:

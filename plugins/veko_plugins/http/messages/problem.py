@@ -12,14 +12,16 @@ from http import HTTPStatus
 
 import msgspec
 
-from veko.errors import VekoError
+from veko.errors import HookTimeout, VekoError
 
 from .faults import Fault
 from .headers import Headers
 
-__all__ = ["PROBLEM_JSON", "HTTPError", "Problem", "describe", "phrase"]
+__all__ = ["PROBLEM_JSON", "RETRY", "HTTPError", "Problem", "describe", "phrase", "refusal_of"]
 
 PROBLEM_JSON = "application/problem+json"
+RETRY = {"retry-after": "1"}
+"""The header of a 503 that is over in a moment."""
 _ANY = "about:blank"
 
 
@@ -83,6 +85,19 @@ class HTTPError(VekoError):
         self.errors = tuple(errors)
         self.headers = dict(Headers.of(headers)) if headers else {}
         self.counts = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def refusal_of(error: BaseException) -> BaseException:
+    """Return the error to answer with if a hook fails that decides about a request.
+
+    Args:
+        error: What the hook raised; a 503 if it exceeded its time limit, a 500 otherwise.
+    """
+    if not isinstance(error, HookTimeout):
+        return error
+    refusal = HTTPError(503, headers=RETRY)
+    refusal.__cause__ = error  # shown in `dev_mode`
+    return refusal
 
 
 def phrase(status: int) -> str:

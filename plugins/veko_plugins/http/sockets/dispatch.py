@@ -17,7 +17,7 @@ from veko.extend import driven
 
 from ..exchange import Blame, failed
 from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
-from ..messages.problem import HTTPError
+from ..messages.problem import RETRY, HTTPError, refusal_of
 from ..messages.response import Response
 from ..port import CallNext
 from ..table import HANDSHAKE, Table
@@ -133,6 +133,12 @@ class SocketDispatcher:
                 answer = await self._signals.connect(socket)
             except HTTPError as refusal:
                 answer = refusal
+            except Exception as error:
+                # The bus has reported it, and counted it against the hook's plugin.
+                if socket.accepted or socket.closed:
+                    await socket.close(_ERROR)
+                    return
+                answer = self._problem(refusal_of(error))
             if isinstance(answer, HTTPError):
                 if socket.accepted:
                     raise answer
@@ -173,4 +179,4 @@ class SocketDispatcher:
 
 
 def _outdated() -> HTTPError:
-    return HTTPError(503, "The plugin is being replaced or unloaded.", headers={"retry-after": "1"})
+    return HTTPError(503, "The plugin is being replaced or unloaded.", headers=RETRY)
