@@ -6,6 +6,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
   and decides about the `Entry` objects that it adds.
 - `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
+- `Turns` lets other tasks run in the middle of a long `accept`.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
@@ -13,6 +14,17 @@ from ._bus.draft import Draft, Kind
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
+from ._bus.turns import Turns
 from ._life.config import merge_config
 
-__all__ = ["Draft", "Entry", "Kind", "Probe", "Registry", "Snippet", "driven", "merge_config"]
+__all__ = [
+    "Draft",
+    "Entry",
+    "Kind",
+    "Probe",
+    "Registry",
+    "Snippet",
+    "Turns",
+    "driven",
+    "merge_config",
+]

@@ -10,8 +10,10 @@ of an unloaded plugin, and none is unguarded for a moment.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import itertools
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -19,8 +21,9 @@ import msgspec
 
 from veko import Context, Handle, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
-from veko.extend import Draft, Entry, Kind
+from veko.extend import Draft, Entry, Kind, Turns
 
+from .batches import Batches
 from .dispatch import Dispatcher
 from .events import (
     EVENTS,
@@ -35,7 +38,7 @@ from .exchange import Target, run_route, run_target
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
-from .port import Adapter, Starting, find_adapter
+from .port import Adapter, Endpoint, Starting, find_adapter
 from .route import SOCKET, Route
 from .sockets.events import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
@@ -46,23 +49,8 @@ __all__ = ["HTTP", "Routes"]
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    """Routes that were registered together, raw and live.
-
-    Attributes:
-        entries: The entries of the raw routes.
-        targets: The live routes, compiled.
-        exact: Whether there is one target for each entry, in the same order.
-    """
-
-    entries: tuple[Entry, ...]
-    targets: tuple[Target, ...]
-    exact: bool
-
-
-_Batches = dict[Any, tuple[_Batch, ...]]
+_CHUNK: Final = 256
+"""Routes that are compiled, or put into the table, between two looks at the clock."""
 
 
 class HTTP:
@@ -152,6 +140,7 @@ class Routes(Plugin):
     def __init__(self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False) -> None:
         self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
         self._dev_mode = dev_mode
+        self._numbers = itertools.count(1)
         self._sockets: WeakKeyDictionary[Context, OpenSockets] = WeakKeyDictionary()
 
     def load(self, context: Context) -> None:
@@ -183,69 +172,47 @@ class Routes(Plugin):
         return add_routes
 
     async def _accept_routes(self, draft: Draft) -> None:
-        table: Table[Target] | None = draft.before.view("route")
-        if table is None:
-            table = Table()
-        batches: _Batches = dict(draft.before.view(_BATCHES) or {})
-        gone = {id(entry) for entry in draft.removed if entry.kind == "route"}
+        owned: dict[Any, Batches] = dict(draft.before.view(_BATCHES) or {})
+        gone, added = _by_owner(draft.removed), _by_owner(draft.added)
         again = draft.hooks_changed(ROUTE_LOAD.name, ROUTE_CREATE.name)
         dropped: list[Target] = []
         made: list[Target] = []
-        owners = {entry.owner for entry in draft.removed if entry.kind == "route"}
-        for owner in tuple(batches) if again else owners:
-            kept: list[_Batch] = []
-            for batch in batches.get(owner, ()):
-                left = await self._remade(draft, batch, gone, again)
-                if left is not batch:
-                    old, new = set(batch.targets), set(left.targets if left else ())
-                    dropped += [target for target in batch.targets if target not in new]
-                    made += [t for t in (left.targets if left else ()) if t not in old]
-                if left:
-                    kept.append(left)
-            if kept:
-                batches[owner] = tuple(kept)
-            else:
-                batches.pop(owner, None)
-        for owner, entries in _by_owner(draft.added).items():
-            routes = await self._hooked(draft, [entry.value for entry in entries])
-            batch = self._compile(entries, routes)
-            made += batch.targets
-            batches[owner] = (*batches.get(owner, ()), batch)
-        draft.set_view("route", _changed(table, dropped, made))
+        coming: dict[Any, list[Route]] = {}
+        turns = Turns()
+        for owner in list(owned) if again else [one for one in gone if one in owned]:
+            batches = owned[owner] = owned[owner].copy()
+            left, changed = batches.remove(gone.get(owner, ()))
+            dropped += left
+            for number, entries in batches.entries(None if again else changed).items():
+                before = batches.targets(number, entries)
+                routes = await self._hooked(draft, entries, turns)
+                if number not in changed and routes == [target.route for target in before]:
+                    continue
+                after = await self._compile(owner.context, routes, turns)
+                batches.put(number, entries, after)
+                dropped += before
+                made += after
+            if not batches.rows:
+                del owned[owner]
+        for owner, entries in added.items():
+            batches = owned[owner] = owned[owner].copy() if owner in owned else Batches()
+            routes = await self._hooked(draft, entries, turns)
+            after = await self._compile(owner.context, routes, turns)
+            batches.put(next(self._numbers), entries, after)
+            made += after
+            coming[owner] = [target.route for target in after]
+        draft.set_view("route", await _changed(draft.before.view("route"), dropped, made, turns))
         if isinstance(self._adapter, Starting):
-            for owner in _by_owner(draft.added):
-                routes = [target.route for target in batches[owner][-1].targets]
+            for owner, routes in coming.items():
                 await self._adapter.start(owner.context, routes)
-        draft.set_view(_BATCHES, batches)
+        draft.set_view(_BATCHES, owned)
         _post_changes(draft, dropped, made)
 
-    async def _remade(
-        self, draft: Draft, batch: _Batch, gone: set[int], again: bool
-    ) -> _Batch | None:
-        """Return a batch without the routes that are removed; `None` if none is left.
-
-        Args:
-            draft: The next registry.
-            batch: The batch.
-            gone: The ids of the entries that are removed.
-            again: Whether the routes must pass the hooks again.
-        """
-        entries = tuple(entry for entry in batch.entries if id(entry) not in gone)
-        if not entries:
-            return None
-        if len(entries) == len(batch.entries) and not again:
-            return batch
-        if batch.exact and not again:
-            pairs = zip(batch.entries, batch.targets, strict=True)
-            targets = tuple(target for entry, target in pairs if id(entry) not in gone)
-            return _Batch(entries, targets, exact=True)
-        routes = await self._hooked(draft, [entry.value for entry in entries])
-        if entries == batch.entries and routes == [target.route for target in batch.targets]:
-            return batch
-        return self._compile(entries, routes)
-
-    async def _hooked(self, draft: Draft, raw: list[Route]) -> list[Route]:
+    async def _hooked(self, draft: Draft, entries: Sequence[Entry], turns: Turns) -> list[Route]:
         """Return the routes that the hooks make of raw ones that were registered together."""
+        raw: list[Route] = [entry.value for entry in entries]
+        if not raw:
+            return []
         plugin = raw[0].plugin
         loaded = await _emit(draft, ROUTE_LOAD.name, list(raw), "its routes", plugin)
         routes: list[Route] = []
@@ -264,23 +231,25 @@ class Routes(Plugin):
             if (made.plugin, made.method) != (plugin, method):
                 made = _replace(made, plugin=plugin, method=method)
             routes.append(made)
+            if turns.due:
+                await turns.pause()
         return routes
 
-    def _compile(self, entries: tuple[Entry, ...], routes: list[Route]) -> _Batch:
-        context: Context = entries[0].owner.context
+    async def _compile(
+        self, context: Context, routes: Sequence[Route], turns: Turns
+    ) -> list[Target]:
         for route in routes:
             parse_path(route.path)
-        endpoints = self._adapter.compile(context, routes) if routes else ()
-        targets = tuple(
-            self._target(context, Target(route, endpoint, _around(route)))
-            for route, endpoint in zip(routes, endpoints, strict=True)
-        )
-        raw = [entry.value for entry in entries]
-        exact = len(raw) == len(routes) and all(
-            before.method == after.method and before.handler is after.handler
-            for before, after in zip(raw, routes, strict=True)
-        )
-        return _Batch(entries, targets, exact)
+        endpoints: dict[int, Endpoint] = {}
+        for chunk in _chunks_to_compile(routes):
+            compiled = self._adapter.compile(context, [routes[index] for index in chunk])
+            endpoints |= zip(chunk, compiled, strict=True)
+            if turns.due:
+                await turns.pause()
+        return [
+            self._target(context, Target(route, endpoints[index], _around(route)))
+            for index, route in enumerate(routes)
+        ]
 
     def _target(self, context: Context, target: Target) -> Target:
         """Return the target; for a WebSocket, one with the open sockets of its generation."""
@@ -319,22 +288,50 @@ def _around(route: Route) -> Any:
     return compose([(as_middleware(fn, plugin), plugin) for fn in route.middlewares], run_target)
 
 
-def _by_owner(added: Iterable[Entry]) -> dict[Any, tuple[Entry, ...]]:
-    found: dict[Any, tuple[Entry, ...]] = {}
-    for entry in added:
+def _chunks_to_compile(routes: Sequence[Route]) -> Iterator[list[int]]:
+    """Yield the indexes of routes to compile together.
+
+    A framework may make one application of its own handlers, routers say, so those stay together;
+    plain functions do not depend on each other.
+    """
+    plain: list[int] = []
+    native: list[int] = []
+    for index, route in enumerate(routes):
+        (plain if inspect.isroutine(route.handler) else native).append(index)
+    if len(routes) <= _CHUNK:
+        yield from [list(range(len(routes)))] if routes else []
+        return
+    if native:
+        yield native
+    for begin in range(0, len(plain), _CHUNK):
+        yield plain[begin : begin + _CHUNK]
+
+
+def _by_owner(entries: Iterable[Entry]) -> dict[Any, list[Entry]]:
+    found: dict[Any, list[Entry]] = {}
+    for entry in entries:
         if entry.kind == "route":
-            found[entry.owner] = (*found.get(entry.owner, ()), entry)
+            found.setdefault(entry.owner, []).append(entry)
     return found
 
 
-def _changed(
-    table: Table[Target], dropped: Sequence[Target], made: Sequence[Target]
+async def _changed(
+    table: Table[Target] | None, dropped: Sequence[Target], made: Sequence[Target], turns: Turns
 ) -> Table[Target]:
-    rows = [(_method(target), target.route.path, target) for target in made]
+    """Return the table without some routes and with others; nobody sees what is made on the way."""
+    table = Table() if table is None else table
     try:
-        return table.changed(
-            remove=[(_method(target), target.route.path) for target in dropped], add=rows
-        )
+        for begin in range(0, len(dropped), _CHUNK):
+            leaving = dropped[begin : begin + _CHUNK]
+            table = table.changed(remove=[(_method(one), one.route.path) for one in leaving])
+            if turns.due:
+                await turns.pause()
+        for begin in range(0, len(made), _CHUNK):
+            coming = made[begin : begin + _CHUNK]
+            table = table.changed(add=[(_method(one), one.route.path, one) for one in coming])
+            if turns.due:
+                await turns.pause()
+        return table
     except Taken as error:
         held: Route = error.value.route  # type: ignore[attr-defined]
         wanted: Route = error.wanted.route  # type: ignore[attr-defined]
