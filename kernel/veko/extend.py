@@ -7,10 +7,12 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `Turns` lets other tasks run in the middle of a long `accept`.
+- `location_of` returns the line of a plugin's own that an error came from.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.draft import Draft, Kind
+from ._bus.failures import Location, location_of
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
@@ -21,10 +23,12 @@ __all__ = [
     "Draft",
     "Entry",
     "Kind",
+    "Location",
     "Probe",
     "Registry",
     "Snippet",
     "Turns",
     "driven",
+    "location_of",
     "merge_config",
 ]

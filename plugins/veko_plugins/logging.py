@@ -27,6 +27,8 @@ import msgspec
 
 from veko import LogRecord, OptionError, Plugin
 
+from ._lib.tracebacks import folded
+
 if TYPE_CHECKING:
     from veko import Context
 
@@ -72,6 +74,7 @@ class Logging(Plugin):
         format: Literal["text", "json"] = "text",
         *,
         stream: TextIO | None = None,
+        traced: bool = False,
         max_bytes: int = 10_000_000,
         backups: int = 5,
     ) -> None:
@@ -81,10 +84,12 @@ class Logging(Plugin):
 
         Args:
             level: `debug`, `info`, `success`, `warning`, `error`, or a number of the standard
-                library's logging. The console shows tracebacks only at `debug`, the file always.
+                library's logging. At `debug` tracebacks are whole; else Veko's frames are folded.
             file: A file to append to and rotate; its folder is created if it is missing.
             format: Whether a record is one line of text or one JSON object.
             stream: The console; standard error by default.
+            traced: Whether the console shows tracebacks; at `debug` it always does. The file
+                always has them.
             max_bytes: The size in bytes at which the file is rotated; 0 means never.
             backups: How many rotated files are kept.
 
@@ -94,9 +99,14 @@ class Logging(Plugin):
         number = _level(level)
         if format not in ("text", "json"):
             raise OptionError(f"log format {format!r} is unknown", remedy="Use 'text' or 'json'.")
-        handlers = [_console(stream or sys.stderr, format, traced=number <= LEVELS["debug"])]
+        whole = number <= LEVELS["debug"]
+        text = TextFormatter(dated=False, traced=traced or whole, folds=not whole)
+        console = JSONFormatter(folds=not whole) if format == "json" else text
+        handlers = [_console(stream or sys.stderr, console)]
         if file is not None:
-            handlers.append(_file(Path(file), format, max_bytes, backups))
+            handlers.append(_file(Path(file), max_bytes, backups))
+            dated = TextFormatter(folds=not whole)
+            handlers[-1].setFormatter(console if format == "json" else dated)
         self.reset()
         logger = logging.getLogger("veko")
         self._former_level = logger.level
@@ -123,12 +133,14 @@ class TextFormatter(logging.Formatter):
     Args:
         dated: Whether the date is shown.
         traced: Whether tracebacks are shown.
+        folds: Whether Veko's own frames are left out of them.
     """
 
-    def __init__(self, *, dated: bool = True, traced: bool = True) -> None:
+    def __init__(self, *, dated: bool = True, traced: bool = True, folds: bool = False) -> None:
         super().__init__()
         self.dated = dated
         self.traced = traced
+        self.folds = folds
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created)
@@ -136,9 +148,8 @@ class TextFormatter(logging.Formatter):
         parts = [f"{time} {level_of(record):<8}{plugin_of(record)}", _one_line(message_of(record))]
         parts += [f"{key}={_one_line(_text(value))}" for key, value in _extras(record).items()]
         line = "  ".join(parts)
-        if self.traced and record.exc_info:
-            line += f"\n{self.formatException(record.exc_info)}"
-        return line
+        trace = _trace(self, record) if self.traced else ""
+        return f"{line}\n{trace}" if trace else line
 
 
 class JSONFormatter(logging.Formatter):
@@ -146,7 +157,14 @@ class JSONFormatter(logging.Formatter):
 
     It has the time, level, plugin, message, details, fields, the error, and the ids of trace and
     span if the record has them.
+
+    Args:
+        folds: Whether Veko's own frames are left out of tracebacks.
     """
+
+    def __init__(self, *, folds: bool = False) -> None:
+        super().__init__()
+        self.folds = folds
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -161,9 +179,19 @@ class JSONFormatter(logging.Formatter):
             found = getattr(record, key, "0")
             if found != "0":
                 entry.setdefault(key, found)
-        if record.exc_info:
-            entry["error"] = self.formatException(record.exc_info)
+        trace = _trace(self, record)
+        if trace:
+            entry["error"] = trace
         return _json(entry)
+
+
+def _trace(formatter: TextFormatter | JSONFormatter, record: logging.LogRecord) -> str:
+    """Return the traceback of a record; empty if it has none."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return ""
+    if formatter.folds:
+        return folded(record.exc_info[1])
+    return formatter.formatException(record.exc_info)
 
 
 def level_of(record: logging.LogRecord) -> str:
@@ -230,7 +258,7 @@ def _level(level: str | int) -> int:
     return number
 
 
-def _file(path: Path, format: str, max_bytes: int, backups: int) -> logging.Handler:
+def _file(path: Path, max_bytes: int, backups: int) -> logging.Handler:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(
@@ -242,18 +270,13 @@ def _file(path: Path, format: str, max_bytes: int, backups: int) -> logging.Hand
             path=path,
             remedy="Give a file in a folder that can be written to.",
         ) from error
-    handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     return handler
 
 
-def _console(stream: TextIO, format: str, *, traced: bool) -> logging.Handler:
+def _console(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler(stream)
-    if format == "json":
-        handler.setFormatter(JSONFormatter())
-        return handler
-    formatter = TextFormatter(dated=False, traced=traced)
     handler.setFormatter(formatter)
-    if stream.isatty():
+    if stream.isatty() and isinstance(formatter, TextFormatter):
         try:
             handler = _styled(stream, formatter)
         except ImportError:

@@ -103,7 +103,8 @@ def test_sighup_makes_what_runs_what_lies_on_disk(start: Start, served: Path) ->
         assert client.get("/gone").status_code == 404
         (served / "plugins" / "one.py").write_text("name = ")
         veko.process.send_signal(signal.SIGHUP)
-        veko.wait_for(r"failed   one: .*\(the old one keeps running\)")
+        veko.wait_for(r"one failed: .*one\.py")
+        veko.wait_for(r"failed   one \(the old one keeps running\)")
         assert client.get("/one").text == "1.1.0"
         write(served, "one", "1.2.0")
         veko.process.send_signal(signal.SIGHUP)

@@ -69,9 +69,9 @@ class Project:
         return path
 
     async def failed(self, name: str) -> str:
-        """Wait until a failure is told, and what is done about it; returns that."""
-        await self.until("plugin:error", name)
-        return str((await self.until("log", f"failed {name}"))[1])
+        """Wait until a failure is reported, and what is done about it; returns both."""
+        error = (await self.until("plugin:error", name))[2]
+        return f"{error}; {(await self.until('log', f'failed {name}'))[1]}"
 
     def record(self, name: str) -> PluginRecord:
         found = self.manager.get_plugin(name)
@@ -361,7 +361,7 @@ async def test_D8_plugins_that_restart(project: Any) -> None:
         (one.folder.parent / "lock").rename(one.folder.parent / "taken")
         (one.folder.parent / "lock").write_text("nobody can have it")
         save(one, "4", "4")
-        assert (await one.until("log", "failed door"))[1].endswith("(it is down)")
+        assert (await one.until("log", "failed door"))[1].endswith(": it is down")
         (one.folder.parent / "lock").unlink()
         save(one, "5", "5")
         await one.reloaded("door")
@@ -398,7 +398,7 @@ async def test_D8_a_broken_version_leaves_the_old_one(project: Any, fault: str) 
         (one.folder / "shop.py").write_text(source)
         message = await one.failed("shop")
         assert why in message
-        assert "(version 1.0.0 keeps running)" in message
+        assert message.endswith("; failed shop: version 1.0.0 keeps running")
         assert await one.ask("shop") == "old"
         assert one.record("shop").generation == before
         assert one.manager.error_count("shop") == 0

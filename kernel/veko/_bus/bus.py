@@ -18,9 +18,10 @@ from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
 import anyio
 
-from ..errors import HookTimeout, counts, text_of
+from ..errors import HookTimeout, counts
 from .draft import Draft
 from .events import REPORTS, Event, Origin
+from .failures import summary
 from .handles import Handle, Subscription
 from .lookup import Lookup, Plans, PlansHere, PlansOfDraft
 from .owners import Owner, name_of
@@ -306,11 +307,14 @@ class Bus(Registrar):
         subject: object = None,
         part: str | None = None,
         counted: bool = True,
+        passing: bool = False,
     ) -> None:
         """Report a failure: count it, log it, and emit `error:handle` and `plugin:error`.
 
-        Errors raised while one is being reported are logged only. An error that does not count
-        (`VekoError.counts`) is nobody's failure: `error:handle` is all that is emitted.
+        The log gets one record of one line, see `failures.summary`; handlers may add the traceback
+        of its `exc_info`. Errors raised while one is being reported are logged only. An error that
+        does not count (`VekoError.counts`) is nobody's failure: `error:handle` is all that is
+        emitted.
 
         Args:
             error: What was raised.
@@ -320,6 +324,7 @@ class Bus(Registrar):
             subject: What was being worked on.
             part: The part of the owner that it counts against; see `Origin`.
             counted: Whether it counts, if the error does.
+            passing: Whether it is tried again: the record is a warning, without traceback.
 
         Raises:
             BaseException: Only what must pass (cancellation, `KeyboardInterrupt`).
@@ -330,11 +335,17 @@ class Bus(Registrar):
             count(error)
         name = name_of(owner)
         task = anyio.get_current_task().id
-        if counted:
-            who = name or handler or "a handler"
-            _log.error("%s failed: %s", who, text_of(error), exc_info=error)
+        source = getattr(owner, "source", None)
+        text = summary(
+            error, owner=name, event=event, handler=handler, subject=subject, source=source
+        )
+        extra = {"veko_plugin": name}
+        if not counted:
+            _log.info("%s It does not count.", text, extra=extra)
+        elif passing:
+            _log.warning("%s It is tried again.", text, extra=extra)
         else:
-            _log.info("%s was given up: %s", name or handler or "a handler", text_of(error))
+            _log.error("%s", text, exc_info=error, extra=extra)
         if task in self.reporting:
             return
         self.reporting.add(task)

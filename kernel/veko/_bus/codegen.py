@@ -111,7 +111,7 @@ def code_of(
                 ]
             ),
             "except BaseException as error:",
-            f" await failed(s{i}, error)",
+            f" await failed(s{i}, error, ({', '.join(names)}, *rest))",
             *lines_of(probes, "resumed", " ", i),
         ]
         lines += [outer + line for line in call]

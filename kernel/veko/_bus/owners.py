@@ -10,8 +10,8 @@ __all__ = ["Owner", "name_of"]
 class Owner(Protocol):
     """Anything with a name.
 
-    An owner may also have a method `count_error(error)`: `Bus.report` calls it with each failure of
-    the owner's code.
+    An owner may also have a method `count_error(error)`, which `Bus.report` calls with each failure
+    of the owner's code, and an attribute `source`: the file that the code is in.
     """
 
     @property

@@ -20,6 +20,7 @@ import anyio
 
 from .codegen import FILENAME, MISSING, code_of
 from .events import Event, Stop
+from .failures import subject_of
 from .handles import Subscription
 from .limits import must_pass, on_asyncio, resume_limited
 from .owners import Owner
@@ -56,6 +57,7 @@ class Host(Protocol):
         owner: Owner | str | None = None,
         event: str | None = None,
         handler: str | None = None,
+        subject: object = None,
     ) -> None:
         """Report a failure."""
 
@@ -139,7 +141,7 @@ class Plan:
                 except BaseException as error:
                     if isinstance(error, Stop) and not step.observes:
                         return error.value
-                    await self.failed(step, error, strict)
+                    await self.failed(step, error, (value, *args), strict)
             return value
         finally:
             del token
@@ -156,7 +158,7 @@ class Plan:
                 except BaseException as error:
                     if isinstance(error, Stop) and not step.observes:
                         return error.value
-                    await self.failed(step, error)
+                    await self.failed(step, error, args)
                 else:
                     if answer is not None and not step.observes:
                         return answer
@@ -197,7 +199,7 @@ class Plan:
             answer = await step.run(*args)
         except BaseException as error:
             if not isinstance(error, Stop) or step.observes:
-                await self.failed(step, error)
+                await self.failed(step, error, args)
                 return
             answer = error.value
         if not step.observes:
@@ -222,12 +224,15 @@ class Plan:
             self.host.reporting.discard(task)
             del token
 
-    async def failed(self, step: Step, error: BaseException, strict: bool = False) -> None:
+    async def failed(
+        self, step: Step, error: BaseException, args: Sequence[object], strict: bool = False
+    ) -> None:
         """Report what a handler raised, if it counts as the handler's failure.
 
         Args:
             step: The handler.
             error: What it raised; `Stop` only if it observes.
+            args: What it was called with; the record names the request among it.
             strict: Raise the failure instead of reporting it.
 
         Raises:
@@ -246,7 +251,11 @@ class Plan:
         ends = (strict or self.fails_closed) and not step.observes
         if not (strict and ends):
             await self.host.report(
-                fault, owner=subscription.owner, event=self.event, handler=subscription.label
+                fault,
+                owner=subscription.owner,
+                event=self.event,
+                handler=subscription.label,
+                subject=subject_of(args),
             )
         if ends:
             if fault is error:

@@ -106,6 +106,11 @@ class Generation:
         return self.plugin.manifest.version
 
     @property
+    def source(self) -> Path | None:
+        """The file that the plugin's code is in."""
+        return self.plugin.source
+
+    @property
     def manifest(self) -> Manifest:
         """The plugin's manifest."""
         return self.plugin.manifest

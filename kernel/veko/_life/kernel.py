@@ -171,12 +171,16 @@ class Kernel(Runtime):
         self,
         plugin: Plugin | type[Plugin] | Mapping[str, Any],
         config: Any = None,
+        *,
+        again: Callable[[BaseException], bool] | None = None,
     ) -> PluginRecord:
         """Load a plugin: `load()`, acceptance, `activate()`, and everything goes live at once.
 
         Args:
             plugin: A subclass of `Plugin` or an instance, a mapping, or a module.
             config: Its configuration, merged over its `default_config`.
+            again: Returns whether the caller loads it again after this error. Such a failure is a
+                warning in the log, and fires no `error:critical`.
 
         Returns:
             The plugin's record.
@@ -214,7 +218,7 @@ class Kernel(Runtime):
             Pin.release_all(self.bus)
             # In the caller's task: cancelling the caller cancels a load, since nothing of it is
             # live yet (test_a_cancelled_caller_takes_its_load_with_it).
-            await self._operations.load(record, made, config)
+            await self._operations.load(record, made, config, again)
         finally:
             if record.state is State.LOADING:  # it was cancelled before it began
                 record.fail("load", StateError("cancelled", plugin=name))

@@ -65,12 +65,11 @@ class Afterwards:
         for event in events:
             self.emit(event, record.name, record)
 
-    def report(self, record: PluginRecord, error: BaseException) -> None:
-        """Report that a plugin failed."""
+    def report(self, record: PluginRecord, error: BaseException, *, passing: bool = False) -> None:
+        """Report that a plugin failed; `passing` if the step is tried again."""
         handler = f"{record.name}.{getattr(error, 'step', 'load')}"
-        self._calls.append(
-            functools.partial(self._bus.report, error, owner=record, handler=handler)
-        )
+        report = functools.partial(self._bus.report, error, owner=record, handler=handler)
+        self._calls.append(functools.partial(report, passing=passing))
 
     def stopped(self, record: PluginRecord, error: BaseException) -> None:
         """Emit `error:critical`: the plugin does not run because of this error."""

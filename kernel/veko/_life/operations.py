@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import anyio
@@ -38,7 +38,13 @@ class Operations:
         self.transactions = transactions
         self.steps = steps
 
-    async def load(self, record: PluginRecord, plugin: Plugin, given: Any) -> None:
+    async def load(
+        self,
+        record: PluginRecord,
+        plugin: Plugin,
+        given: Any,
+        again: Callable[[BaseException], bool] | None = None,
+    ) -> None:
         """Load a plugin; see `Kernel.load`."""
         async with alone(self.bus, "load", record) as afterwards:
             begin = time.perf_counter()
@@ -62,8 +68,10 @@ class Operations:
                 record.locate(error)
                 record.fail(getattr(error, "step", "load"), error)
                 if not must_pass(error):
-                    afterwards.report(record, error)
-                    afterwards.stopped(record, error)
+                    passing = again is not None and again(error)
+                    afterwards.report(record, error, passing=passing)
+                    if not passing:
+                        afterwards.stopped(record, error)
                 raise
             record.current = generation
             record.move(State.ACTIVE)

@@ -240,6 +240,7 @@ class Runtime:
         origin: Any = None,
         part: str | None = None,
         counted: bool = True,
+        handler: str | None = None,
     ) -> None:
         """Report that a plugin's code failed outside a hook, in a route handler for instance.
 
@@ -249,7 +250,10 @@ class Runtime:
             origin: What was being worked on, such as the request.
             part: The part of the plugin that it counts against, such as a route; see `Origin`.
             counted: Whether it counts as a failure; not what followed when a client left, say.
+            handler: The name of what failed; by default that of the function in the traceback.
         """
         record = self._records.get(plugin) if plugin is not None else None
         owner = record.current if record is not None and record.current else plugin
-        await self.bus.report(error, owner=owner, subject=origin, part=part, counted=counted)
+        await self.bus.report(
+            error, owner=owner, handler=handler, subject=origin, part=part, counted=counted
+        )

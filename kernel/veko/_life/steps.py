@@ -9,14 +9,14 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
+from .._bus.failures import location_of
 from .._bus.handles import STAGING
 from .._bus.limits import must_pass
-from ..errors import LoadError, LoadTimeout, RefusedError, StateError, VekoError
+from ..errors import LoadError, LoadTimeout, RefusedError, StateError, VekoError, text_of
 from .config import as_config, validated
 from .generation import Changes, Generation, PluginRecord
 from .plugin import Plugin
@@ -84,12 +84,13 @@ class Steps:
         except BaseException as error:
             if must_pass(error):
                 raise
+            found = location_of(error, generation.source)
             raise LoadError(
-                f"{step}() raised {type(error).__name__}: {error}",
+                f"{step}() raised {type(error).__name__}: {text_of(error)}",
                 step=step,
                 plugin=generation.name,
-                path=generation.plugin.source,
-                line=_line(error, generation.plugin.source),
+                path=generation.source if found is None else found.path,
+                line=None if found is None else found.line,
                 remedy="Nothing that it registered is left; fix it and load it again.",
             ) from error
         finally:
@@ -169,13 +170,3 @@ class Steps:
                 event=event,
                 remedy="The cause is what the hook raised.",
             ) from error
-
-
-def _line(error: BaseException, source: Path | None) -> int | None:
-    """Return the last line of a plugin's own file in a traceback."""
-    line, trace = None, error.__traceback__
-    while trace is not None and source is not None:
-        if trace.tb_frame.f_code.co_filename.startswith(str(source)):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

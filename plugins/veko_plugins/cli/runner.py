@@ -16,14 +16,19 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import FrameType
+from typing import Final
 
 import rich_click as click
 
 from veko import VekoError
+from veko.errors import text_of
+from veko.extend import location_of
 
-__all__ = ["Quit", "Stop", "kernel_quiet", "print_error", "reasons", "run"]
+__all__ = ["Quit", "Stop", "held_back", "kernel_quiet", "print_error", "reasons", "run"]
+
+_MOST_HELD: Final = 1_000
 
 
 class Stop:
@@ -198,8 +203,45 @@ def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:
         if isinstance(leaf, VekoError):
             yield str(leaf)
         else:
+            found = location_of(leaf)
             hint = "" if debug else " (veko --debug shows where)"
-            yield f"{type(leaf).__name__}: {leaf}{hint}"
+            where = hint if found is None else f" (file {found.path}:{found.line})"
+            yield f"{type(leaf).__name__}: {text_of(leaf)}{where}"
+
+
+@contextlib.contextmanager
+def held_back(debug: bool) -> Iterator[Callable[[Collection[str]], None]]:
+    """Hold the kernel's log records back, until it is known which failures the command reports.
+
+    Args:
+        debug: Whether to hold back nothing.
+
+    Yields:
+        A function that writes them, except those about the plugins that it is given. What is left
+        at the end is written if the block ended without an error, which tells the same.
+    """
+    logger = logging.getLogger("veko")
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        if debug or len(held) >= _MOST_HELD:
+            return True
+        held.append(record)
+        return False
+
+    def write(reported: Collection[str]) -> None:
+        logger.removeFilter(hold)
+        records, held[:] = list(held), []
+        for record in records:
+            if getattr(record, "veko_plugin", None) not in reported:
+                logger.handle(record)
+
+    logger.addFilter(hold)
+    try:
+        yield write
+        write(())
+    finally:
+        logger.removeFilter(hold)
 
 
 @contextlib.contextmanager

@@ -20,13 +20,14 @@ import msgspec
 import rich_click as click
 
 from veko import PluginRecord, VekoError, __version__
+from veko_plugins._lib.tracebacks import folded
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reload import Refresher
 
 from .application import options_of
-from .runner import Quit, Stop, kernel_quiet, print_error, reasons, run
+from .runner import Quit, Stop, held_back, print_error, reasons, run
 
 __all__ = ["READY", "Settings", "WorkerSettings", "bind", "listening", "options_for", "serve_here"]
 
@@ -85,6 +86,7 @@ def serve_here(settings: Settings) -> int:
             "debug" if settings.debug else settings.log_level,
             _file_of(settings),
             cast("Literal['text', 'json']", settings.log_format),
+            traced=settings.dev,
         )
     except VekoError as error:
         report(error)
@@ -100,13 +102,14 @@ def serve_here(settings: Settings) -> int:
         refresher = Refresher(
             manager.kernel, manager.options, lambda line: click.echo(f"  {prefix}{line}")
         )
-        with kernel_quiet(debug=settings.debug):
+        with held_back(settings.debug) as write:
             await manager.start()
+            write(() if quiet else manager.report.failed)
         manager.off("plugin:loaded", _loaded)
         refreshing = asyncio.ensure_future(_refresh(refresher, stop))
         try:
             if not quiet:
-                _not_loaded(manager)
+                _not_loaded(manager, traced=settings.dev)
             stop.gently = True
             await manager.use("http").serve(
                 host=settings.host,
@@ -277,10 +280,13 @@ def _loaded(name: str, plugin: PluginRecord) -> None:
         click.echo(f"  loaded   {name} {plugin.version}  {plugin.manifest.description}".rstrip())
 
 
-def _not_loaded(manager: PluginManager) -> None:
+def _not_loaded(manager: PluginManager, *, traced: bool) -> None:
     report = manager.report
     for name, error in report.failed.items():
         click.echo(f"  failed   {name}: {error}")
+        trace = folded(error) if traced else ""
+        if trace:
+            click.echo(trace)
     for name, why in report.skipped.items():
         click.echo(f"  skipped  {name}: {why}")
     if not (report.loaded or report.failed or report.skipped):

@@ -171,7 +171,8 @@ class Commands(Plugin):
             if isinstance(error, VekoError) and error.plugin is None:
                 error.plugin = command.plugin
             origin = Origin(plugin=command.plugin, handler=command.name)
-            await self._kernel.fault(error, plugin=command.plugin, origin=origin)
+            label = f"command {command.name}"
+            await self._kernel.fault(error, plugin=command.plugin, origin=origin, handler=label)
             raise
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from veko import Context, Origin, Plugin, PluginRecord, Stop
-from veko.errors import LoadError, VekoError
+from veko import Context, Plugin, PluginRecord
+from veko.errors import LoadError, TimeLimitError, VekoError
 
 from .._source.bytecode import MAX_SOURCE
 from .._source.content import Content
@@ -60,7 +60,6 @@ class Loading(Plugin):
     _imports: Imports
     _checks: PluginChecks
     _reloading: Reloading
-    _tried_again: set[str]
 
     def __init__(
         self,
@@ -83,12 +82,10 @@ class Loading(Plugin):
         """
         self._context = context
         self.lock = asyncio.Lock()
-        self._tried_again = set()
         self._imports = Imports(context)
         self._checks = PluginChecks(context.kernel, self._validate)
         self._reloading = Reloading(context, self._imports, self._checks, self._probation)
         context.provide("loading", self)
-        context.hook("error:critical", self._hold_back, priority=float("inf"))
         last = float("-inf")  # other handlers may still look at the module
         context.hook("plugin:retired", self._imports.retired, priority=last)
         context.hook("plugin:unloaded", self._unloaded, priority=last)
@@ -96,13 +93,6 @@ class Loading(Plugin):
     def unload(self) -> None:
         """Dispose of the imports that are left; the application's plugins are unloaded."""
         self._imports.dispose_all()
-
-    def _hold_back(self, error: BaseException, origin: Origin) -> None:
-        """End `error:critical` here, before any other handler, if the load is tried again."""
-        # The kernel fires it for each load that fails; a plugin has stopped for good only when the
-        # last try has failed (test_a_load_that_is_tried_again_is_critical_only_at_the_end).
-        if origin.plugin in self._tried_again and _may_pass(error):
-            raise Stop
 
     def _unloaded(self, name: str) -> None:
         record = self._context.kernel.get(name)
@@ -150,9 +140,8 @@ class Loading(Plugin):
                 await self._check(made.plugin)
                 settings: Config = self._context.use("config")
                 given = settings.section(name, config)
-                if retries:
-                    self._tried_again.add(name)
-                record = await kernel.load(made.plugin, given)
+                again = _may_pass if retries else None
+                record = await kernel.load(made.plugin, given, again=again)
             except BaseException as error:
                 imports.drop(made)
                 if not retries or not _may_pass(error):
@@ -161,8 +150,6 @@ class Loading(Plugin):
                 imports.forget_former(name)
                 imports.keep(name, made)
                 return record
-            finally:
-                self._tried_again.discard(name)
             retries -= 1
             await anyio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
@@ -260,5 +247,11 @@ class Loading(Plugin):
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Return whether the next try may succeed: a bad manifest or a taken name stays what it is."""
-    return isinstance(error, LoadError) and error.step in ("load", "activate")
+    """Return whether the next try may succeed: a bad manifest or a taken name stays what it is.
+
+    A step that exceeded its time limit is not tried again: it would hold up the start for as long
+    once more.
+    """
+    if isinstance(error, TimeLimitError) or not isinstance(error, LoadError):
+        return False
+    return error.step in ("load", "activate")

@@ -204,7 +204,7 @@ class Changes:
                 still = (
                     f"version {record.version} keeps running" if self._runs(name) else "it is down"
                 )
-                self._context.log("warning", f"failed {name}: {error} ({still})")
+                self._context.log("warning", f"failed {name}: {still}")  # why was reported before
                 return news
             except anyio.get_cancelled_exc_class():
                 self._failed.pop(location, None)
@@ -248,8 +248,10 @@ class Changes:
                 return news
             self._failed |= wanted
             report = await self._loading.load_all(wanted, retries=0)
-            for name, error in {**report.failed, **report.skipped}.items():
-                self._context.log("warning", f"failed {name}: {error}")
+            for name in report.failed:  # why was reported before
+                self._context.log("warning", f"failed {name}: it is not loaded")
+            for name, why in report.skipped.items():
+                self._context.log("warning", f"failed {name}: it {why}")
             broken = [e for e in report.failed.values() if not isinstance(e, DependencyError)]
             if len(report.loaded) + len(broken) < len(wanted):  # or a name is still taken
                 self._waiting.update(wanted)

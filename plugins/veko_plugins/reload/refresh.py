@@ -39,6 +39,7 @@ class Refreshed(msgspec.Struct, kw_only=True):
         loaded: Plugins that are new.
         unloaded: Plugins whose files are gone.
         failed: The reason by plugin; a plugin that ran before keeps running as it was.
+        skipped: Those of them with which nothing is wrong but what they need.
         later: Settings that changed and take effect at the next start.
         faults: What is wrong with the settings files.
     """
@@ -47,6 +48,7 @@ class Refreshed(msgspec.Struct, kw_only=True):
     loaded: list[str] = []
     unloaded: list[str] = []
     failed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     later: list[str] = []
     faults: list[str] = []
 
@@ -87,9 +89,10 @@ class Refresher:
             for name, why in result.failed.items():
                 record = self._kernel.get(name)
                 runs = record is not None and record.loaded
-                self._report(
-                    f"failed   {name}: {why}{' (the old one keeps running)' if runs else ''}"
-                )
+                # A failure, unlike a missing dependency, is in the log: it is not printed twice.
+                reason = f": {why}" if name in result.skipped else ""
+                still = " (the old one keeps running)" if runs else ""
+                self._report(f"failed   {name}{reason}{still}")
             if not any((result.reloaded, result.loaded, result.unloaded, result.failed)):
                 self._report("nothing  has changed")
             return result
@@ -165,6 +168,7 @@ class Refresher:
             self._report(f"loaded   {name} {record.version if record else ''}".rstrip())
         for name, why in {**report.failed, **report.skipped}.items():
             result.failed.setdefault(name, str(why))
+        result.skipped.update(report.skipped)
 
     def _compare_settings(self, result: Refreshed) -> None:
         now, result.faults = settings_of(self._options.directory)

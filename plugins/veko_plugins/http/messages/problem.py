@@ -6,7 +6,6 @@ plugin. Every other error becomes a 500 that reveals nothing, unless `dev_mode` 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -14,6 +13,7 @@ import msgspec
 
 from veko.errors import HookTimeout, VekoError
 
+from ..._lib.tracebacks import folded
 from .faults import Fault
 from .headers import Headers
 
@@ -115,7 +115,7 @@ def describe(error: BaseException, *, dev_mode: bool = False) -> Problem:
         error: The error.
         dev_mode: Whether that includes the error's text and traceback.
     """
-    trace = traceback.format_exception(error) if dev_mode else ()
+    trace = folded(error).splitlines(keepends=True) if dev_mode else ()
     if isinstance(error, HTTPError):
         return Problem(
             _ANY,

@@ -199,6 +199,11 @@ class Request(Connection):
             self._form = parse_form(self.headers.get("content-type", ""), await self.body())
         return self._form
 
+    @property
+    def label(self) -> str:
+        """The method and path, as log records name the request."""
+        return f"{self.method} {self.path}"
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
 

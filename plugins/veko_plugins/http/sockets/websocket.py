@@ -258,6 +258,11 @@ class WebSocket(ASGISocket):
         except OSError:
             raise SocketClosed(self.code or ABNORMAL, self.reason) from None
 
+    @property
+    def label(self) -> str:
+        """What it is and its path, as log records name it."""
+        return f"WebSocket {self.path}"
+
     def __repr__(self) -> str:
         state = f"closed {self.code}" if self.closed else "open" if self.accepted else "waiting"
         return f"<WebSocket {self.path} {state}>"
