@@ -249,3 +249,24 @@ async def test_a_websocket_handler_that_raises_is_one_record(
         assert records(caplog) == [
             f"shop failed: ValueError: no (handler talk, request WebSocket /talk, file {where})"
         ]
+
+
+GUARD = """
+def check(request):
+    return {}["key"]  # here
+
+def load(app, config, context):
+    context.hook("request:start", check)
+    context.add_route("GET", "/", lambda: "x")
+"""
+
+
+async def test_a_guard_that_raises_is_one_record(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, GUARD, caplog) as manager:
+        caplog.clear()
+        await get(manager, "/")
+        where = line_of(tmp_path, "# here")
+        facts = f"handler shop.check, event request:start, request GET /, file {where}"
+        assert records(caplog) == [f"shop failed: KeyError: 'key' ({facts})"]
