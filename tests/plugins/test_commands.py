@@ -17,7 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from veko import ConflictError, HookError, Kernel, NotFoundError, Plugin, VekoError
+from veko import (
+    ConflictError,
+    HookError,
+    Kernel,
+    LoadTimeout,
+    NotFoundError,
+    Plugin,
+    StateError,
+    VekoError,
+)
 from veko_plugins.commands import Commands, UsageError
 from veko_plugins.manager import PluginManager
 
@@ -513,3 +522,50 @@ asyncio.run(main())
     )
     assert "ran" in done.stdout
     assert "pip install 'veko[cli]'" in done.stdout
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["run", "invoke"])
+async def test_a_command_is_cut_after_drain_timeout(how: str) -> None:
+    """One that hangs delays the end of its plugin, and of the application, no longer than that."""
+    began, reported = asyncio.Event(), list[BaseException]()
+
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        async with Kernel(drain_timeout=0.05) as kernel:
+            kernel.bus.on("error:handle", lambda error: reported.append(error))
+            commands = Commands()
+            await kernel.load(commands)
+            for number in range(3):
+                await kernel.load(Tool({f"other{number}": print}, f"other{number}"))
+            await kernel.load(Tool({"hang": hang}))
+            arguments = ["hang"] if how == "run" else ["hang", []]
+            running = asyncio.create_task(getattr(commands, how)(*arguments))
+            await began.wait()
+            await kernel.unload("tool")
+            with pytest.raises(StateError, match="cut off") as caught:
+                await running
+            assert caught.value.plugin == "tool"
+            assert len(reported) == 1
+            assert isinstance(reported[0], LoadTimeout)
+            await kernel.load(Tool({"hang": hang}))
+            began.clear()
+            running = asyncio.create_task(getattr(commands, how)(*arguments))
+            await began.wait()
+        with pytest.raises(StateError, match="cut off"):
+            await running
+
+
+@pytest.mark.anyio
+async def test_a_command_may_end_its_own_plugin(kernel: Kernel, commands: Commands) -> None:
+    async def end() -> str:
+        await kernel.unload("tool")
+        return "done"
+
+    await kernel.load(Tool({"end": end}))
+    async with asyncio.timeout(5):
+        assert await commands.run("end") == "done"
+    assert kernel.get("tool") is None

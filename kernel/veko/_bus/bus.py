@@ -420,6 +420,11 @@ class Bus(Registrar):
         for event in self._waiting:
             event.set()
 
+    def silence(self, owner: object) -> None:
+        """Let the emissions that still run on retired plans skip an owner's handlers."""
+        for plan, _ in self._leases:
+            plan.silence(owner)
+
     async def drained(self, registry: Registry, owner: object, spare: AbstractSet[int]) -> None:
         """Wait until no emission runs that may call an owner's handlers.
 

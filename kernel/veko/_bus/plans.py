@@ -325,6 +325,18 @@ class Plan:
         """Tell whether one of its handlers belongs to an owner."""
         return any(step.subscription.owner is owner for step in self.steps)
 
+    def silence(self, owner: object) -> None:
+        """Let what still runs on it skip an owner's handlers.
+
+        It costs emissions nothing: a plan has steps and, if it is compiled, globals of its own.
+        """
+        names = getattr(self.call, "__globals__", {})
+        for i, step in enumerate(self.steps):
+            if step.subscription.owner is owner:
+                step.inner = step.call = _skipped if step.is_async else _skip
+                if names.get(f"s{i}") is step:
+                    names[f"h{i}"] = step.inner
+
     @staticmethod
     def step_of(frame: types.FrameType) -> Step | None:
         """Return the handler that the frame of an emission has called and awaits."""
@@ -341,6 +353,14 @@ EMITTING: Final = {
     for function in (Plan._loop, Plan._ask_in_turn, Plan._ask_at_once, Plan._ask_apart)
 }
 """The code of emissions that is not generated; a frame of it holds the plan's token, too."""
+
+
+def _skip(*args: Any) -> None:
+    """Stand for a `def` handler that is not called any more."""
+
+
+async def _skipped(*args: Any) -> None:
+    """Stand for an `async def` handler that is not called any more."""
 
 
 def _intercepted(

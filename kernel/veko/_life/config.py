@@ -1,15 +1,22 @@
-"""Configurations: nested mappings of plain values."""
+"""Configurations: nested mappings of plain values, and how they change.
+
+The configuration of a generation has a lock of its own. Whoever changes it need not wait for calls
+to end: it may itself be such a call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from .._bus.bus import Bus
-from ..errors import ConfigError, VekoError
-from .generation import Generation
+from ..errors import ConfigError, StateError, VekoError
+from .generation import Generation, PluginRecord
+from .locks import Operation
 
-__all__ = ["as_config", "merge_config", "validated"]
+__all__ = ["as_config", "configuring", "merge_config", "update", "validated"]
 
 
 def as_config(given: Any, plugin: str) -> dict[str, Any]:
@@ -59,7 +66,7 @@ async def validated(bus: Bus, generation: Generation, given: Mapping[str, Any]) 
     """
     merged = merge_config(generation.plugin.manifest.default_config, given)
     try:
-        return await bus.emit("config:validate", merged, generation, strict=True)
+        return await bus.emit("config:validate", merged, _record_of(generation), strict=True)
     except VekoError:
         raise
     except Exception as error:
@@ -69,3 +76,47 @@ async def validated(bus: Bus, generation: Generation, given: Mapping[str, Any]) 
             event="config:validate",
             remedy="The cause is what the hook raised.",
         ) from error
+
+
+def _record_of(generation: Generation) -> PluginRecord:
+    """Return the record of a generation's plugin, as it will be with that generation."""
+    record = generation.record
+    if record.plugin is generation.plugin:
+        return record
+    seen = copy.copy(record)  # a reload is under way: the record itself shows what is live
+    seen.plugin, seen.current = generation.plugin, generation
+    return seen
+
+
+@asynccontextmanager
+async def configuring(generation: Generation) -> AsyncIterator[None]:
+    """Keep others from changing the configuration of a generation.
+
+    Raises:
+        StateError: It is being changed here already.
+    """
+    if Operation.on(generation) is not None:
+        raise StateError(
+            "its configuration is being validated here, so this would wait for itself",
+            plugin=generation.name,
+            remedy="A hook on config:validate returns what to change.",
+        )
+    async with generation.configuring:
+        with Operation(generation):
+            yield
+
+
+async def update(bus: Bus, generation: Generation, changes: Mapping[str, Any]) -> Any:
+    """Merge changes into the configuration of a generation; call it within `configuring`.
+
+    Returns:
+        The new configuration.
+
+    Raises:
+        ConfigError: It was refused; the old one stays.
+    """
+    given = merge_config(generation.given, as_config(changes, generation.name))
+    with bus.step("configure", generation.record):
+        config = await validated(bus, generation, given)
+    generation.given, generation.config = given, config
+    return config

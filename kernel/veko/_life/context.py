@@ -338,7 +338,7 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             ConfigError: It was refused; the old one stays.
         """
-        config: _Settings = await self.kernel.update_config(self.name, changes)
+        config: _Settings = await self.kernel._update_own_config(self._generation, changes)
         return config
 
     def log(self, level: Level, message: str, details: Any = None, **fields: Any) -> None:

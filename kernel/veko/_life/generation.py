@@ -61,6 +61,7 @@ class Generation:
         number: Counts the plugin's generations from 1.
         config: Its configuration, as `config:validate` left it.
         given: The configuration that it was given, without defaults.
+        configuring: Held while its configuration changes.
         entries: What it registered, in order.
         uses: The provider's name and generation for each service that it has used.
         late: The services that it first used after `load()` and `activate()`.
@@ -85,6 +86,7 @@ class Generation:
         self.number = number
         self.config: Any = None
         self.given: dict[str, Any] = {}
+        self.configuring = anyio.Lock(fast_acquire=True)
         self.context: Any = None
         self.scope = Scope(root)
         self.entries: list[Entry] = []
@@ -335,7 +337,7 @@ class PluginRecord:
         self.load_duration = time.perf_counter() - begin
 
     def move(self, to: State) -> None:
-        """Go to another state.
+        """Go to another state, and forget why it failed if it had.
 
         Raises:
             StateError: The life cycle does not allow it.
@@ -348,6 +350,7 @@ class PluginRecord:
                 remedy=f"It can become: {allowed}.",
             )
         self.state = to
+        self.error = self.failed_step = None
 
     def locate(self, error: BaseException) -> None:
         """Add the plugin and its file to an error of Veko's that does not name any."""

@@ -24,10 +24,10 @@ from .._bus.threads import check_thread, this_thread
 from ..errors import ConflictError, NotFoundError, StateError
 from . import context as _context
 from . import events as _catalogue
-from .config import as_config, merge_config, validated
+from .config import configuring, update
 from .context import Context
-from .generation import PluginRecord
-from .locks import Operation, alone
+from .generation import Generation, PluginRecord
+from .locks import Operation
 from .operations import Operations
 from .plugin import Plugin, made_of
 from .reload import Dependents, reload
@@ -272,15 +272,19 @@ class Kernel(Runtime):
             RefusedError: A hook refused it.
         """
         record = self._loaded(name)
-        wanted = not record.active if active is None else active
-        if wanted == record.active:
-            return wanted
-        if wanted:
-            await self.root.run(self._operations.switch_on, record)
-        else:
-            operation = functools.partial(self._operations.switch_off, users=users)
-            await self._take_down(record, cascade, "switch off", operation, users=users)
-        return wanted
+        while active is None or record.active != active:
+            wanted = not record.active
+            if wanted:
+                done = await self.root.run(self._operations.switch_on, record)
+            else:
+                operation = functools.partial(self._operations.switch_off, users=users)
+                done = await self._take_down(record, cascade, "switch off", operation, users=users)
+            if done:
+                return wanted
+            # While this waited for the lock, another one switched it: what is left to do depends
+            # on what that left (test_two_toggles_at_once_switch_it_off_and_on).
+            record = self._loaded(name)
+        return active
 
     async def reload(
         self,
@@ -335,14 +339,28 @@ class Kernel(Runtime):
             ConfigError: It was refused; the old one stays.
         """
         record = self._loaded(name)
-        async with alone(self.bus, "configure", record):
-            generation = record.current
-            if generation is None:
-                raise StateError("it was unloaded meanwhile", plugin=name)
-            given = merge_config(generation.given, as_config(changes, name))
-            config = await validated(self.bus, generation, given)
-            generation.given, generation.config = given, config
+        while (generation := record.current) is not None:
+            async with configuring(generation):
+                if record.current is generation:  # else it was replaced while this waited
+                    config = await update(self.bus, generation, changes)
+                    break
+        else:
+            raise StateError("it was unloaded meanwhile", plugin=name)
         await self.bus.emit("config:change", config, record)
+        return config
+
+    async def _update_own_config(self, generation: Generation, changes: Mapping[str, Any]) -> Any:
+        """Merge changes into a generation's configuration, for code of that generation."""
+        record = generation.record
+        operation = Operation.on(record)
+        afterwards = operation.afterwards if operation is not None else None
+        if afterwards is None or generation.number < record.generation:
+            return await self.update_config(record.name, changes)
+        # Within load(), activate() and the like: the operation that called them has the plugin's
+        # lock, and nobody is to hear of a configuration before it is live.
+        async with configuring(generation):
+            config = await update(self.bus, generation, changes)
+        afterwards.configured(generation)
         return config
 
     # -- parts of the above
@@ -357,7 +375,7 @@ class Kernel(Runtime):
                 plugin=name,
                 remedy=f"Loaded: {', '.join(sorted(known)) or 'none'}.",
             )
-        if Operation.is_on(record):
+        if Operation.on(record) is not None:
             raise StateError(
                 "this is called from within an operation on the plugin, and would wait for itself",
                 plugin=name,
@@ -374,14 +392,15 @@ class Kernel(Runtime):
         operation: Callable[..., Any],
         *,
         users: bool = False,
-    ) -> None:
-        """Unload or switch off a plugin, after those that need it."""
+    ) -> Any:
+        """Unload or switch off a plugin, after those that need it; returns what that returned."""
         if not cascade:
             self.refuse_if_needed(record, verb, [record], users=users)
         leaving = [*self.from_the_top(record, [record], users=users), record]
-        for one in leaving:
-            if one.active or one is record:
+        for one in leaving[:-1]:
+            if one.active:
                 await self.root.run(operation, one, leaving, detach(self.bus))
+        return await self.root.run(operation, record, leaving, detach(self.bus))
 
     def _moved(self, draft: Draft) -> None:
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]

@@ -14,18 +14,26 @@ from typing import Any, Final
 
 from .._bus.bus import Bus
 from .._bus.events import Origin
-from .generation import PluginRecord
+from .generation import Generation, PluginRecord
 
 __all__ = ["Afterwards", "Operation", "alone"]
 
 
 class Operation:
-    """Marks that an operation on some plugins is running in this context."""
+    """Marks that an operation on some plugins is running in this context.
 
-    __slots__ = ("_outer", "_records", "_token")
+    Args:
+        subjects: The records, or the generation that is being configured.
+        afterwards: What the operation emits once its locks are free.
+    """
 
-    def __init__(self, *records: PluginRecord) -> None:
-        self._records = records
+    __slots__ = ("_outer", "_subjects", "_token", "afterwards")
+
+    def __init__(
+        self, *subjects: PluginRecord | Generation, afterwards: Afterwards | None = None
+    ) -> None:
+        self._subjects = subjects
+        self.afterwards = afterwards
         self._outer = _OPERATION.get()
 
     def __enter__(self) -> None:
@@ -34,16 +42,16 @@ class Operation:
     def __exit__(self, *error: object) -> None:
         # A timer made meanwhile keeps a copy of this context, and with it this mark. Emptied, it
         # neither keeps the plugin alive (test_kernel_leaks.py) nor refuses what the timer does.
-        self._records = ()
+        self._subjects, self.afterwards = (), None
         _OPERATION.reset(self._token)
 
     @classmethod
-    def is_on(cls, record: PluginRecord) -> bool:
-        """Tell whether an operation on this plugin runs here: another would wait for it."""
+    def on(cls, subject: PluginRecord | Generation) -> Operation | None:
+        """Return the operation on this that runs here, if any: another would wait for it."""
         operation = _OPERATION.get()
-        while operation is not None and record not in operation._records:
+        while operation is not None and subject not in operation._subjects:
             operation = operation._outer
-        return operation is not None
+        return operation
 
 
 _OPERATION: Final[ContextVar[Operation | None]] = ContextVar("veko_operation", default=None)
@@ -76,6 +84,14 @@ class Afterwards:
         origin = Origin(record.name, handler=f"{record.name}.{record.failed_step}")
         self.emit("error:critical", error, origin)
 
+    def configured(self, generation: Generation) -> None:
+        """Emit `config:change` for a generation, if it is live by then."""
+        self._calls.append(functools.partial(self._configured, generation))
+
+    async def _configured(self, generation: Generation) -> None:
+        if generation.record.current is generation:
+            await self._bus.emit("config:change", generation.config, generation.record)
+
     async def run(self) -> None:
         """Do it all."""
         for call in self._calls:
@@ -98,7 +114,8 @@ async def alone(bus: Bus, step: str, *records: PluginRecord) -> AsyncIterator[Af
             # each could hold one and wait for the other's (test_reload_group.py).
             for record in sorted(records, key=_rank):
                 await stack.enter_async_context(record.lock)
-            with Operation(*records), bus.step(step, records[0]):
+            mark = Operation(*records, afterwards=afterwards)
+            with mark, bus.step(step, records[0]):
                 yield afterwards
     finally:
         await afterwards.run()

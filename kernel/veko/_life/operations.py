@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import anyio
-
 from .._bus.limits import must_pass
 from .._bus.registry import Registry
 from .generation import Generation, PluginRecord
@@ -62,16 +60,17 @@ class Operations:
                     made, add=made.entries, incoming=[made], swapping=check
                 )
             except BaseException as error:
-                with anyio.CancelScope(shield=True):
+                try:
                     if generation is not None and not generation.closed:
-                        await self.steps.discard(generation, error)
-                record.locate(error)
-                record.fail(getattr(error, "step", "load"), error)
-                if not must_pass(error):
-                    passing = again is not None and again(error)
-                    afterwards.report(record, error, passing=passing)
-                    if not passing:
-                        afterwards.stopped(record, error)
+                        await self.steps.discard(error, generation)
+                finally:
+                    record.locate(error)
+                    record.fail(getattr(error, "step", "load"), error)
+                    if not must_pass(error):
+                        passing = again is not None and again(error)
+                        afterwards.report(record, error, passing=passing)
+                        if not passing:
+                            afterwards.stopped(record, error)
                 raise
             record.current = generation
             record.move(State.ACTIVE)
@@ -139,12 +138,12 @@ class Operations:
         spare: frozenset[int],
         *,
         users: bool = False,
-    ) -> None:
-        """Switch a plugin off; see `Kernel.toggle`."""
+    ) -> bool:
+        """Switch a plugin off; see `Kernel.toggle`. Returns whether it was on."""
         async with alone(self.bus, "toggle", record) as afterwards:
             generation = record.current
             if generation is None or not record.active:
-                return
+                return False
             await self.steps.ask("plugin:deactivate", record)
             before = await self._remove(generation, "switch off", leaving, users=users)
             generation.live = False
@@ -152,13 +151,14 @@ class Operations:
             await Retirement(self.runtime, self.steps, [generation], before, spare).quiesce()
             await self.steps.deactivate(generation)
             afterwards.announce(record, "plugin:deactivated")
+        return True
 
-    async def switch_on(self, record: PluginRecord) -> None:
-        """Switch a plugin on; see `Kernel.toggle`."""
+    async def switch_on(self, record: PluginRecord) -> bool:
+        """Switch a plugin on; see `Kernel.toggle`. Returns whether it was off."""
         async with alone(self.bus, "toggle", record) as afterwards:
             generation = record.current
             if generation is None or record.active:
-                return
+                return False
             self.runtime.require(record, self.runtime.needs(record))
             self.runtime.check_fresh([generation])
             await self.steps.ask("plugin:activate", record)
@@ -166,12 +166,15 @@ class Operations:
                 await self.steps.activate(generation)
                 await self.transactions.commit(generation, add=generation.entries)
             except BaseException as error:
-                with anyio.CancelScope(shield=True):
-                    await self.steps.deactivate(generation)
-                record.locate(error)
-                if not must_pass(error):
-                    afterwards.report(record, error)
+                try:
+                    await self.steps.take_back(generation)
+                finally:
+                    record.locate(error)
+                    if not must_pass(error):
+                        record.fail(getattr(error, "step", "activate"), error)
+                        afterwards.report(record, error)
                 raise
             record.move(State.ACTIVE)
             generation.go_live()
             afterwards.announce(record, "plugin:activated")
+        return True

@@ -11,16 +11,15 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import ModuleType
 from typing import Any, Final
 
-import anyio
-
 from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
-from .config import as_config, merge_config
+from .config import as_config, configuring, merge_config
 from .generation import Generation, PluginRecord
-from .locks import Afterwards, alone
+from .locks import Afterwards, Operation, alone
 from .operations import Operations
 from .plugin import Plugin, made_of, requirement_name
 from .retirement import Retirement
@@ -63,7 +62,8 @@ async def reload(
             members = [_Member(one) for one in group]
             replacing = _Reload(operations, members, spare, afterwards)
             retirement = await replacing.run(plugin, given, dependents)
-            changed = members[0].given != members[0].old.given
+            before, changes = members[0].old.given, members[0].changes
+            changed = merge_config(before, changes) != before
             break
     if changed and record.current is not None:
         await operations.bus.emit("config:change", record.config, record)
@@ -75,12 +75,13 @@ class _Member:
 
     Attributes:
         plugin: The plugin in its new version.
-        given: The configuration that the new generation is given.
+        changes: What is merged over the configuration that the old generation was given.
         active: Whether the plugin is switched on.
         services: The names of the services that the old generation provides.
         old: The generation that it has.
         new: The generation that it gets.
         down: Whether the old one ends before the new one begins.
+        fault: Why it did not come back as it was; `None` if it did, or did not have to.
     """
 
     def __init__(self, record: PluginRecord) -> None:
@@ -88,11 +89,12 @@ class _Member:
         self.record = record
         self.old = record.current
         self.plugin = self.old.plugin
-        self.given = self.old.given
+        self.changes: dict[str, Any] = {}
         self.active = record.state is State.ACTIVE
         self.services = {entry.key for entry in self.old.entries if entry.kind == "service"}
         self.new: Generation | None = None
         self.down = False
+        self.fault: VekoError | None = None
         self._state: Any = _NOTHING
 
     def export(self) -> None:
@@ -139,6 +141,7 @@ class _Reload:
         afterwards: Afterwards,
     ) -> None:
         self._operations = operations
+        self._root = operations.runtime.root
         self._commit = operations.transactions.commit
         self._members = members
         self._at = members[0]
@@ -149,8 +152,7 @@ class _Reload:
     async def run(self, plugin: Plugin, given: Any, dependents: Dependents | None) -> Retirement:
         """Do it, or leave everything as it was."""
         first, down = self._members[0], list[_Member]()
-        first.given = merge_config(first.given, as_config(given, first.record.name))
-        failed: VekoError | None = None
+        first.changes = as_config(given, first.record.name)
         try:
             first.plugin = plugin
             for member in self._members:
@@ -166,13 +168,11 @@ class _Reload:
         except BaseException as error:
             if not must_pass(error):
                 self._afterwards.report(self._blame(error), error)
-            with anyio.CancelScope(shield=True):
-                for member in down:
-                    if member.record.state is State.LOADING:
-                        fault = await self._bring_back(member, error)
-                        failed = fault if member is first else failed
-            if failed is not None and not must_pass(error):
-                raise failed from error
+            gone = [member for member in down if member.record.state is State.LOADING]
+            if gone:
+                await self._root.finish(self._bring_back, gone, error)
+            if first.fault is not None and not must_pass(error):
+                raise first.fault from error
             raise
         olds = [member.old for member in reversed(self._members)]
         retirement = Retirement(
@@ -226,10 +226,9 @@ class _Reload:
             down[0].old, remove=lambda: [e for m in down for e in m.old.entries], swapping=leave
         )
         olds = [member.old for member in reversed(down)]
-        with anyio.CancelScope(shield=True):
-            await Retirement(
-                self._operations.runtime, self._operations.steps, olds, before, self._spare
-            ).run()
+        runtime, steps = self._operations.runtime, self._operations.steps
+        retirement = Retirement(runtime, steps, olds, before, self._spare)
+        await self._root.finish(self._inside, retirement.run)
         for member in down:
             member.record.move(State.UNLOADED)
             member.record.move(State.LOADING)
@@ -240,16 +239,26 @@ class _Reload:
         Returns:
             The registry before the swap.
         """
+        async with AsyncExitStack() as stack:
+            # Nobody configures the old ones from here to the swap: the change would be lost
+            # (test_a_change_of_configuration_waits_for_a_reload). While calls into those that
+            # restart end, it is free: they may change it (test_a_call_may_configure_its_plugin).
+            for member in members:
+                await stack.enter_async_context(configuring(member.old))
+            return await self._swap_in(members)
+
+    async def _swap_in(self, members: Sequence[_Member]) -> Any:
         operations, group = self._operations, dict[str, Generation]()
         names = {member.record.name for member in members}
         try:
             for member in members:
                 self._at, record = member, member.record
+                given = merge_config(member.old.given, member.changes)
                 if member.active:
                     needed = map(requirement_name, member.plugin.manifest.dependencies)
                     others = [name for name in needed if name not in names]
                     operations.runtime.require(record, others)
-                member.new = await operations.steps.make(record, member.plugin, member.given, group)
+                member.new = await operations.steps.make(record, member.plugin, given, group)
                 group[record.name] = member.new
                 if member.active:
                     await operations.steps.activate(member.new)
@@ -263,17 +272,15 @@ class _Reload:
                 swapping=lambda: self._swap(members, group),
             )
         except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                for new in reversed(group.values()):
-                    await operations.steps.discard(new, error)
+            await operations.steps.discard(error, *reversed(group.values()))
             raise
         for member in members:
             new = group[member.record.name]
             member.old.live = new.open = False
             if member.down:
                 member.record.move(State.ACTIVE)
-                if not member.active:
-                    member.record.move(State.INACTIVE)
+            if not member.active and member.record.state is not State.INACTIVE:
+                member.record.move(State.INACTIVE)
             if member.active:
                 new.go_live(self._begin)
         group.clear()
@@ -304,14 +311,20 @@ class _Reload:
                         remedy="Provide it for as long as it is used, or unload its users first.",
                     )
 
-    async def _bring_back(self, member: _Member, error: BaseException) -> VekoError | None:
-        """Bring a plugin up again as it was; if that fails too, it is `failed`.
+    async def _inside(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Call a function inside the operation that this is, in another task."""
+        records = (member.record for member in self._members)
+        with Operation(*records, afterwards=self._afterwards):
+            await function(*args)
 
-        Returns:
-            The error that it failed with.
-        """
+    async def _bring_back(self, gone: Sequence[_Member], error: BaseException) -> None:
+        for member in gone:
+            await self._inside(self._bring_one_back, member, error)
+
+    async def _bring_one_back(self, member: _Member, error: BaseException) -> None:
+        """Bring a plugin up again as it was; if that fails too, it is `failed`."""
         afterwards = self._afterwards
-        record, member.plugin, member.given = member.record, member.old.plugin, member.old.given
+        record, member.plugin, member.changes = member.record, member.old.plugin, {}
         try:
             await self._bring_up([member])
         except BaseException as second:
@@ -330,9 +343,9 @@ class _Reload:
             afterwards.report(record, both)
             afterwards.announce(record, "plugin:unloaded")
             afterwards.stopped(record, both)
-            return both
-        afterwards.announce(record, "plugin:loaded")
-        return None
+            member.fault = both
+        else:
+            afterwards.announce(record, "plugin:loaded")
 
 
 async def _next(dependents: Dependents, record: PluginRecord) -> Plugin:

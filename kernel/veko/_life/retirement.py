@@ -115,6 +115,10 @@ class Retirement:
         if self._drain.cancelled_caught:
             await self._cut_calls()
         for generation in self._generations:
+            # An emission that the caller runs in is not waited for, and goes on after this
+            # (test_no_hook_of_a_plugin_runs_after_its_unload).
+            self._runtime.bus.silence(generation)
+        for generation in self._generations:
             for line in await generation.scope.stop_tasks(self._runtime.timeout):
                 await self._runtime.failed(generation, line, LoadTimeout(line, step="close"))
 

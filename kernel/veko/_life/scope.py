@@ -141,6 +141,41 @@ class Root:
             raise StateError("the kernel closed before this was done")
         return answer[0]
 
+    async def finish(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a function in a task of the root, to its end, however often this task is cancelled.
+
+        For taking back what a step has left: a shield does not keep a task from `task.cancel()`.
+
+        Raises:
+            BaseException: The cancellation, once the function has ended, or what it raised.
+        """
+        if self.closed:  # its tasks are being cancelled
+            with anyio.CancelScope(shield=True):
+                await function(*args)
+            return
+        done = anyio.Event()
+        raised: list[BaseException] = []
+
+        async def work() -> None:
+            try:
+                await function(*args)
+            except BaseException as error:
+                if must_pass(error):
+                    raise
+                raised.append(error)
+            finally:
+                done.set()
+
+        self.start(work)
+        with anyio.CancelScope(shield=True):
+            while not done.is_set():
+                try:
+                    await done.wait()
+                except BaseException as error:
+                    raised.append(error)
+        if raised:
+            raise raised.pop()
+
 
 class Task(Handle):
     """A task of a plugin: `cancel()` ends it. It starts when the plugin goes live."""

@@ -29,6 +29,6 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.INACTIVE: frozenset({State.ACTIVE, State.UNLOADING, State.FAILED}),
     State.UNLOADING: frozenset({State.UNLOADED, State.FAILED}),
     State.UNLOADED: frozenset({State.LOADING}),
-    State.FAILED: frozenset({State.LOADING, State.UNLOADING}),
+    State.FAILED: frozenset({State.LOADING, State.ACTIVE, State.INACTIVE, State.UNLOADING}),
 }
 """Which states may follow each state."""

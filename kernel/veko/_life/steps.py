@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-
-import anyio
 
 from .._bus.failures import location_of
 from .._bus.handles import STAGING
@@ -19,6 +17,7 @@ from .._bus.limits import must_pass
 from ..errors import LoadError, LoadTimeout, RefusedError, StateError, VekoError, text_of
 from .config import as_config, validated
 from .generation import Changes, Generation, PluginRecord
+from .locks import Operation
 from .plugin import Plugin
 from .runtime import Runtime
 
@@ -64,8 +63,7 @@ class Steps:
             await self._call(generation, "load")
             generation.loaded = True
         except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self.discard(generation, error)
+            await self.discard(error, generation)
             raise
         return generation
 
@@ -140,11 +138,24 @@ class Steps:
         generation.settle(error)
         return await generation.scope.close(self._runtime.timeout)
 
-    async def discard(self, generation: Generation, error: BaseException) -> None:
-        """End a generation that never went live."""
+    async def discard(self, error: BaseException, *generations: Generation) -> None:
+        """End generations that never went live, whatever happens to this task meanwhile."""
         why = error if isinstance(error, Exception) else StateError("cancelled")
-        for fault in await self.end(generation, why):
-            _log.error("closing %s failed", generation.name, exc_info=fault)
+        await self._runtime.root.finish(self._discard, why, generations)
+
+    async def _discard(self, why: Exception, generations: Sequence[Generation]) -> None:
+        with Operation(*(one.record for one in generations)):
+            for generation in generations:
+                for fault in await self.end(generation, why):
+                    _log.error("closing %s failed", generation.name, exc_info=fault)
+
+    async def take_back(self, generation: Generation) -> None:
+        """Undo `activate()`, whatever happens to this task meanwhile."""
+        await self._runtime.root.finish(self._take_back, generation)
+
+    async def _take_back(self, generation: Generation) -> None:
+        with Operation(generation.record):
+            await self.deactivate(generation)
 
     async def _quietly(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function whose failure must not stop the operation: report it."""

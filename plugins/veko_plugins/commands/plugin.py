@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, VekoError
+from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, StateError, VekoError
 from veko.extend import Kind
 
 from .._lib.calls import call
@@ -102,21 +102,22 @@ class Commands(Plugin):
             NotFoundError: There is no command of that name.
             UsageError: The command does not accept these arguments; it did not run.
             HookError: The command exited with a code other than 0.
+            StateError: Its plugin was unloaded, replaced or switched off while it ran, and it did
+                not end within `drain_timeout`.
             Exception: What the command raised, after it was counted against its plugin.
         """
-        with self._kernel.pin():
-            command = self.get(name)
-            try:
-                inspect.signature(command.fn).bind(*args, **kwargs)
-            except TypeError as error:
-                raise UsageError(
-                    f"command {name!r}: {error}",
-                    plugin=command.plugin,
-                    remedy=f"Its signature is {name}{inspect.signature(command.fn)}.",
-                ) from error
-            except ValueError:
-                pass  # a builtin without a signature reports wrong arguments itself
-            return await self._call(command, args, kwargs)
+        command = self.get(name)
+        try:
+            inspect.signature(command.fn).bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(
+                f"command {name!r}: {error}",
+                plugin=command.plugin,
+                remedy=f"Its signature is {name}{inspect.signature(command.fn)}.",
+            ) from error
+        except ValueError:
+            pass  # a builtin without a signature reports wrong arguments itself
+        return await self._call(command, args, kwargs)
 
     async def invoke(self, name: str, argv: Sequence[str]) -> object:
         """Run a command with the words of a command line.
@@ -129,10 +130,9 @@ class Commands(Plugin):
             What the command returned; its help if the words contain `--help`.
 
         Raises:
-            NotFoundError, UsageError, HookError, Exception: As for `run`.
+            NotFoundError, UsageError, HookError, StateError, Exception: As for `run`.
         """
-        with self._kernel.pin():
-            return await self.parse(name, argv)()
+        return await self.parse(name, argv)()
 
     def parse(self, name: str, argv: Sequence[str]) -> Callable[[], Awaitable[object]]:
         """Parse a command line without running the command.
@@ -165,15 +165,26 @@ class Commands(Plugin):
     async def _call(
         self, command: Command, args: Sequence[object], kwargs: dict[str, object]
     ) -> object:
-        try:
-            return await _unless_exited(command, args, kwargs)
-        except Exception as error:
-            if isinstance(error, VekoError) and error.plugin is None:
-                error.plugin = command.plugin
-            origin = Origin(plugin=command.plugin, handler=command.name)
-            label = f"command {command.name}"
-            await self._kernel.fault(error, plugin=command.plugin, origin=origin, handler=label)
-            raise
+        # With the pin the command is a call into its plugin: when that leaves it is waited for, and
+        # cut after drain_timeout (test_a_command_is_cut_after_drain_timeout).
+        with (pin := self._kernel.pin()):
+            pin.owner = command.plugin
+            try:
+                return await _unless_exited(command, args, kwargs)
+            except Exception as error:
+                if pin.cut:  # the kernel has reported it
+                    raise StateError(
+                        f"command {command.name!r} was cut off: its plugin was unloaded, replaced "
+                        "or switched off meanwhile",
+                        plugin=command.plugin,
+                        remedy="Run it again, or raise drain_timeout.",
+                    ) from error
+                if isinstance(error, VekoError) and error.plugin is None:
+                    error.plugin = command.plugin
+                origin = Origin(plugin=command.plugin, handler=command.name)
+                label = f"command {command.name}"
+                await self._kernel.fault(error, plugin=command.plugin, origin=origin, handler=label)
+                raise
 
 
 async def _unless_exited(

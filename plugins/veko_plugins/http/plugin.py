@@ -14,6 +14,7 @@ import inspect
 import itertools
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -354,12 +355,12 @@ def _post_changes(draft: Draft, dropped: Sequence[Target], made: Sequence[Target
     """Post events for the routes that are replaced or removed, to fire once that is so."""
     now = {(target.route.method, target.route.path): target.route for target in made}
     for target in dropped:
-        route = target.route
-        after = now.get((route.method, route.path))
-        if after is None:
-            draft.post(ROUTE_DELETE.name, route)
-        elif after != route:
+        after = now.get((target.route.method, target.route.path), target.route)
+        if after != target.route:
             draft.post(ROUTE_UPDATE.name, after)
+    for target in reversed(dropped):  # what was registered last goes first
+        if (target.route.method, target.route.path) not in now:
+            draft.post(ROUTE_DELETE.name, target.route)
 
 
 async def _accept_middleware(draft: Draft) -> None:
@@ -378,6 +379,6 @@ async def _accept_middleware(draft: Draft) -> None:
     chain = [(fn, entry.owner.name if entry.owner else "") for entry, fn in made.values()]
     draft.set_view("middleware", compose(chain, run_route) if chain else None)
     draft.set_view(_MADE, made)
-    for key, (_, fn) in before.items():
-        if key not in made:
-            draft.post(MIDDLEWARE_REMOVE.name, fn)
+    gone = [(entry.order[1:], fn) for key, (entry, fn) in before.items() if key not in made]
+    for _, fn in sorted(gone, key=itemgetter(0), reverse=True):  # the last to come goes first
+        draft.post(MIDDLEWARE_REMOVE.name, fn)

@@ -58,7 +58,7 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
             "veko.plugins", "gauge", "{plugin}", "Loaded plugins of the application by state.",
             [
                 ({"veko.state": state}, sum(record.state == state for record in records))
-                for state in ("active", "inactive")
+                for state in ("active", "inactive", "failed")
             ],
         ),
         Family(

@@ -58,7 +58,12 @@ def test_the_table_of_moves() -> None:
     assert set(MOVES) == set(State)
     assert MOVES[State.ACTIVE] >= {State.INACTIVE, State.UNLOADING}
     assert MOVES[State.INACTIVE] >= {State.ACTIVE, State.UNLOADING}
-    assert MOVES[State.FAILED] == {State.LOADING, State.UNLOADING}
+    assert MOVES[State.FAILED] == {
+        State.LOADING,
+        State.ACTIVE,
+        State.INACTIVE,
+        State.UNLOADING,
+    }
     assert all(State.FAILED in MOVES[s] for s in State if s not in (State.UNLOADED, State.FAILED))
 
 

@@ -312,3 +312,65 @@ async def test_the_callers_own_call_is_never_cut(on_asyncio: None) -> None:
             await kernel.bus.emit("y", strict=True)
         assert ended == ["reload", "mine"]
         gc.collect()
+
+
+@pytest.mark.parametrize("hot", [False, True])
+@pytest.mark.parametrize("how", ["emit", "first", "gather", "strict"])
+@pytest.mark.parametrize("verb", ["unload", "toggle", "reload"])
+async def test_no_hook_of_a_plugin_runs_after_its_unload(
+    kernel: Kernel, verb: str, how: str, hot: bool
+) -> None:
+    """The emission began with the old plan, and the handler that unloads is part of it."""
+    heard: list[str] = []
+    acting = False
+
+    def form(version: int) -> dict[str, Any]:
+        async def later() -> None:
+            heard.append(f"hook {version}")
+
+        def load(context: Context) -> None:
+            context.hook("x", lambda: heard.append(f"hook {version}"))
+            context.hook("x", later)
+            context.hook("x", later, timeout=None)
+
+        def end() -> None:
+            heard.append(f"end {version}")
+
+        return plugin(version, load, unload=end, deactivate=end)
+
+    async def end() -> None:
+        if not acting:
+            return
+        if verb == "unload":
+            await kernel.unload("p")
+        elif verb == "toggle":
+            await kernel.toggle("p", False)
+        else:
+            await kernel.reload(form(2))
+
+    async def emit() -> None:
+        if how == "strict":
+            await kernel.bus.emit("x", strict=True)
+        else:
+            await getattr(kernel.bus, how)("x")
+
+    kernel.bus.on("x", end, priority=100)
+    last: list[str] = []
+    kernel.bus.on("x", lambda: last.append("host"), priority=-100)
+    await kernel.load(form(1))
+    for _ in range(1100 if hot else 1):  # past the number at which a plan is compiled
+        await emit()
+    assert len(heard) == (3300 if hot else 3)
+    heard.clear()
+    last.clear()
+    acting = True
+    with anyio.fail_after(3):
+        await emit()
+    assert last == ["host"]
+    assert "hook 1" not in heard[heard.index("end 1") :], heard
+    acting = False
+    heard.clear()
+    if verb == "toggle":
+        await kernel.toggle("p", True)
+    await emit()
+    assert heard == {"unload": [], "toggle": ["hook 1"] * 3, "reload": ["hook 2"] * 3}[verb]

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from veko import Event, Kernel, LoadError, ServiceError, State, StateError
+from veko import Event, Kernel, LoadError, NotFoundError, ServiceError, State, StateError
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +185,7 @@ async def test_an_activate_that_fails_leaves_it_off(kernel: Kernel) -> None:
     broken = True
     with pytest.raises(LoadError, match="activate"):
         await kernel.toggle("p", True)
-    assert record.state is State.INACTIVE
+    assert record.state is State.FAILED
     assert not kernel.bus.heard("x")
     assert not kernel.bus.heard("y")
     broken = False
@@ -322,3 +322,87 @@ async def test_a_change_of_configuration_waits_for_a_reload() -> None:
             while (record := kernel.get("p")) is None or record.config != {"a": 1}:
                 await anyio.lowlevel.checkpoint()
         assert record.version == "2"
+
+
+async def test_two_toggles_at_once_switch_it_off_and_on(kernel: Kernel) -> None:
+    """Each chooses its target when it has the lock, not when it is called."""
+    answers: list[bool] = []
+
+    async def toggle() -> None:
+        answers.append(await kernel.toggle("p"))
+
+    async def deactivate() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    await kernel.load(plugin("p", lambda: None, deactivate=deactivate))
+    for count in (2, 3):
+        answers.clear()
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(toggle)
+        record = kernel.get("p")
+        assert record is not None
+        assert answers == [False, True, False][:count]
+        assert record.active is answers[-1]
+
+
+async def test_a_toggle_that_waited_for_an_unload_says_so(kernel: Kernel) -> None:
+    began, go = anyio.Event(), anyio.Event()
+    raised: list[Exception] = []
+
+    async def unload() -> None:
+        began.set()
+        await go.wait()
+
+    async def toggle(active: bool | None) -> None:
+        try:
+            await kernel.toggle("p", active)
+        except NotFoundError as error:
+            raised.append(error)
+
+    await kernel.load(plugin("p", lambda: None, unload=unload))
+    await kernel.toggle("p", False)
+    async with anyio.create_task_group() as group:
+        group.start_soon(kernel.unload, "p")
+        await began.wait()
+        group.start_soon(toggle, None)
+        group.start_soon(toggle, True)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert len(raised) == 2
+
+
+async def test_a_plugin_that_cannot_be_switched_on_has_failed(kernel: Kernel) -> None:
+    """It shows why, and may be switched on again, reloaded or unloaded."""
+    broken = False
+
+    def activate() -> None:
+        if broken:
+            raise RuntimeError("the port is taken")
+
+    def form(version: str) -> dict[str, Any]:
+        return plugin("p", activate=activate) | {"version": version}
+
+    record = await kernel.load(form("1"))
+    await kernel.toggle("p", False)
+    broken = True
+    for _ in range(2):
+        with pytest.raises(LoadError, match="port is taken"):
+            await kernel.toggle("p", True)
+        assert (record.state, record.failed_step) == (State.FAILED, "activate")
+        assert "port is taken" in (record.error or "")
+        assert record.loaded
+        assert not record.active
+    broken = False
+    assert await kernel.toggle("p") is True
+    assert (record.state, record.error, record.failed_step) == (State.ACTIVE, None, None)
+    await kernel.toggle("p", False)
+    broken = True
+    with pytest.raises(LoadError):
+        await kernel.toggle("p", True)
+    await kernel.reload(form("2"))
+    assert (record.state, record.error) == (State.INACTIVE, None)
+    with pytest.raises(LoadError):
+        await kernel.toggle("p", True)
+    await kernel.unload("p")
+    assert kernel.get("p") is None

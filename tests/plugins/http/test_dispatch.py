@@ -202,6 +202,40 @@ async def test_a_hook_may_write_the_method_of_a_route_as_it_likes(
     assert (await client.post("/x")).status_code == 405
 
 
+async def test_what_was_registered_last_is_heard_to_go_first(kernel: Kernel) -> None:
+    heard: list[str] = []
+    gone = asyncio.Event()
+
+    def hear(value: Any) -> None:
+        heard.append(getattr(value, "path", None) or value.__name__)
+        if len(heard) == 6:
+            gone.set()
+
+    async def first(request: Request, call_next: Any) -> Response:
+        return await call_next(request)
+
+    async def second(request: Request, call_next: Any) -> Response:
+        return await call_next(request)
+
+    async def third(request: Request, call_next: Any) -> Response:
+        return await call_next(request)
+
+    def load(context: Any) -> None:
+        for path in ("/a", "/b"):
+            context.add_route("GET", path, lambda: "")
+        for middleware, priority in ((first, 1), (second, 3), (third, 2)):
+            context.add_middleware(middleware, priority)
+        context.add_route("GET", "/c", lambda: "")
+
+    for event in ("route:delete", "middleware:remove"):
+        kernel.bus.on(event, hear)
+    await kernel.load(Guest(load))
+    await kernel.unload("guest")
+    await asyncio.wait_for(gone.wait(), 5)
+    assert [path for path in heard if path.startswith("/")] == ["/c", "/b", "/a"]
+    assert [name for name in heard if not name.startswith("/")] == ["third", "second", "first"]
+
+
 async def test_observers_hear_what_was_replaced_and_what_is_gone(kernel: Kernel) -> None:
     heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
     for event in ("route:update", "route:delete", "middleware:remove"):
