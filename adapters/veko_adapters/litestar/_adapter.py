@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import ASGI, MAX_BODY, SOCKET, Endpoint, Fragment, Route
+from veko_plugins.http import ASGI, SOCKET, Endpoint, Fragment, Route
 
 from .._binding import bind, source
 from .._mounted import Mounted, is_asgi, mount, start
@@ -131,7 +131,7 @@ def _application(handlers: list[Any], route: Route) -> Litestar:
             openapi_config=None,
             logging_config=None,
             request_class=SharedRequest,
-            request_max_body_size=MAX_BODY,
+            request_max_body_size=None,  # ours holds, for every handler
         )
     except (LitestarException, TypeError, ValueError) as error:
         raise RouteError(

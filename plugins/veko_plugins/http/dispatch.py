@@ -250,9 +250,8 @@ class Dispatcher:
     async def _fault(self, exchange: Exchange, error: BaseException) -> None:
         plugin, part = exchange.blame()
         request = exchange.request
-        await self._kernel.fault(
-            error, plugin=plugin, origin=request, part=part, counted=not request.left
-        )
+        counted = not request.left and request.refused is None
+        await self._kernel.fault(error, plugin=plugin, origin=request, part=part, counted=counted)
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """Report an error and answer it, as far as an answer is still possible."""
@@ -263,7 +262,7 @@ class Dispatcher:
         if exchange.begun:
             # Too late for another answer. Raising makes the server cut the connection, so that the
             # client does not take half a response for a whole one.
-            if not request.left:
+            if not request.left and request.refused is None:
                 await self._fault(exchange, error)
             await self._signals.response_error(response, request)
             if not request.left:
@@ -274,6 +273,8 @@ class Dispatcher:
                 _keep_status(exchange, request.scope)
                 raise error
             return
+        if request.refused is not None and counts(error):
+            error = request.refused  # whatever a framework made of it
         answer: object = error
         if counts(error):
             if request.left:  # whatever a handler raises then, nobody waits for the answer

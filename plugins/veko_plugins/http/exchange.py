@@ -269,7 +269,13 @@ class Exchange:
         return await pipe.response()
 
     async def finish(self, response: Response) -> None:
-        """Send a response through the hooks."""
+        """Send a response through the hooks.
+
+        Raises:
+            HTTPError: 413 in place of a framework's 500, if the body was too long.
+        """
+        if response.status >= 500 and self.request.refused is not None:
+            raise self.request.refused
         response = await self._signals.response_start(response, self.request)
         await self.send(response)
         await self._signals.response_end(response, self.request)
@@ -315,8 +321,11 @@ class Exchange:
         Args:
             abort: Whether to cancel it instead of waiting for its end.
         """
-        for pipe in self.pipes or ():
-            await pipe.close(abort=abort)
+        try:
+            for pipe in self.pipes or ():
+                await pipe.close(abort=abort)
+        finally:
+            self.request.unwrap()
 
 
 def _no_response(route: Route) -> RouteError:

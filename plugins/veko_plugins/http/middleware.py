@@ -198,9 +198,9 @@ async def _of_handler(stream: Any, exchange: Exchange) -> AsyncIterator[Any]:
 
 def _source(request: Request) -> Receive:
     """Return a `receive` that a middleware may wrap; a body that was kept comes first."""
-    raw, kept = request._receive, request.kept
+    raw, kept = request.source, request.kept
     if kept is None:
-        return _Noticing(request, raw)
+        return raw
     replayed = False
 
     async def replay() -> Message:
@@ -223,21 +223,4 @@ def _follow(request: Request, scope: Scope, receive: Receive) -> None:
             except AttributeError:  # it was never computed
                 pass
     if request.kept is None:
-        request._receive = receive.raw if isinstance(receive, _Noticing) else receive
-
-
-class _Noticing:
-    """A `receive` for a middleware, which notices that the client disconnects."""
-
-    __slots__ = ("_request", "raw")
-
-    def __init__(self, request: Request, raw: Receive) -> None:
-        self._request = request
-        self.raw = raw
-
-    async def __call__(self) -> Message:
-        """ASGI's receive."""
-        message = await self.raw()
-        if message["type"] == "http.disconnect":
-            self._request.left = True
-        return message
+        request.wrap(receive)

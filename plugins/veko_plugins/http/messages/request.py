@@ -8,7 +8,7 @@ costs its constructor only.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -49,19 +49,26 @@ class Request(Connection):
         route: The matching route; `None` if no route matches.
         state: A dictionary in which hooks and middleware pass on what they want.
         scope: The ASGI scope, for everything else.
+        left: Whether the client is known to have disconnected: nothing counts as a failure then.
+        refused: The error (413) that refused a body longer than allowed; `None` if none did. What
+            fails because of it is the client's fault, and answered with it.
     """
 
-    __slots__ = ("_body", "_form", "_left", "_read", "_receive", "_waiting")
+    __slots__ = (
+        "_body", "_form", "_passed", "_read", "_receive", "_room", "_server", "_waiting", "left",
+        "refused",
+    )  # fmt: skip
 
     _form: Fields[str | Upload]
-    _left: bool
-    _waiting: bool
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
-        self._receive = receive
+        self._receive = self._server = receive  # middleware replaces the former
         self._body: bytes | None = None
-        self._read = False
+        self._read = self._waiting = self.left = False
+        self._room: int | None = None  # bytes that the server may still give; `None` at first
+        self._passed = 0  # bytes that came through a middleware, which may decompress them
+        self.refused: HTTPError | None = None
 
     @property
     def method(self) -> str:
@@ -84,19 +91,14 @@ class Request(Connection):
                 "the body was streamed before, and not kept",
                 remedy="If several functions need it, use `await request.body()` in each.",
             )
-        limit = self.scope.get(LIMIT, MAX_BODY)
-        if (announced := self.headers.get("content-length", "")).isdecimal():
-            _check_length(int(announced), limit)
-        size, more = 0, True
+        more = True
         while more:
-            message = await self._wait()
+            message = await self._next()
             if message["type"] == "http.disconnect":
                 raise HTTPError(400, "the client disconnected before its body was read")
             chunk = message.get("body", b"")
             more = message.get("more_body", False)
             self._read = not more
-            size += len(chunk)
-            _check_length(size, limit)
             if chunk:
                 yield chunk
 
@@ -133,29 +135,66 @@ class Request(Connection):
         if self._body is not None and not self.scope.get(_REPLAYED):
             self.scope[_REPLAYED] = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        message = await self._wait()
+        message = await self._next()
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._read = True
         return message
 
-    async def _wait(self) -> Message:
+    @property
+    def source(self) -> Receive:
+        """The `receive` that a middleware may wrap."""
+        return self.take if self._receive is self._server else self._receive
+
+    def wrap(self, receive: Receive) -> None:
+        """Receive through what a middleware passed on."""
+        self._receive = self._server if receive == self.take else receive
+
+    def unwrap(self) -> None:
+        """Forget what middleware put around `receive`: it refers to this request, a circle."""
+        self._receive = self._server
+
+    async def _next(self) -> Message:
+        if self._receive is self._server:
+            return await self.take()
+        message: Message = await self._receive()
+        self._passed += len(message.get("body", b""))
+        if self._passed > self.scope.get(LIMIT, MAX_BODY):
+            self._refuse()
+        return message
+
+    async def take(self) -> Message:
+        """Take a message from the server.
+
+        Every reader of the body comes here: `stream`, a framework, a mounted application, a
+        middleware. So the limit holds for all of them (`tests/faults/test_http_limits.py`).
+
+        Raises:
+            HTTPError: 413 if the body is longer than allowed.
+        """
+        if self._room is None:
+            self._room = self.scope.get(LIMIT, MAX_BODY)
+            announced = self.headers.get("content-length", "")
+            if announced.isdecimal() and int(announced) > self._room:
+                self._room = -1
+        if self._room < 0:
+            self._refuse()
         self._waiting = True
         try:
-            message: Message = await self._receive()
+            message: Message = await self._server()
         finally:
             self._waiting = False
         if message["type"] == "http.disconnect":
-            self._left = True
+            self.left = True
+            return message
+        self._room -= len(message.get("body", b""))
+        if self._room < 0:
+            self._refuse()
         return message
 
-    @property
-    def left(self) -> bool:
-        """Whether the client is known to have disconnected: nothing counts as a failure then."""
-        return getattr(self, "_left", False)
-
-    @left.setter
-    def left(self, left: bool) -> None:
-        self._left = left
+    def _refuse(self) -> NoReturn:
+        limit = self.scope.get(LIMIT, MAX_BODY)
+        self.refused = HTTPError(413, f"the body is longer than {limit} bytes")
+        raise self.refused
 
     def lend(self, receive: Receive, keeper: Callable[[Receive], _Keeper]) -> _Keeper | None:
         """Lend the server's `receive` to a keeper, which keeps the messages for this request.
@@ -165,11 +204,14 @@ class Request(Connection):
             keeper: Makes the keeper.
 
         Returns:
-            The keeper; `None` if the body is being read, or a middleware reads it.
+            The keeper; `None` if something waits for a message just now.
         """
-        if getattr(self, "_waiting", False) or self._receive is not receive:
+        if self._waiting or self._server is not receive:
             return None
-        made = self._receive = keeper(receive)
+        made = keeper(receive)
+        if self._receive is receive:
+            self._receive = made
+        self._server = made
         return made
 
     async def json(self) -> Any:
@@ -206,8 +248,3 @@ class Request(Connection):
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
-
-
-def _check_length(size: int, limit: int) -> None:
-    if size > limit:
-        raise HTTPError(413, f"the body is longer than {limit} bytes")
