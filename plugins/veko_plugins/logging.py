@@ -7,26 +7,31 @@ application.
 
 Cost: nothing until configured; then one formatted line for each record.
 Promise: the handlers and the level are removed at unload. A record is one line whatever was logged,
-since control characters are escaped. Values under keys that look like secrets are not written.
+since control characters are escaped. Values under keys that look like secrets, and passwords in
+URLs, are not written. A log file is created for this user alone; one that exists keeps its mode,
+also when it is rotated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
 import re
+import stat
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import msgspec
 
 from veko import LogRecord, OptionError, Plugin
 
+from ._lib.masking import masked_text, masked_value
+from ._lib.private_files import open_private, private_folder
 from ._lib.tracebacks import folded
 
 if TYPE_CHECKING:
@@ -44,8 +49,6 @@ _STYLES: Final = {
     "critical": "bold red",
 }
 _PLUGIN: Final = "veko.plugin."
-_SECRET: Final = re.compile(r"passw|secret|token|api_?key|authorization|credential|cookie", re.I)
-_DEPTH: Final = 8
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -149,7 +152,7 @@ class TextFormatter(logging.Formatter):
         parts += [f"{key}={_one_line(_text(value))}" for key, value in _extras(record).items()]
         line = "  ".join(parts)
         trace = _trace(self, record) if self.traced else ""
-        return f"{line}\n{trace}" if trace else line
+        return masked_text(f"{line}\n{trace}" if trace else line)
 
 
 class JSONFormatter(logging.Formatter):
@@ -171,7 +174,7 @@ class JSONFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": level_of(record),
             "plugin": plugin_of(record),
-            "message": message_of(record),
+            "message": masked_text(message_of(record)),
         }
         for key, value in _extras(record).items():
             entry.setdefault(key, value)
@@ -181,7 +184,7 @@ class JSONFormatter(logging.Formatter):
                 entry.setdefault(key, found)
         trace = _trace(self, record)
         if trace:
-            entry["error"] = trace
+            entry["error"] = masked_text(trace)
         return _json(entry)
 
 
@@ -216,19 +219,7 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
     if not isinstance(logged, LogRecord):
         return {}
     found = {} if logged.details is None else {"details": logged.details}
-    return {key: _masked(key, value) for key, value in (found | logged.fields).items()}
-
-
-def _masked(key: object, value: object, depth: int = 0) -> object:
-    if isinstance(key, str) and _SECRET.search(key):
-        return "***"
-    if isinstance(value, Mapping | list | tuple) and depth == _DEPTH:
-        return "..."
-    if isinstance(value, Mapping):
-        return {str(k): _masked(k, item, depth + 1) for k, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(None, item, depth + 1) for item in value]
-    return value
+    return {key: masked_value(value, key) for key, value in (found | logged.fields).items()}
 
 
 def _text(value: object) -> str:
@@ -258,12 +249,23 @@ def _level(level: str | int) -> int:
     return number
 
 
+class _PrivateFile(RotatingFileHandler):
+    """A log file with mode 0600, or the one that its predecessor was given."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_private)
+
+    def doRollover(self) -> None:  # noqa: N802
+        mode = Path(self.baseFilename).stat().st_mode
+        super().doRollover()
+        with contextlib.suppress(OSError):  # another user's file, in a folder that we may write to
+            Path(self.baseFilename).chmod(stat.S_IMODE(mode))
+
+
 def _file(path: Path, max_bytes: int, backups: int) -> logging.Handler:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8"
-        )
+        private_folder(path.parent)
+        handler = _PrivateFile(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
     except OSError as error:
         raise OptionError(
             f"the log file cannot be written: {error.strerror}",

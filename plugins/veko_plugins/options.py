@@ -25,6 +25,7 @@ from veko import OptionError
 from veko.extend import merge_config
 
 from ._lib.faults import decode_path, fault_of
+from ._lib.masking import masked_section, masked_text, masked_value
 from ._lib.regular_files import read_toml
 from ._lib.versions import did_you_mean
 
@@ -172,10 +173,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         origins = {key: one.origin for key, one in given.items()}
         return cls(**found, plugins=sections, directory=home, origins=origins)
 
+    def __repr__(self) -> str:
+        """Return what differs from the defaults, without passwords and plugins' configurations."""
+        shown = {
+            name: masked_section(value) if name == _SECTIONS else masked_value(value)
+            for name, value in msgspec.structs.asdict(self).items()
+            if value != getattr(_DEFAULTS, name) and name != "origins"
+        }
+        return masked_text(f"Options({', '.join(f'{key}={one!r}' for key, one in shown.items())})")
+
     @property
     def state_dir(self) -> Path:
         """The folder for everything that Veko writes: `.veko` in the application's directory."""
         return self.directory / ".veko"
+
+
+_DEFAULTS: Final = Options()
 
 
 class _Given(msgspec.Struct):
@@ -209,7 +222,7 @@ def _take(key: str, given: _Given, found: dict[str, Any], faults: list[str]) -> 
         found[key] = msgspec.convert(value, field.type, strict=not given.text, dec_hook=decode_path)
     except msgspec.ValidationError as error:
         message = fault_of(error).message
-        faults.append(f"{key} ({given.origin}): {message}; it is {value!r}")
+        faults.append(f"{key} ({given.origin}): {message}; it is {_shown(key, value)}")
 
 
 def _from_text(key: str, text: str) -> object:
@@ -266,12 +279,21 @@ def settings_of(directory: Path) -> tuple[dict[str, object], list[str]]:
 
 def _checked_sections(value: object, origin: str, faults: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(value, Mapping):
-        faults.append(f"plugins ({origin}): expected a table of tables; it is {value!r}")
+        faults.append(f"plugins ({origin}): expected a table of tables, got {_kind(value)}")
         return {}
     sections: dict[str, dict[str, Any]] = {}
     for name, section in value.items():
         if isinstance(section, Mapping):
             sections[str(name)] = dict(section)
         else:
-            faults.append(f"plugins.{name} ({origin}): expected a table; it is {section!r}")
+            faults.append(f"plugins.{name} ({origin}): expected a table, got {_kind(section)}")
     return sections
+
+
+def _shown(key: str, value: object) -> str:
+    return masked_text(repr(masked_value(value, key)))
+
+
+def _kind(value: object) -> str:
+    """Return the type of a value that may be a plugin's secret."""
+    return type(value).__name__

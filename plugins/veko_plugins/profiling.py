@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import os
 import re
 import time
 import tracemalloc
@@ -28,6 +29,7 @@ import msgspec
 from veko import Context, Event, NotFoundError, OptionError, Plugin, PluginRecord, StateError
 
 from ._lib.blame import CodeOwners, allocated
+from ._lib.private_files import create_private, private_folder
 
 if TYPE_CHECKING:
     from pyinstrument.session import Session
@@ -231,9 +233,11 @@ def _write(session: Session, target: Path) -> None:
     renderer = SpeedscopeRenderer() if speedscope else HTMLRenderer()
     partial = target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(target.parent)
         try:
-            partial.write_text(renderer.render(session), "utf-8")
+            partial.unlink(missing_ok=True)  # of a process that was killed
+            with os.fdopen(create_private(partial), "w", encoding="utf-8") as file:
+                file.write(renderer.render(session))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

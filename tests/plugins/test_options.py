@@ -124,7 +124,7 @@ def test_o_all_faults_at_once(tmp_path: Path) -> None:
         "10 faults",
         "'max_retry' (veko.toml) is not an option. Did you mean 'max_retries'",
         "adapter (veko.toml): expected `str`, got `int`; it is 3",
-        "plugins.auth (veko.toml): expected a table; it is 1",
+        "plugins.auth (veko.toml): expected a table, got int",
         "'timout' (VEKO_TIMOUT) is not an option. Did you mean 'timeout'",
         "max_retries (VEKO_MAX_RETRIES): expected `int`, got `str`; it is 'many'",
         "dev_mode (VEKO_DEV_MODE): expected `bool`, got `str`; it is 'perhaps'",

@@ -6,8 +6,7 @@ Promise: all faults at once; a secret's value is in no message; a schema is fetc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,8 @@ from veko import ConfigError
 from veko.errors import Fault
 
 from .faults import decode_path, described, dotted, fault_of, type_faults
-from .secret_fields import fields_of, secret_names
+from .secret_fields import fields_of, leads_to_secret, secret_names
+from .versions import did_you_mean
 
 __all__ = ["check_schema", "convert_config", "schema_faults"]
 
@@ -38,7 +38,8 @@ def convert_config(config: object, type_: Any, plugin: str | None) -> tuple[obje
     Raises:
         ConfigError: Nothing converts to a type like this one.
     """
-    if isinstance(type_, type) and isinstance(config, type_):
+    typed = hasattr(type_, "__required_keys__")  # a typed dictionary allows no instance checks
+    if not typed and isinstance(type_, type) and isinstance(config, type_):
         return config, []
     if hasattr(type_, "__pydantic_validator__"):
         return _convert_by_pydantic(config, type_)
@@ -61,11 +62,16 @@ def _convert_by_pydantic(config: object, type_: Any) -> tuple[object, list[Fault
         faults: list[Fault] = []
         for one in error.errors(include_url=False, include_context=False):
             path, kind, words = one["loc"], one["type"], one["msg"]
-            hidden = _leads_to(path, secrets)
+            hidden = leads_to_secret(path, secrets)
+            whole = bool(secrets) and not isinstance(one["input"], str | int | float | None)
             if kind == "missing":
                 faults.append(Fault(dotted(path), "is missing"))
-            elif hidden and kind in {"value_error", "assertion_error"}:
-                # What a validator of the plugin's raised may quote the value.
+            elif kind == "extra_forbidden":
+                # Its value is not shown: nothing is known of it, and it may be a misspelt secret.
+                near = did_you_mean(str(path[-1]), fields_of(type_) or _model_names(type_))
+                faults.append(Fault(dotted(path), "is unknown" + (f" ({near})" if near else "")))
+            elif (hidden or whole) and kind in {"value_error", "assertion_error"}:
+                # What a validator of the plugin's raised may quote the secret.
                 faults.append(Fault(dotted(path), "its validator refused it"))
             else:
                 words = words[:1].lower() + words[1:]
@@ -73,8 +79,8 @@ def _convert_by_pydantic(config: object, type_: Any) -> tuple[object, list[Fault
         return None, faults
 
 
-def _leads_to(path: Sequence[object], secrets: AbstractSet[str | None]) -> bool:
-    return None in secrets or not secrets.isdisjoint(path)
+def _model_names(type_: Any) -> Iterable[str]:
+    return getattr(type_, "__pydantic_fields__", ())
 
 
 def schema_faults(
@@ -95,7 +101,7 @@ def schema_faults(
     secrets = secret_names(schema)
     try:
         return [
-            described(path, error.message, error.instance, secret=_leads_to(path, secrets))
+            described(path, error.message, error.instance, secret=leads_to_secret(path, secrets))
             for error in validator.iter_errors(config)
             for path in (tuple(error.instance_path),)
         ]

@@ -30,6 +30,8 @@ import msgspec
 
 from veko import VekoError
 
+from .._lib.private_files import create_private, private_folder
+
 __all__ = ["BackupError", "Header", "read_document", "write_document"]
 
 _CHUNK: Final = 1 << 20
@@ -102,11 +104,10 @@ def write_document(
         _refuse_existing(path)
     temporary = path.with_name(f"{_prefix()}{os.getpid()}.{next(_COUNTER)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         _sweep(path.parent)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-            with os.fdopen(descriptor, "wb", _CHUNK) as file:
+            with os.fdopen(create_private(temporary), "wb", _CHUNK) as file:
                 _write(file, header, values, pause)
                 file.flush()
                 os.fsync(file.fileno())

@@ -28,6 +28,7 @@ from typing import Final, NamedTuple, cast
 
 from veko import LoadError
 
+from .._lib.private_files import private_folder
 from .._lib.regular_files import open_regular
 from .outline import outline_fields
 
@@ -175,7 +176,7 @@ class SourceCache:
         """Write a temporary file and rename it, so that readers find all of it or nothing."""
         assert self.folder is not None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self.folder)
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".new")
         except OSError:
             return

@@ -9,16 +9,19 @@ Cost: a transaction of one row about 20 us, of a hundred rows about 0.5 ms, all 
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 from veko.errors import StorageError
 
+from .._lib.private_files import create_private, private_folder
 from .codec import Packed
 from .file_lock import FileLock
-from .snapshots import Snapshot, exchange
+from .snapshots import Snapshot, exchange, remove
 
 __all__ = ["MEMORY", "Changes", "Database", "Overlay", "is_busy"]
 
@@ -27,6 +30,8 @@ MEMORY: Final = ":memory:"
 # "veko" in ASCII; with it, `file` and this class recognise the file.
 _APPLICATION: Final = 0x76656B6F
 _VERSION: Final = 1
+# Bytes of an SQLite file before its first table.
+_HEADER: Final = 100
 # Bytes; the log file is truncated to this size when it restarts.
 _LOG_SIZE: Final = 16 << 20
 _SCHEMA: Final = """
@@ -87,10 +92,11 @@ class Database:
         try:
             if path is not None:
                 try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
+                    private_folder(path.parent)
                 except OSError as error:
                     raise self.error(error.strerror or str(error)) from None
                 self._lock = FileLock(path)
+                self._check_file(path)
             self._writer = self._connect()
             self._prepare(self._writer)
             self._reader = self._connect() if self._full else self._writer
@@ -102,6 +108,57 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    def _check_file(self, path: Path) -> None:
+        """Refuse a file that has lost its content, and create one that does not exist.
+
+        SQLite takes an empty file for a new database, so one that was cut off would be an empty
+        storage, without a word. The file is therefore made elsewhere and renamed: whenever it is
+        there, it has its first page, even if the process was killed while it made it.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            if log.exists() and log.stat().st_size:
+                raise StorageError(
+                    f"the storage file is gone, and its log {log.name} is still there",
+                    path=path,
+                    remedy="Put the file back, restore it from a backup, or move the log away "
+                    "too to start with an empty storage",
+                ) from None
+            self._create(path)
+            return
+        except OSError as error:
+            raise self.error(error.strerror or str(error)) from None
+        if not stat.S_ISREG(state.st_mode):
+            raise self.error(f"{path.name} exists and is not a regular file")
+        if state.st_size < _HEADER:
+            raise self.damage(f"it is cut off: {state.st_size} bytes are left")
+
+    def _create(self, path: Path) -> None:
+        # The rename needs no sync of its own: SQLite syncs the folder with the first commit that
+        # has to survive a power cut, as its log is a new file there.
+        new = path.with_name(f"{path.name}.new")
+        try:
+            remove(new)
+            remove(path)  # an empty log
+            os.close(create_private(new))  # SQLite gives its other files the mode of this one
+            connection = sqlite3.connect(new, isolation_level=None)
+            try:
+                self._fill(connection)
+            finally:
+                connection.close()
+            new.replace(path)
+        except OSError as error:
+            raise self.error(error.strerror or str(error)) from None
+
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -146,11 +203,9 @@ class Database:
             if fault != "ok":
                 raise sqlite3.DatabaseError(fault)
         self._tune(connection)
-        connection.execute("BEGIN IMMEDIATE")
         if not tables:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            self._fill(connection)
+        connection.execute("BEGIN IMMEDIATE")
         # Finds nothing, but needs the right to write, which beginning alone does not.
         connection.execute("DELETE FROM entry WHERE 0")
         connection.execute("COMMIT")
@@ -178,12 +233,17 @@ class Database:
         """Return the error for a file that could not be opened; damage gets a remedy of its own."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StorageError(
-                f"the storage file is damaged ({error}); nothing was changed in it",
-                path=self.path,
-                remedy="Restore it from a backup, or move it away to start with an empty storage",
-            )
+            return self.damage(str(error))
         return self.error(str(error))
+
+    def damage(self, what: str) -> StorageError:
+        """Return the error for a damaged file, which says how to go on."""
+        return StorageError(
+            f"the storage file is damaged ({what}); nothing was changed in it",
+            path=self.path,
+            remedy="Move it away with its -wal and -shm files, start with an empty storage, and "
+            "restore a backup: `veko restore FILE`",
+        )
 
     def _identify(self) -> tuple[int, int] | None:
         if self.path is None:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 from veko import Context, Event, Plugin
 from veko.errors import OptionError
 
+from .._lib.masking import masked_text
 from .engine import Durability, Engine
 from .queries import Queries, Query
 from .transfers import Transfers
@@ -119,6 +120,7 @@ def parse_url(target: str | Path) -> tuple[str, Durability]:
         OptionError: The scheme or a parameter is unknown, or the path is missing.
     """
     text = str(target)
+    shown = masked_text(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
         if not text:
@@ -126,21 +128,21 @@ def parse_url(target: str | Path) -> tuple[str, Durability]:
         return text, "process"
     if scheme != "sqlite":
         raise OptionError(
-            f"storage {text!r}: the scheme {scheme!r} is unknown",
+            f"storage {shown!r}: the scheme {scheme!r} is unknown",
             remedy=f"Use one of {_KNOWN}",
         )
     location, _, parameters = rest.partition("?")
     path = unquote(location.removeprefix("/"))
     if not location.startswith("/") or not path:
         raise OptionError(
-            f"storage {text!r} has no path",
+            f"storage {shown!r} has no path",
             remedy="Three slashes begin a relative path, four an absolute one: sqlite:///data.db",
         )
     durability = "process"
     for name, value in parse_qsl(parameters, keep_blank_values=True):
         if name != "durability" or value not in {"process", "power"}:
             raise OptionError(
-                f"storage {text!r}: the parameter {name}={value} is unknown",
+                f"storage {shown!r}: the parameter {name} is unknown, or its value is",
                 remedy="Use durability=process or durability=power",
             )
         durability = value

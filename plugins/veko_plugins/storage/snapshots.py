@@ -13,11 +13,13 @@ Promise: an exchange is complete or has no effect, even on `kill -9`.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from .._lib.private_files import create_private
 from .codec import Packed, check_key, pack, unpack
 
 __all__ = ["Snapshot", "Staged", "exchange", "temporary_of"]
@@ -90,6 +92,7 @@ class Staged:
     def __init__(self, path: Path) -> None:
         self.path = path
         remove(path)
+        os.close(create_private(path))
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = OFF")  # an incomplete file is never used
         self._connection.execute("PRAGMA synchronous = OFF")

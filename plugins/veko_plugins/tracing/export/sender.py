@@ -23,6 +23,8 @@ from typing import Final
 
 from veko import OptionError, __version__
 
+from ..._lib.masking import masked_text
+
 __all__ = ["Sender"]
 
 _log: Final = logging.getLogger("veko.tracing")
@@ -60,15 +62,17 @@ class Sender:
     ) -> None:
         try:
             parts = urllib.parse.urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("it needs a scheme (http or https) and a host")
-            self._address = parts.hostname, parts.port
-        except ValueError as error:
+            self._address = parts.hostname or "", parts.port
+            valid = parts.scheme in ("http", "https") and self._address[0]
+        except ValueError:  # its text may quote a password as the port
+            valid = ""
+        if not valid:
             raise OptionError(
-                f"otlp: {url!r} is not the URL of a collector: {error}",
+                f"otlp: {masked_text(url)!r} is not the URL of a collector: it needs a scheme "
+                "(http or https), a host, and a port that is a number if there is one",
                 remedy="Give http://HOST:4318 (OTLP over HTTP); see also OTEL_EXPORTER_OTLP_*.",
-            ) from error
-        self.url = url
+            )
+        self.url = masked_text(url)  # for messages
         self.sent = 0
         self.dropped = 0
         self._secure = parts.scheme == "https"
