@@ -8,11 +8,13 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `Turns` lets other tasks run in the middle of a long `accept`.
 - `location_of` returns the line of a plugin's own that an error came from.
+- `suspended_frames` shows where a suspended coroutine waits.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.draft import Draft, Kind
 from ._bus.failures import Location, location_of
+from ._bus.frames import suspended_frames
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
@@ -31,4 +33,5 @@ __all__ = [
     "driven",
     "location_of",
     "merge_config",
+    "suspended_frames",
 ]

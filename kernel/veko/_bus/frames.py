@@ -25,7 +25,7 @@ from .pins import Pin
 from .plans import EMITTING, Plan
 from .registry import Registry
 
-__all__ = ["cut", "detach", "move_on"]
+__all__ = ["cut", "detach", "move_on", "suspended_frames"]
 
 _O = TypeVar("_O", bound=Owner)
 
@@ -56,7 +56,7 @@ def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dic
     """
     cancelled: dict[_O, int] = {}
     for task in asyncio.all_tasks() if on_asyncio() is not None else ():
-        frames = list(_frames(task.get_coro()))
+        frames = list(suspended_frames(task.get_coro()))
         if any(id(frame.f_locals.get("token")) in spare for frame in frames if _emits(frame)):
             continue
         found = [_owner(frame, owners, before) for frame in frames]
@@ -82,8 +82,8 @@ def move_on(older: Collection[Plans], before: Registry, staying: Collection[str]
                 pin.move_on()
 
 
-def _frames(awaited: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended task, the outermost first."""
+def suspended_frames(awaited: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine and what it awaits, the outermost first."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:

@@ -25,6 +25,7 @@ from .imports import Imported, Imports
 from .load_all import LoadAll
 from .plugin_checks import PluginChecks
 from .reloading import Reloading
+from .slow_steps import SlowSteps
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -60,6 +61,7 @@ class Loading(Plugin):
     _imports: Imports
     _checks: PluginChecks
     _reloading: Reloading
+    _slow: SlowSteps
 
     def __init__(
         self,
@@ -86,6 +88,9 @@ class Loading(Plugin):
         self._checks = PluginChecks(context.kernel, self._validate)
         self._reloading = Reloading(context, self._imports, self._checks, self._probation)
         context.provide("loading", self)
+        self._slow = SlowSteps()
+        self._slow.start()
+        context.intercept_step(self._slow.around)
         last = float("-inf")  # other handlers may still look at the module
         context.hook("plugin:retired", self._imports.retired, priority=last)
         context.hook("plugin:unloaded", self._unloaded, priority=last)
@@ -93,6 +98,7 @@ class Loading(Plugin):
     def unload(self) -> None:
         """Dispose of the imports that are left; the application's plugins are unloaded."""
         self._imports.dispose_all()
+        self._slow.stop()
 
     def _unloaded(self, name: str) -> None:
         record = self._context.kernel.get(name)
@@ -156,7 +162,10 @@ class Loading(Plugin):
 
     async def _make(self, origin: Form | Source) -> Imported:
         try:
-            return await self._imports.make(origin)
+            if not isinstance(origin, Source):
+                return await self._imports.make(origin)
+            with self._slow.watching("its import", origin.name, origin.path):
+                return await self._imports.make(origin)
         except Exception as error:
             if isinstance(origin, Source):
                 bus = self._context.kernel.bus
