@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec.inspect import CustomType, type_info
+from msgspec.inspect import AnyType, CustomType, DictType, Metadata, UnionType, type_info
 
 from veko import Context
 from veko.errors import RouteError
@@ -188,7 +188,7 @@ async def _data(request: Any, p: Parameter) -> Any:
     """Decode the body: a form if its media type says so, else JSON; `bytes` get it raw.
 
     Raises:
-        HTTPError: 415 if it has another media type.
+        HTTPError: 415 if it has another media type, or is a form and the type has no fields.
     """
     if p.annotation is bytes:
         return await request.body()
@@ -215,9 +215,22 @@ def _kind(request: Any) -> str:
     return kind.partition(";")[0].strip().lower()
 
 
+def _takes_form(annotation: Any) -> bool:
+    """Return whether a type has fields; text, say, would get the fields as Python writes them."""
+    if annotation is Any or is_model(annotation):
+        return True
+    known = type_info(annotation)
+    options = known.types if isinstance(known, UnionType) else (known,)
+    plain = [one.type if isinstance(one, Metadata) else one for one in options]
+    return any(isinstance(one, AnyType | DictType) or hasattr(one, "fields") for one in plain)
+
+
 async def _form(request: Any, p: Parameter) -> dict[str, Any] | None:
     if _kind(request) not in _FORMS:
         return None
+    if not _takes_form(p.annotation):
+        name = getattr(p.annotation, "__name__", str(p.annotation))
+        raise HTTPError(415, f"a form cannot be read as {name}: send JSON (application/json)")
     form = await request.form()
     many, lists = {name: form.getall(name) for name in form}, lists_of(p.annotation)
     return {

@@ -9,11 +9,12 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `Turns` lets other tasks run in the middle of a long `accept`.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
+- `of_veko` tells frames of Veko from those of plugins and libraries.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.draft import Draft, Kind
-from ._bus.failures import Location, location_of
+from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
@@ -33,5 +34,6 @@ __all__ = [
     "driven",
     "location_of",
     "merge_config",
+    "of_veko",
     "suspended_frames",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import httpx
 import msgspec
@@ -85,7 +85,15 @@ def raw(data: bytes) -> Any:
     return len(data)
 
 
-HANDLERS = (json, form, item, point, named, numbers, untyped, raw)
+def text(data: str) -> Any:
+    return data
+
+
+def maybe(data: Annotated[Item, "an item"] | None) -> Any:
+    return data
+
+
+HANDLERS = (json, form, item, point, named, numbers, untyped, raw, text, maybe)
 
 
 def load(context: Any) -> None:
@@ -124,6 +132,11 @@ async def test_forms(site: Site) -> None:
             "file": [["../é.txt", "text/plain", 100_000]],
         }
         assert (await post("/item", data={"name": "a", "price": "1.5"})).json()["price"] == 1.5
+        assert (await post("/maybe", data={"name": "a"})).json()["name"] == "a"
+        for path in ("/text", "/numbers"):  # fields are no text, and no list
+            refused = await post(path, data={"a": "1"})
+            assert refused.status_code == 415
+            assert "a form cannot be read as" in refused.json()["detail"]
         # The media type counts, whatever its case and parameters.
         async with wire(site.url) as connection:
             loud = PARTS.replace("multipart/form-data", "Multipart/Form-Data")

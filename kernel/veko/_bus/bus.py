@@ -313,8 +313,7 @@ class Bus(Registrar):
 
         The log gets one record of one line, see `failures.summary`; handlers may add the traceback
         of its `exc_info`. Errors raised while one is being reported are logged only. An error that
-        does not count (`VekoError.counts`) is nobody's failure: `error:handle` is all that is
-        emitted.
+        does not count (`VekoError.counts`) is no failure of a plugin: only `error:handle` is emitted.
 
         Args:
             error: What was raised.

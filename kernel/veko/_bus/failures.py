@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final, NamedTuple
 
 from ..errors import VekoError, text_of
 
-__all__ = ["Location", "location_of", "subject_of", "summary"]
+__all__ = ["Location", "location_of", "of_veko", "subject_of", "summary"]
 
 LONGEST: Final = 600
 """Characters of an error's text that a record shows."""
@@ -24,6 +24,8 @@ _MOST: Final = 3
 """Errors of a group that a record shows."""
 _HOUSE: Final = frozenset({"veko", "veko_plugins", "veko_adapters"})
 """Packages whose frames lead to an owner's code and are never what failed in it."""
+_TESTS: Final = "veko_adapters.conformance"
+"""Its tests are plugins, though they are part of a package of Veko's."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -71,13 +73,18 @@ def location_of(error: BaseException, source: Path | None = None) -> Location | 
     return None
 
 
+def of_veko(frame: FrameType) -> bool:
+    """Tell whether a frame is of Veko's own code, which leads to the code of an owner."""
+    name = str(frame.f_globals.get("__name__", ""))
+    generated = frame.f_code.co_filename.startswith("<veko ")
+    return generated or (name.partition(".")[0] in _HOUSE and not name.startswith(_TESTS))
+
+
 def _frames(trace: TracebackType | None) -> Iterator[Location]:
     """Yield the frames of a traceback; those of Veko have no path."""
     while trace is not None:
-        code, package = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__", "")
-        path = code.co_filename
-        if path.startswith("<veko ") or str(package).partition(".")[0] in _HOUSE:
-            path = ""
+        code = trace.tb_frame.f_code
+        path = "" if of_veko(trace.tb_frame) else code.co_filename
         yield Location(path, trace.tb_lineno, code.co_qualname)
         trace = trace.tb_next
 

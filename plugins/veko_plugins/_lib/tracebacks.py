@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from veko import VekoError
+from veko.extend import of_veko
 
 __all__ = ["folded"]
 
-_HOUSE: Final = frozenset({"veko", "veko_plugins", "veko_adapters"})
 _Frame: TypeAlias = tuple[bool, traceback.FrameSummary]
 """Whether it is Veko's, and the frame."""
 _MOST: Final = 5
@@ -59,8 +59,7 @@ def _frames(trace: TracebackType | None) -> Iterator[_Frame]:
     """Yield the frames, the outermost first, and whether each is Veko's."""
     stack = traceback.extract_tb(trace)
     for (frame, _), summary in zip(traceback.walk_tb(trace), stack, strict=True):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        yield package in _HOUSE or summary.filename.startswith("<veko "), summary
+        yield of_veko(frame), summary
 
 
 def _inner(frames: list[_Frame]) -> list[_Frame]:

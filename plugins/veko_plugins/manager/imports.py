@@ -19,6 +19,7 @@ from .._lib.manifests import checked_plugin
 from .._saved.plugins import given_config
 from .._source.content import Content
 from .._source.source import Form, Source
+from .slow_steps import SlowSteps
 
 if TYPE_CHECKING:
     from ..discovery import Discovery
@@ -64,6 +65,7 @@ class Imports:
 
     Args:
         context: The context of the core plugin `loading`.
+        slow: Names imports that take long.
 
     Attributes:
         snapshots: What plugins on probation were before, by name.
@@ -73,8 +75,9 @@ class Imports:
         ServiceError: There is no loader.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, slow: SlowSteps) -> None:
         self._context = context
+        self._slow = slow
         self._kernel = context.kernel
         self._loader: Loader = context.use("loader")
         self._current: dict[str, Imported] = {}
@@ -95,7 +98,8 @@ class Imports:
             VekoError: It cannot be imported, or is no valid plugin. Nothing stays imported.
         """
         if isinstance(origin, Source):
-            loaded = await self._loader.import_source(origin, sources)
+            with self._slow.watching("its import", origin.name, origin.path):
+                loaded = await self._loader.import_source(origin, sources)
             return Imported(loaded.plugin, origin, loaded)
         if isinstance(origin, Plugin) and hasattr(origin, "manifest"):
             return Imported(origin, origin)

@@ -84,11 +84,11 @@ class Loading(Plugin):
         """
         self._context = context
         self.lock = asyncio.Lock()
-        self._imports = Imports(context)
+        self._slow = SlowSteps()
+        self._imports = Imports(context, self._slow)
         self._checks = PluginChecks(context.kernel, self._validate)
         self._reloading = Reloading(context, self._imports, self._checks, self._probation)
         context.provide("loading", self)
-        self._slow = SlowSteps()
         self._slow.start()
         context.intercept_step(self._slow.around)
         last = float("-inf")  # other handlers may still look at the module
@@ -162,10 +162,7 @@ class Loading(Plugin):
 
     async def _make(self, origin: Form | Source) -> Imported:
         try:
-            if not isinstance(origin, Source):
-                return await self._imports.make(origin)
-            with self._slow.watching("its import", origin.name, origin.path):
-                return await self._imports.make(origin)
+            return await self._imports.make(origin)
         except Exception as error:
             if isinstance(origin, Source):
                 bus = self._context.kernel.bus
