@@ -312,8 +312,8 @@ class Bus(Registrar):
         """Report a failure: count it, log it, and emit `error:handle` and `plugin:error`.
 
         The log gets one record of one line, see `failures.summary`; handlers may add the traceback
-        of its `exc_info`. Errors raised while one is being reported are logged only. An error that
-        does not count (`VekoError.counts`) is no failure of a plugin: only `error:handle` is emitted.
+        of its `exc_info`. Errors raised while one is being reported are logged only. For an error
+        that does not count (`VekoError.counts`), only `error:handle` is emitted.
 
         Args:
             error: What was raised.
