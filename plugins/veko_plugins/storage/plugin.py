@@ -7,6 +7,7 @@ events let other plugins observe writes and run code around them; see `queries` 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,20 +27,22 @@ __all__ = ["Storage", "parse_url"]
 CONNECT: Final = Event(
     "database:connect",
     payload=Engine,
-    doc="The storage's file was opened. Argument: the engine.",
+    doc="The storage is open, and plugins hear it: after they have loaded, before `app:start`; and "
+    "when the storage is switched on. Argument: the engine.",
 )
 QUERY: Final = Event(
     "database:query",
     payload=Query,
     returns=True,
     doc="A plugin writes to its storage. Argument: the query. `result = await query` runs it, "
-    "once; otherwise it runs after the hooks. Not emitted for writes made inside such a "
-    "hook.",
+    "once; otherwise it runs after the hooks. A returned result stands for the query. Not "
+    "emitted for writes made inside such a hook.",
 )
 DISCONNECT: Final = Event(
     "database:disconnect",
     payload=Engine,
-    doc="The storage's file is about to be closed. Argument: the engine.",
+    doc="The storage is about to be closed, before plugins unload; or it is switched off. "
+    "Argument: the engine.",
 )
 
 # Seconds for hooks that still run around a write when the storage closes.
@@ -72,6 +75,9 @@ class Storage(Plugin):
     core = True
     shared = False
 
+    _context: Context
+    _engine: Engine
+
     def __init__(
         self,
         target: str | Path = Path(".veko/storage.db"),
@@ -80,15 +86,56 @@ class Storage(Plugin):
     ) -> None:
         self.path, asked = parse_url(target)
         self.durability: Durability = durability or asked
+        self._begun = False  # whether the application's plugins have loaded
+        self._connected = False
 
     async def load(self, context: Context) -> None:
-        """Open the file."""
+        """Open the file; announce it when plugins can hear that."""
+        self._context = context
         for event in (CONNECT, QUERY, DISCONNECT):
             context.declare(event)
-        engine = await context.enter(self._opened(context))
+        self._engine = engine = await context.enter(self._opened(context))
+        context.hook("app:init", self._on_init, priority=math.inf, timeout=None)
+        context.hook("app:stop", self._on_stop, priority=-math.inf, timeout=None)
+        context.hook("plugin:activated", self._on_activated, timeout=None)
         context.attach("storage", lambda holder: engine.namespace(holder.name))
         context.provide("storage", engine)
         context.provide("transfer", Transfers(engine))
+
+    async def deactivate(self) -> None:
+        """Announce that it is switched off, unless `app:stop` has."""
+        await self._disconnect()
+
+    async def _on_init(self) -> None:
+        self._begun = True
+        await self._connect()
+
+    async def _on_stop(self) -> None:
+        self._begun = False
+        await self._disconnect()
+
+    async def _on_activated(self, name: str) -> None:
+        if name == self._context.name and self._is_heard():
+            await self._connect()
+
+    def _is_heard(self) -> bool:
+        """Return whether plugins have loaded; a manager emits `app:init` when they have."""
+        kernel = self._context.kernel
+        return (
+            self._begun
+            or kernel.registry.get("service", "loading") is None
+            or any(record.loaded and not record.core for record in kernel.records())
+        )
+
+    async def _connect(self) -> None:
+        if not self._connected:
+            self._connected = True
+            await self._context.kernel.bus.emit(CONNECT.name, self._engine)
+
+    async def _disconnect(self) -> None:
+        if self._connected:
+            self._connected = False
+            await self._context.kernel.bus.emit(DISCONNECT.name, self._engine)
 
     @asynccontextmanager
     async def _opened(self, context: Context) -> AsyncIterator[Engine]:
@@ -100,14 +147,10 @@ class Storage(Plugin):
         async with Engine(self.path, durability=self.durability, report=report) as engine:
             heard = functools.partial(bus.heard, QUERY.name)
             queries = Queries(engine, bus.emitter(QUERY.name), heard)
-            await bus.emit(CONNECT.name, engine)
             try:
                 yield engine
             finally:
-                try:
-                    await queries.close(_HOOKS_TIMEOUT)
-                finally:
-                    await bus.emit(DISCONNECT.name, engine)
+                await queries.close(_HOOKS_TIMEOUT)
 
 
 def parse_url(target: str | Path) -> tuple[str, Durability]:

@@ -12,9 +12,10 @@ Cost: one check while there are no subscribers; otherwise a task for each write,
 from __future__ import annotations
 
 import asyncio
+from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from veko.errors import StorageError
 
@@ -22,15 +23,16 @@ from .codec import Packed, check_key, pack, unpack
 from .engine import Engine
 from .namespace import Entries, Namespace, Operation
 
-__all__ = ["Queries", "Query"]
+__all__ = ["Queries", "Query", "Result"]
 
 _INSIDE: Final[ContextVar[_Turn | None]] = ContextVar("veko_database_query", default=None)
 
 
-class Query:
+class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
     """A write that has not run yet. `result = await query` runs it; it runs once.
 
-    If a hook returns another query (see `replace`), that one runs instead.
+    If a hook returns another query (see `replace`), that one runs instead. If it returns the
+    result, that stands for the query, which has run.
 
     Attributes:
         operation: `"set"`, `"update"`, `"delete"` or `"clear"`.
@@ -84,21 +86,45 @@ class Query:
             packed[key] = pack(key, value)[1]
         return Query("update", packed, self._turn)
 
-    def __await__(self) -> Generator[object, None, int]:
+    def __await__(self) -> Generator[object, None, Result]:
         """Run it, if it does not run yet; return the number of entries once they are durable."""
         return self._run().__await__()
 
-    async def _run(self) -> int:
+    async def _run(self) -> Result:
         if self._write is None:
             await self._turn.wait_for_earlier()
         await self.submit()
-        return len(self._entries)
+        return Result(len(self._entries), self)
 
     def submit(self) -> Awaitable[None]:
         """Give it to the engine, once."""
         if self._write is None:
             self._write = self._turn.submit(self._entries, cleared=self.operation == "clear")
         return self._write
+
+
+@Query.register
+class Result(int):
+    """The number of entries that a query has written; returned by a hook, it is that query.
+
+    `async def around(query): result = await query; return result` is how such hooks are written
+    elsewhere. The next hook gets the result as its query, and may await it again.
+    """
+
+    query: Query
+
+    def __new__(cls, number: int, query: Query) -> Result:
+        """Make the result of a query."""
+        self = super().__new__(cls, number)
+        self.query = query
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.query, name)
+
+    def __await__(self) -> Generator[object, None, Result]:
+        """Return it again."""
+        return self.query.__await__()
 
 
 class _Turn:
@@ -215,6 +241,7 @@ class Queries:
         _INSIDE.set(turn)
         try:
             made = await self._emit(turn.query)
+            made = made.query if isinstance(made, Result) else made
             if isinstance(made, Query) and made is not turn.query:
                 turn.query = made
         finally:

@@ -483,6 +483,31 @@ async def test_H_log_is_an_event(home: Any) -> None:
         assert record.plugin == "guest"
 
 
+async def test_H_plugins_hear_that_the_storage_opens_and_closes(home: Any) -> None:
+    heard: list[object] = []
+    home.plugin(
+        "heard",
+        """
+        def load(app, context):
+            for event in ("database:connect", "database:disconnect", "app:start"):
+                context.hook(event, lambda one, event=event: app.append((event, one)))
+
+        def unload(app):
+            app.append("unload")
+        """,
+    )
+    manager = home.manager(heard)
+    async with manager:
+        engine = manager.use("storage")
+        assert heard == [("database:connect", engine), ("app:start", heard)]
+        heard.clear()
+        await manager.toggle_plugin("storage", False)
+        await manager.toggle_plugin("storage", True)
+        assert heard == [("database:disconnect", engine), ("database:connect", engine)]
+        heard.clear()
+    assert heard == [("database:disconnect", engine), "unload"]
+
+
 async def test_H_database_events(home: Any) -> None:
     recorder = Recorder("database:connect", "database:disconnect")
     manager = home.manager()

@@ -166,6 +166,43 @@ async def test_hook_stands_around_a_query(path: Path) -> None:
     assert steps == ["before", 2, 2, "after", "durable"]
 
 
+async def test_a_returned_result_stands_for_the_query(path: Path) -> None:
+    """As the original writes such hooks: `const result = await query(); return result`."""
+    seen: list[object] = []
+    failures: list[BaseException] = []
+
+    async def original(query: Query) -> object:
+        result = await query
+        return result  # noqa: RET504
+
+    async def after(query: Query) -> object:
+        seen.append((query.operation, query.keys, query.started, await query))
+        return await query
+
+    async with Kernel() as kernel:
+        kernel.bus.on("error:handle", failures.append)
+        storage = await _loaded(kernel, path)
+        kernel.bus.on("database:query", original)
+        kernel.bus.on("database:query", after)
+        await storage.update({"a": 1, "b": 2})
+        await storage.set("a", 3)
+        assert dict(storage.items()) == {"a": 3, "b": 2}
+    assert seen == [("update", ("a", "b"), True, 2), ("set", ("a",), True, 1)]
+    assert failures == []
+
+
+async def test_a_returned_result_of_a_replaced_query_stands_for_it(path: Path) -> None:
+    async with Kernel() as kernel:
+        storage = await _loaded(kernel, path)
+
+        async def replace(query: Query) -> object:
+            return await query.replace({"a": "REPLACED"})
+
+        kernel.bus.on("database:query", replace)
+        await storage.set("a", "first")
+        assert dict(storage.items()) == {"a": "REPLACED"}
+
+
 async def test_two_hooks_and_the_end_run_it_once(path: Path) -> None:
     async def around(query: Query) -> None:
         await query
