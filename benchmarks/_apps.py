@@ -25,6 +25,11 @@ async def hello() -> dict[str, str]:
     return {"hello": "world"}
 
 
+def hello_def() -> dict[str, str]:
+    """Answer, in a thread."""
+    return {"hello": "world"}
+
+
 def by_hand() -> ASGI:
     """Return the smallest application that answers the route: the limit."""
     missing = (
@@ -52,6 +57,14 @@ def litestar() -> ASGI:
     return Litestar([get("/hello")(hello)], openapi_config=None, logging_config=None)
 
 
+def litestar_def() -> ASGI:
+    """Make a `def` handler in plain Litestar."""
+    from litestar import Litestar, get
+
+    route = get("/hello", sync_to_thread=True)(hello_def)
+    return Litestar([route], openapi_config=None, logging_config=None)
+
+
 def starlette() -> ASGI:
     """Make the same handler in plain Starlette."""
     from starlette.applications import Starlette
@@ -73,8 +86,19 @@ def fastapi() -> ASGI:
     return app
 
 
+def fastapi_def() -> ASGI:
+    """Make a `def` handler in plain FastAPI."""
+    from fastapi import FastAPI
+
+    app = FastAPI(openapi_url=None)
+    app.get("/hello")(hello_def)
+    return app
+
+
 @contextlib.asynccontextmanager
-async def veko(adapter: str, hooks: bool, native: bool = False) -> AsyncIterator[ASGI]:
+async def veko(
+    adapter: str, hooks: bool, native: bool = False, handler: Callable[..., Any] = hello
+) -> AsyncIterator[ASGI]:
     """Load the same handler as the route of a plugin, with the hooks."""
     from veko import Kernel
     from veko_plugins.http import Routes
@@ -85,7 +109,7 @@ async def veko(adapter: str, hooks: bool, native: bool = False) -> AsyncIterator
 
             context.add_routes(get("/hello")(hello))
         else:
-            context.add_route("GET", "/hello", hello)
+            context.add_route("GET", "/hello", handler)
         if hooks:
             for _ in range(HANDLERS):
                 context.hook("request:start", own())
@@ -108,14 +132,17 @@ def own() -> Any:
 
 BARE: dict[str, Callable[[], ASGI]] = {
     "by hand": by_hand, "Litestar": litestar, "Starlette": starlette, "FastAPI": fastapi,
+    "Litestar, def": litestar_def, "FastAPI, def": fastapi_def,
 }  # fmt: skip
-VEKO: dict[str, tuple[str, bool, bool]] = {
+VEKO: dict[str, tuple[Any, ...]] = {
     "veko asgi": ("asgi", False, False),
     "veko asgi, hooks": ("asgi", True, False),
     "veko starlette, hooks": ("starlette", True, False),
     "veko litestar": ("litestar", False, False),
     "veko litestar, hooks": ("litestar", True, False),
     "veko litestar's own, hooks": ("litestar", True, True),
+    "veko asgi, def": ("asgi", False, False, hello_def),
+    "veko litestar, def": ("litestar", False, False, hello_def),
 }
 NAMES = (*BARE, *VEKO)
 

@@ -34,8 +34,13 @@ class AddRoute(Protocol):
         path: str,
         *handlers: Callable[..., Any],
         handler: Callable[..., Any] | None = None,
+        sync_to_thread: bool = True,
     ) -> Handle:
-        """Add a route: its middlewares, then its handler."""
+        """Add a route: its middlewares, then its handler.
+
+        A `def` handler runs in a thread; `sync_to_thread=False` runs it on the event loop, for one
+        that never waits.
+        """
         ...
 
 
@@ -70,7 +75,7 @@ class Context(veko.Context[_Settings]):
 
     Attributes:
         storage: The plugin's own durable namespace.
-        add_route: `add_route(method, path, *middlewares, handler)`.
+        add_route: `add_route(method, path, *middlewares, handler, sync_to_thread=True)`.
         add_routes: `add_routes(*handlers, path="/")`.
         add_websocket: `add_websocket(path, *middlewares, handler)`.
         add_middleware: `add_middleware(fn, priority=10)`.

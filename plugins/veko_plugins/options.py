@@ -68,6 +68,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         enable_hooks: Dispatch the hooks of plugins.
         enable_api: Serve the management API and the dashboard.
         adapter: The HTTP adapter: its name, the adapter itself, or `None` for no HTTP.
+        threads: How many `def` route handlers run at once, each in a thread.
         openapi: Path of the page that shows the OpenAPI document, which is served as `openapi.json`
             below it; `None` or empty for neither.
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
@@ -103,6 +104,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     enable_hooks: bool = True
     enable_api: bool = False
     adapter: Any = "litestar"
+    threads: Annotated[int, Meta(gt=0)] = 40
     openapi: str | None = "/schema"
     storage: str | None = None
     core: dict[str, Any] = {}

@@ -357,7 +357,7 @@ async def test_a_form_may_give_one_of_several(
 
 
 async def test_a_socket_has_no_body(kernel: Kernel) -> None:
-    def handler(socket: Any, data: dict[str, int]) -> None: ...
+    async def handler(socket: Any, data: dict[str, int]) -> None: ...
 
     with pytest.raises(VekoError, match="has the parameter 'data', but a WebSocket has no body"):
         await kernel.load(Guest(lambda context: context.add_websocket("/x", handler)))

@@ -25,6 +25,7 @@ _MODULES = (
     "requests",
     "bodies",
     "routes",
+    "threads",
     "hooks",
     "guards",
     "answers",

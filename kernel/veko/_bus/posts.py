@@ -7,12 +7,15 @@ dict lookup.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Final
 
 import anyio
+import anyio.from_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .bus import Bus
+from .limits import on_asyncio
 
 __all__ = ["BACKLOG", "Post", "Posts"]
 
@@ -35,18 +38,23 @@ class Posts:
         self._bus = bus
         self.waiting = 0
         self._dropped = 0
+        self._thread, self._loop = threading.get_ident(), on_asyncio()
         self._send: MemoryObjectSendStream[Post] | None = None
         self._receive: MemoryObjectReceiveStream[Post]
         self._done: anyio.Event
 
     def open(self) -> None:
         """Accept posts; they wait until `run` runs. May be opened again once it is closed."""
+        self._thread, self._loop = threading.get_ident(), on_asyncio()
         self._send, self._receive = anyio.create_memory_object_stream[Post](BACKLOG)
         self._done = anyio.Event()
 
     def add(self, event: str, *args: object) -> None:
-        """Emit an event soon."""
+        """Emit an event soon; from another thread, once the loop has a turn."""
         if not self._bus.heard(event):
+            return
+        if threading.get_ident() != self._thread:
+            self._hand_over(event, *args)
             return
         if self._send is None:
             _log.warning("%s was posted while nothing runs that emits it: dropped", event)
@@ -57,6 +65,16 @@ class Posts:
             self._dropped += 1
         self.waiting += 1
         self._send.send_nowait((event, args))
+
+    def _hand_over(self, event: str, *args: object) -> None:
+        """Add a post on the loop: the stream must not be touched in another thread."""
+        if self._loop is None:  # trio: only threads that anyio has started can call it
+            anyio.from_thread.run_sync(self.add, event, *args)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self.add, event, *args)
+        except RuntimeError:
+            _log.warning("%s was posted when the event loop had ended: dropped", event)
 
     async def run(self) -> None:
         """Emit what is posted, until the queue is closed and empty."""

@@ -132,7 +132,7 @@ class _Signals:
         self._stop.at_once()
         os.write(
             2,
-            b"veko: it did not stop in time, so it was ended; a plugin may block the loop\n",
+            b"veko: it did not stop in time, so it was ended; a plugin may block it\n",
         )
         os._exit(1)
 

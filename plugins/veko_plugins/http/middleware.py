@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from veko.errors import RouteError
 
+from .functions import is_async, name_of
 from .messages.asgi import ASGI, EXCHANGE, REQUEST, ASGISend, Message, Receive, Scope
 from .messages.request import Request
 from .messages.response import Response
@@ -31,16 +32,11 @@ from .sockets.websocket import WebSocket
 if TYPE_CHECKING:
     from .exchange import Exchange
 
-__all__ = ["Middleware", "as_middleware", "compose", "name_of"]
+__all__ = ["Middleware", "as_middleware", "compose"]
 
 Middleware = Callable[[Request, CallNext], Any]
 
 _COMPUTED = ("headers", "query", "cookies", "client")
-
-
-def name_of(fn: object) -> str:
-    """Return the qualified name of a function, or its representation."""
-    return getattr(fn, "__qualname__", None) or repr(fn)
 
 
 def compose(middlewares: Iterable[tuple[Middleware, str]], inner: CallNext) -> CallNext:
@@ -106,7 +102,8 @@ def as_middleware(fn: Any, plugin: str) -> Middleware:
         plugin: The name of its plugin.
 
     Raises:
-        RouteError: It is neither, or it raised when it was called with the application.
+        RouteError: It is neither, it is a plain `def`, or it raised when it was called with the
+            application.
     """
     made: Any = getattr(fn, "cls", None)
     if isinstance(made, type) and not callable(fn):  # starlette.middleware.Middleware
@@ -116,6 +113,13 @@ def as_middleware(fn: Any, plugin: str) -> Middleware:
         inner = inner.func
     if inspect.isclass(inner) or (_takes(fn, 1) and not _takes(fn, 2)):
         return _adapted(fn, name_of(inner), plugin)
+    if _takes(fn, 2) and not is_async(fn):
+        raise RouteError(
+            f"the middleware {name_of(fn)} is not `async def`",
+            plugin=plugin,
+            remedy="Write `async def middleware(request, call_next)`: it runs on the event loop, "
+            "and must await call_next(request).",
+        )
     if _takes(fn, 2):
         return fn  # type: ignore[no-any-return]
     raise RouteError(

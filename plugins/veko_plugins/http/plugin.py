@@ -44,6 +44,7 @@ from .route import SOCKET, Route
 from .sockets.events import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
+from .threads import Threads
 from .verbs import add_middleware, add_route, add_websocket
 
 __all__ = ["HTTP", "Routes"]
@@ -127,6 +128,7 @@ class Routes(Plugin):
     Args:
         adapter: The HTTP adapter, or the name under which it is registered.
         dev_mode: Whether problem responses show errors and tracebacks.
+        threads: How many `def` route handlers run at once.
 
     Raises:
         NotFoundError: No adapter has that name.
@@ -138,7 +140,10 @@ class Routes(Plugin):
     description = "The routing table, middleware, and the HTTP port that adapters implement."
     core = True
 
-    def __init__(self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False) -> None:
+    def __init__(
+        self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False, threads: int = 40
+    ) -> None:
+        self._threads = Threads(threads)
         self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
         self._dev_mode = dev_mode
         self._numbers = itertools.count(1)
@@ -168,7 +173,9 @@ class Routes(Plugin):
                 for handler in handlers
                 for route in self._adapter.expand(context.name, path, handler)
             )
-            return [context.register("route", (r.method, r.path), r) for r in found]
+            # The framework decides where its own handlers run.
+            own = [_replace(route, sync_to_thread=False) for route in found]
+            return [context.register("route", (r.method, r.path), r) for r in own]
 
         return add_routes
 
@@ -243,7 +250,9 @@ class Routes(Plugin):
             parse_path(route.path)
         endpoints: dict[int, Endpoint] = {}
         for chunk in _chunks_to_compile(routes):
-            compiled = self._adapter.compile(context, [routes[index] for index in chunk])
+            compiled = self._adapter.compile(
+                context, [self._threads.made(routes[index]) for index in chunk]
+            )
             endpoints |= zip(chunk, compiled, strict=True)
             if turns.due:
                 await turns.pause()

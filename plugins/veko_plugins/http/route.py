@@ -23,6 +23,8 @@ class Route(msgspec.Struct, frozen=True):
         handler: The function that answers, as it was registered.
         middlewares: The route's own middlewares, the outermost first.
         plugin: The name of the plugin that registered it.
+        sync_to_thread: Whether a `def` handler runs in a thread; `False` for one that never waits,
+            which then runs on the event loop. It means nothing to `async def` handlers.
     """
 
     method: str
@@ -30,6 +32,7 @@ class Route(msgspec.Struct, frozen=True):
     handler: Callable[..., Any]
     middlewares: tuple[Callable[..., Any], ...] = ()
     plugin: str = ""
+    sync_to_thread: bool = True
 
 
 def part_of(route: Route) -> str:

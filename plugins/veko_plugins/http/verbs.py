@@ -11,7 +11,8 @@ from typing import Any, Final
 from veko import Context, Handle
 from veko.errors import RouteError
 
-from .middleware import Middleware, as_middleware, name_of
+from .functions import is_async, name_of
+from .middleware import Middleware, as_middleware
 from .route import SOCKET, Route
 from .table import parse_path
 
@@ -24,10 +25,17 @@ _Function = Callable[..., Any]
 
 
 def add_route(context: Context) -> Callable[..., Handle]:
-    """Return `context.add_route(method, path, *middlewares, handler)`; or use `handler=`."""
+    """Return `context.add_route(method, path, *middlewares, handler)`; or use `handler=`.
+
+    A `def` handler runs in a thread, unless `sync_to_thread=False` says that it never waits.
+    """
 
     def verb(
-        method: str, path: str, *handlers: _Function, handler: _Function | None = None
+        method: str,
+        path: str,
+        *handlers: _Function,
+        handler: _Function | None = None,
+        sync_to_thread: bool = True,
     ) -> Handle:
         if str(method).upper() not in _METHODS:
             raise RouteError(
@@ -35,7 +43,7 @@ def add_route(context: Context) -> Callable[..., Handle]:
                 plugin=context.name,
                 remedy=f"Use one of {', '.join(sorted(_METHODS))}, or add_websocket().",
             )
-        return _stage(context, method.upper(), path, handlers, handler)
+        return _stage(context, method.upper(), path, handlers, handler, sync_to_thread)
 
     verb.__name__ = verb.__qualname__ = "add_route"
     return verb
@@ -57,6 +65,7 @@ def _stage(
     path: str,
     handlers: tuple[_Function, ...],
     handler: _Function | None,
+    sync_to_thread: bool = False,
 ) -> Handle:
     if handler is not None:
         handlers = (*handlers, handler)
@@ -75,8 +84,15 @@ def _stage(
             remedy="Give a function.",
         )
     around = tuple(as_middleware(fn, context.name) for fn in middlewares)
+    if method == SOCKET and not is_async(last):
+        raise RouteError(
+            f"the handler {name_of(last)} of the WebSocket {path} is not `async def`",
+            plugin=context.name,
+            remedy="Write `async def`: a WebSocket is awaited. Call what blocks with "
+            "`anyio.to_thread.run_sync`.",
+        )
     parse_path(path)
-    route = Route(method, path, last, around, context.name)
+    route = Route(method, path, last, around, context.name, sync_to_thread)
     return context.register("route", (method, path), route)
 
 

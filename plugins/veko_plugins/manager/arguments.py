@@ -33,6 +33,7 @@ class ManagerOptions(TypedDict, total=False):
     enable_hooks: bool
     enable_api: bool
     adapter: str | Adapter | None
+    threads: int
     openapi: str | None
     storage: str | None
     core: Mapping[str, Form | None]

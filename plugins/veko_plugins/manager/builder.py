@@ -57,9 +57,19 @@ class PluginBuilder:
         self._manifest["default_config"] = config
         return self
 
-    def route(self, method: str, path: str, *handlers: Callable[..., Any]) -> Self:
-        """Add a route: middlewares, then the handler."""
-        self._verbs.append(lambda context: context.add_route(method, path, *handlers))
+    def route(
+        self,
+        method: str,
+        path: str,
+        *handlers: Callable[..., Any],
+        sync_to_thread: bool = True,
+    ) -> Self:
+        """Add a route: middlewares, then the handler; see `context.add_route`."""
+        self._verbs.append(
+            lambda context: context.add_route(
+                method, path, *handlers, sync_to_thread=sync_to_thread
+            )
+        )
         return self
 
     def middleware(self, fn: Callable[..., Any], priority: float = 10) -> Self:

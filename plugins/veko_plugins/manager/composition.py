@@ -130,7 +130,9 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
     if options.watchdog:
         made["watchdog"] = lambda: Watchdog(options.watchdog, begin=False)
     if options.adapter is not None:
-        made["routes"] = lambda: Routes(options.adapter, dev_mode=options.dev_mode)
+        made["routes"] = lambda: Routes(
+            options.adapter, dev_mode=options.dev_mode, threads=options.threads
+        )
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi
         made["openapi"] = lambda: OpenAPI(path, options.directory)

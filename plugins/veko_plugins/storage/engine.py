@@ -26,7 +26,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final, Literal, Self, TypeVar
 
@@ -45,6 +45,8 @@ _Answer = TypeVar("_Answer")
 
 # Seconds that closing finally waits for the thread, which may be stuck in a commit.
 _RELEASE: Final = 1.0
+# Seconds between two looks of a waiting thread at whether the loop has ended.
+_LOOP_ENDED: Final = 1.0
 
 
 class Engine:
@@ -212,31 +214,41 @@ class Engine:
         write.entries.update(entries)
         return write
 
-    def check(self) -> None:
-        """Check that writing is possible.
+    def check(self) -> bool:
+        """Return whether this is the event loop's thread, where writes are made.
 
         Raises:
-            StorageError: The storage is closed, or this is not the event loop's thread.
+            StorageError: The storage is closed.
         """
-        if self._accepting and threading.get_ident() == self._thread_id:
-            return
         if not self._accepting:
             raise self._closed()
-        raise StorageError(
-            "the storage was written from a thread that is not the event loop's",
-            path=self.path,
-            remedy="Call it through anyio.from_thread.run_sync(storage.set, key, value)",
-        )
+        return threading.get_ident() == self._thread_id
 
-    def on_loop(self, read: Callable[[], _Answer]) -> _Answer:
-        """Call a function on the loop's thread, which may be this one, and return its result."""
+    def on_loop(self, work: Callable[[], _Answer]) -> _Answer:
+        """Call a function on the loop's thread, which may be this one, and return its result.
+
+        Raises:
+            StorageError: The loop has ended.
+        """
         if threading.get_ident() == self._thread_id or not self._accepting:
-            return read()
+            return work()
+        answer: Future[_Answer] = Future()
 
-        async def run() -> _Answer:
-            return read()
+        def run() -> None:
+            try:
+                answer.set_result(work())
+            except BaseException as error:
+                answer.set_exception(error)
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        try:
+            self._loop.call_soon_threadsafe(run)
+        except RuntimeError:
+            raise self._closed() from None
+        # A loop that ends drops what was to be called: the thread would wait forever.
+        while not wait((answer,), _LOOP_ENDED).done:
+            if self._loop.is_closed():
+                raise self._closed()
+        return answer.result()
 
     # Writing to disk. `_idle` is False from the first write until no write is pending.
 

@@ -7,7 +7,8 @@ at once and returns a handle: await it to know that the write is durable, or ign
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from veko.errors import StorageError
 
@@ -20,14 +21,15 @@ Operation: TypeAlias = Literal["set", "update", "delete", "clear"]
 Entries: TypeAlias = dict[str, bytes | None]
 # Called before each write; it takes the write over by returning a handle for it.
 Surround: TypeAlias = Callable[["Namespace", Operation, Entries], Awaitable[None] | None]
+_Answer = TypeVar("_Answer")
 
 
 class _Engine(Protocol):
     surround: Surround | None
 
     def read(self, namespace: str) -> dict[str, object]: ...
-    def on_loop(self, read: Callable[[], dict[str, object]]) -> dict[str, object]: ...
-    def check(self) -> None: ...
+    def on_loop(self, work: Callable[[], _Answer]) -> _Answer: ...
+    def check(self) -> bool: ...
     def write(
         self, namespace: str, entries: Mapping[str, bytes | None], *, cleared: bool = False
     ) -> Awaitable[None]: ...
@@ -42,7 +44,8 @@ class Namespace:
 
     Every method raises `StorageError` if the key or the value cannot be stored, or if the storage
     is closed; the handle of a write raises it if writing to disk fails. A failed write is undone in
-    memory too. Reading works in any thread, writing in the event loop's.
+    memory too. Both work in any thread: from another one than the event loop's, a write waits for
+    a turn of the loop, and its handle can be awaited on the loop only.
     """
 
     __slots__ = ("_data", "_engine", "bypassed", "name", "queued")
@@ -160,7 +163,8 @@ class Namespace:
         self, operation: Operation, entries: Entries, kept: dict[str, object]
     ) -> Awaitable[None]:
         engine = self._engine
-        engine.check()
+        if not engine.check():
+            return engine.on_loop(partial(self._write, operation, entries, kept))
         handle: Awaitable[None] | None = None
         if engine.surround is not None:
             handle = engine.surround(self, operation, entries)

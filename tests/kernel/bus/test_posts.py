@@ -1,10 +1,12 @@
 """Posting: in order, soon, bounded; what is dropped is counted and logged."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from veko import Bus, Event
@@ -107,3 +109,26 @@ async def test_an_error_that_ends_an_emission_does_not_end_the_posts() -> None:
         posts.add("x", 2)
     assert seen == [1, 2]
     assert errors == [KeyError, KeyError]
+
+
+async def test_posts_from_another_thread_are_emitted_on_the_loop() -> None:
+    bus = Bus()
+    posts = Posts(bus)
+    seen: list[tuple[int, bool]] = []
+    heard = anyio.Event()
+
+    def hear(number: int) -> None:
+        seen.append((number, threading.current_thread() is threading.main_thread()))
+        if number == 2:
+            heard.set()
+
+    def work() -> None:
+        for number in range(3):
+            posts.add("x", number)
+
+    bus.on("x", hear)
+    async with running(posts):
+        await anyio.to_thread.run_sync(work)
+        with anyio.fail_after(5):
+            await heard.wait()  # the loop must be woken: nothing else happens
+    assert seen == [(0, True), (1, True), (2, True)]

@@ -97,7 +97,11 @@ async def test_it_is_made_once_whatever_else_comes_and_goes(
     await kernel.load(Guest(lambda context: context.add_middleware(Tagged)))
     made = Tagged.made
     await client.get("/")
-    other = Guest(lambda context: context.add_middleware(lambda r, n: n(r)), "other")
+
+    async def nothing(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    other = Guest(lambda context: context.add_middleware(nothing), "other")
     await kernel.load(other)
     assert (await client.get("/")).headers["x-tag"] == "plain 2"
     await kernel.unload("other")

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -160,12 +162,61 @@ def test_writes_are_kept_when_the_loop_ends_without_time(tmp_path: Path) -> None
     assert _rows(tmp_path / "s.db").keys() == {("a", "key")}
 
 
-async def test_writing_from_a_thread_is_refused(tmp_path: Path) -> None:
+async def test_writing_in_a_thread_is_fine(tmp_path: Path) -> None:
     async with Engine(tmp_path / "s.db") as engine:
         storage = engine.namespace("a")
-        with pytest.raises(StorageError, match="thread"):
-            await asyncio.to_thread(storage.set, "key", 1)
-        assert storage.get("key") is None
+
+        def work() -> object:
+            storage.set("key", 1)
+            storage.update({"other": [2], "gone": 3})
+            storage.delete("gone")
+            return storage.get("key")
+
+        assert await asyncio.to_thread(work) == 1
+        with pytest.raises(StorageError, match="cannot be stored"):
+            await asyncio.to_thread(storage.set, "key", object())
+    assert _rows(tmp_path / "s.db").keys() == {("a", "key"), ("a", "other")}
+
+
+async def test_writing_in_a_thread_when_the_storage_is_closed_is_refused(tmp_path: Path) -> None:
+    async with Engine(tmp_path / "s.db") as engine:
+        storage = engine.namespace("a")
+    with pytest.raises(StorageError, match="closed"):
+        await asyncio.to_thread(storage.set, "key", 1)
+
+
+def test_a_thread_that_writes_does_not_wait_for_a_loop_that_has_ended(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys, threading
+from veko_plugins.storage import Engine
+
+async def main():
+    engine = Engine(sys.argv[1])
+    await engine.open()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def write():
+        loop.call_soon_threadsafe(begun.set)
+        try:
+            while True:
+                engine.namespace("a").set("key", 1)
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+
+    threading.Thread(target=write).start()
+    await begun.wait()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "s.db")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("StorageError\n", 0), done.stderr
 
 
 async def test_reading_in_a_thread_is_fine(tmp_path: Path) -> None:
