@@ -66,6 +66,13 @@ async def test_middleware_may_answer_by_itself_or_change_the_answer(site: Site) 
         assert (answer.status_code, answer.text) == (201, "INSIDE")
 
 
+async def test_a_lambda_may_pass_the_awaitable_on(site: Site) -> None:
+    async with site.route(
+        "GET", "/x", lambda request, call_next: call_next(request), lambda request: "x"
+    ) as client:
+        assert (await client.get("/x")).text == "x"
+
+
 async def test_middleware_sees_what_the_handler_raises(site: Site) -> None:
     async def catch(request: Request, call_next: Any) -> Any:
         try:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Final
 
-__all__ = ["is_async", "name_of"]
+__all__ = ["is_async", "may_be_awaited", "name_of"]
 
 _TESTS: Final = (
     inspect.iscoroutinefunction,
@@ -34,3 +34,8 @@ def is_async(fn: Any) -> bool:
         if inner is None:
             return False
         fn = inner
+
+
+def may_be_awaited(fn: Any) -> bool:
+    """Return whether a function is async, or a lambda: it may pass an awaitable on."""
+    return is_async(fn) or getattr(fn, "__name__", "") == "<lambda>"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from veko.errors import RouteError
 
-from .functions import is_async, name_of
+from .functions import may_be_awaited, name_of
 from .messages.asgi import ASGI, EXCHANGE, REQUEST, ASGISend, Message, Receive, Scope
 from .messages.request import Request
 from .messages.response import Response
@@ -113,7 +113,7 @@ def as_middleware(fn: Any, plugin: str) -> Middleware:
         inner = inner.func
     if inspect.isclass(inner) or (_takes(fn, 1) and not _takes(fn, 2)):
         return _adapted(fn, name_of(inner), plugin)
-    if _takes(fn, 2) and not is_async(fn):
+    if _takes(fn, 2) and not may_be_awaited(fn):
         raise RouteError(
             f"the middleware {name_of(fn)} is not `async def`",
             plugin=plugin,

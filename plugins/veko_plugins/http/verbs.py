@@ -11,7 +11,7 @@ from typing import Any, Final
 from veko import Context, Handle
 from veko.errors import RouteError
 
-from .functions import is_async, name_of
+from .functions import may_be_awaited, name_of
 from .middleware import Middleware, as_middleware
 from .route import SOCKET, Route
 from .table import parse_path
@@ -84,7 +84,7 @@ def _stage(
             remedy="Give a function.",
         )
     around = tuple(as_middleware(fn, context.name) for fn in middlewares)
-    if method == SOCKET and not is_async(last):
+    if method == SOCKET and not may_be_awaited(last):
         raise RouteError(
             f"the handler {name_of(last)} of the WebSocket {path} is not `async def`",
             plugin=context.name,
