@@ -72,6 +72,7 @@ class Threads:
                         route.method,
                         route.path,
                     )
+            call.raise_error()
             return await answer if inspect.isawaitable(answer) else answer
 
         return threaded
@@ -80,12 +81,13 @@ class Threads:
 class _Call:
     """One call in a thread; it holds its token of the limiter until the thread is done with it."""
 
-    __slots__ = ("_call", "_limiter", "_loop", "ended", "started", "waiting")
+    __slots__ = ("_call", "_error", "_limiter", "_loop", "ended", "started", "waiting")
 
     def __init__(self, limiter: anyio.CapacityLimiter, call: Callable[[], Any]) -> None:
         self._limiter = limiter
         self._call = call
         self._loop = asyncio.get_running_loop()
+        self._error: BaseException | None = None
         self.waiting = True
         self.started = self.ended = False
 
@@ -94,11 +96,22 @@ class _Call:
         self.started = True
         try:
             return self._call() if self.waiting else None
+        except BaseException as error:
+            self._error = error
         finally:
             self.ended = True
             if not self.waiting:
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._release)
+
+    def raise_error(self) -> None:
+        """Raise what the handler raised, on the loop: its traceback has no frames of anyio."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
 
     def leave(self) -> bool:
         """Stop waiting for it, on the loop; return whether its thread keeps running."""
