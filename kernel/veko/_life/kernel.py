@@ -96,6 +96,7 @@ class Kernel(Runtime):
                 "the kernel is open already", remedy="Leave it first, or make another."
             )
         self._records.clear()
+        self._spare: frozenset[int] = frozenset()
         self._closing, self._stack = anyio.Event(), AsyncExitStack()
         group = await self._stack.enter_async_context(anyio.create_task_group())
         await group.start(self._hold_root)
@@ -137,6 +138,22 @@ class Kernel(Runtime):
         self._closing.set()
         self.bus.thread = None
         await self._stack.__aexit__(kind, error, trace)
+
+    def detach(self) -> None:
+        """Let the kernel close without waiting for the calls and pins that the caller runs in.
+
+        For code that waits for the kernel's end and may be called by a plugin.
+
+        Raises:
+            StateError: An operation on a plugin runs here, and would wait for itself.
+        """
+        if Operation.any():
+            raise StateError(
+                "this is called from within an operation on a plugin, and would wait for itself",
+                remedy="Do it in a hook on an event that is emitted afterwards (`plugin:loaded`, "
+                "…), or in a task (context.spawn).",
+            )
+        self._spare = getattr(self, "_spare", frozenset()) | detach(self.bus)
 
     @overload
     def use(self, service: str) -> Any: ...
@@ -239,7 +256,8 @@ class Kernel(Runtime):
         """
         record = self._loaded(name)
         if force:
-            await self.root.run(self._operations.unload, record, None, detach(self.bus))
+            spare = detach(self.bus) | self._spare
+            await self.root.run(self._operations.unload, record, None, spare)
         else:
             await self._take_down(record, cascade, "unload", self._operations.unload)
 

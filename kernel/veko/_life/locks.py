@@ -45,6 +45,14 @@ class Operation:
         self._subjects, self.afterwards = (), None
         _OPERATION.reset(self._token)
 
+    @staticmethod
+    def any() -> bool:
+        """Tell whether an operation runs here."""
+        operation = _OPERATION.get()
+        while operation is not None and not operation._subjects:
+            operation = operation._outer
+        return operation is not None
+
     @classmethod
     def on(cls, subject: PluginRecord | Generation) -> Operation | None:
         """Return the operation on this that runs here, if any: another would wait for it."""

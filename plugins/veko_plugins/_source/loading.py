@@ -12,7 +12,7 @@ from veko import Plugin, PluginRecord
 
 from ..reports import LoadReport
 from .content import Content
-from .source import Form, Source
+from .source import Form, Kept, Source
 
 __all__ = ["Loading"]
 
@@ -38,7 +38,11 @@ class Loading(Protocol):
         ...
 
     async def load_all(
-        self, among: Collection[Path] | None = None, *, retries: int | None = None
+        self,
+        among: Collection[Path] | None = None,
+        *,
+        retries: int | None = None,
+        kept: Mapping[str, Kept] | None = None,
     ) -> LoadReport:
         """Load all plugins that are found.
 
@@ -46,7 +50,12 @@ class Loading(Protocol):
             among: Load only what lies in these files and folders.
             retries: How often a `load()` that failed is tried again; as the options say if left
                 out.
+            kept: Plugins to load as they were, by name; also those that are not found.
         """
+        ...
+
+    def kept(self) -> dict[str, Kept]:
+        """Return the loaded plugins by name, to be loaded again as they are now."""
         ...
 
     async def reload_plugin(

@@ -15,7 +15,7 @@ import msgspec
 
 from veko import Plugin, VekoError
 
-__all__ = ["Form", "Outline", "Problem", "Source"]
+__all__ = ["Form", "Kept", "Outline", "Problem", "Source"]
 
 Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 """The forms in which a plugin is given: its name, its path, or the plugin itself."""
@@ -69,6 +69,20 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if self.entry_point is not None:
             return f"entry point {self.entry_point.name} = {self.entry_point.value}"
         return str(self.path)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A plugin as it was before a restart.
+
+    Attributes:
+        origin: What it is loaded from.
+        config: The configuration that it was given, without defaults.
+        off: Whether somebody has switched it off.
+    """
+
+    origin: Form | Source
+    config: dict[str, Any]
+    off: bool
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -154,6 +154,12 @@ class Health(Plugin):
         """Leave a plugin as it is, on or off: somebody has switched it by hand."""
         self._breakers.release(name)
 
+    def keeps_off(self, name: str) -> bool:
+        """Return whether a breaker has switched a plugin off, or one that the plugin needs."""
+        breaker = self._breakers.by_plugin.get(name)
+        is_open = breaker is not None and breaker.state != "closed"
+        return is_open or name in self._breakers.dependents_off
+
     def _critical(
         self, record: PluginRecord, breaker: Breaker | None, recent: int
     ) -> Iterator[str]:

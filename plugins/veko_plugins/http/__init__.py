@@ -3,6 +3,7 @@
 Plugins and adapters import from here, never from the files behind it.
 """
 
+from .current import CurrentASGI
 from .dispatch import Dispatcher, lifespan, problem
 from .exchange import pull_response, scope_for
 from .messages.asgi import ASGI, REQUEST, ASGISend, Receive, Scope, path_of
@@ -37,6 +38,7 @@ __all__ = [
     "Address",
     "Answering",
     "CallNext",
+    "CurrentASGI",
     "Dispatcher",
     "Endpoint",
     "Fault",

@@ -25,6 +25,7 @@ from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 from veko.extend import Draft, Entry, Kind, Turns
 
 from .batches import Batches
+from .current import CurrentASGI
 from .dispatch import Dispatcher
 from .events import (
     EVENTS,
@@ -66,9 +67,10 @@ class HTTP:
 
     response = Response
 
-    def __init__(self, asgi: Dispatcher, adapter: Adapter) -> None:
+    def __init__(self, asgi: Dispatcher, adapter: Adapter, current: CurrentASGI) -> None:
         self.asgi = asgi
         self.adapter = adapter
+        self._current = current
 
     @staticmethod
     def refusal(status: int, detail: str = "") -> Exception:
@@ -95,6 +97,7 @@ class HTTP:
     ) -> None:
         """Serve the application until `stop` is set or the call is cancelled.
 
+        It is served over a restart of the manager, too; meanwhile requests are answered with 503.
         Once `stop` is set, WebSockets are closed with 1012: their handlers may wait for anything.
         Arguments and errors are those of `Adapter.serve`.
         """
@@ -102,7 +105,7 @@ class HTTP:
         ending = asyncio.ensure_future(self._end_sockets(stop))
         try:
             await self.adapter.serve(
-                self.asgi,
+                self._current,
                 host,
                 port,
                 server=server,
@@ -119,7 +122,7 @@ class HTTP:
 
     async def _end_sockets(self, stop: asyncio.Event) -> None:
         await stop.wait()
-        await self.asgi.close_sockets()
+        await self._current.close_sockets()
 
 
 class Routes(Plugin):
@@ -161,7 +164,7 @@ class Routes(Plugin):
         context.attach("add_websocket", add_websocket)
         context.attach("add_middleware", add_middleware)
         asgi = Dispatcher(context.kernel, dev_mode=self._dev_mode)
-        context.provide("http", HTTP(asgi, self._adapter))
+        context.provide("http", HTTP(asgi, self._adapter, CurrentASGI(context.kernel)))
 
     def _add_routes(self, context: Context) -> Callable[..., list[Handle]]:
         """Return `context.add_routes(*handlers, path="/")`, for the framework's own handlers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..http import ASGI, ASGISend, HTTPError, Receive, Scope, lifespan, problem
+from ..http import ASGISend, CurrentASGI, Receive, Scope, lifespan
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -31,7 +31,7 @@ class Host(Protocol):
         ...
 
 
-class ManagerASGI:
+class ManagerASGI(CurrentASGI):
     """`manager.asgi`: give it to any ASGI server, or mount it into an application.
 
     A server that speaks the lifespan protocol starts and stops the manager, unless it runs already.
@@ -39,9 +39,8 @@ class ManagerASGI:
     """
 
     def __init__(self, manager: Host) -> None:
+        super().__init__(manager.kernel)
         self._manager = manager
-        self._app: ASGI = _unavailable
-        self._version = -1
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer one connection."""
@@ -52,26 +51,8 @@ class ManagerASGI:
             else:
                 await lifespan(receive, send, _nothing, _nothing)
             return
-        # The service `http` seldom changes, and each registry has its own version: a request
-        # compares two numbers instead of looking the service up through five files. No registry
-        # has it before the manager starts or after it stops; held by
-        # test_A0_asgi_answers_503_while_the_manager_is_not_started.
-        registry = self._manager.kernel.bus.live.registry
-        if registry.version != self._version:
-            entry = registry.get("service", "http")
-            self._app = _unavailable if entry is None else entry.value.asgi
-            self._version = registry.version
-        await self._app(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
 
 async def _nothing() -> None:
     """Do nothing: the manager is started and stopped elsewhere."""
-
-
-async def _unavailable(scope: Scope, receive: Receive, send: ASGISend) -> None:
-    """Refuse: the manager does not run, or runs without HTTP."""
-    if scope["type"] == "http":
-        await problem(HTTPError(503))(scope, receive, send)
-    else:
-        await receive()
-        await send({"type": "websocket.close", "code": 1013})

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,10 +19,12 @@ from veko import Kernel, Origin
 from veko.errors import LoadError, StateError
 
 from .._source.loading import Loading
+from .._source.source import Kept
 from ..options import Options
 from ..reports import LoadReport
 from ..signals import Signals
 from .composition import core_plugins, kernel_of
+from .kept import switch_off_again
 from .option_checks import ineffective, refuse_unsafe
 
 __all__ = ["Lifecycle"]
@@ -50,6 +53,8 @@ class Lifecycle:
         self._signals: Signals = options.core.get("signals") or Signals()
         self._unwatched: list[str] = []
         self._task: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
+        self._home = contextvars.copy_context()
         self._stopping = asyncio.Event()
         self._started_at = 0.0
         self._loading: Loading | None = None
@@ -68,27 +73,32 @@ class Lifecycle:
         """
         if self._state not in ("created", "stopped"):
             raise StateError(f"the manager is {self._state}", remedy="Stop it first.")
+        # What a restart runs in: not in the context of the request or the hook that asks for it.
+        self._home = contextvars.copy_context()
+        await self._start({})
+
+    async def _start(self, kept: Mapping[str, Kept]) -> None:
         self._state = "starting"
         self._stopping = asyncio.Event()  # of this loop: it may have run in another
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._run(started), name="veko")
+        self._task = asyncio.create_task(self._run(started, kept), name="veko")
         try:
             await started
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 self._task.cancel()  # or it would continue to load
             with contextlib.suppress(asyncio.CancelledError):
-                await self.stop()
+                await self._stop()
             raise
         self._state = "running"
 
-    async def _run(self, started: asyncio.Future[None]) -> None:
+    async def _run(self, started: asyncio.Future[None], kept: Mapping[str, Kept]) -> None:
         """Hold the kernel from start to stop, in one task."""
         self._started_at = time.monotonic()
         try:
             async with self.kernel:
                 try:
-                    await self._boot()
+                    await self._boot(kept)
                 except BaseException as error:
                     self._state = "stopping"
                     if started.done():
@@ -106,11 +116,14 @@ class Lifecycle:
             if not started.done():
                 started.cancel()
 
-    async def _boot(self) -> None:
+    async def _boot(self, kept: Mapping[str, Kept]) -> None:
         for plugin in core_plugins(self.options, self._signals, self._unwatched):
             await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
+        if self.options.auto_load or kept:
+            among = None if self.options.auto_load else ()
+            self.report = await self._get_loading().load_all(among, kept=kept)
+            await switch_off_again(self.kernel, kept)
         if self.options.auto_load:
-            self.report = await self._get_loading().load_all()
             for line in ineffective(self.options, self._found_names()):
                 _log.warning("%s", line)
         await self._require(self.options.required)
@@ -151,7 +164,23 @@ class Lifecycle:
             raise error
 
     async def stop(self) -> None:
-        """Fire `app:stop` and unload everything in reverse order; twice is fine."""
+        """Fire `app:stop` and unload everything in reverse order; twice is fine.
+
+        A plugin's own code may await it; it is not waited for.
+
+        Raises:
+            StateError: It is called from within an operation on a plugin.
+        """
+        if asyncio.current_task() is self._task and self._state == "stopping":
+            return  # a handler of app:stop: awaiting its own end would never return
+        self.kernel.detach()
+        restarting = self._restarting
+        if restarting is not None and restarting is not asyncio.current_task():
+            restarting.cancel()  # or it would start again
+            await asyncio.wait([restarting])
+        await self._stop()
+
+    async def _stop(self) -> None:
         task = self._task
         if task is None:
             return
@@ -167,10 +196,52 @@ class Lifecycle:
                 task.result()
 
     async def restart(self) -> None:
-        """Fire `app:restart`, stop, and start again."""
+        """Fire `app:restart`, stop, and start again with the plugins that are loaded now.
+
+        They are loaded from where they came from, with the configuration that they have, and those
+        that are switched off stay so; what has come into the plugin folders is loaded too.
+
+        A plugin's own code may await it: a request is answered and a hook returns once the
+        manager is back, a task of the plugin ends with the plugin. Awaited while a restart is
+        under way, it waits for that one.
+
+        Raises:
+            StateError: The manager is starting or stopping, or this is called from within an
+                operation on a plugin.
+            VekoError: It did not start again; see `start`.
+        """
+        current = asyncio.current_task()
+        if current in (self._task, self._restarting) or (
+            self._restarting is None and self._state in ("starting", "stopping")
+        ):
+            raise StateError(
+                f"the manager is {self._state} and cannot restart",
+                remedy="Restart it while it runs, for instance in a route or a command.",
+            )
+        self.kernel.detach()
+        if self._restarting is None:
+            # In a task of the manager's own: the caller may be a plugin's, and ends with that.
+            self._restarting = asyncio.create_task(
+                self._restart(), name="veko restart", context=self._home.copy()
+            )
+            self._restarting.add_done_callback(self._restarted)
+        restarting = self._restarting
+        await asyncio.wait([restarting])
+        if restarting.cancelled():
+            raise StateError("the manager was stopped while it restarted")
+        restarting.result()
+
+    async def _restart(self) -> None:
         await self.kernel.bus.emit("app:restart", self.app)
-        await self.stop()
-        await self.start()
+        kept = self._get_loading().kept() if self._state == "running" else {}
+        await self._stop()
+        await self._start(kept)
+
+    def _restarted(self, task: asyncio.Task[None]) -> None:
+        self._restarting = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("the manager did not start again: %s", error)
 
     async def __aenter__(self) -> Self:
         await self.start()

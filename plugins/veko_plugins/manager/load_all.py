@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from veko import Context, Manifest
-from veko.errors import ManifestError
+from veko.errors import ManifestError, VekoError
 
-from .._source.source import Outline, Source
+from .._source.source import Form, Outline, Source
 from ..reports import LoadReport
 from .imports import Imported, Imports
 from .plugin_checks import PluginChecks
@@ -30,7 +30,7 @@ class LoadAll:
         context: The context of the core plugin `loading`.
         imports: Imports the sources that do not tell their manifest.
         checks: Tells what else is wrong with plugins whose dependencies cannot be met.
-        load: Loads one source, with its import if it was imported already.
+        load: Loads one plugin, with its import if it was imported already.
     """
 
     def __init__(
@@ -38,25 +38,40 @@ class LoadAll:
         context: Context,
         imports: Imports,
         checks: PluginChecks,
-        load: Callable[[Imported | None, Source], Awaitable[None]],
+        load: Callable[[str, Imported | None, Form | Source], Awaitable[None]],
     ) -> None:
         self._context = context
         self._imports = imports
         self._checks = checks
         self._load = load
         self._report = LoadReport()
-        self._sources: dict[str, tuple[Source, Imported | None]] = {}
+        self._sources: dict[str, tuple[Form | Source, Imported | None]] = {}
 
-    async def run(self, among: Collection[Path] | None) -> LoadReport:
-        """Load what is found, or what lies in some files and folders, and is not loaded."""
+    async def run(
+        self, among: Collection[Path] | None, also: Mapping[str, Form | Source] | None = None
+    ) -> LoadReport:
+        """Load what is found, or what lies in some files and folders, and is not loaded.
+
+        Args:
+            among: The files and folders; `None` for all.
+            also: What else to load, by name: plugins in other forms, or from elsewhere.
+        """
         discovery = self._imports.discovery
         found = discovery.scan()
         await self._report_problems(found, among)
+        sources = [s for s in found.sources if among is None or s.path in among]
+        wanted: list[tuple[str, Form | Source]] = [(source.name, source) for source in sources]
+        known = {str(source) for source in sources}
+        for name, origin in (also or {}).items():
+            if not isinstance(origin, Source):
+                wanted.append((name, origin))
+            elif str(origin) not in known and name not in self._report.failed:
+                again = await self._find_again(name, origin)
+                wanted += [(name, again)] if again is not None else []
         manifests = [
             manifest
-            for source in found.sources
-            if among is None or source.path in among
-            if (manifest := await self._describe(source)) is not None
+            for name, origin in wanted
+            if (manifest := await self._describe(name, origin)) is not None
         ]
         plan = await self._plan(manifests)
         async with anyio.create_task_group() as group:
@@ -76,15 +91,27 @@ class LoadAll:
             )
             await self._failed(str(problem.path) if taken else problem.name, problem.error)
 
-    async def _describe(self, source: Source) -> Manifest | Outline | None:
-        """Return what a source says of its plugin; `None` if that is loaded or cannot be."""
-        described: Manifest | Outline | None = source.outline
+    async def _find_again(self, name: str, source: Source) -> Source | None:
+        """Return a source as its files are now; `None` if they are gone or are no plugin."""
+        if source.path is None:
+            return source
+        try:
+            return self._imports.discovery.find(source.path)
+        except VekoError as error:
+            await self._failed(name, error)
+            return None
+
+    async def _describe(self, name: str, source: Form | Source) -> Manifest | Outline | None:
+        """Return what an origin says of its plugin; `None` if that is loaded or cannot be."""
+        described: Manifest | Outline | None = None
         imported: Imported | None = None
+        if isinstance(source, Source):
+            described = source.outline
         if described is None:  # only running it tells its manifest
             try:
                 imported = await self._imports.make(source)
             except Exception as error:
-                await self._failed(source.name, error)
+                await self._failed(name, error)
                 return None
             described = imported.plugin.manifest
         record = self._context.kernel.get(described.name)
@@ -93,7 +120,8 @@ class LoadAll:
             return None
         if described.name in self._sources:
             self._dispose(imported)
-            await self._failed(str(source.path), _found_twice(described.name, source))
+            path = source.path if isinstance(source, Source) else None
+            await self._failed(str(path or name), _found_twice(described.name, path))
             return None
         self._sources[described.name] = source, imported
         return described
@@ -107,8 +135,11 @@ class LoadAll:
         for name, fault in plan.faults.items():
             source, imported = self._sources[name]
             self._dispose(imported)
-            fault.path = fault.path or source.path
-            await self._failed(name, self._checks.complete(fault, source))
+            if isinstance(source, Source):
+                fault.path = fault.path or source.path
+                await self._failed(name, self._checks.complete(fault, source))
+            else:
+                await self._failed(name, fault)
         return plan
 
     def _start_ready(self, group: anyio.abc.TaskGroup, plan: Plan) -> None:
@@ -117,7 +148,7 @@ class LoadAll:
         async def load_one(name: str) -> None:
             source, imported = self._sources[name]
             try:
-                await self._load(imported, source)
+                await self._load(name, imported, source)
             except Exception as error:  # was reported where it failed
                 self._report.failed[name] = error
                 plan.failed(name)
@@ -138,10 +169,10 @@ class LoadAll:
         await self._context.kernel.bus.report(error, owner=name, handler="load")
 
 
-def _found_twice(name: str, source: Source) -> ManifestError:
+def _found_twice(name: str, path: Path | None) -> ManifestError:
     return ManifestError(
         f"another plugin named {name!r} was found before",
         plugin=name,
-        path=source.path,
+        path=path,
         remedy="Rename one of the two.",
     )

@@ -17,11 +17,13 @@ import anyio
 from veko import Context, Plugin, PluginRecord
 from veko.errors import LoadError, TimeLimitError, VekoError
 
+from .._saved.plugins import Exactly
 from .._source.bytecode import MAX_SOURCE
 from .._source.content import Content
-from .._source.source import Form, Source
+from .._source.source import Form, Kept, Source
 from ..reports import LoadReport
 from .imports import Imported, Imports
+from .kept import kept_plugins
 from .load_all import LoadAll
 from .plugin_checks import PluginChecks
 from .reloading import Reloading
@@ -115,20 +117,32 @@ class Loading(Plugin):
         return await self._load(origin, config, None, self._max_retries)
 
     async def load_all(
-        self, among: Collection[Path] | None = None, *, retries: int | None = None
+        self,
+        among: Collection[Path] | None = None,
+        *,
+        retries: int | None = None,
+        kept: Mapping[str, Kept] | None = None,
     ) -> LoadReport:
         """Load all plugins that are found; see `PluginManager.load_all_plugins`.
 
         Args:
             among: Load only what lies in these files and folders.
             retries: How often a `load()` that failed is tried again; `max_retries` if left out.
+            kept: Plugins to load as they were, by name; also those that are not found.
         """
         left = self._max_retries if retries is None else retries
+        before = kept or {}
 
-        async def load(imported: Imported | None, source: Source) -> None:
-            await self._load(source, None, imported, left)
+        async def load(name: str, imported: Imported | None, origin: Form | Source) -> None:
+            config = Exactly(before[name].config) if name in before else None
+            await self._load(origin, config, imported, left)
 
-        return await LoadAll(self._context, self._imports, self._checks, load).run(among)
+        run = LoadAll(self._context, self._imports, self._checks, load)
+        return await run.run(among, {name: one.origin for name, one in before.items()})
+
+    def kept(self) -> dict[str, Kept]:
+        """Return the loaded plugins by name, to be loaded again as they are now."""
+        return kept_plugins(self._context, self._imports.origin)
 
     async def _load(
         self,
