@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,25 @@ async def veko(*words: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
+async def on_a_terminal(*words: str) -> str:
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "veko_plugins.cli", *words, stdout=theirs
+    )
+    os.close(theirs)
+    assert await process.wait() == 0
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+    return shown
+
+
 async def test_traces_as_trees_and_as_a_file(tmp_path: Path) -> None:
     def load(context: Any) -> None:
         context.hook("request:start", lambda request: None)
         context.add_route("GET", "/hello", lambda: "hello")
+        context.add_route("GET", "/fail", lambda: {}["key"])
 
-    settings = {"tracing": {"keep": 10, "jaeger": "/jaeger", "events": {"step": 0}}}
+    settings = {"tracing": {"keep": 10, "jaeger": "/jaeger"}}
     options: dict[str, Any] = {"adapter": "asgi", "storage": "none", "plugins": settings}
     async with PluginManager(root=tmp_path, auto_load=False, **options) as manager:
         await manager.load_plugin({"name": "greet", "version": "1.0.0", "load": load})
@@ -41,20 +55,27 @@ async def test_traces_as_trees_and_as_a_file(tmp_path: Path) -> None:
         )
         url = f"http://{await ready}"
         async with httpx.AsyncClient() as client:
+            await client.get(f"{url}/fail")
             await client.get(f"{url}/hello")
         await manager.use("tracing").flush()
         code, shown, _ = await veko("trace", f"{url}/jaeger")
         assert code == 0
-        assert "ms  GET /hello" in shown
+        assert "ms  GET /hello  200\n" in shown
+        assert "ms  GET /fail  500  failed: KeyError: 'key'\n" in shown
+        assert "load greet" in shown
+        assert "relay" not in shown, "observers are served by a core plugin"
+        assert "load openapi" not in shown, "core plugins are the same at each start"
         assert "ms    request:start" in shown
         assert "ms      greet.<lambda>" in shown
         file = tmp_path / "traces.json"
+        assert "\x1b[31m" in await on_a_terminal("trace", f"{url}/jaeger")
         code, shown, _ = await veko("trace", f"{url}/jaeger", "--jaeger", str(file))
-        assert (code, "1 traces in" in shown) == (0, True)
+        assert (code, "3 traces in" in shown) == (0, True)
         code, _, told = await veko("trace", f"{url}/jaeger", "--jaeger", str(file / "below"))
         assert (code, "cannot be written" in told, "Traceback" in told) == (1, True, False)
-        (found,) = json.loads(file.read_text())["data"]
-        assert {span["operationName"] for span in found["spans"]} >= {"GET /hello"}
+        found = json.loads(file.read_text())["data"]
+        names = {span["operationName"] for one in found for span in one["spans"]}
+        assert names >= {"GET /hello", "GET /fail", "load greet"}
         stop.set()
         await serving
 

@@ -7,13 +7,17 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich_click as click
 
 __all__ = ["show_traces"]
+
+_LONGEST: Final = 120
+"""Characters of an error that a line shows."""
 
 
 def show_traces(url: str, file: Path | None, limit: int) -> int:
@@ -59,6 +63,24 @@ def _get(url: str) -> Any:
         return json.load(response)
 
 
+def _outcome(span: Any) -> tuple[str, bool]:
+    """Return what a line says of a span's end: status and error; and whether it has failed."""
+    tags = {tag["key"]: tag["value"] for tag in span["tags"]}
+    status, failed = tags.get("http.response.status_code"), bool(tags.get("error"))
+    failed = failed or (isinstance(status, int) and status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    texts = [str(status)] if status is not None else []
+    why = tags.get("otel.status_description") or tags.get("error.type")
+    if failed:
+        texts.append(f"failed: {_plain(str(why))}" if why else "failed")
+    return (f"  {'  '.join(texts)}" if texts else ""), failed
+
+
+def _plain(text: str) -> str:
+    """Return the beginning of a text that an application sent, without what controls a terminal."""
+    shown = text[:_LONGEST] + ("…" if len(text) > _LONGEST else "")
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in shown)
+
+
 def _tree(spans: list[Any]) -> Iterator[str]:
     ids = {span["spanID"] for span in spans}
     below: dict[str | None, list[Any]] = {}
@@ -68,5 +90,7 @@ def _tree(spans: list[Any]) -> Iterator[str]:
     pending = [(span, 0) for span in reversed(below.get(None, []))]
     while pending:
         span, depth = pending.pop()
-        yield f"{span['duration'] / 1000:9.3f} ms  {'  ' * depth}{span['operationName']}"
+        line = f"{span['duration'] / 1000:9.3f} ms  {'  ' * depth}{span['operationName']}"
+        outcome, failed = _outcome(span)
+        yield click.style(f"{line}{outcome}", fg="red") if failed else f"{line}{outcome}"
         pending += [(one, depth + 1) for one in reversed(below.get(span["spanID"], []))]

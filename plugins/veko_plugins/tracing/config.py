@@ -33,7 +33,7 @@ class TracingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         jaeger: The path below which Jaeger's query API is served, such as `"/jaeger"`.
         max_pending: About how many spans may wait to be read; further ones are dropped and counted.
         log_ids: Whether log records get `trace_id` and `span_id`.
-        core: Whether hooks of core plugins are recorded too.
+        core: Whether hooks and steps of core plugins are recorded too.
     """
 
     otlp: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from veko import Context, OptionError, Plugin, __version__
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Tracing"]
 
 _log: Final = logging.getLogger("veko.tracing")
+_NOTHING: Final = nullcontext()
 
 
 class Tracing(Plugin):
@@ -88,7 +89,13 @@ class Tracing(Plugin):
             )
         context.provide("tracing", self)
         context.probe(recorder.probe)
-        context.intercept_step(functools.partial(StepSpan, recorder, config.ratio(STEP)))
+        span = functools.partial(StepSpan, recorder, config.ratio(STEP))
+        # Each start loads the same core plugins: their steps would hide those of the application.
+        context.intercept_step(
+            lambda step, owner: (
+                span(step, owner) if config.core or not _is_core(owner) else _NOTHING
+            )
+        )
         context.spawn(outbox.run)
         context.hook("plugin:loaded", functools.partial(self._wrap_requests, context))
         context.hook("request:error", recorder.request_failed, priority=float("inf"))
@@ -218,3 +225,7 @@ class Tracing(Plugin):
         if prefix is not None and self.store is not None and self._routed is not dispatcher:
             self._routed = dispatcher
             JaegerAPI(self.store, http.value.refusal).add(context, prefix)
+
+
+def _is_core(owner: object) -> bool:
+    return bool(getattr(getattr(owner, "plugin", None), "core", False))

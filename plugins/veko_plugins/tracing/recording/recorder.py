@@ -191,6 +191,9 @@ class Recorder:
     def _is_recorded(self, subscription: Subscription) -> bool:
         owner = subscription.owner
         core = getattr(getattr(owner, "plugin", None), "core", False)
+        if owner is None:  # what serves the application's observers is of a core plugin, too
+            module = getattr(subscription.handler, "__module__", None) or ""
+            core = module.startswith("veko_plugins.")
         return (not core or self._core) and getattr(owner, "name", None) != "tracing"
 
     # -- the rarer cases, called from the snippets
