@@ -17,19 +17,31 @@ import functools
 import heapq
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version as distribution_version
-from typing import Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
-from veko import ConflictError, Context, DependencyError, Plugin
+from veko import ConflictError, Context, DependencyError, Plugin, State
 from veko.errors import Fault
 
 from ._lib.versions import Requirement, did_you_mean, satisfies, valid_range
 
-__all__ = ["Dependencies", "Describes", "Plan", "Requirement", "Skipped", "engine_faults", "plan"]
+__all__ = [
+    "Absent",
+    "Dependencies",
+    "Describes",
+    "Plan",
+    "Requirement",
+    "Skipped",
+    "engine_faults",
+    "plan",
+]
+
+
+_REMEDY: Final = "Add what is missing, or fix its `dependencies`."
 
 
 class Describes(Protocol):
@@ -58,6 +70,18 @@ class Skipped(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"needs {', which needs '.join(map(repr, self.chain))}, which {self.reason}"
+
+
+class Absent(NamedTuple):
+    """Why a plugin that exists cannot be used.
+
+    Attributes:
+        reason: Its state: `is switched off`.
+        remedy: What to do.
+    """
+
+    reason: str
+    remedy: str
 
 
 class Plan:
@@ -188,6 +212,7 @@ def plan(
     *,
     failed: Mapping[str, str] | None = None,
     known: Iterable[str] = (),
+    absent: Callable[[str], Absent | None] = lambda name: None,
 ) -> Plan:
     """Put plugins in order, and find those that cannot load.
 
@@ -197,6 +222,8 @@ def plan(
         failed: Plugins that failed before (a syntax error, for example): the `Skipped.reason` of
             those that need them, by name.
         known: More names that exist, to suggest when one is missing.
+        absent: Returns why a plugin that is needed is neither active nor among `manifests`; `None`
+            if there is no such plugin.
 
     Returns:
         The plan, with `faults` and `skipped` as far as they follow from the graph.
@@ -220,16 +247,18 @@ def plan(
     for name, node in nodes.items():
         wanted: list[str] = []
         problems: list[str] = []
+        remedies: list[str] = []
         for text in node.dependencies:
             try:
                 requirement = Requirement.parse(text)
                 lost = requirement.name in (failed or {}) and requirement.name not in there
-                problem = "" if lost else _unmet(requirement, there, known)
+                problem, remedy = ("", "") if lost else _unmet(requirement, there, known, absent)
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if problem:
                 problems.append(problem)
+                remedies.append(remedy)
             elif lost or requirement.name in nodes:
                 wanted.append(requirement.name)
         needs[name] = tuple(dict.fromkeys(wanted))
@@ -238,7 +267,7 @@ def plan(
             faults[name] = DependencyError(
                 f"plugin {name!r} needs what is not there: {'; '.join(problems)}",
                 plugin=name,
-                remedy="Add what is missing, or fix its `dependencies`.",
+                remedy=" ".join(dict.fromkeys(remedies)) or "Fix its `dependencies`.",
             )
     for circle in _circles(needs, faults):
         shown = " -> ".join(circle)
@@ -252,17 +281,26 @@ def plan(
     return Plan(nodes, needs, faults, reasons)
 
 
-def _unmet(requirement: Requirement, there: Mapping[str, str], known: Iterable[str]) -> str:
-    version = there.get(requirement.name)
-    if version is None:
-        known = {*there, *known}
-        if requirement.name in known:
-            return f"{requirement.name!r} is not loaded"
-        near = did_you_mean(requirement.name, known)
-        return f"{requirement.name!r} is missing" + (f" ({near})" if near else "")
-    if requirement.accepts(version):
-        return ""
-    return f"{requirement} is wanted, {requirement.name!r} is {version}"
+def _unmet(
+    requirement: Requirement,
+    there: Mapping[str, str],
+    known: Iterable[str],
+    absent: Callable[[str], Absent | None],
+) -> tuple[str, str]:
+    """Return what is wrong with a requirement, and what to do; two empty texts if it is met."""
+    name, version = requirement.name, there.get(requirement.name)
+    if version is not None:
+        if requirement.accepts(version):
+            return "", ""
+        return f"{requirement} is wanted, {name!r} is {version}", _REMEDY
+    why = absent(name)
+    if why is not None:
+        return f"{name!r} {why.reason}", why.remedy
+    known = {*there, *known}
+    if name in known:
+        return f"{name!r} is not loaded", f"Load {name} first."
+    near = did_you_mean(name, known)
+    return f"{name!r} is missing" + (f" ({near})" if near else ""), _REMEDY
 
 
 def _circles(
@@ -353,8 +391,37 @@ class Dependencies(Plugin):
         failed: Mapping[str, str] | None = None,
         known: Iterable[str] = (),
     ) -> Plan:
-        """See `plan`."""
-        return plan(manifests, active, failed=failed, known=known)
+        """See `plan`; plugins that are off, have failed or are not loaded are named as such."""
+        return plan(manifests, active, failed=failed, known=known, absent=self._why_absent())
+
+    def _why_absent(self) -> Callable[[str], Absent | None]:
+        """Return a function that tells why a plugin is not active; the folders are read once."""
+        if self._context is None:
+            return lambda name: None
+        kernel = self._context.kernel
+
+        @functools.cache
+        def found() -> dict[str, str]:
+            discovery = kernel.registry.get("service", "discovery")
+            if discovery is None:
+                return {}
+            scanned = discovery.value.scan()
+            return {one.name: str(one) for one in reversed(scanned.sources)} | {
+                one.name: str(one.path) for one in scanned.problems if one.path is not None
+            }
+
+        def absent(name: str) -> Absent | None:
+            record = kernel.get(name)
+            if record is not None and record.state is State.INACTIVE:
+                return Absent("is switched off", f"Switch {name} on first.")
+            if record is not None and record.state is State.FAILED:
+                return Absent(f"has failed: {record.error}", f"Fix {name} first.")
+            where = found().get(name)
+            if where is None:
+                return None
+            return Absent(f"is not loaded; it is in {where}", f"Load {name} first.")
+
+        return absent
 
     def parse(self, requirement: str) -> Requirement:
         """Parse a requirement; see `Requirement.parse`."""

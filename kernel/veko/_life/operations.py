@@ -172,6 +172,7 @@ class Operations:
                     record.locate(error)
                     if not must_pass(error):
                         record.fail(getattr(error, "step", "activate"), error)
+                        generation.count_error(error)
                         afterwards.report(record, error)
                 raise
             record.move(State.ACTIVE)

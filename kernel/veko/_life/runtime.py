@@ -101,7 +101,9 @@ class Runtime:
                     f"it needs the plugin {name!r}, which is {state}",
                     plugin=record.name,
                     path=record.source,
-                    remedy=f"Load {name} first, or remove it from `dependencies`.",
+                    remedy=f"{'Switch' if needed and needed.loaded else 'Load'} {name} "
+                    f"{'on ' if needed and needed.loaded else ''}first, or remove it from "
+                    "`dependencies`.",
                 )
 
     def dependents(

@@ -28,7 +28,7 @@ from .arguments import ManagerOptions, root_of
 from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
 from .lifecycle import Lifecycle
-from .records import find_loaded, get_loaded
+from .records import find_known, get_loaded, is_known
 
 __all__ = ["PluginManager"]
 
@@ -113,6 +113,10 @@ class PluginManager(Lifecycle):
             DependencyError: Active plugins need it.
         """
         self._check_started(name)
+        record = find_known(self.kernel, name)
+        if record is not None and not record.loaded:  # it has failed: nothing of it runs
+            self.kernel.forget(record)
+            return
         get_loaded(self.kernel, name)
         await self.kernel.unload(name, cascade=cascade)
 
@@ -168,17 +172,19 @@ class PluginManager(Lifecycle):
         return report
 
     def get_plugin(self, name: str) -> PluginRecord | None:
-        """Return a loaded plugin of the application, or `None`."""
-        return find_loaded(self.kernel, name)
+        """Return a plugin of the application that is loaded, or failed since; or `None`."""
+        return find_known(self.kernel, name)
 
     def list_plugins(self, core: bool = False) -> list[PluginInfo]:
-        """Return information on the loaded plugins, in order of arrival.
+        """Return information on the plugins that are loaded, in order of arrival.
+
+        One that has failed since it was loaded is listed until it is unloaded or loaded again.
 
         Args:
             core: List the core plugins instead.
         """
-        records = (r for r in self.kernel.records() if r.loaded and r.core is core)
-        return [info_of(record) for record in records]
+        records = self.kernel.records()
+        return [info_of(r) for r in records if (r.core and r.loaded if core else is_known(r))]
 
     def get_stats(self) -> Stats:
         """Return counts of the application's plugins and of what they registered."""
