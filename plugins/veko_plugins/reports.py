@@ -87,11 +87,13 @@ class LoadReport(msgspec.Struct):
         loaded: The names of loaded plugins, in the order in which they were loaded.
         failed: The errors by name (by path, if another plugin has that name).
         skipped: The reasons by name: the plugins that it needs and that are missing.
+        required: The names of plugins that were found and say `required = True`, loaded or not.
     """
 
     loaded: list[str] = []
     failed: dict[str, Exception] = {}
     skipped: dict[str, str] = {}
+    required: list[str] = []
 
     def why(self, name: str) -> str:
         """Return why a plugin is not loaded."""

@@ -261,3 +261,14 @@ def test_an_empty_application_is_served(start: Start, tmp_path: Path) -> None:
     assert httpx.get(url).status_code == 404
     veko.process.send_signal(signal.SIGTERM)
     assert veko.ends() == 0
+
+
+def test_does_not_start_without_a_required_plugin(veko: Run, application: Path) -> None:
+    plugin(application, "guard", "raise ValueError('no key')")
+    path = application / "plugins" / "guard.py"
+    path.write_text("required = True\n" + path.read_text())
+    done = veko("serve", application, "--port", 0)
+    assert done.returncode == 1
+    assert "required plugins did not load: guard: " in done.stderr
+    assert "no key" in done.stderr
+    assert "Listening" not in done.stdout

@@ -50,3 +50,14 @@ def test_a_path_that_leads_nowhere_is_said(veko: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "nothing.py" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_guard_that_is_not_required_is_a_warning(veko: Run, tmp_path: Path) -> None:
+    head = "name = 'one'\nversion = '1'\n"
+    hook = "def load(context):\n    context.hook('request:start', print{})\n"
+    done = veko("validate", written(tmp_path, head + hook.format("")))
+    assert done.returncode == 0
+    assert "one decides about request:start, but it is not required" in done.stdout
+    for fine in (hook.format(", observe=True"), "required = True\n" + hook.format("")):
+        done = veko("validate", written(tmp_path, head + fine))
+        assert "no problems found" in done.stdout

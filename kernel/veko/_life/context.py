@@ -22,6 +22,7 @@ from .._bus.registrar import Registrar
 from .._bus.registry import HOOK, KIND, PATTERN, Entry
 from ..errors import VekoError
 from .generation import Generation, PluginRecord
+from .plugin import Manifest
 from .scope import Task, repeat
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ class Context(Registrar, Generic[_Settings]):
     def plugin(self) -> PluginRecord:
         """The plugin's own record."""
         return self._generation.record
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of this generation, which may not be live yet."""
+        return self._generation.manifest
 
     # -- staged: live together when load() has returned
 

@@ -9,12 +9,16 @@ Cost: a walk over the handlers of those events; not for hot paths.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
 
-__all__ = ["guarded_events", "guards"]
+__all__ = ["GUARDED", "guarded_events", "guards", "unrequired"]
+
+GUARDED: Final = ("request:start", "websocket:connect", "route:create")
+"""Events of Veko that fail closed, for checks without a kernel that declares them."""
 
 
 def guards(kernel: Kernel, record: PluginRecord) -> bool:
@@ -39,4 +43,18 @@ def guarded_events(kernel: Kernel, record: PluginRecord) -> tuple[str, ...]:
             for entry in registry.hooks(event.name)
             if entry.owner is not None
         )
+    )
+
+
+def unrequired(name: str, events: Iterable[str]) -> str:
+    """Return the warning about a plugin that guards and is not required.
+
+    Args:
+        name: The plugin's name.
+        events: The events that it guards.
+    """
+    return (
+        f"{name} decides about {', '.join(events)}, but it is not required: if it does not load, "
+        "the application runs without it. Set required = True in its manifest, or observe=True at "
+        "hooks that only look."
     )

@@ -27,6 +27,7 @@ from .messages.request import Request
 from .messages.response import Response
 from .outages import Outages
 from .port import CallNext
+from .required import DOWN, out_of_service
 from .sockets.dispatch import SocketDispatcher
 from .table import HANDSHAKE, Table
 
@@ -157,7 +158,10 @@ class Dispatcher:
             around: CallNext | None = registry.view("middleware")
             if table is None:
                 table = _NO_ROUTES
-            if self.outages.any:
+            down = registry.view(DOWN)
+            if down:
+                table, around = _NO_ROUTES, None
+            elif self.outages.any:
                 table = self.outages.over(table)
             path = path_of(scope) if scope.get("root_path") else scope["path"]
             target, scope["path_params"], allowed = table.match(scope["method"], path)
@@ -169,6 +173,8 @@ class Dispatcher:
                 if target is None:
                     scope[ROUTE] = None
                     unmatched = answer_unmatched(scope["method"], allowed)
+                    if down:
+                        unmatched = problem(out_of_service())
                     if around is not None:
                         exchange.unmatched = unmatched
                         unmatched = await around(request)

@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -41,6 +41,7 @@ from .messages.problem import HTTPError
 from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Endpoint, Starting, find_adapter
+from .required import Required
 from .route import SOCKET, Route
 from .sockets.events import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
@@ -62,15 +63,19 @@ class HTTP:
     Attributes:
         asgi: The ASGI application in front of all plugins' routes.
         adapter: The adapter that compiles and serves.
+        required: Which required plugins are down.
         response: The class `Response`, for core plugins, which do not import this package.
     """
 
     response = Response
 
-    def __init__(self, asgi: Dispatcher, adapter: Adapter, current: CurrentASGI) -> None:
+    def __init__(
+        self, asgi: Dispatcher, adapter: Adapter, current: CurrentASGI, required: Required
+    ) -> None:
         self.asgi = asgi
         self.adapter = adapter
         self._current = current
+        self.required = required
 
     @staticmethod
     def refusal(status: int, detail: str = "") -> Exception:
@@ -132,6 +137,8 @@ class Routes(Plugin):
         adapter: The HTTP adapter, or the name under which it is registered.
         dev_mode: Whether problem responses show errors and tracebacks.
         threads: How many `def` route handlers run at once.
+        required: The plugins without which every request is refused, beside those whose manifests
+            say so.
 
     Raises:
         NotFoundError: No adapter has that name.
@@ -144,11 +151,17 @@ class Routes(Plugin):
     core = True
 
     def __init__(
-        self, adapter: Adapter | str = "litestar", *, dev_mode: bool = False, threads: int = 40
+        self,
+        adapter: Adapter | str = "litestar",
+        *,
+        dev_mode: bool = False,
+        threads: int = 40,
+        required: Collection[str] = (),
     ) -> None:
         self._threads = Threads(threads)
         self._adapter = find_adapter(adapter) if isinstance(adapter, str) else adapter
         self._dev_mode = dev_mode
+        self._required = required
         self._numbers = itertools.count(1)
         self._sockets: WeakKeyDictionary[Context, OpenSockets] = WeakKeyDictionary()
 
@@ -164,7 +177,9 @@ class Routes(Plugin):
         context.attach("add_websocket", add_websocket)
         context.attach("add_middleware", add_middleware)
         asgi = Dispatcher(context.kernel, dev_mode=self._dev_mode)
-        context.provide("http", HTTP(asgi, self._adapter, CurrentASGI(context.kernel)))
+        required = Required(self._required)
+        required.load(context)
+        context.provide("http", HTTP(asgi, self._adapter, CurrentASGI(context.kernel), required))
 
     def _add_routes(self, context: Context) -> Callable[..., list[Handle]]:
         """Return `context.add_routes(*handlers, path="/")`, for the framework's own handlers."""

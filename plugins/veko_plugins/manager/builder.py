@@ -57,6 +57,11 @@ class PluginBuilder:
         self._manifest["default_config"] = config
         return self
 
+    def required(self, required: bool = True) -> Self:
+        """Let the application neither start nor serve without it."""
+        self._manifest["required"] = required
+        return self
+
     def route(
         self,
         method: str,
@@ -77,9 +82,11 @@ class PluginBuilder:
         self._verbs.append(lambda context: context.add_middleware(fn, priority))
         return self
 
-    def hook(self, event: str, fn: Callable[..., Any], priority: float = 10) -> Self:
-        """Add a hook."""
-        self._verbs.append(lambda context: context.hook(event, fn, priority))
+    def hook(
+        self, event: str, fn: Callable[..., Any], priority: float = 10, *, observe: bool = False
+    ) -> Self:
+        """Add a hook; see `Context.hook`."""
+        self._verbs.append(lambda context: context.hook(event, fn, priority, observe=observe))
         return self
 
     def command(self, name: str, fn: Callable[..., Any], description: str = "") -> Self:

@@ -131,7 +131,10 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         made["watchdog"] = lambda: Watchdog(options.watchdog, begin=False)
     if options.adapter is not None:
         made["routes"] = lambda: Routes(
-            options.adapter, dev_mode=options.dev_mode, threads=options.threads
+            options.adapter,
+            dev_mode=options.dev_mode,
+            threads=options.threads,
+            required=options.required,
         )
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi

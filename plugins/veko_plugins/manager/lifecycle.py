@@ -25,7 +25,7 @@ from ..reports import LoadReport
 from ..signals import Signals
 from .composition import core_plugins, kernel_of
 from .kept import switch_off_again
-from .option_checks import ineffective, refuse_unsafe
+from .option_checks import ineffective, refuse_unsafe, unrequired_guards
 
 __all__ = ["Lifecycle"]
 
@@ -68,7 +68,8 @@ class Lifecycle:
         """Start the core plugins, load what is found (`auto_load`), fire `app:init`, `app:start`.
 
         Raises:
-            LoadError: A plugin listed in `required` did not load; nothing is left running.
+            LoadError: A plugin did not load that the option `required` names, or whose manifest
+                says `required = True`; nothing is left running.
             StateError: It is running already.
         """
         if self._state not in ("created", "stopped"):
@@ -126,7 +127,9 @@ class Lifecycle:
         if self.options.auto_load:
             for line in ineffective(self.options, self._found_names()):
                 _log.warning("%s", line)
-        await self._require(self.options.required)
+        await self._require(dict.fromkeys((*self.options.required, *self.report.required)))
+        for line in unrequired_guards(self.kernel, self.options.required):
+            _log.warning("%s", line)
         await self.kernel.bus.emit("app:init", self.app)
         await self.kernel.bus.emit("app:start", self.app)
         watchdog = self.kernel.registry.get("service", "watchdog")
@@ -158,7 +161,7 @@ class Lifecycle:
             error = LoadError(
                 f"required plugins did not load: {why}",
                 step="start",
-                remedy="Fix them, or remove them from `required`.",
+                remedy="Fix them: the option `required` or their manifests require them.",
             )
             await self.kernel.bus.emit("error:critical", error, Origin(handler="start"))
             raise error

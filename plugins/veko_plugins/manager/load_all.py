@@ -15,6 +15,7 @@ from .._source.source import Form, Outline, Source
 from ..reports import LoadReport
 from .imports import Imported, Imports
 from .plugin_checks import PluginChecks
+from .required_sources import says_required
 
 if TYPE_CHECKING:
     from ..dependencies import Dependencies, Plan
@@ -46,6 +47,7 @@ class LoadAll:
         self._load = load
         self._report = LoadReport()
         self._sources: dict[str, tuple[Form | Source, Imported | None]] = {}
+        self._required: set[str] = set()
 
     async def run(
         self, among: Collection[Path] | None, also: Mapping[str, Form | Source] | None = None
@@ -80,7 +82,29 @@ class LoadAll:
             self._report.skipped[name] = str(skipped)
             self._dispose(self._sources[name][1])
         discovery.forget()
+        self._note_required(found)
         return self._report
+
+    def _note_required(self, found: Found) -> None:
+        """List the plugins that are required, and have requests refused if they did not load."""
+        report, kernel = self._report, self._context.kernel
+        for name in (*report.loaded, *report.failed):
+            record = kernel.get(name)
+            if record is not None and record.manifest.required:
+                self._required.add(name)
+        paths = {problem.name: problem.path for problem in found.problems}
+        paths |= {source.name: source.path for source in found.sources}
+        for name, (source, _) in self._sources.items():
+            paths[name] = source.path if isinstance(source, Source) else None
+        missing = [
+            name
+            for name in (*report.failed, *report.skipped)
+            if name in self._required or says_required(paths.get(name, Path(name)))
+        ]
+        report.required += [name for name in report.loaded if name in self._required] + missing
+        http = kernel.registry.get("service", "http")
+        if missing and http is not None:
+            http.value.required.miss(missing)
 
     async def _report_problems(self, found: Found, among: Collection[Path] | None) -> None:
         for problem in found.problems:
@@ -124,6 +148,9 @@ class LoadAll:
             await self._failed(str(path or name), _found_twice(described.name, path))
             return None
         self._sources[described.name] = source, imported
+        said = described.fields if isinstance(described, Outline) else {}
+        if said.get("required") is True or getattr(described, "required", False):
+            self._required.add(described.name)
         return described
 
     async def _plan(self, manifests: Collection[Manifest | Outline]) -> Plan:

@@ -1,22 +1,25 @@
 """Checks of the options at the start: settings without effect are reported, unsafe ones refused.
 
+A guard that is not required is reported too: the application would start without it.
+
 A misspelt section, or an option that nothing reads yet, would otherwise look like a setting that
 does not work. An option that promises protection and gives none is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
-from veko import OptionError
+from veko import Kernel, OptionError
 
+from .._lib.guards import guarded_events, unrequired
 from .._lib.versions import did_you_mean
 from ..options import Options
 
-__all__ = ["NOT_YET", "ineffective", "refuse_unsafe"]
+__all__ = ["NOT_YET", "ineffective", "refuse_unsafe", "unrequired_guards"]
 
 NOT_YET: Final = frozenset((
     "support_typescript", "enable_sandbox", "enable_api",
@@ -56,3 +59,18 @@ def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
         if section not in names:
             near = did_you_mean(section, names)
             yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
+
+
+def unrequired_guards(kernel: Kernel, required: Collection[str]) -> Iterator[str]:
+    """Return a message for each plugin that guards and is not required.
+
+    Args:
+        kernel: The kernel.
+        required: The names in the option `required`.
+    """
+    for record in kernel.records():
+        if record.core or record.manifest.required or record.name in required:
+            continue
+        events = guarded_events(kernel, record)
+        if events:
+            yield unrequired(record.name, events)

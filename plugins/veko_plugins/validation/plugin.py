@@ -33,6 +33,7 @@ from veko import (
 from veko.errors import Fault
 from veko.extend import merge_config
 
+from .._lib.guards import GUARDED, unrequired
 from .._lib.manifests import (
     Findings,
     findings,
@@ -46,6 +47,7 @@ from .._lib.versions import did_you_mean, valid_range
 from .._source.bytecode import MAX_SOURCE, read_source
 from .._source.import_errors import explain
 from .._source.source import Source
+from .guarding import hooked_in
 from .static import static_plugin
 
 __all__ = ["Validation", "ValidationReport"]
@@ -271,6 +273,7 @@ class Validation(Plugin):
         if unmet is not None:
             found.warnings.append(Fault("", unmet.message))
         found.warnings += self._unknown_hooks(manifest.hooks)
+        found.warnings += self._guard_faults(path, manifest)
         record = kernel.get(manifest.name)
         if record is not None and record.core:
             found.errors.append(Fault("name", f"{manifest.name!r} is the name of a core plugin"))
@@ -279,6 +282,15 @@ class Validation(Plugin):
             found.warnings.append(Fault("name", message))
         found.errors += self._section_faults(manifest, found)
         return _report(path, manifest.name, found.errors, found.warnings)
+
+    def _guard_faults(self, path: Path, manifest: Manifest) -> list[Fault]:
+        """Return the warning about a plugin that guards and is not required."""
+        if manifest.required:
+            return []
+        closed = [event.name for event in self._context.kernel.bus.events if event.fails_closed]
+        guarded = tuple(dict.fromkeys((*GUARDED, *closed)))
+        events = hooked_in(path, guarded, _covers, self._max_source)
+        return [Fault("", unrequired(manifest.name, events))] if events else []
 
     def _section_faults(self, manifest: Manifest, found: Findings) -> list[Fault]:
         """Return the faults of the application's configuration for the plugin."""

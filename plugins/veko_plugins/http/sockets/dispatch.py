@@ -20,6 +20,7 @@ from ..messages.asgi import EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, 
 from ..messages.problem import RETRY, HTTPError, refusal_of
 from ..messages.response import Response
 from ..port import CallNext
+from ..required import DOWN, out_of_service
 from ..table import HANDSHAKE, Table
 from .events import SocketSignals
 from .exchange import GRACE, SocketExchange
@@ -71,13 +72,18 @@ class SocketDispatcher:
         pin = self._kernel.pin()
         with pin as registry:
             table: Table[Any] | None = registry.view("route")
-            if table is not None:
-                table = self._with_outages(table)
             around: CallNext | None = registry.view("middleware")
+            down = registry.view(DOWN)
+            if down:
+                table = around = None
+            elif table is not None:
+                table = self._with_outages(table)
             socket = WebSocket(scope, receive, send, self._signals.message, pin.release)
             found = table.match(HANDSHAKE, path_of(scope)) if table is not None else None
             target: SocketTarget | None = found.value if found is not None else None
             exchange = SocketExchange(socket, target, pin)
+            if target is None:
+                exchange.unmatched = self._problem(out_of_service() if down else HTTPError(404))
             pin.owner = target.route.plugin if target is not None else None
             scope[REQUEST], scope[EXCHANGE] = socket, exchange
             scope["path_params"] = found.params if found is not None else {}
@@ -125,8 +131,9 @@ class SocketDispatcher:
         # Middleware is written for requests; a socket has the attributes that both share.
         request: Any = socket
         if target is None:
-            exchange.unmatched = self._problem(HTTPError(404))
-            response = await around(request) if around is not None else exchange.unmatched
+            unmatched = exchange.unmatched
+            assert unmatched is not None
+            response = await around(request) if around is not None else unmatched
         else:
             exchange.announced = True
             try:
