@@ -135,7 +135,10 @@ FAULTS: dict[str, tuple[str, Fault]] = {
         Fault(LoadError, "SystemExit", step="load"),
     ),
     "exits-early": ("import sys\nsys.exit(1)\ndef load(): pass", Fault(LoadError, "sys.exit")),
-    "imports": ("import veko_no_such_thing\ndef load(): pass", Fault(LoadError, "pip install")),
+    "imports": (
+        "import veko_no_such_thing\ndef load(): pass",
+        Fault(LoadError, "peer_dependencies"),
+    ),
     "activates": (
         EVERYTHING + "def load(context): register(context)\n"
         "def activate(): raise ValueError('not today')",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from veko import Kernel, LoadError, ManifestError
+from veko_plugins.discovery import Discovery
 from veko_plugins.loader import Loaded, Loader, Source
 
 PLUGIN = """\
@@ -252,10 +253,55 @@ async def test_tracebacks_name_the_original_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "remedies"),
+    [
+        ({"b.py": "", "shop.py": "import b"}, ["b lies beside", "from . import b", "dependencies"]),
+        ({"b/__init__.py": "", "shop/__init__.py": "import b.c"}, ["move it into shop/"]),
+        ({"shop/b.py": "", "shop/__init__.py": "import b"}, ["write `from . import b`"]),
+        ({"shop.py": "import jsonn"}, ["Did you mean 'json'?"]),
+        (
+            {"shop.py": "peer_dependencies = ['no-such>=2; python_version>\"3\"']\nimport no_such"},
+            ["pip install 'no-such>=2'"],
+        ),
+        (
+            {
+                "shop/plugin.toml": "peer_dependencies = ['no-such[x]', 'other']",
+                "shop/__init__.py": "import no_such",
+            },
+            ["pip install 'no-such[x]'"],
+        ),
+    ],
+)
+async def test_a_module_that_is_missing_never_invites_a_stranger(
+    tmp_path: Path, files: dict[str, str], remedies: list[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    source = Discovery(tmp_path).find("shop")
+    with pytest.raises(LoadError) as caught:
+        await Loader().import_source(source)
+    for remedy in remedies:
+        assert remedy in str(caught.value)
+    declared = any("peer_dependencies" in text for text in files.values())
+    assert ("pip install" in str(caught.value)) == declared
+
+
+@pytest.mark.parametrize(
+    "peer", ["no-such @ https://example.com/x.whl", "-r evil", "; rm -rf /", "no-such; rm"]
+)
+async def test_what_a_plugin_declares_is_no_shell_text(tmp_path: Path, peer: str) -> None:
+    (tmp_path / "shop.py").write_text(f"peer_dependencies = [{peer!r}]\nimport no_such")
+    with pytest.raises(LoadError) as caught:
+        await Loader().import_source(Discovery(tmp_path).find("shop"))
+    assert "pip install" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("source", "line", "message", "remedy"),
     [
         ("x = 1\ndef load(:\n", 2, "syntax error: ", "Fix the line"),
-        ("\nimport nowhere_to_be_found\n", 2, "No module named 'nowhere", "pip install nowhere"),
+        ("\nimport nowhere_to_be_found\n", 2, "No module named 'nowhere", "add that to `peer_dep"),
         ("\n\nfrom json import nothing\n", 3, "cannot import name 'nothing'", "Fix the import"),
         ("from .models import Thing\n", 1, "a single file has no package", "Make it a folder"),
         ("from . import models\n", 1, "a single file has no package", "Make it a folder"),

@@ -33,7 +33,7 @@ from typing import Any, Final
 from veko import LoadError
 
 from .._source.bytecode import Compiled, SourceCache
-from .._source.import_errors import explain
+from .._source.import_errors import declared_peers, explain
 
 __all__ = ["ROOT", "Importer", "ModuleGeneration"]
 
@@ -223,6 +223,7 @@ class Importer:
         *,
         is_package: bool,
         sources: Mapping[str, bytes] | None = None,
+        fields: Mapping[str, object] | None = None,
     ) -> ModuleGeneration:
         """Import a file or package folder as a new generation.
 
@@ -231,6 +232,7 @@ class Importer:
             path: The file or folder.
             is_package: Whether it is a folder.
             sources: The `sources` of an earlier generation, to import that once more.
+            fields: The fields of `plugin.toml`, for the remedies of errors.
 
         Raises:
             LoadError: It cannot be read or compiled, or its code raised, `SystemExit` included.
@@ -264,7 +266,10 @@ class Importer:
         except BaseException as error:
             # Importing never waits, so a cancellation here was raised by the module.
             self.dispose(generation)
-            raise explain(error, name, path, root) from error
+            peers: list[str] = []
+            if isinstance(error, ImportError):
+                peers = declared_peers(generation.sources.get(file), fields or {})
+            raise explain(error, name, path, root, peers) from error
         generation.module = sys.modules.get(root, module)  # it may have replaced itself
         return generation
 

@@ -110,7 +110,7 @@ class Loader(Plugin):
             )
         package = source.kind == "package"
         generation = self.importer.load(
-            source.name, source.path, is_package=package, sources=sources
+            source.name, source.path, is_package=package, sources=sources, fields=source.fields
         )
         try:
             module = generation.module
