@@ -9,6 +9,7 @@ Cost: a transaction of one row about 20 us, of a hundred rows about 0.5 ms, all 
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -72,6 +73,39 @@ def is_busy(error: sqlite3.Error) -> bool:
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+class _FileGone(sqlite3.OperationalError):
+    """The file was removed or replaced while it was in use."""
+
+
+_SPACE: Final = "Free space on the disk; what was stored before is unharmed"
+_IN_USE: Final = "Another program has the file open for writing: close it"
+_RIGHTS: Final = "Make the folder and its files writable for this user"
+_BACKUP: Final = "Restore it from a backup"
+_PATH: Final = "Give the storage a path that is a file in a folder"
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: _SPACE,
+    sqlite3.SQLITE_IOERR: _SPACE,
+    sqlite3.SQLITE_TOOBIG: _SPACE,
+    sqlite3.SQLITE_BUSY: _IN_USE,
+    sqlite3.SQLITE_LOCKED: _IN_USE,
+    sqlite3.SQLITE_READONLY: _RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
+    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_CORRUPT: _BACKUP,
+    sqlite3.SQLITE_NOTADB: _BACKUP,
+}
+_SYSTEM_REMEDIES: Final = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EEXIST: _PATH,
+    errno.ENOTDIR: _PATH,
+    errno.EISDIR: _PATH,
+}
+
+
 class Database:
     """An open storage file, locked for this process.
 
@@ -94,7 +128,7 @@ class Database:
                 try:
                     private_folder(path.parent)
                 except OSError as error:
-                    raise self.error(error.strerror or str(error)) from None
+                    raise self.error(error) from None
                 self._lock = FileLock(path)
                 self._check_file(path)
             self._writer = self._connect()
@@ -130,9 +164,9 @@ class Database:
             self._create(path)
             return
         except OSError as error:
-            raise self.error(error.strerror or str(error)) from None
+            raise self.error(error) from None
         if not stat.S_ISREG(state.st_mode):
-            raise self.error(f"{path.name} exists and is not a regular file")
+            raise self.error(FileExistsError(errno.EEXIST, f"{path.name} is not a regular file"))
         if state.st_size < _HEADER:
             raise self.damage(f"it is cut off: {state.st_size} bytes are left")
 
@@ -151,7 +185,7 @@ class Database:
                 connection.close()
             new.replace(path)
         except OSError as error:
-            raise self.error(error.strerror or str(error)) from None
+            raise self.error(error) from None
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -210,23 +244,18 @@ class Database:
         connection.execute("DELETE FROM entry WHERE 0")
         connection.execute("COMMIT")
 
-    def error(self, what: str) -> StorageError:
-        """Return an error of this file, with a remedy for SQLite's message `what`."""
-        low = what.lower()
-        if "full" in low or "disk i/o" in low or "too big" in low:
-            remedy = "Free space on the disk; what was stored before is unharmed"
-        elif "locked" in low or "busy" in low:
-            remedy = "Another program has the file open for writing: close it"
-        elif "readonly" in low or "unable to open" in low or "permission" in low:
-            remedy = "Make the folder and its files writable for this user"
-        elif "removed" in low:
-            remedy = "Stop the application, put the file back, and start it again"
-        elif "exists" in low or "directory" in low:
-            remedy = "Give the storage a path that is a file in a folder"
-        elif "malformed" in low or "not a database" in low or "corrupt" in low:
-            remedy = "Restore it from a backup"
+    def error(self, error: BaseException) -> StorageError:
+        """Return an error of SQLite's or the system's as one of this file's, with its remedy."""
+        if isinstance(error, sqlite3.Error):
+            what, code = str(error), getattr(error, "sqlite_errorcode", None)
+            remedy = None if code is None else _REMEDIES.get(code & 0xFF)
+        elif isinstance(error, OSError):
+            what = error.strerror or str(error)
+            remedy = _SYSTEM_REMEDIES.get(error.errno) if error.errno is not None else None
         else:
-            remedy = None
+            what, remedy = repr(error), None
+        if isinstance(error, _FileGone):
+            remedy = "Stop the application, put the file back, and start it again"
         return StorageError(f"the storage failed: {what}", path=self.path, remedy=remedy)
 
     def opening_error(self, error: sqlite3.Error) -> StorageError:
@@ -234,7 +263,7 @@ class Database:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return self.damage(str(error))
-        return self.error(str(error))
+        return self.error(error)
 
     def damage(self, what: str) -> StorageError:
         """Return the error for a damaged file, which says how to go on."""
@@ -266,7 +295,7 @@ class Database:
         run = self._writer
         if self._identify() != self._identity:
             # SQLite would continue to write to the deleted file; this check costs 2 us.
-            raise sqlite3.OperationalError("the file was removed or replaced while it was in use")
+            raise _FileGone("the file was removed or replaced while it was in use")
         sets: list[tuple[str, str, bytes]] = []
         deletes: list[tuple[str, str]] = []
         clears: list[tuple[str]] = []
@@ -328,7 +357,7 @@ class Database:
         if self.path is None:
             return exchange(self._writer, staged)
         if self._identify() != self._identity:
-            raise sqlite3.OperationalError("the file was removed or replaced while it was in use")
+            raise _FileGone("the file was removed or replaced while it was in use")
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
         try:
             self._tune(connection)

@@ -341,11 +341,10 @@ class Engine:
 
     def explain(self, error: BaseException) -> StorageError:
         """Return the `StorageError` for an error of SQLite's."""
-        what = str(error) if isinstance(error, sqlite3.Error) else repr(error)
         if self._database is None:
-            explained = StorageError(what, path=self.path)
+            explained = StorageError(str(error), path=self.path)
         else:
-            explained = self._database.error(what)
+            explained = self._database.error(error)
         # The traceback's frames hold the `Write`: it would not be dropped, and so not reported
         # (test_storage_faults.py).
         explained.__cause__ = error.with_traceback(None)
