@@ -18,6 +18,7 @@ import msgspec
 
 from veko import Event
 from veko_plugins import Options, PluginManager
+from veko_plugins.manager.arguments import ManagerOptions
 from veko_plugins.manager.option_checks import NOT_YET
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -83,14 +84,15 @@ def options() -> str:
         "directory, and in the environment as `VEKO_<NAME>`. Arguments override the",
         "environment, which overrides `veko.toml`, which overrides `pyproject.toml`. Durations",
         "are in seconds, sizes in bytes. Unknown options and wrong types are reported together",
-        "(`OptionError`).",
+        "(`OptionError`); an unknown variable is a warning. Fields of a plugin are",
+        "`VEKO_PLUGINS__<PLUGIN>__<FIELD>`: see [configuration](../guides/configuration.md).",
         "",
         "| option | type | default | meaning |",
         "|---|---|---|---|",
     ]
     later = []
     for field in msgspec.structs.fields(Options):
-        if field.name in {"directory", "origins"}:
+        if field.name not in ManagerOptions.__annotations__:
             continue
         if field.name in NOT_YET:
             later.append(f"`{field.name}`")

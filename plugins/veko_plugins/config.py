@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from veko import ConfigError, Context, Plugin, PluginRecord
+from veko import ConfigError, Context, Manifest, Plugin, PluginRecord
 from veko.extend import merge_config
 
 from ._lib.config_schemas import convert_config, schema_faults
+from ._lib.variables import Sections
 from ._saved.plugins import Exactly
 
 __all__ = ["Config"]
@@ -30,7 +31,7 @@ class Config(Plugin):
     """The service `config`, and the check of every configuration.
 
     Args:
-        sections: Configuration by plugin, from files and from the application.
+        sections: Configuration by plugin, from files, the environment and the application.
         validate: Whether JSON Schemas are checked; types always convert.
     """
 
@@ -40,9 +41,14 @@ class Config(Plugin):
     core = True
 
     def __init__(
-        self, sections: Mapping[str, Mapping[str, Any]] | None = None, *, validate: bool = True
+        self,
+        sections: Sections | Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        validate: bool = True,
     ) -> None:
-        self._sections = {name: dict(section) for name, section in (sections or {}).items()}
+        if not isinstance(sections, Sections):
+            sections = Sections(sections or {})
+        self._sections = sections
         self._validates = validate
 
     def load(self, context: Context) -> None:
@@ -50,12 +56,19 @@ class Config(Plugin):
         context.provide("config", self)
         context.hook("config:validate", self._on_validate, priority=0)
 
-    def section(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def section(
+        self,
+        name: str,
+        given: Mapping[str, Any] | None = None,
+        *,
+        manifest: Manifest | None = None,
+    ) -> dict[str, Any]:
         """Return a plugin's configuration, without its `default_config`.
 
         Args:
             name: The plugin's name.
             given: Values that override its section; `Exactly` replaces the section.
+            manifest: The plugin's; names and types of its fields decide how variables are read.
 
         Raises:
             ConfigError: `given` is not a mapping.
@@ -68,7 +81,7 @@ class Config(Plugin):
                 plugin=name,
                 remedy="Give a mapping, such as {'port': 25}.",
             )
-        return merge_config(self._sections.get(name, {}), given or {})
+        return merge_config(self._sections.of(name, manifest), given or {})
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:
         """Check a configuration.

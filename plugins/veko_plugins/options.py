@@ -3,17 +3,19 @@
 Arguments override `VEKO_*` variables, these override `veko.toml`, and that overrides `[tool.veko]`
 in `pyproject.toml`. Both files are in the application's directory; relative plugin folders start
 there. A section `[plugins.<name>]` is the configuration of that plugin; the sections of all sources
-are merged deeply.
+are merged deeply, with variables such as `VEKO_PLUGINS__GUARD__TOKEN` between files and arguments.
 
 Cost: reading two files, once.
 Promise: all faults are reported together, each with the option, its source, what was expected and,
-if the name is unknown, the nearest known one.
+if the name is unknown, the nearest known one. A variable that is unknown is a warning only: other
+programs set variables too, and Kubernetes sets some for a service called `veko`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -27,6 +29,7 @@ from veko.extend import merge_config
 from ._lib.faults import decode_path, fault_of
 from ._lib.masking import masked_section, masked_text, masked_value
 from ._lib.regular_files import read_toml
+from ._lib.variables import PREFIX, Sections, is_of_kubernetes, words_of
 from ._lib.versions import did_you_mean
 
 __all__ = ["ENVIRONMENT", "FILES", "NO_STORAGE", "Options", "settings_of"]
@@ -37,10 +40,10 @@ ENVIRONMENT: Final = "VEKO_"
 """The prefix of environment variables that are options."""
 NO_STORAGE: Final = "none"
 """The option `storage` of an application without storage."""
-_BOOLEANS: Final = {"1": True, "true": True, "yes": True, "on": True,
-                 "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 _ARGUMENT_ONLY: Final = frozenset({"core"})
 _SECTIONS: Final = "plugins"
+_NOT_SHOWN: Final = frozenset({"sections", "origins", "warnings", "ignored"})
+_FIELD_OF_PLUGIN: Final = re.compile(rf"{PREFIX}[^_].*?__[^_].*")
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -87,7 +90,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         max_source_size: The largest source file that is read.
         plugins: Configuration by plugin.
         directory: The application's directory, which contains `.veko/`.
+        sections: The same as `plugins`, by source, with the variables that configure plugins.
         origins: Source of each option that was given: `argument`, a variable or a file.
+        warnings: Messages about variables that are no options.
+        ignored: Variables that Kubernetes has set.
     """
 
     plugins_dir: tuple[Path, ...] = (Path("plugins"),)
@@ -122,7 +128,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_source_size: Annotated[int, Meta(gt=0)] = 10 * 2**20
     plugins: dict[str, dict[str, Any]] = {}
     directory: Path = Path()
+    sections: Sections = Sections()
     origins: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -140,26 +149,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             environ: The environment variables; by default those of the process.
 
         Raises:
-            OptionError: An option is unknown or of a wrong type, or a file cannot be read; all
-                faults are listed.
+            OptionError: An option is of a wrong type, or unknown (except in the environment), or a
+                file cannot be read; all faults are listed.
         """
         home = Path.cwd() if directory is None else Path(directory).absolute()
         faults: list[str] = []
         given: dict[str, _Given] = {}
-        sections: dict[str, dict[str, Any]] = {}
+        files: dict[str, dict[str, Any]] = {}
+        in_code: dict[str, dict[str, Any]] = {}
         for origin, table in _tables(home, faults):
             for key, value in table.items():
                 if key == _SECTIONS:
-                    sections = merge_config(sections, _checked_sections(value, origin, faults))
+                    files = merge_config(files, _checked_sections(value, origin, faults))
                 else:
                     given[key] = _Given(value, origin)
+        variables = _Variables()
         for variable, text in (os.environ if environ is None else environ).items():
-            if variable.startswith(ENVIRONMENT):
-                key = variable.removeprefix(ENVIRONMENT).lower()
-                given[key] = _Given(_from_text(key, text), variable, text=True)
+            variables.read(variable, text, given)
         for key, value in (arguments or {}).items():
             if key == _SECTIONS:
-                sections = merge_config(sections, _checked_sections(value, "argument", faults))
+                in_code = _checked_sections(value, "argument", faults)
             else:
                 given[key] = _Given(value, "argument")
         found: dict[str, Any] = {}
@@ -173,14 +182,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         folders: tuple[Path, ...] = found.get("plugins_dir", cls().plugins_dir)
         found["plugins_dir"] = tuple(home / folder for folder in folders)
         origins = {key: one.origin for key, one in given.items()}
-        return cls(**found, plugins=sections, directory=home, origins=origins)
+        return cls(
+            **found,
+            plugins=merge_config(files, in_code),
+            sections=Sections(files, variables.of_plugins, in_code),
+            directory=home,
+            origins=origins,
+            warnings=tuple(variables.warnings),
+            ignored=tuple(variables.ignored),
+        )
 
     def __repr__(self) -> str:
         """Return what differs from the defaults, without passwords and plugins' configurations."""
         shown = {
             name: masked_section(value) if name == _SECTIONS else masked_value(value)
             for name, value in msgspec.structs.asdict(self).items()
-            if value != getattr(_DEFAULTS, name) and name != "origins"
+            if value != getattr(_DEFAULTS, name) and name not in _NOT_SHOWN
         }
         return masked_text(f"Options({', '.join(f'{key}={one!r}' for key, one in shown.items())})")
 
@@ -202,8 +219,44 @@ class _Given(msgspec.Struct):
 _FIELDS: Final = {
     field.name: field
     for field in msgspec.structs.fields(Options)
-    if field.name not in {_SECTIONS, "directory", "origins"}
+    if field.name not in {_SECTIONS, "directory", *_NOT_SHOWN}
 }
+
+
+class _Variables:
+    """The environment variables, sorted by what they are.
+
+    Attributes:
+        of_plugins: Those that configure plugins, with their texts.
+        warnings: Messages about those that are nothing.
+        ignored: Those that Kubernetes has set.
+    """
+
+    def __init__(self) -> None:
+        self.of_plugins: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.ignored: list[str] = []
+
+    def read(self, variable: str, text: str, given: dict[str, _Given]) -> None:
+        """Take one variable; those that are options are put among the options that were given."""
+        if not variable.startswith(ENVIRONMENT):
+            return
+        key = variable.removeprefix(ENVIRONMENT).lower()
+        if key in _FIELDS:
+            given[key] = _Given(_from_text(key, text), variable, text=True)
+        elif _FIELD_OF_PLUGIN.fullmatch(variable):
+            self.of_plugins[variable] = text
+        elif is_of_kubernetes(variable, text):
+            self.ignored.append(variable)
+        elif key.partition("__")[0] == _SECTIONS:
+            self.warnings.append(
+                f"{variable} names no field of a plugin: write {PREFIX}<PLUGIN>__<FIELD>"
+            )
+        else:
+            # Compared without the prefix, which would make everything look alike.
+            near = did_you_mean(key.upper(), [name.upper() for name in _FIELDS], count=1)
+            near = near.replace("'", f"'{ENVIRONMENT}", 1)
+            self.warnings.append(f"{variable} is not an option. {near}".rstrip())
 
 
 def _take(key: str, given: _Given, found: dict[str, Any], faults: list[str]) -> None:
@@ -234,7 +287,7 @@ def _from_text(key: str, text: str) -> object:
     if key == "plugins_dir":
         return tuple(part for part in text.split(os.pathsep) if part)
     if field.type is bool:
-        return _BOOLEANS.get(text.strip().lower(), text)
+        return words_of(text)
     if field.type == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text

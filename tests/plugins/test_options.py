@@ -115,17 +115,16 @@ def test_o_all_faults_at_once(tmp_path: Path) -> None:
     (tmp_path / "veko.toml").write_text(
         "max_retry = 2\nadapter = 3\n[plugins]\nauth = 1\ncore = {}\n"
     )
-    environ = {"VEKO_TIMOUT": "3", "VEKO_MAX_RETRIES": "many", "VEKO_DEV_MODE": "perhaps"}
+    environ = {"VEKO_MAX_RETRIES": "many", "VEKO_DEV_MODE": "perhaps"}
     arguments = {"timeout": 0, "drain_timeout": -1, "plugins_dir": 3, "colour": "red"}
     with pytest.raises(OptionError) as caught:
         Options.read(tmp_path, arguments, environ=environ)
     text = str(caught.value)
     for fault in (
-        "10 faults",
+        "9 faults",
         "'max_retry' (veko.toml) is not an option. Did you mean 'max_retries'",
         "adapter (veko.toml): expected `str`, got `int`; it is 3",
         "plugins.auth (veko.toml): expected a table, got int",
-        "'timout' (VEKO_TIMOUT) is not an option. Did you mean 'timeout'",
         "max_retries (VEKO_MAX_RETRIES): expected `int`, got `str`; it is 'many'",
         "dev_mode (VEKO_DEV_MODE): expected `bool`, got `str`; it is 'perhaps'",
         "timeout (argument): expected `float` > 0.0; it is 0",
@@ -164,3 +163,50 @@ def test_o_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "veko.toml").write_bytes(b"x = '\xff'")
     with pytest.raises(OptionError, match=r"veko\.toml cannot be read: 'utf-8' codec"):
         Options.read(tmp_path, environ=EMPTY)
+
+
+def test_o_an_unknown_variable_is_a_warning(tmp_path: Path) -> None:
+    environ = {
+        "VEKO_TIMOUT": "3",
+        "VEKO_HUE": "red",
+        "VEKO_PORT": "8080",
+        "VEKO_PLUGINS": "{}",
+        "VEKO_PLUGINS__GUARD": "{}",
+        "VEKO_PLUGINS____TOKEN": "x",
+        "VEKOTIMEOUT": "3",
+    }
+    options = Options.read(tmp_path, environ=environ)
+    assert options.timeout == 30.0
+    assert options.warnings == (
+        "VEKO_TIMOUT is not an option. Did you mean 'VEKO_TIMEOUT'?",
+        "VEKO_HUE is not an option.",
+        "VEKO_PORT is not an option.",
+        "VEKO_PLUGINS names no field of a plugin: write VEKO_PLUGINS__<PLUGIN>__<FIELD>",
+        "VEKO_PLUGINS__GUARD names no field of a plugin: write VEKO_PLUGINS__<PLUGIN>__<FIELD>",
+        "VEKO_PLUGINS____TOKEN names no field of a plugin: write VEKO_PLUGINS__<PLUGIN>__<FIELD>",
+    )
+
+
+def test_o_what_kubernetes_sets_for_a_service_called_veko_is_ignored(tmp_path: Path) -> None:
+    environ = {
+        "VEKO_PORT": "tcp://10.0.0.7:8000",
+        "VEKO_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "VEKO_PORT_8000_TCP_PROTO": "tcp",
+        "VEKO_PORT_8000_TCP_PORT": "8000",
+        "VEKO_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "VEKO_SERVICE_HOST": "10.0.0.7",
+        "VEKO_SERVICE_PORT": "8000",
+        "VEKO_SERVICE_PORT_HTTP": "8000",
+        "VEKO_STORAGE_PORT": "udp://10.0.0.8:53",
+        "VEKO_STORAGE_SERVICE_HOST": "10.0.0.8",
+    }
+    options = Options.read(tmp_path, environ=environ)
+    assert options.warnings == ()
+    assert options.ignored == tuple(environ)
+    assert options.storage is None
+
+
+def test_o_variables_of_plugins_do_not_show(tmp_path: Path) -> None:
+    options = Options.read(tmp_path, environ={"VEKO_PLUGINS__GUARD__CODE": "hunter2"})
+    assert options.sections.variables == {"VEKO_PLUGINS__GUARD__CODE": "hunter2"}
+    assert "hunter2" not in repr(options)

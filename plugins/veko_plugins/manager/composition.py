@@ -97,7 +97,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             spared=options.required,
         ),
         "dependencies": Dependencies,
-        "config": lambda: Config(options.plugins, validate=options.enable_validation),
+        "config": lambda: Config(options.sections, validate=options.enable_validation),
         "validation": lambda: Validation(
             strict_peers=options.strict_peers, max_source=options.max_source_size
         ),
@@ -121,7 +121,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         "backup": lambda: Backup(stored / "backups"),
         "profiling": lambda: Profiling(stored / "profiles"),
     }
-    if options.otlp is not None or "tracing" in options.plugins:
+    if options.otlp is not None or options.sections.mentions("tracing"):
         made = {"tracing": lambda: _tracing(options.otlp), **made}  # the outermost interceptors
     if options.storage == NO_STORAGE:
         del made["storage"]

@@ -118,8 +118,14 @@ class Lifecycle:
                 started.cancel()
 
     async def _boot(self, kept: Mapping[str, Kept]) -> None:
+        for line in self.options.warnings:
+            _log.warning("%s", line)
+        for variable in self.options.ignored:
+            _log.debug("%s is ignored: Kubernetes sets it for a service", variable)
         for plugin in core_plugins(self.options, self._signals, self._unwatched):
-            await self.kernel.load(plugin, self.options.plugins.get(plugin.manifest.name))
+            manifest = plugin.manifest
+            section = self.options.sections.of(manifest.name, manifest)
+            await self.kernel.load(plugin, section or None)
         if self.options.auto_load or kept:
             among = None if self.options.auto_load else ()
             self.report = await self._get_loading().load_all(among, kept=kept)

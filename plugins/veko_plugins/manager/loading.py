@@ -159,7 +159,7 @@ class Loading(Plugin):
             try:
                 await self._check(made.plugin)
                 settings: Config = self._context.use("config")
-                given = settings.section(name, config)
+                given = settings.section(name, config, manifest=made.plugin.manifest)
                 again = _may_pass if retries else None
                 record = await kernel.load(made.plugin, given, again=again)
             except BaseException as error:

@@ -16,6 +16,7 @@ import msgspec
 from veko import Kernel, OptionError
 
 from .._lib.guards import guarded_events, unrequired
+from .._lib.variables import PREFIX, plugin_part
 from .._lib.versions import did_you_mean
 from ..options import Options
 
@@ -59,6 +60,12 @@ def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
         if section not in names:
             near = did_you_mean(section, names)
             yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
+    begins = tuple(f"{PREFIX}{plugin_part(name)}__" for name in names)
+    for variable in sorted(options.sections.variables):
+        if not variable.upper().startswith(begins):
+            wanted = variable.removeprefix(PREFIX).partition("__")[0].lower()
+            near = did_you_mean(wanted, names)
+            yield f"{variable}: there is no plugin of that name. {near}".rstrip()
 
 
 def unrequired_guards(kernel: Kernel, required: Collection[str]) -> Iterator[str]:

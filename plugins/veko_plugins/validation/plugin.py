@@ -295,7 +295,7 @@ class Validation(Plugin):
     def _section_faults(self, manifest: Manifest, found: Findings) -> list[Fault]:
         """Return the faults of the application's configuration for the plugin."""
         config = self._context.kernel.use("config")
-        section = config.section(manifest.name)
+        section = config.section(manifest.name, manifest=manifest)
         if not section or found.schema is not None:
             return []
         try:
