@@ -6,7 +6,6 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
   and decides about the `Entry` objects that it adds.
 - `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
-- `Turns` lets other tasks run in the middle of a long `accept`.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
@@ -19,7 +18,6 @@ from ._bus.frames import suspended_frames
 from ._bus.limits import driven
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
-from ._bus.turns import Turns
 from ._life.config import merge_config
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "Probe",
     "Registry",
     "Snippet",
-    "Turns",
     "driven",
     "location_of",
     "merge_config",

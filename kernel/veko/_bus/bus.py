@@ -20,6 +20,7 @@ import anyio
 
 from ..errors import HookTimeout, counts
 from .draft import Draft
+from .emitters import Emitters
 from .events import REPORTS, Event, Origin
 from .failures import summary
 from .handles import Handle, Subscription
@@ -35,7 +36,6 @@ __all__ = ["Bus", "Emitter"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("veko")
-_MISSING: Final[Any] = object()
 
 
 async def _nothing(value: Any = None, *args: Any) -> Any:
@@ -72,7 +72,7 @@ class Bus(Registrar):
         self._pinned = PlansHere(self)
         self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
         self._waiting: set[anyio.Event] = set()
-        self._emitters: dict[str, functools.partial[Coroutine[Any, Any, Any]]] = {}
+        self._emitters = Emitters(self.emit, _nothing)
         for event in REPORTS:
             self.declare(event)
 
@@ -162,10 +162,8 @@ class Bus(Registrar):
     def change(self, *, add: Iterable[Entry] = (), remove: Iterable[Entry] = ()) -> None:
         """Make and publish the next registry at once, without acceptance."""
         draft = self.draft()
-        for entry in remove:
-            draft.remove(entry)
-        for entry in add:
-            draft.add(entry)
+        draft.remove(*remove)
+        draft.add(*add)
         self.publish(draft)
 
     @property
@@ -240,22 +238,13 @@ class Bus(Registrar):
     @overload
     def emitter(self, event: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def emitter(self, event: str | Event[Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Return `emit` bound to an event, without the lookup: for hot places."""
+        """Return `emit` bound to an event, without the lookup: for hot places that keep it."""
         name = event if isinstance(event, str) else event.name
-        emitter = self._emitters.get(name)
-        if emitter is None:
-            emitter = self._emitters[name] = functools.partial(self.emit, name)
-            plan = self._plans[name]
-            if plan is not None:
-                self.aim(plan)
-        return emitter
+        return self._emitters.get(name, self._plans)
 
     def aim(self, plan: Plan) -> None:
         """Let the emitter of a plan's event call that plan, if it is the one in use."""
-        emitter = self._emitters.get(plan.event)
-        used = plan if plan.steps else None
-        if emitter is not None and self._plans.get(plan.event, _MISSING) is used:
-            _set(emitter, plan.call if plan.steps else _nothing)
+        self._emitters.aim(plan, self._plans)
 
     @overload
     def first(self, event: Event[T], value: T, /, *args: Any) -> Coroutine[Any, Any, Any]: ...
@@ -394,9 +383,7 @@ class Bus(Registrar):
         # the pin; so while any older registry is held, lookups and emitters ask the context. Held
         # by test_inside_a_pin_nothing_changes and test_many_registries_pinned_at_once.
         self._plans = self._pinned if self.older else self.live
-        for event, emitter in self._emitters.items():
-            used = self._plans.get(event)
-            _set(emitter, self.emit, event) if used is None else _set(emitter, used.call)
+        self._emitters.settle(self._plans)
         self._progress()
 
     def release(self, plan: Plan) -> None:
@@ -445,10 +432,3 @@ class Bus(Registrar):
 
 def _ignore(draft: Draft) -> None:
     """Do nothing: no one follows the changes of this bus."""
-
-
-def _set(emitter: functools.partial[Any], function: Callable[..., Any], *args: Any) -> None:
-    # An emitter is a partial because a call through one costs 10 ns, where a closure or a method
-    # costs 60. Everyone who got it holds the same object, so when the plan changes its function
-    # is changed in place, which only `__setstate__` can do. Held by test_emitters_follow_changes.
-    emitter.__setstate__((function, args, {}, None))  # type: ignore[attr-defined]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from .registry import (
     Table,
     by_order,
 )  # fmt: skip
+from .turns import Turns
 
 __all__ = ["Draft", "Kind"]
 
@@ -62,6 +64,8 @@ class Draft:
         removed: Entries that it removes.
         accepted: Whether every kind concerned has accepted it.
         posts: Events with their arguments, to be emitted soon after it has gone live.
+        turns: `if draft.turns.due: await draft.turns.pause()` lets other tasks run in the middle
+            of a long `accept`.
         plans: The plans of its hooks, once it has emitted; kept here by the bus.
     """
 
@@ -77,62 +81,74 @@ class Draft:
         self.removed: list[Entry] = []
         self.accepted = False
         self.posts: list[tuple[str, *tuple[object, ...]]] = []
+        self.turns = Turns()
         self.plans: object = None
         self._emit = emit
         self._changed = changed
         self._own: set[str] = set()
+        self._deciding: tuple[frozenset[str], list[str]] | None = None
 
     def _table(self, kind: str) -> Table:
         """Return the table of a kind to be changed: copied from the registry before, once."""
         if kind not in self._own:
             self._own.add(kind)
-            self.after._tables[kind] = dict(self.before._tables.get(kind, {}))
+            # `dict.copy` and not `dict()`, which is slow where something was deleted before.
+            self.after._tables[kind] = self.before._tables.get(kind, {}).copy()
         return self.after._tables[kind]
 
-    def add(self, entry: Entry) -> None:
-        """Add an entry.
+    def add(self, *entries: Entry) -> None:
+        """Add entries.
 
         Raises:
             ConflictError: The kind is unique and the key is taken, or an event of that name is
                 declared otherwise.
         """
-        table = self._table(entry.kind)
-        same = table.get(entry.key, ())
-        if same and self._conflict(entry, same):
+        for (kind, key), coming in _by_key(entries):
+            table = self._table(kind)
+            same = table.get(key, ())
+            for entry in coming if same else coming[1:]:
+                self._check(entry, same[0] if same else coming[0])
+            if len(coming) == 1:
+                index = bisect.bisect_right(same, coming[0].order, key=by_order)
+                table[key] = (*same[:index], coming[0], *same[index:])
+            else:
+                coming.sort(key=by_order)
+                table[key] = (*same, *coming)
+                if same and coming[0].order < same[-1].order:
+                    table[key] = tuple(sorted(table[key], key=by_order))
+        self.added += entries
+        self.plans = self._deciding = None
+
+    def _check(self, entry: Entry, held: Entry) -> None:
+        """Raise if an entry cannot join another one of its kind and key."""
+        if entry.kind == EVENT:
+            conflicts = held.value != entry.value
+        else:
+            kind = self.after.get(KIND, entry.kind)
+            conflicts = entry.kind == KIND or (kind is not None and kind.value.unique)
+        if conflicts:
             raise ConflictError(
-                f"{entry.kind} {entry.key!r} is taken by {name_of(same[0].owner) or 'the host'}",
+                f"{entry.kind} {entry.key!r} is taken by {name_of(held.owner) or 'the host'}",
                 plugin=name_of(entry.owner),
                 remedy="Rename it here or there, or unload the other one.",
             )
-        index = bisect.bisect_right(same, entry.order, key=by_order)
-        table[entry.key] = (*same[:index], entry, *same[index:])
-        self.added.append(entry)
-        self.plans = None
 
-    def _conflict(self, entry: Entry, same: Sequence[Entry]) -> bool:
-        if entry.kind == EVENT:
-            return any(one.value != entry.value for one in same)
-        kind = self.after.get(KIND, entry.kind)
-        return entry.kind == KIND or (kind is not None and kind.value.unique)
-
-    def remove(self, entry: Entry) -> None:
-        """Remove an entry; nothing happens if it is not there."""
-        table = self._table(entry.kind)
-        same = table.get(entry.key, ())
-        # `Entry.same` in place of a call: this runs for each entry of a plugin that leaves.
-        order, owner = entry.order, entry.owner
-        left = tuple(one for one in same if one.order != order or one.owner is not owner)
-        if len(left) == len(same):
-            return
-        if left:
-            table[entry.key] = left
-        else:
-            del table[entry.key]
-        if entry in self.added:
-            self.added.remove(entry)
-        else:
-            self.removed.append(entry)
-        self.plans = None
+    def remove(self, *entries: Entry) -> None:
+        """Remove entries; nothing happens for those that are not there."""
+        for (kind, key), leaving in _by_key(entries):
+            table = self._table(kind)
+            same = table.get(key, ())
+            left, gone = _without(same, leaving)
+            if left:
+                table[key] = left
+            elif gone:
+                del table[key]
+            for entry in gone:
+                if entry in self.added:
+                    self.added.remove(entry)
+                else:
+                    self.removed.append(entry)
+        self.plans = self._deciding = None
 
     def replace(self, entry: Entry, value: Any) -> Entry:
         """Let an entry go live with another value.
@@ -177,12 +193,15 @@ class Draft:
 
     def hooks_changed(self, *events: str) -> bool:
         """Tell whether the hooks of one of these events change, those that only observe apart."""
-        names = self._changed | {
-            str(entry.key)
-            for entry in (*self.added, *self.removed)
-            if entry.kind in (HOOK, PATTERN) and not entry.value.observes
-        }
-        return any(event in names or any(matches(n, event) for n in names) for event in events)
+        if self._deciding is None:
+            names = self._changed | {
+                str(entry.key)
+                for entry in (*self.added, *self.removed)
+                if entry.kind in (HOOK, PATTERN) and not entry.value.observes
+            }
+            self._deciding = names, [name for name in names if "*" in name]
+        names, patterns = self._deciding
+        return any(e in names or any(matches(one, e) for one in patterns) for e in events)
 
     async def emit(self, event: str, value: Any = None, *args: Any) -> Any:
         """Emit strictly, with the hooks as they will be: what a hook raises refuses the draft."""
@@ -210,3 +229,32 @@ class Draft:
             assert kind.accept is not None
             await kind.accept(self)
         self.accepted = True
+
+
+def _by_key(entries: Sequence[Entry]) -> Iterable[tuple[tuple[str, Hashable], list[Entry]]]:
+    """Return entries by kind and key, so that those of one key are merged in one step."""
+    if len(entries) == 1:
+        (one,) = entries
+        return [((one.kind, one.key), [one])]
+    found: dict[tuple[str, Hashable], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.kind, entry.key), []).append(entry)
+    return found.items()
+
+
+def _without(
+    same: tuple[Entry, ...], leaving: Sequence[Entry]
+) -> tuple[tuple[Entry, ...], list[Entry]]:
+    """Return the entries of a key without some, and those of the some that were there."""
+    staying = bytearray(b"\1") * len(same)
+    gone: list[Entry] = []
+    for entry in leaving:
+        order, owner = entry.order, entry.owner
+        index = bisect.bisect_left(same, order, key=by_order)
+        while index < len(same) and same[index].order == order:
+            if same[index].owner is owner:  # `Entry.same` in place of a call
+                staying[index] = 0
+                gone.append(entry)
+                break
+            index += 1
+    return tuple(itertools.compress(same, staying)), gone

@@ -138,7 +138,7 @@ class PlansOfDraft(Lookup):
         changed: The names and patterns whose plans differ; `None` for all.
     """
 
-    __slots__ = ("_changed", "_host", "_live", "_registry")
+    __slots__ = ("_changed", "_host", "_live", "_patterns", "_registry")
 
     def __init__(
         self,
@@ -152,15 +152,17 @@ class PlansOfDraft(Lookup):
         self._live = live
         self._registry = registry
         self._changed = changed
+        self._patterns = [name for name in changed or () if "*" in name]
 
     def _missing(self, event: str) -> Plan | None:
-        if self._changed is not None and not _matched(self._changed, event):
+        changed = self._changed
+        if changed is not None and event not in changed and not _matched(self._patterns, event):
             return self._live[event]
         plan = Plan(self._host, event, self._registry)
         found = self[event] = plan if plan.steps else None
         return found
 
 
-def _matched(changed: Iterable[str], event: str) -> bool:
-    """Tell whether an event is among changed names and patterns."""
-    return any(name == event or matches(name, event) for name in changed)
+def _matched(patterns: Iterable[str], event: str) -> bool:
+    """Tell whether one of some patterns stands for an event."""
+    return any(matches(pattern, event) for pattern in patterns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Final
 
@@ -12,23 +13,31 @@ __all__ = ["SLICE", "Turns"]
 SLICE: Final = 0.005
 """Seconds of work between two turns of the loop."""
 
+SHORT: Final = 8
+"""Work of so few pieces is done in one go, however long they take."""
+
 
 class Turns:
     """Yields to the event loop every `SLICE` seconds.
 
     `if turns.due: await turns.pause()` after each small piece of the work; the look at the clock
     costs 60 ns. What the work makes must not be seen by others before it is done.
+
+    Args:
+        slices: Whether to yield at all.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_asked", "_end")
 
-    def __init__(self) -> None:
-        self._end = time.perf_counter() + SLICE
+    def __init__(self, *, slices: bool = True) -> None:
+        self._asked = 0
+        self._end = time.perf_counter() + SLICE if slices else math.inf
 
     @property
     def due(self) -> bool:
         """Whether the work has run for long enough."""
-        return time.perf_counter() >= self._end
+        self._asked += 1
+        return self._asked > SHORT and time.perf_counter() >= self._end
 
     async def pause(self) -> None:
         """Let other tasks run. Cancellation ends the work here."""

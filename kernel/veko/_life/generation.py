@@ -62,7 +62,8 @@ class Generation:
         config: Its configuration, as `config:validate` left it.
         given: The configuration that it was given, without defaults.
         configuring: Held while its configuration changes.
-        entries: What it registered, in order.
+        entries: What it registered, in order: the keys of a dict, since a list takes as long to
+            find one as it is.
         uses: The provider's name and generation for each service that it has used.
         late: The services that it first used after `load()` and `activate()`.
         group: The new generations of the reload that this one is part of, by plugin name.
@@ -89,7 +90,7 @@ class Generation:
         self.configuring = anyio.Lock(fast_acquire=True)
         self.context: Any = None
         self.scope = Scope(root)
-        self.entries: list[Entry] = []
+        self.entries: dict[Entry, None] = {}
         self.handles: dict[Entry, Handle] = {}
         self.uses: dict[str, tuple[str, weakref.ref[Generation]]] = {}
         self.late: set[str] = set()
@@ -154,7 +155,7 @@ class Generation:
             handle.wait_for(self)
         self.handles[entry] = handle
         if waits:
-            self.entries.append(entry)
+            self.entries[entry] = None
         else:
             self._changes.add(self, entry, handle)
         return handle
@@ -164,7 +165,7 @@ class Generation:
         self._root.check_thread()
         self.handles.pop(entry, None)
         if entry in self.entries:
-            self.entries.remove(entry)
+            del self.entries[entry]
             if self.live:
                 self._changes.remove(entry)
 

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,9 +19,12 @@ from anyio.abc import TaskGroup
 from .._bus.handles import Handle
 from .._bus.limits import CLOSING_GRACE, driven, must_pass
 from .._bus.threads import check_thread, this_thread
+from .._bus.turns import Turns
 from ..errors import LoadTimeout, StateError
 
 __all__ = ["Root", "Scope", "Task"]
+
+AT_ONCE: Final = 100
 
 
 class Root:
@@ -180,7 +183,7 @@ class Root:
 class Task(Handle):
     """A task of a plugin: `cancel()` ends it. It starts when the plugin goes live."""
 
-    __slots__ = ("_function", "_report", "_root", "_scope", "ended")
+    __slots__ = ("_forget", "_function", "_report", "_root", "_scope", "ended")
 
     def __init__(
         self,
@@ -194,7 +197,12 @@ class Task(Handle):
         self._function = function
         self._scope: anyio.CancelScope | None = None
         self._report = report
+        self._forget: Callable[[Task], object] = _nothing
         self.ended: anyio.Event | None = None
+
+    def forget_by(self, forget: Callable[[Task], object]) -> None:
+        """Set what is called with it once it has come to its end, or was cancelled for good."""
+        self._forget = forget
 
     @property
     def finished(self) -> bool:
@@ -221,15 +229,23 @@ class Task(Handle):
             await self._report(error)
         finally:
             ended.set()
+            if self.finished:
+                self._forget(self)
 
     def _end(self) -> None:
         self._root.check_thread()
-        if self._scope is not None:
-            self._scope.cancel()
+        self.stop()
+        if self.ended is None or self.ended.is_set():
+            self._forget(self)
 
     def stop(self) -> None:
         """Cancel it so that it can be started again."""
-        self._end()
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+def _nothing(task: Task) -> None:
+    """Do nothing: no scope has it."""
 
 
 async def _coroutine(function: Callable[[], Any]) -> Any:
@@ -309,12 +325,18 @@ class Scope:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._items: list[Task | _Resource] = []
+        # In order; a dict, so that a task that ends is dropped without looking at the others
+        # (test_one_more_costs_as_much_however_many_there_are).
+        self._items: dict[Task | _Resource, None] = {}
+        self._starting: object = None
 
     def add(self, task: Task) -> None:
-        """Own a task; it is not started here."""
-        self._items = [i for i in self._items if not (isinstance(i, Task) and i.finished)]
-        self._items.append(task)
+        """Own a task until it ends; it is not started here."""
+        self._items[task] = None
+        task.forget_by(self._drop)
+
+    def _drop(self, task: Task) -> None:
+        self._items.pop(task, None)
 
     async def enter(
         self, manager: AbstractAsyncContextManager[Any], report: Callable[[BaseException], Any]
@@ -329,13 +351,13 @@ class Scope:
             Exception: What entering it raised.
         """
         resource = _Resource(manager, report)
-        self._items.append(resource)
+        self._items[resource] = None
         self._root.start(resource.run)
         try:
             return await resource.opened()
         except BaseException:
             if resource.ended.is_set():  # otherwise close() waits for its end
-                self._items.remove(resource)
+                self._items.pop(resource, None)
             raise
 
     @property
@@ -344,20 +366,37 @@ class Scope:
         return [item for item in self._items if isinstance(item, Task)]
 
     def start_tasks(self) -> None:
-        """Start the tasks that have not finished."""
-        for task in self.tasks:
+        """Start the tasks that have not finished: the first at once, thousands in slices."""
+        tasks = self.tasks
+        for task in tasks[:AT_ONCE]:
+            task.start()
+        self._starting = starting = object()
+        if len(tasks) > AT_ONCE:
+            self._root.start(self._start_others, tasks[AT_ONCE:], starting)
+
+    async def _start_others(self, tasks: list[Task], starting: object) -> None:
+        turns = Turns()
+        for task in tasks:
+            if turns.due:
+                await turns.pause()
+            if self._starting is not starting:  # they were stopped meanwhile
+                return
             task.start()
 
     async def stop_tasks(self, seconds: float) -> list[str]:
         """Cancel the tasks and wait until they end; returns a line for each that did not."""
+        self._starting = None
         tasks = self.tasks
         if not tasks:
             return []
+        turns = Turns()
         for task in reversed(tasks):
             task.stop()
+            if turns.due:
+                await turns.pause()
         with anyio.move_on_after(seconds + CLOSING_GRACE):
             for task in tasks:
-                if task.ended is not None:
+                if task.ended is not None and not task.ended.is_set():
                     await task.ended.wait()
         return [
             f"a task did not end within {seconds:g} s of being cancelled"
@@ -371,7 +410,7 @@ class Scope:
         late = await self.stop_tasks(seconds)
         faults += [LoadTimeout(line, step="close") for line in late]
         while self._items:
-            item = self._items.pop()
+            item, _ = self._items.popitem()
             if not isinstance(item, Task):
                 try:
                     await item.close(seconds)

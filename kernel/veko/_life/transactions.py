@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from .._bus.draft import Draft
 from .._bus.handles import STAGING, Handle
 from .._bus.registry import Entry, Registry
+from .._bus.turns import Turns
 from ..errors import ConflictError, RefusedError, TransactionError, VekoError
 from .generation import Generation
 from .runtime import Runtime
@@ -21,6 +22,10 @@ from .runtime import Runtime
 __all__ = ["Transactions"]
 
 ATTEMPTS: Final = 16
+SLICED: Final = 3
+"""The attempts of a transaction that let other tasks run in between; those after them do not."""
+
+CHUNK: Final = 1000
 
 
 class Transactions:
@@ -60,14 +65,13 @@ class Transactions:
             TransactionError: The registry changed during each of 16 attempts.
             VekoError: What an `accept` or `swapping` raised; nothing has happened then.
         """
-        for _ in range(ATTEMPTS):
-            leaving = tuple(remove() if callable(remove) else remove)
-            coming = tuple(add() if callable(add) else add)
+        for attempt in range(ATTEMPTS):
+            leaving, coming = _now(remove), _now(add)
             draft = self._bus.draft(changed)
-            for entry in leaving:
-                draft.remove(entry)
-            for entry in coming:
-                draft.add(entry)
+            # What yields may be overtaken each time; in the end it is to get through.
+            draft.turns = Turns(slices=attempt < SLICED)
+            await _in_slices(draft, draft.remove, leaving)
+            await _in_slices(draft, draft.add, coming)
             token = STAGING.set(None if generation is None else weakref.ref(generation))
             try:
                 await draft.accept()
@@ -85,7 +89,9 @@ class Transactions:
             # route) has not been part of this acceptance. So it is accepted again, on top of
             # theirs: what goes live is what was accepted (test_what_moved_meanwhile_is_accepted
             # _anew, test_hooks_have_their_say_in_acceptance_and_are_asked_anew).
-            if draft.before is not self._bus.live.registry:
+            # The same if the plugin itself registered or cancelled something in the meantime
+            # (test_what_is_cancelled_while_it_is_accepted_never_goes_live).
+            if draft.before is not self._bus.live.registry or _now(add) != coming:
                 continue
             # From here to the end there is no await, so nobody sees a registry without the
             # records that go with it (test_state_is_handed_over_in_the_swap).
@@ -109,7 +115,7 @@ class Transactions:
         except ConflictError as error:
             self._refuse(generation, entry, handle, error)
             return
-        generation.entries.append(entry)
+        generation.entries[entry] = None
         if draft.concerned():
             handle.wait_for(generation)
             self._runtime.root.start(self._add_later, generation, entry, handle)
@@ -124,8 +130,7 @@ class Transactions:
         try:
             await self.commit(generation, add=wanted)
         except Exception as error:
-            if entry in generation.entries:
-                generation.entries.remove(entry)
+            generation.entries.pop(entry, None)
             self._refuse(generation, entry, handle, error)
         else:
             if wanted():
@@ -175,7 +180,7 @@ class Transactions:
             await self.commit(None, remove=[entry])
         except Exception as error:
             if not entry.owner.closed:
-                entry.owner.entries.append(entry)  # it is still live, and leaves with its owner
+                entry.owner.entries[entry] = None  # it is still live, and leaves with its owner
             await self._bus.report(error, owner=entry.owner, handler=f"{entry.kind} {entry.key}")
 
     def accept_later(self, draft: Draft) -> None:
@@ -190,3 +195,15 @@ class Transactions:
             await self.commit(None, changed=events)
         except Exception as error:
             await self._bus.report(error, handler=f"hooks on {', '.join(sorted(events))}")
+
+
+def _now(entries: Collection[Entry] | Callable[[], Collection[Entry]]) -> tuple[Entry, ...]:
+    return tuple(entries() if callable(entries) else entries)
+
+
+async def _in_slices(draft: Draft, change: Callable[..., None], entries: Sequence[Entry]) -> None:
+    """Call a change of a draft with some entries at a time, and let other tasks run in between."""
+    for begin in range(0, len(entries), CHUNK):
+        change(*entries[begin : begin + CHUNK])
+        if draft.turns.due:
+            await draft.turns.pause()

@@ -22,7 +22,7 @@ import msgspec
 
 from veko import Context, Handle, Plugin
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
-from veko.extend import Draft, Entry, Kind, Turns
+from veko.extend import Draft, Entry, Kind
 
 from .batches import Batches
 from .current import CurrentASGI
@@ -204,17 +204,16 @@ class Routes(Plugin):
         dropped: list[Target] = []
         made: list[Target] = []
         coming: dict[Any, list[Route]] = {}
-        turns = Turns()
         for owner in list(owned) if again else [one for one in gone if one in owned]:
             batches = owned[owner] = owned[owner].copy()
             left, changed = batches.remove(gone.get(owner, ()))
             dropped += left
             for number, entries in batches.entries(None if again else changed).items():
                 before = batches.targets(number, entries)
-                routes = await self._hooked(draft, entries, turns)
+                routes = await self._hooked(draft, entries)
                 if number not in changed and routes == [target.route for target in before]:
                     continue
-                after = await self._compile(owner.context, routes, turns)
+                after = await self._compile(draft, owner.context, routes)
                 batches.put(number, entries, after)
                 dropped += before
                 made += after
@@ -222,19 +221,19 @@ class Routes(Plugin):
                 del owned[owner]
         for owner, entries in added.items():
             batches = owned[owner] = owned[owner].copy() if owner in owned else Batches()
-            routes = await self._hooked(draft, entries, turns)
-            after = await self._compile(owner.context, routes, turns)
+            routes = await self._hooked(draft, entries)
+            after = await self._compile(draft, owner.context, routes)
             batches.put(next(self._numbers), entries, after)
             made += after
             coming[owner] = [target.route for target in after]
-        draft.set_view("route", await _changed(draft.before.view("route"), dropped, made, turns))
+        draft.set_view("route", await _changed(draft, dropped, made))
         if isinstance(self._adapter, Starting):
             for owner, routes in coming.items():
                 await self._adapter.start(owner.context, routes)
         draft.set_view(_BATCHES, owned)
         _post_changes(draft, dropped, made)
 
-    async def _hooked(self, draft: Draft, entries: Sequence[Entry], turns: Turns) -> list[Route]:
+    async def _hooked(self, draft: Draft, entries: Sequence[Entry]) -> list[Route]:
         """Return the routes that the hooks make of raw ones that were registered together."""
         raw: list[Route] = [entry.value for entry in entries]
         if not raw:
@@ -257,12 +256,12 @@ class Routes(Plugin):
             if (made.plugin, made.method) != (plugin, method):
                 made = _replace(made, plugin=plugin, method=method)
             routes.append(made)
-            if turns.due:
-                await turns.pause()
+            if draft.turns.due:
+                await draft.turns.pause()
         return routes
 
     async def _compile(
-        self, context: Context, routes: Sequence[Route], turns: Turns
+        self, draft: Draft, context: Context, routes: Sequence[Route]
     ) -> list[Target]:
         for route in routes:
             parse_path(route.path)
@@ -272,8 +271,8 @@ class Routes(Plugin):
                 context, [self._threads.made(routes[index]) for index in chunk]
             )
             endpoints |= zip(chunk, compiled, strict=True)
-            if turns.due:
-                await turns.pause()
+            if draft.turns.due:
+                await draft.turns.pause()
         return [
             self._target(context, Target(route, endpoints[index], _around(route)))
             for index, route in enumerate(routes)
@@ -344,21 +343,22 @@ def _by_owner(entries: Iterable[Entry]) -> dict[Any, list[Entry]]:
 
 
 async def _changed(
-    table: Table[Target] | None, dropped: Sequence[Target], made: Sequence[Target], turns: Turns
+    draft: Draft, dropped: Sequence[Target], made: Sequence[Target]
 ) -> Table[Target]:
     """Return the table without some routes and with others; nobody sees what is made on the way."""
-    table = Table() if table is None else table
+    known: Table[Target] | None = draft.before.view("route")
+    table = Table() if known is None else known
     try:
         for begin in range(0, len(dropped), _CHUNK):
             leaving = dropped[begin : begin + _CHUNK]
             table = table.changed(remove=[(_method(one), one.route.path) for one in leaving])
-            if turns.due:
-                await turns.pause()
+            if draft.turns.due:
+                await draft.turns.pause()
         for begin in range(0, len(made), _CHUNK):
             coming = made[begin : begin + _CHUNK]
             table = table.changed(add=[(_method(one), one.route.path, one) for one in coming])
-            if turns.due:
-                await turns.pause()
+            if draft.turns.due:
+                await draft.turns.pause()
         return table
     except Taken as error:
         held: Route = error.value.route  # type: ignore[attr-defined]

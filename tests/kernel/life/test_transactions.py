@@ -8,6 +8,7 @@ import pytest
 
 from veko import (
     ConflictError,
+    Handle,
     Kernel,
     LoadError,
     RefusedError,
@@ -427,3 +428,31 @@ async def test_unique_kinds(kernel: Kernel) -> None:
     entry = kernel.registry.get("only", "key")
     assert entry is not None
     assert (entry.value, entry.owner.name) == (2, "b")
+
+
+async def test_what_is_cancelled_while_it_is_accepted_never_goes_live(kernel: Kernel) -> None:
+    """And what is registered meanwhile goes live with the rest."""
+    asked, go = anyio.Event(), anyio.Event()
+    contexts: list[Any] = []
+    handles: list[Handle] = []
+
+    async def accept(draft: Draft) -> None:
+        asked.set()
+        await go.wait()
+
+    def load(context: Any) -> None:
+        contexts.append(context)
+        handles.append(context.provide("given up", 1))
+        context.register("slow", "key", "value")
+
+    kind = Kind("slow", accept=accept)
+    await kernel.load(plugin("kinds", lambda context: context.add_kind(kind)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(kernel.load, plugin("p", load))
+        await asked.wait()
+        handles[0].cancel()
+        late = contexts[0].provide("late", 2)
+        go.set()
+    assert kernel.registry.get("service", "given up") is None
+    assert kernel.use("late") == 2
+    assert await late is late
