@@ -9,13 +9,14 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
+- `must_pass` tells whether an error ends the task or the process, instead of being a failure.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.draft import Draft, Kind
 from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
-from ._bus.limits import driven
+from ._bus.limits import driven, must_pass
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
@@ -31,6 +32,7 @@ __all__ = [
     "driven",
     "location_of",
     "merge_config",
+    "must_pass",
     "of_veko",
     "suspended_frames",
 ]

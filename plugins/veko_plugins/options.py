@@ -77,7 +77,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
         core: Core plugins that replace the built-in ones, by name; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
-        error_threshold: More errors than this within a minute switch a plugin off.
+        error_threshold: More errors than this within a minute switch a route or a plugin off.
         warn_threshold: More errors than this within a minute are a warning.
         strict_peers: Treat a missing or wrong peer as an error.
         drain_timeout: How long running calls of a replaced generation may take to finish.

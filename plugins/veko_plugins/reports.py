@@ -34,6 +34,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
         error_count: How often its code failed.
         dependencies: The plugins that it needs.
         source: The file or folder that it was loaded from.
+        routes_off: How many of its routes are off because they failed too often.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     error_count: int
     dependencies: tuple[str, ...]
     source: str | None
+    routes_off: int = 0
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class Stats(msgspec.Struct, frozen=True):
         middleware: Their middleware.
         routes: Their routes, without WebSockets.
         commands: Their commands.
+        routes_off: Routes that are off because they failed too often.
         errors: How often their code failed.
         uptime: Seconds since the start.
     """
@@ -78,6 +81,7 @@ class Stats(msgspec.Struct, frozen=True):
     commands: int
     errors: int
     uptime: float
+    routes_off: int = 0
 
 
 class LoadReport(msgspec.Struct):
@@ -100,7 +104,7 @@ class LoadReport(msgspec.Struct):
         return str(self.failed.get(name) or self.skipped.get(name) or "it was not found")
 
 
-def info_of(record: PluginRecord) -> PluginInfo:
+def info_of(kernel: Kernel, record: PluginRecord) -> PluginInfo:
     """Describe a plugin."""
     return PluginInfo(
         name=record.name,
@@ -115,7 +119,13 @@ def info_of(record: PluginRecord) -> PluginInfo:
         error_count=record.error_count,
         dependencies=record.manifest.dependencies,
         source=str(record.source) if record.source is not None else None,
+        routes_off=_routes_off(kernel, record),
     )
+
+
+def _routes_off(kernel: Kernel, record: PluginRecord) -> int:
+    health = kernel.registry.get("service", "health")
+    return 0 if health is None else int(health.value.routes_off(record.name))
 
 
 def _type(record: PluginRecord) -> str:
@@ -165,4 +175,5 @@ def stats_of(kernel: Kernel, uptime: float) -> Stats:
         commands=kinds.count("command"),
         errors=sum(record.error_count for record in records),
         uptime=uptime,
+        routes_off=sum(_routes_off(kernel, record) for record in records),
     )

@@ -320,23 +320,41 @@ async def test_A13_it_waits_for_no_call_that_runs_in_it(start: Open) -> None:
     await home.heard.until("plugin:deactivated", "busy")
 
 
+def using(name: str, service: str) -> dict[str, Any]:
+    """A plugin that uses one service and provides another."""
+
+    def load(context: Any) -> None:
+        context.use(service)
+        context.provide(name, object())
+
+    return {"name": name, "version": "1.0.0", "load": load}
+
+
 @pytest.mark.anyio
-async def test_A13_dependents_go_and_come_with_it(start: Open) -> None:
+async def test_A13_those_that_use_its_services_go_and_come_with_it(start: Open) -> None:
     home = await start(cool_down=0.01)
-    await home.kernel.load(made("needy", dependencies=["shaky"]))
-    await home.kernel.load(made("needier", dependencies=["needy"]))
+
+    def load(context: Any) -> None:
+        context.hook("fail:shop", lambda: 1 / 0)
+        context.provide("shop", object())
+
+    await home.kernel.load({"name": "shop", "version": "1.0.0", "load": load})
+    await home.kernel.load(using("needy", "shop"))
+    await home.kernel.load(using("needier", "needy"))
+    await home.kernel.load(made("declares", dependencies=["shop", "needy"]))
     await home.kernel.load(made("other"))
-    await home.fail(3)
+    await home.fail(3, "shop")
     await home.heard.until("plugin:deactivated", "needier")
     assert not home.active("needy")
     assert home.active("other")
+    assert home.active("declares")  # it uses nothing that is gone
     assert "plugin that it needs" in home.health.check("needy").reasons[0]
     await home.heard.until("plugin:activated", "needier", 2)
-    assert home.active()
+    assert home.active("shop")
     assert home.active("needy")
     assert home.health.check("needy").health == "healthy"
     assert [name for verb, name in home.switched if verb == "deactivated"] == [
-        "needier", "needy", "shaky",
+        "needier", "needy", "shop",
     ]  # fmt: skip
 
 
@@ -530,7 +548,7 @@ def manager(root: Path, **options: Any) -> PluginManager:
     return PluginManager(root=root, max_retries=0, **{"auto_load": False, **options})
 
 
-async def test_A7_A13_the_manager_answers_404_when_it_is_off(tmp_path: Path) -> None:
+async def test_A7_A13_the_manager_answers_503_for_what_is_off(tmp_path: Path) -> None:
     def load(context: Any) -> None:
         def broken() -> None:
             raise ValueError("broken")
@@ -543,13 +561,13 @@ async def test_A7_A13_the_manager_answers_404_when_it_is_off(tmp_path: Path) -> 
         transport = httpx.ASGITransport(it.asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             answers = [(await client.get("/broken")).status_code for _ in range(13)]
-            assert answers == [500] * 11 + [404] * 2
-            assert (await client.get("/fine")).status_code == 404
-            health = it.check_plugin_health("shaky")
-            assert (health.health, health.error_count) == ("critical", 11)
-            assert it.error_count("shaky") == 11
-            assert await it.toggle_plugin("shaky")
+            assert answers == [500] * 11 + [503] * 2
             assert (await client.get("/fine")).json() == {"fine": True}
+            health = it.check_plugin_health("shaky")
+            assert (health.health, health.error_count, health.active) == ("critical", 11, True)
+            assert it.error_count("shaky") == 11
+            assert await it.toggle_plugin("shaky", True)
+            assert (await client.get("/broken")).status_code == 500
             assert it.check_plugin_health("shaky").health == "healthy"
 
 
@@ -610,7 +628,7 @@ async def test_A13_it_all_starts_anew_after_a_restart(tmp_path: Path) -> None:
         await it.bus.emit("fail:shaky")
         assert it.check_plugin_health("shaky").health == "critical"
         await it.restart()
-        await it.load_plugin(made())
+        assert it.get_plugin("shaky") is not None
         assert it.check_plugin_health("shaky").health == "healthy"
 
 

@@ -18,11 +18,10 @@ from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
 import anyio
 
-from ..errors import HookTimeout, counts
+from ..errors import counts
 from .draft import Draft
 from .emitters import Emitters
 from .events import REPORTS, Event, Origin
-from .failures import summary
 from .handles import Handle, Subscription
 from .lookup import Lookup, Plans, PlansHere, PlansOfDraft
 from .owners import Owner, name_of
@@ -30,6 +29,7 @@ from .pins import Pin
 from .plans import Plan, Token
 from .registrar import Registrar, hook_kind
 from .registry import EVENT, STEP, Entry, Registry
+from .reporting import report
 from .threads import check_thread
 
 __all__ = ["Bus", "Emitter"]
@@ -318,35 +318,8 @@ class Bus(Registrar):
             BaseException: Only what must pass (cancellation, `KeyboardInterrupt`).
         """
         counted = counted and counts(error)
-        count = getattr(owner, "count_error", None)
-        if count is not None and counted:
-            count(error)
-        name = name_of(owner)
-        task = anyio.get_current_task().id
-        source = getattr(owner, "source", None)
-        text = summary(
-            error, owner=name, event=event, handler=handler, subject=subject, source=source
-        )
-        extra = {"veko_plugin": name}
-        if not counted:
-            _log.info("%s It does not count.", text, extra=extra)
-        elif passing:
-            _log.warning("%s It is tried again.", text, extra=extra)
-        else:
-            _log.error("%s", text, exc_info=error, extra=extra)
-        if task in self.reporting:
-            return
-        self.reporting.add(task)
-        try:
-            origin = Origin(name, event, handler, subject, part)
-            error = await self.emit("error:handle", error, origin)
-            if not counted:
-                return
-            if isinstance(error, HookTimeout):
-                await self.emit("plugin:timeout", name, error)
-            await self.emit("plugin:error", name, error)
-        finally:
-            self.reporting.discard(task)
+        origin = Origin(name_of(owner), event, handler, subject, part, counted)
+        await report(self, error, owner, origin, passing=passing)
 
     # -- one registry after the other
 

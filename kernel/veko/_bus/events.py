@@ -93,6 +93,7 @@ class Origin(msgspec.Struct, frozen=True):
         subject: What was being worked on (a request, say).
         part: The part of the owner that the failure counts against (the route `GET /x`, say);
             `None` if it counts against the owner as a whole.
+        counts: Whether it counts as a failure; what a client can cause at will does not.
     """
 
     plugin: str | None = None
@@ -100,6 +101,7 @@ class Origin(msgspec.Struct, frozen=True):
     handler: str | None = None
     subject: Any = None
     part: str | None = None
+    counts: bool = True
 
 
 REPORTS: Final[tuple[Event[Any], ...]] = (

@@ -19,6 +19,7 @@ import rich_click as click
 from veko import Event, VekoError
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
+from veko_plugins.reports import PluginInfo
 
 from .application import options_of
 from .runner import Stop, kernel_quiet, print_error, run
@@ -85,7 +86,7 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
         info.name: Row(
             info.name,
             info.version,
-            str(info.state.value),
+            _state(info),
             info.type,
             info.description,
             str(report.failed[info.name]) if info.name in report.failed else None,
@@ -97,6 +98,11 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
     for name, why in report.skipped.items():
         rows.setdefault(name, Row(name, None, "skipped", None, "", why))
     return list(rows.values())
+
+
+def _state(info: PluginInfo) -> str:
+    off = info.routes_off
+    return f"{info.state.value}, {off} route{'s' * (off > 1)} off" if off else str(info.state.value)
 
 
 def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, StateError, VekoError
-from veko.extend import Kind
+from veko.extend import Kind, must_pass
 
 from .._lib.calls import call
 from .arguments import UsageError, read
@@ -196,6 +196,16 @@ async def _unless_exited(
         if not error.code:
             return None
         raise HookError(f"command {command.name!r} exited: {error.code}") from error
+    except GeneratorExit as error:
+        # The closing of this coroutine raises it in this very frame, a command in one below.
+        trace = error.__traceback__
+        if trace is None or trace.tb_next is None:
+            raise
+        raise HookError(f"command {command.name!r} raised GeneratorExit") from error
+    except BaseExceptionGroup as group:
+        if isinstance(group, Exception) or must_pass(group):
+            raise
+        raise HookError(f"command {command.name!r} raised {group!r}") from group
 
 
 def _adder(context: Context) -> Callable[..., Handle]:

@@ -1,5 +1,5 @@
 """Health: failures counted by plugin, thresholds, and the circuit breaker."""
 
-from .plugin import BreakerError, Health, PluginHealth
+from .plugin import BreakerError, Health, PluginHealth, RouteOutage
 
-__all__ = ["BreakerError", "Health", "PluginHealth"]
+__all__ = ["BreakerError", "Health", "PluginHealth", "RouteOutage"]

@@ -1,16 +1,20 @@
-"""Health: how often each plugin fails, and a breaker that switches off one that fails too often.
+"""Health: how often each plugin fails, and a breaker that switches off what fails too often.
 
-The idea: the kernel counts every failure of a plugin's code and reports it as `plugin:error`; here
-the failures of each plugin are counted again in a sliding window. A plugin with more than
-`error_threshold` of them is switched off, and so are all plugins that depend on it. After a
-cool-down it is switched on for a trial. One error during the trial switches it off for twice as
-long; a trial without an error resets the breaker.
+The idea: the kernel counts every failure of a plugin's code and reports it, and says what it counts
+against: one of the plugin's routes if the route's handler failed, otherwise the plugin. Here the
+failures of each are counted again in a sliding window. A route with more than `error_threshold` of
+them answers 503 from then on, and nothing else is touched; if it was the last route of its plugin,
+or the failures are the plugin's own, the plugin is switched off, and so are the plugins that use
+its services. After a cool-down what is off is switched on for a trial. One error during the trial
+switches it off for twice as long; a trial without an error resets the breaker.
 
-Cost: nothing for plugins that do not fail; for one that does, at most 61 pairs of integers, and a
-task while its breaker is not closed.
-Promise: a plugin on probation (see `probation`) is rolled back instead of switched off, a
-`required` one too. A plugin that was switched by hand is left alone from then on. A reload is tried
-at once. Core plugins and `required` ones are counted, but never switched off.
+Cost: nothing for plugins that do not fail; for one that does, and each route that does, at most 61
+pairs of integers, and a task while its breaker is not closed.
+Promise: what the breaker has off answers 503, never 404. What stands before others' requests is
+counted, but never switched off: `required` plugins, guards (`_lib.guards`), plugins that have a
+middleware; core plugins neither. What a client can cause at will does not count
+(`VekoError.counts`). A plugin on probation (see `probation`) is rolled back instead of switched
+off. A plugin that was switched by hand is left alone from then on. A reload is tried at once.
 """
 
 from __future__ import annotations
@@ -18,22 +22,42 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio.lowlevel
 import msgspec
 
-from veko import Context, NotFoundError, Plugin, PluginRecord, State
+from veko import Context, NotFoundError, Origin, Plugin, PluginRecord, State
 
+from .._lib.guards import guards
 from .breakers import TURNS, Breaker, BreakerError, Breakers
 from .window import SlidingWindow
 
 if TYPE_CHECKING:
     from veko import Kernel
 
-__all__ = ["BreakerError", "Health", "PluginHealth"]
+__all__ = ["BreakerError", "Health", "PluginHealth", "RouteOutage"]
 
 _ERROR_EVENTS: Final = ("error:handle", "plugin:timeout", "plugin:error")
+
+
+_MOST_ROUTES: Final = 1_000
+"""Routes of a plugin with a breaker; beyond that, those without recent errors are forgotten."""
+
+
+class RouteOutage(msgspec.Struct, frozen=True):
+    """A route that answers 503 because its handler failed too often.
+
+    Attributes:
+        route: The route, as `GET /x`.
+        reason: Why it is off.
+        until: When it is tried again, in UTC; `None` if that depends on its plugin.
+    """
+
+    route: str
+    reason: str
+    until: datetime | None
 
 
 class PluginHealth(msgspec.Struct, frozen=True):
@@ -44,10 +68,11 @@ class PluginHealth(msgspec.Struct, frozen=True):
         loaded: Whether its `load()` has run.
         active: Whether it is switched on.
         error_count: How often its code failed since it was loaded.
-        recent_errors: How often its code failed within the window.
+        recent_errors: How often its code failed within the window, its routes' handlers included.
         uptime: Seconds since it was loaded or reloaded; 0 if it is not loaded.
         health: `healthy`, `warning` or `critical`.
         reasons: Why it is not healthy, one clause for each reason.
+        routes_off: The routes that are off.
     """
 
     name: str
@@ -58,6 +83,7 @@ class PluginHealth(msgspec.Struct, frozen=True):
     uptime: float
     health: Literal["healthy", "warning", "critical"]
     reasons: tuple[str, ...] = ()
+    routes_off: tuple[RouteOutage, ...] = ()
 
 
 class Health(Plugin):
@@ -65,12 +91,13 @@ class Health(Plugin):
 
     Args:
         warn_threshold: A plugin with more errors than this in the window has health `warning`.
-        error_threshold: A plugin with more errors than this in the window is switched off.
+        error_threshold: A route, or a plugin, with more errors than this in the window is switched
+            off.
         window: Seconds for which an error counts (accurate to a sixtieth of that).
-        cool_down: Seconds until a plugin that was switched off is tried again; doubled each time
-            that it fails the trial.
+        cool_down: Seconds until what was switched off is tried again; doubled each time that it
+            fails the trial.
         max_cool_down: The upper limit of that, in seconds.
-        trial: Seconds that a plugin must then run without an error.
+        trial: Seconds that it must then run without an error.
         spared: Names of plugins that are counted, but never switched off: those without which the
             rest must not run, such as a guard. The manager passes its option `required`.
         clock: Returns seconds that never go back.
@@ -111,6 +138,7 @@ class Health(Plugin):
             context, self.cool_down, self.max_cool_down, self.trial, self._clock
         )
         context.provide("health", self)
+        context.hook("error:handle", self._route_failed, priority=math.inf)
         context.hook("plugin:error", self._failed, priority=math.inf)
         context.hook("plugin:loaded", breakers.renewed, priority=math.inf)
         context.hook("plugin:unloaded", breakers.forget, priority=math.inf)
@@ -136,9 +164,12 @@ class Health(Plugin):
                 remedy=f"Known plugins: {known or 'none'}.",
             )
         breaker = self._count(record)
-        recent = breaker.window.count(self._clock()) if breaker is not None else 0
-        critical = list(self._critical(record, breaker, recent))
-        warning = [] if critical else list(self._warnings(record, breaker, recent))
+        now = self._clock()
+        routes = list(breaker.routes.values()) if breaker is not None else []
+        own = breaker.window.count(now) if breaker is not None else 0
+        recent = own + sum(route.window.count(now) for route in routes)
+        critical = list(self._critical(record, breaker, own, routes))
+        warning = [] if critical else list(self._warnings(record, breaker, recent, routes))
         return PluginHealth(
             name=name,
             loaded=record.loaded,
@@ -148,7 +179,14 @@ class Health(Plugin):
             uptime=record.uptime,
             health="critical" if critical else "warning" if warning else "healthy",
             reasons=(*critical, *warning),
+            routes_off=tuple(self._outage(one) for one in routes if one.state == "open"),
         )
+
+    def routes_off(self, name: str) -> int:
+        """Return how many routes of a plugin are off because they failed too often."""
+        breaker = self._breakers.by_plugin.get(name)
+        routes = breaker.routes.values() if breaker is not None else ()
+        return sum(route.state == "open" for route in routes)
 
     def release(self, name: str) -> None:
         """Leave a plugin as it is, on or off: somebody has switched it by hand."""
@@ -160,26 +198,40 @@ class Health(Plugin):
         is_open = breaker is not None and breaker.state != "closed"
         return is_open or name in self._breakers.dependents_off
 
+    def _outage(self, route: Breaker) -> RouteOutage:
+        left = route.until - self._clock()
+        until = None if math.isinf(left) else datetime.now(UTC) + timedelta(seconds=left)
+        return RouteOutage(str(route.route), route.reason, until)
+
     def _critical(
-        self, record: PluginRecord, breaker: Breaker | None, recent: int
+        self, record: PluginRecord, breaker: Breaker | None, own: int, routes: list[Breaker]
     ) -> Iterator[str]:
         if record.state is State.FAILED:
             yield f"it failed in {record.failed_step}: {record.error}"
         state = breaker.state if breaker is not None else "closed"
         if breaker is not None and state == "open":
-            left = breaker.until - self._clock()
-            when = "" if math.isinf(left) else f"; it is tried again in {max(0.0, left):.0f} s"
-            yield f"it is switched off: {breaker.reason}{when}"
+            yield f"it is switched off: {breaker.reason}{self._when(breaker)}"
         elif breaker is not None and state == "stuck":
             yield f"it could not be switched off: {breaker.reason}"
-        elif recent > self.error_threshold:
-            yield self._too_many(record, recent)
+        elif own > self.error_threshold:
+            yield self._too_many(record, own)
+        for route in routes:
+            if route.state == "open":
+                yield f"{route.what} is switched off: {route.reason}{self._when(route)}"
+            elif route.window.count(self._clock()) > self.error_threshold:
+                yield f"{route.what}: {route.reason}"
+
+    def _when(self, breaker: Breaker) -> str:
+        left = breaker.until - self._clock()
+        return "" if math.isinf(left) else f"; it is tried again in {max(0.0, left):.0f} s"
 
     def _warnings(
-        self, record: PluginRecord, breaker: Breaker | None, recent: int
+        self, record: PluginRecord, breaker: Breaker | None, recent: int, routes: list[Breaker]
     ) -> Iterator[str]:
-        if breaker is not None and breaker.state == "half-open":
-            yield f"it is on trial after {breaker.reason}: one more error switches it off"
+        for one in (breaker, *routes):
+            if one is not None and one.state == "half-open":
+                what = "it" if one.route is None else one.what
+                yield f"{what} is on trial after {one.reason}: one more error switches it off"
         if recent > self.warn_threshold:
             yield self._too_many(record, recent)
         if record.name in self._breakers.dependents_off and not record.active:
@@ -215,24 +267,73 @@ class Health(Plugin):
             if record is not None:
                 yield record
 
+    def _breaker(self, record: PluginRecord) -> Breaker:
+        breaker = self._breakers.by_plugin.get(record.name)
+        if breaker is None or breaker.record is not record:
+            breaker = Breaker(record, SlidingWindow(self.window))
+            self._breakers.by_plugin[record.name] = breaker
+        return breaker
+
     def _count(self, record: PluginRecord) -> Breaker | None:
         """Add the errors that the kernel has counted; open the breaker if they are too many."""
         breaker = self._breakers.by_plugin.get(record.name)
         if breaker is None or breaker.record is not record:
             if not record.error_count:
                 return None
-            breaker = Breaker(record, SlidingWindow(self.window))
-            self._breakers.by_plugin[record.name] = breaker
+            breaker = self._breaker(record)
         now = self._clock()
-        spared = record.core or record.name in self.spared
-        if breaker.update(now) and record.active:
-            recent = breaker.window.count(now)
-            most = self.error_threshold if breaker.state == "closed" else 0
-            if breaker.state in ("closed", "half-open") and recent > most:
-                reason = self._too_many(record, recent)
-                if not self._rolled_back(record, reason) and not spared:
-                    self._breakers.open(breaker, reason)
+        if breaker.update(now) and record.active and self._tripped(breaker, now):
+            reason = self._too_many(record, breaker.window.count(now))
+            if not self._rolled_back(record, reason) and not self._spared(record):
+                self._breakers.open(breaker, reason)
         return breaker
+
+    def _tripped(self, breaker: Breaker, now: float) -> bool:
+        most = self.error_threshold if breaker.state == "closed" else 0
+        return breaker.state in ("closed", "half-open") and breaker.window.count(now) > most
+
+    def _spared(self, record: PluginRecord) -> bool:
+        """Return whether a plugin is never switched off: others' requests would pass unchecked."""
+        required = record.name in self.spared or record.manifest.required
+        entries = record.current.entries if record.current is not None else ()
+        around = any(entry.kind == "middleware" for entry in entries)
+        return record.core or required or around or guards(self._kernel, record)
+
+    def _route_failed(self, error: BaseException, origin: Origin) -> None:
+        """Count a failure of a route's handler against the route, and switch it off if need be."""
+        record = self._kernel.get(origin.plugin) if origin.plugin is not None else None
+        if record is None or origin.part is None or not origin.counts:
+            return
+        breaker, now = self._breaker(record), self._clock()
+        route = breaker.routes.get(origin.part)
+        if route is None:
+            if len(breaker.routes) >= _MOST_ROUTES:
+                self._prune(breaker, now)
+            route = Breaker(record, SlidingWindow(self.window), origin.part)
+            breaker.routes[origin.part] = route
+        breaker.count_in(route, now)
+        if record.active and not record.core and self._tripped(route, now):
+            reason = self._too_many(record, route.window.count(now))
+            if not self._rolled_back(record, reason):
+                self._breakers.open(route, reason)
+                self._last_route_failed(breaker)
+
+    def _last_route_failed(self, breaker: Breaker) -> None:
+        """Switch a plugin off if all of its routes are off."""
+        record = breaker.record
+        live = self._breakers.live_routes(record.name)
+        off = {name for name, route in breaker.routes.items() if route.state == "open"}
+        if not off.issuperset(live) or breaker.state == "open" or self._spared(record):
+            return
+        routes = f"all {len(live)} routes are" if len(live) > 1 else "its only route is"
+        last = f", the last error was {record.last_error}" if record.last_error else ""
+        self._breakers.open(breaker, f"{routes} off{last}")
+
+    @staticmethod
+    def _prune(breaker: Breaker, now: float) -> None:
+        for name, route in list(breaker.routes.items()):
+            if route.state == "closed" and not route.window.count(now):
+                del breaker.routes[name]
 
     def _rolled_back(self, record: PluginRecord, reason: str) -> bool:
         """Return whether the plugin is on probation and so is rolled back to its old code."""

@@ -18,9 +18,10 @@ from .messages.response import Response
 from .middleware import Middleware
 from .openapi.fragments import METHODS, Merger
 from .openapi.plugin import OpenAPI
-from .plugin import HTTP, Routes
+from .plugin import Routes
 from .port import Adapter, Answering, CallNext, Endpoint, Fragment, Starting, find_adapter
 from .route import SOCKET, Route
+from .service import HTTP
 from .sockets.websocket import SocketClosed, WebSocket
 from .table import Found, Table, Taken, parse_path
 

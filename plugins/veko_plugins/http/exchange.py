@@ -256,7 +256,7 @@ class Exchange:
         made, response = self.made, self.response
         if made is None or response is None or self.target is None:
             return Blame.of(self.at)
-        # It is being sent: an error of its stream is the handler's, whoever passed it on.
+        # It is being sent: an error of its stream is the handler's.
         handlers = response is made or (response.stream and response.stream is made.stream)
         return Blame.of(self.target.route if handlers else self.at)
 

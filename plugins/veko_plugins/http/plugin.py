@@ -9,10 +9,8 @@ of an unloaded plugin, and none is unguarded for a moment.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import itertools
-import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -25,6 +23,7 @@ from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 from veko.extend import Draft, Entry, Kind
 
 from .batches import Batches
+from .credits import credited, credited_to, crediting
 from .current import CurrentASGI
 from .dispatch import Dispatcher
 from .events import (
@@ -37,97 +36,23 @@ from .events import (
     ROUTE_UPDATE,
 )
 from .exchange import Target, run_route, run_target
-from .messages.problem import HTTPError
-from .messages.response import Response
 from .middleware import Middleware, as_middleware, compose
 from .port import Adapter, Endpoint, Starting, find_adapter
 from .required import Required
 from .route import SOCKET, Route
+from .service import HTTP
 from .sockets.events import EVENTS as SOCKET_EVENTS
 from .sockets.open_sockets import OpenSockets, SocketTarget
 from .table import HANDSHAKE, Table, Taken, parse_path
 from .threads import Threads
 from .verbs import add_middleware, add_route, add_websocket
 
-__all__ = ["HTTP", "Routes"]
+__all__ = ["Routes"]
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
 _CHUNK: Final = 256
 """Routes that are compiled, or put into the table, between two looks at the clock."""
-
-
-class HTTP:
-    """The service `http`.
-
-    Attributes:
-        asgi: The ASGI application in front of all plugins' routes.
-        adapter: The adapter that compiles and serves.
-        required: Which required plugins are down.
-        response: The class `Response`, for core plugins, which do not import this package.
-    """
-
-    response = Response
-
-    def __init__(
-        self, asgi: Dispatcher, adapter: Adapter, current: CurrentASGI, required: Required
-    ) -> None:
-        self.asgi = asgi
-        self.adapter = adapter
-        self._current = current
-        self.required = required
-
-    @staticmethod
-    def refusal(status: int, detail: str = "") -> Exception:
-        """Return an `HTTPError`, for core plugins, which do not import this package.
-
-        Args:
-            status: The status code, 400 to 599.
-            detail: What to show the client.
-        """
-        return HTTPError(status, detail)
-
-    async def serve(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        *,
-        server: str = "uvicorn",
-        listener: socket.socket | None = None,
-        started: Callable[[str, int], None] | None = None,
-        stop: asyncio.Event | None = None,
-        drain_timeout: float = 30.0,
-        access_log: bool = False,
-        forwarded_allow_ips: Sequence[str] = (),
-    ) -> None:
-        """Serve the application until `stop` is set or the call is cancelled.
-
-        It is served over a restart of the manager, too; meanwhile requests are answered with 503.
-        Once `stop` is set, WebSockets are closed with 1012: their handlers may wait for anything.
-        Arguments and errors are those of `Adapter.serve`.
-        """
-        stop = stop or asyncio.Event()
-        ending = asyncio.ensure_future(self._end_sockets(stop))
-        try:
-            await self.adapter.serve(
-                self._current,
-                host,
-                port,
-                server=server,
-                listener=listener,
-                started=started,
-                stop=stop,
-                drain_timeout=drain_timeout,
-                access_log=access_log,
-                forwarded_allow_ips=forwarded_allow_ips,
-            )
-        finally:
-            ending.cancel()
-            await asyncio.wait([ending])
-
-    async def _end_sockets(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        await self._current.close_sockets()
 
 
 class Routes(Plugin):
@@ -172,6 +97,7 @@ class Routes(Plugin):
         retested = (ROUTE_LOAD.name, ROUTE_CREATE.name)
         context.add_kind(Kind("route", accept=self._accept_routes, retest=retested))
         context.add_kind(Kind("middleware", accept=_accept_middleware))
+        context.intercept(credited)
         context.attach("add_route", add_route)
         context.attach("add_routes", self._add_routes)
         context.attach("add_websocket", add_websocket)
@@ -179,7 +105,8 @@ class Routes(Plugin):
         asgi = Dispatcher(context.kernel, dev_mode=self._dev_mode)
         required = Required(self._required)
         required.load(context)
-        context.provide("http", HTTP(asgi, self._adapter, CurrentASGI(context.kernel), required))
+        current = CurrentASGI(context.kernel)
+        context.provide("http", HTTP(context.kernel, asgi, self._adapter, current, required))
 
     def _add_routes(self, context: Context) -> Callable[..., list[Handle]]:
         """Return `context.add_routes(*handlers, path="/")`, for the framework's own handlers."""
@@ -198,6 +125,10 @@ class Routes(Plugin):
         return add_routes
 
     async def _accept_routes(self, draft: Draft) -> None:
+        with crediting():
+            await self._accept(draft)
+
+    async def _accept(self, draft: Draft) -> None:
         owned: dict[Any, Batches] = dict(draft.before.view(_BATCHES) or {})
         gone, added = _by_owner(draft.removed), _by_owner(draft.added)
         again = draft.hooks_changed(ROUTE_LOAD.name, ROUTE_CREATE.name)
@@ -311,8 +242,8 @@ async def _emit(draft: Draft, event: str, value: Any, what: str, plugin: str | N
 def _around(route: Route) -> Any:
     if not route.middlewares:
         return None
-    plugin = route.plugin
-    return compose([(as_middleware(fn, plugin), plugin) for fn in route.middlewares], run_target)
+    pairs = [(fn, credited_to(fn) or route.plugin) for fn in route.middlewares]
+    return compose([(as_middleware(fn, plugin), plugin) for fn, plugin in pairs], run_target)
 
 
 def _chunks_to_compile(routes: Sequence[Route]) -> Iterator[list[int]]:

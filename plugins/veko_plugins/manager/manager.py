@@ -153,10 +153,13 @@ class PluginManager(Lifecycle):
             NotFoundError: It is not loaded.
             DependencyError: Active plugins need it, or what it needs is off.
         """
+        record = self.kernel.get(name)
+        was_on = record is not None and record.active
         is_on = await self.kernel.toggle(name, active, cascade=cascade)
         health = self.kernel.registry.get("service", "health")
-        if health is not None and not is_on:
-            health.value.release(name)  # its breaker may have had it off already
+        if health is not None and (was_on or not is_on):
+            # Its breaker may have had it off already, or have some of its routes off.
+            health.value.release(name)
         return is_on
 
     async def validate_plugin(self, path: str | Path) -> ValidationReport:
@@ -184,7 +187,7 @@ class PluginManager(Lifecycle):
             core: List the core plugins instead.
         """
         records = self.kernel.records()
-        return [info_of(r) for r in records if (r.core and r.loaded if core else is_known(r))]
+        return [info_of(self.kernel, r) for r in records if (r.core and r.loaded if core else is_known(r))]
 
     def get_stats(self) -> Stats:
         """Return counts of the application's plugins and of what they registered."""

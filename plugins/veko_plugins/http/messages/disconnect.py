@@ -24,7 +24,7 @@ KEPT: Final = 64 * 1024
 
 
 class ClientGone(OSError):
-    """The client disconnected before it had the whole response. It is nobody's failure."""
+    """The client disconnected before it had the whole response. It does not count as an error."""
 
     counts = False
 

@@ -1,0 +1,135 @@
+"""The service `http`: what the manager and other core plugins use of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from .current import CurrentASGI
+from .dispatch import Dispatcher
+from .exchange import Target
+from .messages.problem import HTTPError
+from .messages.response import Response
+from .port import Adapter
+from .required import Required
+from .route import Route, part_of
+from .table import Table
+
+if TYPE_CHECKING:
+    from veko import Kernel
+
+__all__ = ["HTTP"]
+
+
+class HTTP:
+    """The service `http`.
+
+    Attributes:
+        asgi: The ASGI application in front of all plugins' routes.
+        adapter: The adapter that compiles and serves.
+        required: Which required plugins are down.
+        response: The class `Response`, for core plugins, which do not import this package.
+    """
+
+    response = Response
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        asgi: Dispatcher,
+        adapter: Adapter,
+        current: CurrentASGI,
+        required: Required,
+    ) -> None:
+        self._kernel = kernel
+        self.asgi = asgi
+        self.adapter = adapter
+        self.required = required
+        self._current = current
+
+    def routes(self, plugin: str) -> list[str]:
+        """Return the live routes of a plugin, as failures name them: `GET /x`.
+
+        Args:
+            plugin: The name of the plugin.
+        """
+        return [part_of(route) for route in self._routes(plugin)]
+
+    def refuse(self, plugin: str, route: str | None, left: Callable[[], float]) -> None:
+        """Let a route answer 503 with `Retry-After`, or all routes that a plugin has now.
+
+        Those of a plugin as a whole answer so until `admit`, even after it was switched off.
+
+        Args:
+            plugin: The name of the plugin.
+            route: The route, as `routes` names it; `None` for all of them.
+            left: Returns the seconds until it is tried again.
+        """
+        routes, outages = self._routes(plugin), self.asgi.outages
+        if route is None:
+            outages.refuse_plugin(plugin, routes, left)
+        for one in routes if route is not None else ():
+            if part_of(one) == route:
+                outages.refuse_route(one, left)
+
+    def admit(self, plugin: str, route: str | None) -> None:
+        """Undo `refuse`."""
+        self.asgi.outages.admit(plugin, route)
+
+    def _routes(self, plugin: str) -> list[Route]:
+        table: Table[Target] = self._kernel.bus.registry.view("route") or Table()
+        return [target.route for target in table if target.route.plugin == plugin]
+
+    @staticmethod
+    def refusal(status: int, detail: str = "") -> Exception:
+        """Return an `HTTPError`, for core plugins, which do not import this package.
+
+        Args:
+            status: The status code, 400 to 599.
+            detail: What to show the client.
+        """
+        return HTTPError(status, detail)
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        server: str = "uvicorn",
+        listener: socket.socket | None = None,
+        started: Callable[[str, int], None] | None = None,
+        stop: asyncio.Event | None = None,
+        drain_timeout: float = 30.0,
+        access_log: bool = False,
+        forwarded_allow_ips: Sequence[str] = (),
+    ) -> None:
+        """Serve the application until `stop` is set or the call is cancelled.
+
+        It is served over a restart of the manager, too; meanwhile requests are answered with 503.
+        Once `stop` is set, WebSockets are closed with 1012: their handlers may wait for anything.
+        Arguments and errors are those of `Adapter.serve`.
+        """
+        stop = stop or asyncio.Event()
+        ending = asyncio.ensure_future(self._end_sockets(stop))
+        try:
+            await self.adapter.serve(
+                self._current,
+                host,
+                port,
+                server=server,
+                listener=listener,
+                started=started,
+                stop=stop,
+                drain_timeout=drain_timeout,
+                access_log=access_log,
+                forwarded_allow_ips=forwarded_allow_ips,
+            )
+        finally:
+            ending.cancel()
+            await asyncio.wait([ending])
+
+    async def _end_sockets(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await self._current.close_sockets()
