@@ -262,12 +262,7 @@ class Kernel(Runtime):
             await self._take_down(record, cascade, "unload", self._operations.unload)
 
     async def toggle(
-        self,
-        name: str,
-        active: bool | None = None,
-        *,
-        cascade: bool = False,
-        users: bool = False,
+        self, name: str, active: bool | None = None, *, cascade: bool = False, users: bool = False
     ) -> bool:
         """Switch a plugin off or on.
 

@@ -187,7 +187,11 @@ class PluginManager(Lifecycle):
             core: List the core plugins instead.
         """
         records = self.kernel.records()
-        return [info_of(self.kernel, r) for r in records if (r.core and r.loaded if core else is_known(r))]
+        return [
+            info_of(self.kernel, r)
+            for r in records
+            if (r.core and r.loaded if core else is_known(r))
+        ]
 
     def get_stats(self) -> Stats:
         """Return counts of the application's plugins and of what they registered."""
