@@ -1,8 +1,8 @@
 """`veko`: the command line.
 
-Each file here holds one or two commands and is named after them. The console script and
-`python -m veko_plugins.cli` start this file, which reports a missing extra in one line instead of
-an ImportError.
+Each file here holds one or two commands and is named after them. The console script
+(`veko_command`) and `python -m veko_plugins.cli` start this file, which reports a missing extra in
+one line instead of an ImportError.
 """
 
 from __future__ import annotations

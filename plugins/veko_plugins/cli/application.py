@@ -6,24 +6,27 @@ form needs DIR to be given: the working directory is never imported file by file
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from veko import OptionError
+from veko_plugins import Options
 from veko_plugins._lib.regular_files import read_toml
 from veko_plugins.logging import Logging
 
-__all__ = ["options_of"]
+__all__ = ["adapter_of", "options_of"]
 
 
-def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
+def options_of(directory: Path | None, logs: Logging, *, serves: bool = False) -> dict[str, Any]:
     """Return the manager's options for the application in a directory.
 
     Args:
         directory: The directory, or `None` for the working directory.
         logs: The log handlers of the command, used as the core plugin `logging`.
+        serves: Whether the command serves; see `adapter_of`.
 
     Raises:
         OptionError: There is no such directory, or no application in it.
@@ -33,6 +36,8 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
         what = "is not a folder" if root.exists() else "does not exist"
         raise OptionError(f"{directory} {what}", remedy="Name the folder of an application.")
     options: dict[str, Any] = {"root": root, "core": {"logging": logs}}
+    if not serves:
+        options |= adapter_of(root)
     if (root / "plugins").is_dir() or _names_plugins(root) or "VEKO_PLUGINS_DIR" in os.environ:
         return options
     if directory is None:
@@ -41,6 +46,24 @@ def options_of(directory: Path | None, logs: Logging) -> dict[str, Any]:
             remedy="Change to an application's folder, or name it (DIR).",
         )
     return options | {"plugins_dir": root}
+
+
+def adapter_of(root: Path) -> dict[str, str]:
+    """Return the option `adapter` for a command that loads an application and does not serve it.
+
+    Where Litestar, the default, is not installed (as with `veko[cli]` alone) and no adapter is
+    chosen, that is the adapter without a framework. A faulty option is the manager's to report.
+
+    Args:
+        root: The application's directory.
+    """
+    if importlib.util.find_spec("litestar") is not None:
+        return {}
+    try:
+        chosen = "adapter" in Options.read(root).origins
+    except OptionError:
+        chosen = True
+    return {} if chosen else {"adapter": "asgi"}
 
 
 def _names_plugins(root: Path) -> bool:

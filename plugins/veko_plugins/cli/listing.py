@@ -21,7 +21,7 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reports import PluginInfo
 
-from .application import options_of
+from .application import adapter_of, options_of
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["Row", "list_events", "list_plugins"]
@@ -176,6 +176,7 @@ def _with_application(
             return 2
         with tempfile.TemporaryDirectory() as nowhere:
             options = {"root": Path(nowhere), "auto_load": False, "core": {"logging": logs}}
+            options |= adapter_of(Path(nowhere))
             return _show(options, show, logs, debug=debug)
     return _show(options, show, logs, debug=debug)
 

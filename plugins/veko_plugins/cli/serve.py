@@ -156,7 +156,7 @@ def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
     Raises:
         OptionError: There is no application in the directory.
     """
-    options = options_of(settings.directory, logs)
+    options = options_of(settings.directory, logs, serves=True)
     if settings.adapter is not None:
         options["adapter"] = settings.adapter
     if settings.dev:

@@ -200,7 +200,10 @@ def find_adapter(name: str) -> Adapter:
     except ImportError as error:
         raise OptionError(
             f"the HTTP adapter {name!r} needs {error.name or error}",
-            remedy=f"pip install 'veko[{name}]'.",
+            remedy=f"pip install 'veko[{name}]', or choose the adapter 'asgi', which needs no "
+            "framework."
+            if name in ("litestar", "starlette")
+            else f"pip install 'veko[{name}]'.",
         ) from error
     if not isinstance(made, Adapter):
         raise OptionError(
