@@ -84,7 +84,7 @@ class Stats(msgspec.Struct, frozen=True):
     routes_off: int = 0
 
 
-class LoadReport(msgspec.Struct):
+class LoadReport(msgspec.Struct, frozen=True):
     """The outcome of loading everything that was found.
 
     Attributes:

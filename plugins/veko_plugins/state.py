@@ -12,6 +12,7 @@ one. Secrets are not in it; a restore takes them from the current configuration.
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -41,11 +42,11 @@ FORMAT: Final = "veko-state"
 VERSION: Final = 1
 
 
-class StateReport(msgspec.Struct, kw_only=True):
+class StateReport(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of restoring the state.
 
     Attributes:
-        saved_at: When it was saved, in UTC, as ISO 8601.
+        saved_at: When it was saved, in UTC.
         loaded: Plugins that were loaded.
         switched_on: Plugins that were switched on.
         switched_off: Plugins that were switched off.
@@ -57,7 +58,7 @@ class StateReport(msgspec.Struct, kw_only=True):
         secrets_missing: Secrets that the current configuration lacks, by plugin.
     """
 
-    saved_at: str = ""
+    saved_at: datetime
     loaded: list[str] = []
     switched_on: list[str] = []
     switched_off: list[str] = []
@@ -135,9 +136,9 @@ class State(Plugin):
         async with self._loading.lock:
             head, saved = await anyio.to_thread.run_sync(_read, self.path)
             report = StateReport(saved_at=head.made_at)
-            report.others += [
+            report.others.extend(
                 record.name for record in loaded_plugins(self._context) if record.name not in saved
-            ]
+            )
             for plugin in saved.values():  # a plugin comes after those that it needs
                 await self._guarded(report, plugin, self._load_or_configure)
                 if plugin.active:
@@ -147,7 +148,7 @@ class State(Plugin):
                     await self._guarded(report, plugin, self._switch)
             changed = {*report.loaded, *report.switched_on, *report.switched_off}
             changed |= {*report.configured, *report.missing, *report.failed}
-            report.unchanged += [name for name in saved if name not in changed]
+            report.unchanged.extend(name for name in saved if name not in changed)
             return report
 
     async def _guarded(self, report: StateReport, saved: SavedPlugin, step: Any) -> None:

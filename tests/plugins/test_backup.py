@@ -97,6 +97,9 @@ async def test_A9_A10_everything_comes_back(tmp_path: Path) -> None:
 
         assert whole(manager) == before
         assert report.plugins == ["one", "two"]
+        assert abs(dt.datetime.now(dt.UTC) - report.made_at) < dt.timedelta(minutes=1)
+        with pytest.raises(AttributeError):
+            report.made_at = dt.datetime.now(dt.UTC)
         assert one.configs[-1] == {"size": 1, "tuple": (1, b"2")}
         assert one.memory is None
 
@@ -300,12 +303,13 @@ def sealed(lines: list[object]) -> bytes:
     """A file whose checksum fits, whatever it says."""
     from hashlib import sha256
 
-    head = {"format": "veko-backup", "version": 1, "made_at": "", "veko": "2.0.0"}
+    head = {"format": "veko-backup", "version": 1, "made_at": MADE_AT, "veko": "2.0.0"}
     data = b"".join(json.dumps(line).encode() + b"\n" for line in (head, *lines))
     end = {"lines": len(lines) + 1, "sha256": sha256(data).hexdigest()}
     return data + json.dumps({"end": end}).encode() + b"\n"
 
 
+MADE_AT = "2026-01-02T03:04:05+00:00"
 PLUGIN = {"name": "notes", "version": "1.0.0", "active": True}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +80,9 @@ async def test_A11_what_was_off_is_off_again_after_a_restart(tmp_path: Path) -> 
         assert {info.name for info in manager.list_plugins() if not info.active} == {"two"}
     assert report.switched_off == ["two"]
     assert sorted(report.unchanged) == ["one", "three"]
+    assert abs(datetime.now(UTC) - report.saved_at) < timedelta(minutes=1)
+    with pytest.raises(AttributeError):
+        report.saved_at = datetime.now(UTC)
 
 
 async def test_A11_what_was_on_is_switched_on_and_loaded_again(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import IO, Final, NoReturn
+from typing import IO, Annotated, Final, NoReturn
 
 import msgspec
 
@@ -57,13 +58,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         format: The kind of document: `veko-backup`, `veko-state`.
         version: The version of the format, from 1.
-        made_at: The time of writing, in UTC, as ISO 8601.
+        made_at: The time of writing, in UTC.
         veko: The version of Veko that wrote it.
     """
 
     format: str
     version: int
-    made_at: str
+    made_at: Annotated[datetime, msgspec.Meta(tz=True)]
     veko: str
 
 

@@ -68,7 +68,7 @@ def header(format: str, version: int) -> Header:
         format: The kind of document: `veko-backup`, `veko-state`.
         version: The version of that format.
     """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).replace(microsecond=0)
     return Header(format=format, version=version, made_at=now, veko=__version__)
 
 

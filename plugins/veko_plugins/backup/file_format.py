@@ -1,6 +1,6 @@
 """The format of a backup: a line per plugin, then a line per namespace and per entry of it.
 
-    {"format": "veko-backup", "version": 1, "made_at": "2026-01-02T03:04:05+00:00", "veko": "2.0.0"}
+    {"format": "veko-backup", "version": 1, "made_at": "2026-01-02T03:04:05Z", "veko": "2.0.0"}
     {"plugin": {"name": "notes", "version": "1.0.0", "active": true, "config": {...}, ...}}
     {"namespace": "notes"}
     ["note:0", {"text": "buy tea", "at": {"$datetime": "2026-01-02T03:04:05+00:00"}}]

@@ -49,18 +49,18 @@ _Answer = TypeVar("_Answer")
 _NAMES: Final = 10_000
 
 
-class RestoreReport(msgspec.Struct, kw_only=True):
+class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a restore; if there is one, everything was restored.
 
     Attributes:
-        made_at: When the backup was made, in UTC, as ISO 8601.
+        made_at: When the backup was made, in UTC.
         plugins: The plugins that were restored.
         others: Plugins that are not in the backup; they were restarted as they were.
         versions: Plugins of another version than in the backup: the backup's, and the current one.
         secrets_missing: Secrets that the current configuration lacks, by plugin.
     """
 
-    made_at: str = ""
+    made_at: datetime
     plugins: list[str] = []
     others: list[str] = []
     versions: dict[str, tuple[str, str]] = {}
@@ -289,7 +289,7 @@ class Backup(Plugin):
                 path=path,
                 remedy="Add them first; if all are unknown, it is another application's backup.",
             )
-        report.others += [name for name in known if name not in saved]
+        report.others.extend(name for name in known if name not in saved)
         return list(after.values())
 
     async def _check(self, part: Part, path: Path) -> None:

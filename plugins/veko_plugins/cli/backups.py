@@ -60,7 +60,8 @@ def restore_backup(path: Path, directory: Path | None, *, debug: bool) -> int:
         with _progress("restoring") as progress:
             report = await service.restore(path, progress)
         state = await manager.save_state()
-        click.echo(f"restored {len(report.plugins)} plugins from the backup of {report.made_at}")
+        count, moment = len(report.plugins), f"{report.made_at:%Y-%m-%d %H:%M:%S} UTC"
+        click.echo(f"restored {count} plugins from the backup of {moment}")
         for name, (then, now) in report.versions.items():
             click.echo(f"  {name} is now {now}; the backup has {then}")
         for name, secrets in report.secrets_missing.items():

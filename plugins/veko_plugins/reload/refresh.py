@@ -31,7 +31,7 @@ __all__ = ["Refreshed", "Refresher"]
 Report = Callable[[str], object]
 
 
-class Refreshed(msgspec.Struct, kw_only=True):
+class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a refresh.
 
     Attributes:
@@ -171,7 +171,8 @@ class Refresher:
         result.skipped.update(report.skipped)
 
     def _compare_settings(self, result: Refreshed) -> None:
-        now, result.faults = settings_of(self._options.directory)
+        now, faults = settings_of(self._options.directory)
+        result.faults.extend(faults)
         for fault in result.faults:
             self._report(f"settings {fault}; the settings stay as they are")
         if result.faults:

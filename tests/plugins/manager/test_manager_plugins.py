@@ -251,6 +251,8 @@ async def test_A2_the_report_of_load_all_plugins(home: Any) -> None:
     async with home.manager(auto_load=False) as manager:
         report = await manager.load_all_plugins()
         assert report is manager.report
+        with pytest.raises(AttributeError):
+            report.loaded = []
         assert report.loaded == ["good"]
         assert list(report.failed) == ["broken"]
         assert "no luck" in str(report.failed["broken"])
