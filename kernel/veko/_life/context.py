@@ -177,6 +177,8 @@ class Context(Registrar, Generic[_Settings]):
         if self.kernel.enable_hooks or owner.plugin.core:
             kind = PATTERN if is_pattern(event) else HOOK
             owner.register(kind, event, subscription, priority)
+            if owner.live and not owner.plugin.manifest.declares(event):
+                self.log("warning", f"it hooks {event!r}, which is not in its `hooks`")
         return subscription
 
     def _decorate(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
+from .._bus.events import matches
 from .._bus.signature import is_async, parameters
 from ..errors import Fault, ManifestError
 
@@ -38,7 +39,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         engines: Ranges for `python`, `veko` and `node`.
         default_config: The defaults of its configuration; merged deep under what is given.
         config_schema: A JSON Schema, or a type that the configuration is converted to.
-        hooks: Names of the events that it uses.
+        hooks: Names of the events that it uses; `None` if it does not say.
         permissions: What it may do when it runs in a process of its own.
         type: What kind of plugin it is; derived from what it registers if left out.
         priority: Of the plugins that are ready to load, the highest loads first.
@@ -58,12 +59,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     engines: dict[str, str] = {}
     default_config: dict[str, Any] = {}
     config_schema: Any = None
-    hooks: tuple[str, ...] = ()
+    hooks: tuple[str, ...] | None = None
     permissions: tuple[str, ...] = ()
     type: str | None = None
     priority: float = 10
     reload: str = "swap"
     required: bool = False
+
+    def declares(self, event: str) -> bool:
+        """Return whether `hooks` has an event, by its name or in a pattern, or is left out."""
+        if self.hooks is None or event in self.hooks:
+            return True
+        return any("*" in one and matches(one, event) for one in self.hooks)
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}

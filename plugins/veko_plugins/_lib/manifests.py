@@ -153,7 +153,7 @@ def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = 
 
 def _well_typed(key: str, value: object) -> bool:
     field = FIELDS.get(key)
-    if field is not None and field.type == tuple[str, ...] and isinstance(value, list | tuple):
+    if field is not None and field.type in _TEXTS and isinstance(value, list | tuple):
         return True  # those items that are strings can be looked at
     return field is not None and not any(type_faults(value, field.type))
 
@@ -205,6 +205,9 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[Fault]:
         )
     if math.isnan(fields.get("priority", 0)):
         yield Fault("priority", "expected a number; it is nan")
+
+
+_TEXTS: Final = (tuple[str, ...], tuple[str, ...] | None)
 
 
 def _texts(fields: Mapping[str, Any], key: str) -> Iterator[tuple[int, str]]:

@@ -12,7 +12,6 @@ its `load` never runs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -199,14 +198,14 @@ class Validation(Plugin):
 
     def _check_hooks(self, record: PluginRecord) -> None:
         declared = record.manifest.hooks
-        if not declared:
+        if declared is None:
             return
         for fault in self._unknown_hooks(declared):
             self._warn(record.name, str(fault))
         entries = record.current.entries if record.current is not None else ()
         used = {str(entry.key) for entry in entries if entry.kind in ("hook", "pattern")}
         for event in sorted(used - set(declared)):
-            if any(_covers(pattern, event) for pattern in declared if "*" in pattern):
+            if record.manifest.declares(event):
                 continue
             near = did_you_mean(event, declared, count=1)
             self._warn(
@@ -271,8 +270,10 @@ class Validation(Plugin):
         versions = {one.name: one.outline.version for one in here if one.outline is not None}
         unmet = self._unmet(manifest, versions)
         if unmet is not None:
-            found.warnings.append(Fault("", unmet.message))
-        found.warnings += self._unknown_hooks(manifest.hooks)
+            # One that has to be imported first may have the name, or the version.
+            unsure = any(one.outline is None and one.name in unmet.message for one in here)
+            (found.warnings if unsure else found.errors).append(Fault("", unmet.message))
+        found.warnings += self._unknown_hooks(manifest.hooks or ())
         found.warnings += self._guard_faults(path, manifest)
         record = kernel.get(manifest.name)
         if record is not None and record.core:
@@ -296,7 +297,7 @@ class Validation(Plugin):
         """Return the faults of the application's configuration for the plugin."""
         config = self._context.kernel.use("config")
         section = config.section(manifest.name, manifest=manifest)
-        if not section or found.schema is not None:
+        if found.schema is not None:
             return []
         try:
             given = merge_config(manifest.default_config, section)
@@ -314,12 +315,6 @@ def _faults_of(error: VekoError) -> list[Fault]:
     if isinstance(error, ManifestError) and error.faults:
         return list(error.faults)
     return [Fault("", str(error))]
-
-
-def _covers(pattern: str, event: str) -> bool:
-    """Return whether a pattern matches an event: `*` one segment, `**` any number of them."""
-    regex = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^:]+")
-    return re.fullmatch(regex, event) is not None
 
 
 def _report(
