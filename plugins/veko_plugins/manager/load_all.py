@@ -101,7 +101,8 @@ class LoadAll:
             for name in (*report.failed, *report.skipped)
             if name in self._required or says_required(paths.get(name, Path(name)))
         ]
-        report.required += [name for name in report.loaded if name in self._required] + missing
+        report.required.extend(name for name in report.loaded if name in self._required)
+        report.required.extend(missing)
         http = kernel.registry.get("service", "http")
         if missing and http is not None:
             http.value.required.miss(missing)

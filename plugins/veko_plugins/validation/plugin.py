@@ -12,6 +12,7 @@ its `load` never runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -315,6 +316,12 @@ def _faults_of(error: VekoError) -> list[Fault]:
     if isinstance(error, ManifestError) and error.faults:
         return list(error.faults)
     return [Fault("", str(error))]
+
+
+def _covers(pattern: str, event: str) -> bool:
+    """Return whether a pattern matches an event: `*` one segment, `**` any number of them."""
+    regex = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^:]+")
+    return re.fullmatch(regex, event) is not None
 
 
 def _report(
