@@ -10,23 +10,21 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
-
-import anyio
 
 from ..errors import counts
 from .draft import Draft
 from .emitters import Emitters
 from .events import REPORTS, Event, Origin
 from .handles import Handle, Subscription
+from .leases import Leases
 from .lookup import Lookup, Plans, PlansHere, PlansOfDraft
 from .owners import Owner, name_of
-from .pins import Pin
-from .plans import Plan, Token
+from .pins import LivePin, Pin
+from .plans import Plan
 from .registrar import Registrar, hook_kind
 from .registry import EVENT, STEP, Entry, Registry
 from .reporting import report
@@ -70,8 +68,7 @@ class Bus(Registrar):
         self.thread: int | None = None
         self._plans: Lookup = self.live
         self._pinned = PlansHere(self)
-        self._leases: list[tuple[Plan, weakref.ref[Token]]] = []
-        self._waiting: set[anyio.Event] = set()
+        self._leases = Leases()
         self._emitters = Emitters(self.emit, _nothing)
         for event in REPORTS:
             self.declare(event)
@@ -327,6 +324,10 @@ class Bus(Registrar):
         """Return a context manager inside which the registry stays the one of its beginning."""
         return Pin(self)
 
+    def pin_live(self) -> Pin:
+        """Return a pin of what is live, even inside another pin."""
+        return LivePin(self)
+
     def pinned(self) -> Plans:
         """Return the plans that are pinned here, else those of what is live."""
         pin = Pin.held_here(self)
@@ -357,7 +358,7 @@ class Bus(Registrar):
         # by test_inside_a_pin_nothing_changes and test_many_registries_pinned_at_once.
         self._plans = self._pinned if self.older else self.live
         self._emitters.settle(self._plans)
-        self._progress()
+        self._leases.progress()
 
     def release(self, plan: Plan) -> None:
         """Retire a plan that a registry gives up, unless another one still has it.
@@ -370,37 +371,32 @@ class Bus(Registrar):
                 if plans is not self.live:
                     plans.leaving.append(plan)
                 return
-        reference = plan.retire(self._progress)
-        if reference is not None:
-            self._leases.append((plan, reference))
+        self._leases.retire(plan)
 
-    def _progress(self, _: object = None) -> None:
-        self._leases = [lease for lease in self._leases if lease[1]() is not None]
-        for event in self._waiting:
-            event.set()
+    def let_go(self, plans: Plans) -> None:
+        """Note that a pin holds the plans of an older registry no more."""
+        if not plans.pins:
+            self.settle()
+        else:
+            self._leases.progress()
 
     def silence(self, owner: object) -> None:
         """Let the emissions that still run on retired plans skip an owner's handlers."""
-        for plan, _ in self._leases:
-            plan.silence(owner)
+        self._leases.silence(owner)
 
     async def drained(self, registry: Registry, owner: object, spare: AbstractSet[int]) -> None:
-        """Wait until no emission runs that may call an owner's handlers.
+        """Wait until nothing runs that may call an owner's code.
+
+        That is emissions on plans with its handlers, the owner's own work that holds an older
+        registry, and any other such work if the owner had registered there what it may call.
 
         Args:
-            registry: The last registry that had them.
-            owner: The owner of the handlers.
+            registry: The last registry that had its entries.
+            owner: The owner.
             spare: Ids of tokens of emissions not to wait for: those that the caller is in.
         """
-        while any(old.registry.version <= registry.version for old in self.older) or any(
-            id(reference()) not in spare for plan, reference in self._leases if plan.calls(owner)
-        ):
-            event = anyio.Event()
-            self._waiting.add(event)
-            try:
-                await event.wait()
-            finally:
-                self._waiting.discard(event)
+        held = [old for old in self.older if old.registry.version <= registry.version]
+        await self._leases.drained(held, owner, spare)
 
 
 def _ignore(draft: Draft) -> None:

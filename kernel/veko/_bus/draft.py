@@ -41,12 +41,15 @@ class Kind(msgspec.Struct, frozen=True):
             transaction. It may run more than once for one transaction.
         retest: Events whose hooks decide in `accept`; it also runs when the subscribers of one of
             them change.
+        pinned: Whether any work that holds an older registry may still call entries of this kind.
+            Otherwise only work does whose pin names their owner: looking one up is by what is live.
     """
 
     name: str
     unique: bool = False
     accept: Callable[[Draft], Awaitable[None]] | None = None
     retest: tuple[str, ...] = ()
+    pinned: bool = True
 
 
 class Draft:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from .lookup import Plans
 from .registry import Registry
 
-__all__ = ["Pin"]
+__all__ = ["LivePin", "Pin"]
 
 _PIN: Final[ContextVar[Pin | None]] = ContextVar("veko_pin", default=None)
 
@@ -26,8 +26,8 @@ class Bus(Protocol):
 
     live: Plans
 
-    def settle(self) -> None:
-        """Retire the registries that no pin holds any more."""
+    def let_go(self, plans: Plans) -> None:
+        """Note that a pin holds the plans of an older registry no more."""
 
 
 class Pin:
@@ -69,8 +69,8 @@ class Pin:
         plans, self.plans = self.plans, None
         if plans is not None:
             plans.pins.discard(self)
-            if not plans.pins and plans is not self.bus.live:
-                self.bus.settle()
+            if plans is not self.bus.live:
+                self.bus.let_go(plans)
 
     def move_on(self) -> None:
         """Hold the registry that is live now instead."""
@@ -78,8 +78,7 @@ class Pin:
         self.plans.pins.add(self)
         if plans is not None:
             plans.pins.discard(self)
-            if not plans.pins:
-                self.bus.settle()
+            self.bus.let_go(plans)
 
     def __exit__(self, *error: object) -> None:
         self.release()
@@ -100,3 +99,20 @@ class Pin:
         while pin is not None and not (pin.plans is not None and pin.bus is bus):
             pin = pin._outer
         return pin
+
+
+class LivePin(Pin):
+    """A pin of what is live, even inside another pin: for work that is not part of what is around.
+
+    Nothing of an older registry is reached through it, so what has left need not wait for pins that
+    could otherwise reach it so (test_a_request_inside_a_pin_sees_what_is_live).
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> Registry:
+        self.plans = self.bus.live
+        self.plans.pins.add(self)
+        self._outer = _PIN.get()
+        _PIN.set(self)
+        return self.plans.registry

@@ -114,6 +114,20 @@ class Registry:
         """Return what the kind's `accept` derived from its entries, or `None`."""
         return self._views.get(kind)
 
+    def reaches(self, owner: object) -> bool:
+        """Tell whether work that holds this registry may call what an owner has registered in it.
+
+        Costs a look at every entry of the kinds that such work calls; see `Kind.pinned`.
+        """
+        kinds = {kind: same[0].value for kind, same in self._tables.get(KIND, {}).items()}
+        for name, table in self._tables.items():
+            kind = kinds.get(name)
+            if name in (EVENT, KIND) or (kind is not None and not kind.pinned):
+                continue
+            if any(entry.owner is owner for same in table.values() for entry in same):
+                return True
+        return False
+
     def hooks(self, event: str) -> tuple[Entry, ...]:
         """Return the hook entries of an event, those of patterns included, in order."""
         patterns = self._tables.get(PATTERN, {}).items()

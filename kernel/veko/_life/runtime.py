@@ -54,6 +54,10 @@ class Runtime:
         """Keep one registry for everything awaited inside `with kernel.pin() as registry`."""
         return self.bus.pin()
 
+    def pin_live(self) -> Pin:
+        """Return a pin of what is live, even inside another pin."""
+        return self.bus.pin_live()
+
     def get(self, name: str) -> PluginRecord | None:
         """Return a plugin's record, loaded or failed; `None` if no plugin of that name is known."""
         return self._records.get(name)

@@ -59,13 +59,13 @@ class Commands(Plugin):
     def load(self, context: Context) -> None:
         """Provide the service and attach `context.add_command`."""
         self._kernel = context.kernel
-        context.add_kind(Kind("command", unique=True))
+        context.add_kind(Kind("command", unique=True, pinned=False))
         context.attach("add_command", _adder)
         context.provide("commands", self)
 
     def list(self) -> tuple[Command, ...]:
         """Return the commands that can be run now, sorted by name."""
-        entries = self._kernel.registry.entries("command")
+        entries = self._kernel.bus.live.registry.entries("command")
         return tuple(sorted((entry.value for entry in entries), key=lambda found: found.name))
 
     def get(self, name: str) -> Command:
@@ -74,7 +74,7 @@ class Commands(Plugin):
         Raises:
             NotFoundError: No active plugin has a command of that name.
         """
-        entry = self._kernel.registry.get("command", name)
+        entry = self._kernel.bus.live.registry.get("command", name)
         if entry is not None and isinstance(entry.value, Command):
             return entry.value
         known = [command.name for command in self.list()]
@@ -167,7 +167,7 @@ class Commands(Plugin):
     ) -> object:
         # With the pin the command is a call into its plugin: when that leaves it is waited for, and
         # cut after drain_timeout (test_a_command_is_cut_after_drain_timeout).
-        with (pin := self._kernel.pin()):
+        with (pin := self._kernel.pin_live()):
             pin.owner = command.plugin
             try:
                 return await _unless_exited(command, args, kwargs)

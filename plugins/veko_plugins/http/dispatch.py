@@ -152,7 +152,7 @@ class Dispatcher:
 
     async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
         # One long function: here a call costs as much as the work that it would do.
-        pin, signals = self._kernel.pin(), self._signals
+        pin, signals = self._kernel.pin_live(), self._signals
         with pin as registry:
             table: Table[Target] | None = registry.view("route")
             around: CallNext | None = registry.view("middleware")

@@ -95,7 +95,7 @@ class Routes(Plugin):
         for event in (*EVENTS, *SOCKET_EVENTS):
             context.declare(event)
         retested = (ROUTE_LOAD.name, ROUTE_CREATE.name)
-        context.add_kind(Kind("route", accept=self._accept_routes, retest=retested))
+        context.add_kind(Kind("route", False, self._accept_routes, retested, pinned=False))
         context.add_kind(Kind("middleware", accept=_accept_middleware))
         context.intercept(credited)
         context.attach("add_route", add_route)

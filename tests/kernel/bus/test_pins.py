@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from veko import Bus, Kernel
-from veko.extend import Registry
+from veko.extend import Kind, Registry
 
 pytestmark = pytest.mark.anyio
 
@@ -237,7 +237,11 @@ async def test_a_pinned_request_uses_services_of_its_own_generation(kernel: Kern
 
 async def test_draining_waits_for_older_pins_and_not_for_released_ones(kernel: Kernel) -> None:
     ended: list[str] = []
-    await kernel.load(plugin("p", lambda: None, unload=lambda: ended.append("unload")))
+
+    def load(context: Any) -> None:
+        context.hook("x", print)
+
+    await kernel.load(plugin("p", load, unload=lambda: ended.append("unload")))
     pinned, release, end = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def stream() -> None:
@@ -265,3 +269,61 @@ async def test_a_pinned_caller_does_not_wait_for_itself(kernel: Kernel) -> None:
     with anyio.fail_after(2), kernel.pin():
         await kernel.unload("p")
     assert kernel.get("p") is None
+
+
+@pytest.mark.parametrize("verb", ["unload", "toggle", "reload"])
+async def test_a_drain_does_not_wait_for_what_cannot_call_the_plugin(
+    kernel: Kernel, verb: str
+) -> None:
+    """Work reaches a kind that is not pinned only if its pin names the owner of the entry."""
+    ended: list[str] = []
+    release = {owner: anyio.Event() for owner in (None, "other", "p")}
+    pinned: list[str | None] = []
+
+    def form() -> dict[str, Any]:
+        return plugin(
+            "p",
+            lambda context: context.register("thing", "a", 1),
+            unload=lambda: ended.append("end"),
+            deactivate=lambda: ended.append("end"),
+        )
+
+    async def work(owner: str | None) -> None:
+        with (pin := kernel.pin()):
+            pin.owner = owner
+            pinned.append(owner)
+            await release[owner].wait()
+
+    async def end() -> None:
+        if verb == "unload":
+            await kernel.unload("p")
+        elif verb == "toggle":
+            await kernel.toggle("p", False)
+        else:
+            await kernel.reload(form())
+
+    kernel.bus.register("kind", "thing", Kind("thing", pinned=False))
+    await kernel.load(form())
+    async with anyio.create_task_group() as group:
+        for owner in release:
+            group.start_soon(work, owner)
+        await anyio.wait_all_tasks_blocked()
+        assert len(pinned) == 3
+        group.start_soon(end)
+        await anyio.wait_all_tasks_blocked()
+        assert ended == [], "its own work runs"
+        release["p"].set()
+        await anyio.wait_all_tasks_blocked()
+        assert set(ended) == {"end"}
+        release[None].set()
+        release["other"].set()
+
+
+async def test_a_live_pin_inside_a_pin_sees_what_is_live(kernel: Kernel) -> None:
+    with kernel.pin() as outer:
+        kernel.bus.register("service", "b", 1)
+        assert kernel.registry is outer
+        with kernel.pin_live() as inner:
+            assert inner is kernel.bus.live.registry
+            assert kernel.use("b") == 1
+        assert kernel.registry is outer

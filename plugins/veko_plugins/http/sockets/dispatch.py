@@ -69,7 +69,7 @@ class SocketDispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Serve one WebSocket to its end."""
         await receive()
-        pin = self._kernel.pin()
+        pin = self._kernel.pin_live()
         with pin as registry:
             table: Table[Any] | None = registry.view("route")
             around: CallNext | None = registry.view("middleware")

@@ -1,0 +1,71 @@
+"""Leases: emissions that still run on plans which left the registry, and waiting for their end.
+
+A lease is a weak reference to the token that the emissions of a plan hold, so an emission pays
+nothing for it. Whoever waits looks again each time that an emission or a pin has ended.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import anyio
+
+from .lookup import Plans
+from .owners import name_of
+from .plans import Plan, Token
+
+__all__ = ["Leases"]
+
+
+class Leases:
+    """The retired plans on which emissions still run."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Plan, weakref.ref[Token]]] = []
+        self._waiting: set[anyio.Event] = set()
+
+    def retire(self, plan: Plan) -> None:
+        """Let no emission begin on a plan any more."""
+        reference = plan.retire(self.progress)
+        if reference is not None:
+            self._held.append((plan, reference))
+
+    def progress(self, _: object = None) -> None:
+        """Let those who wait look again."""
+        self._held = [lease for lease in self._held if lease[1]() is not None]
+        for event in self._waiting:
+            event.set()
+
+    def silence(self, owner: object) -> None:
+        """Let the emissions skip an owner's handlers."""
+        for plan, _ in self._held:
+            plan.silence(owner)
+
+    async def drained(self, older: Sequence[Plans], owner: object, spare: AbstractSet[int]) -> None:
+        """Wait until nothing runs that may call an owner's code; see `Bus.drained`.
+
+        Args:
+            older: The plans of the older registries that may have entries of the owner.
+            owner: The owner.
+            spare: Ids of tokens of emissions not to wait for.
+        """
+        name = name_of(owner)
+        reaching = [old for old in older if old.registry.reaches(owner)]
+
+        def is_called() -> bool:
+            if any(old.pins for old in reaching):
+                return True
+            if any(getattr(pin, "owner", None) == name for old in older for pin in old.pins):
+                return True
+            calling = (reference() for plan, reference in self._held if plan.calls(owner))
+            return any(token is not None and id(token) not in spare for token in calling)
+
+        while is_called():
+            event = anyio.Event()
+            self._waiting.add(event)
+            try:
+                await event.wait()
+            finally:
+                self._waiting.discard(event)
