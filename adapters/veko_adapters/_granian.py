@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from granian._granian import SocketHolder
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
@@ -92,6 +92,7 @@ async def run(
         target,
         interface=Interfaces.ASGI if lifespan else Interfaces.ASGINL,
         backlog=BACKLOG,
+        http=HTTPModes.http1,  # its HTTP/2 would take 1,000 headers and more
         log_access=access_log,
         http1_settings=HTTP1Settings(
             header_read_timeout=int(HEADERS_TIMEOUT * 1000), max_buffer_size=MAX_HEADER_SIZE

@@ -150,6 +150,8 @@ async def lifespan(app: ASGI, state: dict[str, Any]) -> AsyncIterator[None]:
     replies: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
 
     async def send(message: MutableMapping[str, Any]) -> None:
+        if not message["type"].startswith("lifespan."):  # it takes this for a request
+            raise RuntimeError(f"expected a message of the lifespan, got {message['type']!r}")
         replies.put_nowait(message)
 
     async def run() -> None:

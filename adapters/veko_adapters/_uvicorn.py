@@ -2,8 +2,10 @@
 
 Uvicorn itself accepts headers of any size for any time: a client that never ends them would keep
 its connection, and the memory of what it sent, forever. The protocol here ends such a request with
-431, or closes the connection after `HEADERS_TIMEOUT`. Cost: one timer for each connection, and one
-for each request whose headers do not arrive in one piece.
+431, or closes the connection after `HEADERS_TIMEOUT`. What stands between and behind the chunks of
+a body is bounded the same way, and trailers are dropped: uvicorn would append them to the headers
+that the application reads. Cost: one timer for each connection, and one for each request whose
+headers do not arrive in one piece.
 """
 
 from __future__ import annotations
@@ -33,14 +35,43 @@ from ._serve import (
 __all__ = ["run"]
 
 _TOO_LARGE = b"Request headers too large."
+_FRAMING = 256
+"""Bytes between two parts of a body that are not timed: a client may pause within them."""
+_PIPELINED = 100
+"""Requests that a client may send ahead; one more closes the connection."""
+
+
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Takes the place of a request's headers once they are complete: counts trailers, drops them.
+
+    Attributes:
+        number: How many there were.
+        size: Their bytes.
+    """
+
+    number = size = 0
+
+    def append(self, pair: tuple[bytes, bytes]) -> None:
+        """Count a trailer.
+
+        Raises:
+            ValueError: There are more than a head may have; ends the parsing.
+        """
+        self.number += 1
+        self.size += len(pair[0]) + len(pair[1])
+        if self.number > MAX_HEADERS or self.size > MAX_HEADER_SIZE:
+            raise ValueError("the trailers are too large")
 
 
 class _Bounded(HttpToolsProtocol):
-    """Uvicorn's protocol, with limits for headers."""
+    """Uvicorn's protocol, with limits for headers and trailers."""
 
     _timer: asyncio.TimerHandle | None = None
     _heading = True  # the headers of a request have not ended
-    _size = 0  # bytes of them that arrived in earlier pieces
+    _size = 0  # bytes of them, or since the last part of the body, that arrived in earlier pieces
+    _bodied = False  # this piece had a part of the body
+    _trailers: _Trailers | None = None
+    _ahead: tuple[RequestResponseCycle, ...] = ()  # unanswered requests before the newest
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,31 +79,47 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        # Uvicorn informs the newest request only, not the one that is being answered before it.
+        for cycle in self._ahead:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._ahead = ()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         before = self.headers
+        self._bodied = False
         super().data_received(data)
-        if not self._heading:
-            self._size = 0
-            if self._answering():
-                return
-        else:
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._heading:
             # A request that began in this piece has at most the length of the piece.
             self._size = len(data) if self.headers is not before else self._size + len(data)
+            late = True
+        else:
+            framing = cycle is not None and cycle.more_body
+            self._size = self._size + len(data) if framing and not self._bodied else 0
+            late = not self._answering()
+            if not late:
+                late = framing and (self._trailing() or self._size > _FRAMING)
+                if not late and self._timer is not None:
+                    self._disarm()
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return  # the connection is closing, or a WebSocket now
         if self._size > MAX_HEADER_SIZE:
             self._refuse()
-        elif self._timer is None:
+        elif late and self._timer is None:
             self._arm()
+
+    def on_body(self, body: bytes) -> None:
+        self._bodied = True
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._heading = True
 
     def on_headers_complete(self) -> None:
-        self._heading = False
         self._disarm()
         if len(self.headers) > MAX_HEADERS or (
             sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
@@ -80,13 +127,41 @@ class _Bounded(HttpToolsProtocol):
         ):
             self._refuse()
             raise ValueError("the headers are too large")  # ends the parsing
+        if self._answering():
+            if len(self.pipeline) >= _PIPELINED:
+                self.transport.close()
+                raise ValueError("too many requests at once")
+            self._ahead = (*(one for one in self._ahead if not one.response_complete), self.cycle)
+        self._heading = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is before:
+            return  # a handshake, whose headers uvicorn will read
+        if self._trailers is None:
+            self._trailers = _Trailers()
+        self._trailers.number = self._trailers.size = 0
+        self.headers = self._trailers  # the scope has the list itself
 
     def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():
+        if self._answered():
+            self.transport.close()
+        elif not self.transport.is_closing():
             super().send_400_response(msg)
 
+    def _answered(self) -> bool:
+        """Return whether an answer now would get into one that is under way, or before it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return self._answering() and (
+            self._heading or bool(self.pipeline) or cycle is None or cycle.response_started
+        )
+
+    def _trailing(self) -> bool:
+        return self._trailers is not None and self._trailers.number > 0
+
     def _refuse(self) -> None:
+        if self._answered():
+            self.transport.close()
+            return
         self.transport.write(
             b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
             b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n\r\n%b"
@@ -103,7 +178,7 @@ class _Bounded(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        if self._answering():  # the late request is pipelined behind a running one
+        if self._answering() and self._heading:  # it is pipelined behind a running one
             self._arm()
         elif not self.transport.is_closing():
             self.transport.close()

@@ -2,10 +2,16 @@
 
 import asyncio
 import re
+import signal
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
 from litestar import Request as LitestarRequest
 from litestar import post
@@ -13,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route as StarletteRoute
+from websockets.sync.client import connect
 
 from veko_adapters.conformance import served
 from veko_adapters.conformance._wire import request, wire
@@ -149,3 +156,190 @@ async def test_a_client_that_leaves_a_stream_is_nobodys_fault(name: str) -> None
             async with asyncio.timeout(5):
                 await ended.get()
         assert record.error_count == 0
+
+
+# -- what others wait for
+
+ROWS = 20_000
+STREAMS = """
+name = "streams"
+version = "1.0.0"
+
+async def endless():
+    while True:
+        yield b"x" * 1_000
+
+made = 0
+
+def rows():
+    global made
+    for number in range(ROWS):
+        made += 1
+        sum(range(2_000))  # a row takes its time, so that the client always reads faster
+        yield b"%d\\n" % number
+
+async def arows():
+    for row in rows():
+        yield row
+
+async def push(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": b"x" * 1_000, "more_body": True})
+
+async def tick(socket):
+    number = 0
+    while True:
+        await socket.send(f"{number}")
+        number += 1
+
+def load(context):
+    NATIVE
+    context.add_routes(push, path="/push")
+    context.add_websocket("/ticks", tick)
+    context.add_route("GET", "/endless", endless)
+    context.add_route("GET", "/rows", rows)
+    context.add_route("GET", "/arows", arows)
+    context.add_route("GET", "/quick", lambda: made)
+"""
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Path:
+    root = tmp_path / "app"
+    (root / "plugins").mkdir(parents=True)
+    (root / "plugins" / "streams.py").write_text(STREAMS.replace("ROWS", str(ROWS)))
+    return root
+
+
+NATIVE = {
+    "asgi": "pass",
+    "litestar": """
+    from litestar import get
+    from litestar.response import Stream
+    @get("/native")
+    async def native() -> Stream:
+        return Stream(endless)
+    context.add_routes(native)
+""",
+    "starlette": """
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+    async def native(request):
+        return StreamingResponse(endless())
+    context.add_routes(Route("/native", native))
+""",
+}
+
+
+def serve(start: Start, root: Path, adapter: str) -> tuple[Running, int]:
+    (root / "veko.toml").write_text(f"adapter = {adapter!r}\n")
+    file = root / "plugins" / "streams.py"
+    file.write_text(file.read_text().replace("NATIVE", NATIVE[adapter].strip()))
+    veko = start("serve", root, "--port", 0, "--grace", 2)
+    return veko, int(veko.wait_for(r"Listening on http://127\.0\.0\.1:(\d+)")[1])
+
+
+def ask(port: int, *paths: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    requests = [f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n" for path in paths]
+    connection.sendall("".join(requests).encode())
+    return connection
+
+
+STREAMED = [
+    *((name, path) for name in ADAPTERS for path in ("/endless", "/push")),
+    ("litestar", "/native"),
+    ("starlette", "/native"),
+]
+
+
+@pytest.mark.parametrize(("adapter", "path"), STREAMED)
+def test_a_stream_that_never_waits_ends_with_its_client(
+    start: Start, application: Path, adapter: str, path: str
+) -> None:
+    veko, port = serve(start, application, adapter)
+    with ask(port, path) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert httpx.get(f"http://127.0.0.1:{port}/quick", timeout=5).text == "0"
+    veko.process.send_signal(signal.SIGTERM)
+    assert veko.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("path", ["/endless", "/push"])
+def test_a_stream_with_a_request_behind_it_ends_with_its_client(
+    start: Start, application: Path, adapter: str, path: str
+) -> None:
+    """The second request is pipelined: the server has begun to read it when the client leaves."""
+    veko, port = serve(start, application, adapter)
+    with ask(port, path, "/quick") as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert httpx.get(f"http://127.0.0.1:{port}/quick", timeout=5).text == "0"
+    assert idle(veko.process.pid), "the stream goes on"
+    veko.process.send_signal(signal.SIGTERM)
+    assert veko.ends() == 0
+    assert "failed" not in veko.text
+
+
+def idle(pid: int) -> bool:
+    """Return whether a process stops using the processor."""
+    for _ in range(50):
+        before = processor_time(pid)
+        time.sleep(0.2)
+        if processor_time(pid) - before < 5:
+            return True
+    return False
+
+
+def processor_time(pid: int) -> int:
+    """Return the processor time that a process has used, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_socket_that_never_waits_lets_others_through(
+    start: Start, application: Path, adapter: str
+) -> None:
+    veko, port = serve(start, application, adapter)
+    done = threading.Event()
+
+    def read(socket: Any) -> None:
+        while not done.is_set():
+            socket.recv()
+
+    with connect(f"ws://127.0.0.1:{port}/ticks") as socket:
+        reader = threading.Thread(target=read, args=(socket,))
+        reader.start()
+        try:
+            assert httpx.get(f"http://127.0.0.1:{port}/quick", timeout=5).text == "0"
+        finally:
+            done.set()
+            reader.join(30)
+    assert idle(veko.process.pid), "the socket's handler goes on"
+
+
+@pytest.mark.parametrize("path", ["/rows", "/arows"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_large_export_lets_others_through(
+    start: Start, application: Path, adapter: str, path: str
+) -> None:
+    _, port = serve(start, application, adapter)
+    flowing = threading.Event()
+
+    def read(export: socket.socket) -> None:
+        end = b""
+        while not end.endswith(b"0\r\n\r\n") and (data := export.recv(1 << 20)):
+            end = (end + data)[-5:]
+            flowing.set()
+
+    with ask(port, path) as export:
+        reader = threading.Thread(target=read, args=(export,))
+        reader.start()
+        try:
+            assert flowing.wait(10)
+            made = int(httpx.get(f"http://127.0.0.1:{port}/quick", timeout=30).text)
+        finally:
+            reader.join(30)
+    assert made < ROWS / 2, "the other was answered when most of the rows were out"

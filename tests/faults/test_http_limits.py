@@ -2,10 +2,13 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
 from litestar import Request as LitestarRequest
 from litestar import post
@@ -115,3 +118,73 @@ async def test_the_limit_of_a_body_holds_for_every_kind_of_handler(
         assert answer is None or answer.status == 413, answer.status
         assert took <= MAX_BODY
         assert record.error_count == 0
+
+
+# -- granian
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, HEADERS, GOAWAY, RST, CONTINUATION = 4, 1, 7, 3, 9
+END_STREAM, END_HEADERS = 1, 4
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    )
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header as HPACK writes it without its table and without Huffman."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def frames(connection: socket.socket) -> list[tuple[int, int, bytes]]:
+    """Read frames until the request is answered or refused."""
+    found: list[tuple[int, int, bytes]] = []
+    with connection.makefile("rb") as file:
+        while len(head := file.read(9)) == 9:
+            payload = file.read(int.from_bytes(head[:3], "big"))
+            found.append((head[3], int.from_bytes(head[5:9], "big"), payload))
+            if found[-1][0] in {HEADERS, GOAWAY, RST}:
+                break
+    return found
+
+
+@pytest.mark.parametrize(("count", "size"), [(1_000, 10), (90, 2_000)], ids=["many", "large"])
+def test_granian_bounds_the_headers_of_HTTP_2_or_does_not_speak_it(
+    start: Start, tmp_path: Path, count: int, size: int
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "one.py").write_text(
+        'name = "one"\nversion = "1.0.0"\n\ndef load(context):\n'
+        '    context.add_route("GET", "/", lambda request: len(request.headers))\n'
+    )
+    veko = start("serve", tmp_path, "--port", 0, "--server", "granian", cwd=tmp_path)
+    port = int(veko.wait_for(r"Listening on http://127\.0\.0\.1:(\d+)")[1])
+    block = b"".join(
+        literal(name, value)
+        for name, value in [
+            (b":method", b"GET"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"x"),
+            *((b"x-%d" % number, b"a" * 10) for number in range(count)),
+        ]
+    )  # fmt: skip
+    if size > 127:
+        length = b"\x7f" + bytes([(size - 127) & 127 | 128, (size - 127) >> 7])
+        block += b"".join(b"\0\x04y-%02d" % n + length + b"a" * size for n in range(count))
+    pieces = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0))
+        try:
+            for number, piece in enumerate(pieces):
+                last = END_HEADERS if number == len(pieces) - 1 else 0
+                if number:
+                    client.sendall(frame(CONTINUATION, last, 1, piece))
+                else:
+                    client.sendall(frame(HEADERS, last | END_STREAM, 1, piece))
+            answers = frames(client)
+        except ConnectionError:
+            answers = []
+        # In HPACK's static table, 8 is `:status: 200`; refusals have other numbers.
+        served_it = [one for one in answers if one[0] == HEADERS and one[2][:1] == b"\x88"]
+        assert not served_it, f"{len(block)} bytes of {count} headers and more were taken"
+    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200

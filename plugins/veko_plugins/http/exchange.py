@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from veko.errors import RouteError
 
-from .messages.asgi import ASGI, EXCHANGE, ASGISend, Message, Receive, Scope
-from .messages.disconnect import ClientGone, while_connected
+from .messages.asgi import ASGI, EXCHANGE, SLICE, ASGISend, Message, Receive, Scope
+from .messages.disconnect import ClientGone, Watch, while_connected
 from .messages.pipe import Pipe
 from .messages.request import Request
 from .messages.response import Response
@@ -152,6 +153,9 @@ class Exchange:
     made: Response | None = None
     raised: BaseException | None = None
     begun = sent = False
+    _until = 0.0
+    _task: asyncio.Task[Any] | None = None
+    _watch: Watch | None = None
     _held: Message | None = None
     _dropped = False
     pipes: list[Pipe] | None = None
@@ -196,15 +200,27 @@ class Exchange:
                 await self.finish(response)
                 return
             await self._begin(response)
+        if self._watch is not None and kind == _BODY and not message.get("more_body", False):
+            await self._watch.end()  # work after the response goes on without the client
         if not self._dropped and not (kind == _BODY and self.request.method == "HEAD"):
             await self._out(message)
 
     async def _out(self, message: Message) -> None:
-        """Send to the server, which raises `OSError` if the client is gone."""
+        """Send a part of a stream. The server may raise `OSError` if the client is gone.
+
+        Neither it nor the code that makes the stream must ever wait. Without a pause they would
+        hold the loop, and nobody would hear that the client left
+        (`tests/faults/test_http_clients_that_leave.py`).
+        """
+        if self.request.left:
+            raise ClientGone("the client disconnected")
         try:
             await self._send(message)
         except OSError as error:
             raise self._gone(error) from error
+        if monotonic() > self._until:
+            await asyncio.sleep(0)
+            self._until = monotonic() + SLICE
 
     def _gone(self, error: OSError) -> ClientGone:
         self.request.left = True
@@ -220,6 +236,7 @@ class Exchange:
             return
         self.response, self.begun = response, True
         self._release()
+        self._watch = Watch.begin(self.request, self._receive, self._task, shared=True)
         await self._out(response.start())
         if self.request.method == "HEAD":
             await self._out({"type": _BODY, "body": b""})
@@ -229,7 +246,17 @@ class Exchange:
         target = self.target
         assert target is not None
         request, app = self.request, cast("ASGI", target.endpoint)
-        await app(scope_for(request), request.receive, self)
+        self._task = asyncio.current_task()
+        try:
+            await app(scope_for(request), request.receive, self)
+        except asyncio.CancelledError:
+            if self._watch is not None and self._watch.cancelled():
+                raise ClientGone("the client disconnected") from None
+            raise
+        finally:
+            self._task = None
+            if self._watch is not None:
+                await self._watch.end()
         if not self.begun:
             if self.response is None:
                 raise _no_response(target.route)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 __all__ = [
-    "ASGI", "EXCHANGE", "REQUEST", "ROUTE", "ASGISend", "Message", "Receive", "Scope", "path_of",
+    "ASGI", "EXCHANGE", "REQUEST", "ROUTE", "SLICE", "ASGISend", "Message", "Receive", "Scope",
+    "path_of",
 ]  # fmt: skip
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -21,6 +22,9 @@ EXCHANGE: Final = "veko.exchange"
 """The key of the request's `Exchange`, or of the WebSocket's `SocketExchange`."""
 ROUTE: Final = "veko.route"
 """The key of the route that answers; its value is `None` if there is no such route."""
+
+SLICE: Final = 0.01
+"""Seconds for which code that sends without ever waiting may hold the loop: then others go on."""
 
 
 def path_of(scope: Scope) -> str:

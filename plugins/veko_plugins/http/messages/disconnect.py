@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from .asgi import Message, Receive
 from .request import Request
 
-__all__ = ["KEPT", "ClientGone", "while_connected"]
+__all__ = ["KEPT", "ClientGone", "Watch", "while_connected"]
 
 KEPT: Final = 64 * 1024
 """Bytes of a body that are kept while its response is being streamed."""
@@ -77,6 +77,66 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+class Watch:
+    """Listens while a response is streamed, and cancels the task that streams it.
+
+    Args:
+        request: The request whose response is streamed.
+        task: The task.
+        listening: Ends when the client disconnects.
+    """
+
+    __slots__ = ("_before", "_gone", "_listener", "_request", "_task")
+
+    def __init__(
+        self, request: Request, task: asyncio.Task[Any], listening: Coroutine[Any, Any, None]
+    ) -> None:
+        self._request, self._task = request, task
+        self._gone = False
+        self._before = task.cancelling()
+        self._listener = asyncio.ensure_future(self._listen(listening))
+
+    @classmethod
+    def begin(
+        cls,
+        request: Request,
+        receive: Receive,
+        task: asyncio.Task[Any] | None,
+        *,
+        shared: bool = False,
+    ) -> Watch | None:
+        """Begin to listen.
+
+        Args:
+            request: The request whose response is streamed.
+            receive: The server's receive.
+            task: The task that streams it.
+            shared: Whether the code that streams may receive, too.
+
+        Returns:
+            The watch; `None` if the body is being read: its reader notices the disconnection.
+        """
+        alone = request.read and not shared
+        keeper = None if alone else request.lend(receive, _Keeper)
+        if task is None or not (alone or keeper):
+            return None
+        return cls(request, task, _disconnected(receive) if keeper is None else keeper.listen())
+
+    async def _listen(self, listening: Coroutine[Any, Any, None]) -> None:
+        await listening
+        self._gone = self._request.left = True
+        self._task.cancel()
+
+    def cancelled(self) -> bool:
+        """Return whether the cancellation that the task caught is the watch's, and take it back."""
+        return self._gone and self._task.uncancel() <= self._before
+
+    async def end(self) -> None:
+        """Stop listening."""
+        self._listener.cancel()
+        await asyncio.wait([self._listener])
+
+
 @asynccontextmanager
 async def while_connected(request: Request, receive: Receive) -> AsyncIterator[None]:
     """Cancel the block when the client disconnects, and raise `ClientGone`.
@@ -90,28 +150,15 @@ async def while_connected(request: Request, receive: Receive) -> AsyncIterator[N
     Raises:
         ClientGone: The client disconnected.
     """
-    task = asyncio.current_task()
-    keeper = None if request.read else request.lend(receive, _Keeper)
-    if task is None or not (request.read or keeper):
+    watch = Watch.begin(request, receive, asyncio.current_task())
+    if watch is None:
         yield
         return
-    gone = False
-    before = task.cancelling()
-
-    async def listen() -> None:
-        nonlocal gone
-        await (_disconnected(receive) if keeper is None else keeper.listen())
-        gone = True
-        task.cancel()
-
-    listener = asyncio.ensure_future(listen())
     try:
         yield
     except asyncio.CancelledError:
-        if gone and task.uncancel() <= before:
-            request.left = True
+        if watch.cancelled():
             raise ClientGone("the client disconnected") from None
         raise
     finally:
-        listener.cancel()
-        await asyncio.wait([listener])
+        await watch.end()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any, Final
 
-from ..messages.asgi import ASGI, ASGISend, Message, Receive, Scope
+from ..messages.asgi import ASGI, SLICE, ASGISend, Message, Receive, Scope
 from ..messages.connection import Connection
 
 __all__ = ["ABNORMAL", "CLOSE", "DENY", "ASGISocket"]
@@ -44,7 +45,7 @@ class ASGISocket(Connection):
 
     __slots__ = (
         "__weakref__", "_cuts", "_ended_in", "_on_accept", "_on_message", "_receive", "_send",
-        "_started", "accepted", "closed", "code", "left", "reason",
+        "_started", "_until", "accepted", "closed", "code", "left", "reason",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class ASGISocket(Connection):
         self._on_message = on_message
         self._on_accept = on_accept
         self._started = False
+        self._until = 0.0
         self._ended_in: asyncio.Task[Any] | None = None
         self._cuts = 0
         self.accepted = False
@@ -95,6 +97,9 @@ class ASGISocket(Connection):
             self.left = True
             raise _Gone(str(error)) from error
         self._noted(message)
+        if monotonic() > self._until:  # neither the server nor the handler must ever wait
+            await asyncio.sleep(0)
+            self._until = monotonic() + SLICE
 
     async def _next(self) -> Message:
         """Return the next message as the hooks left it, or the disconnect."""
