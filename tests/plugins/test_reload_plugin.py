@@ -122,6 +122,17 @@ async def test_D8_O8_a_saved_plugin_reloads(project: Any) -> None:
         assert message.endswith(" ms")
 
 
+async def test_a_saved_plugin_reloads_to_the_name_that_its_file_says(project: Any) -> None:
+    async with project(shop) as one:
+        path = one.save("shop", "old")
+        path.write_text(path.read_text().replace("name = 'shop'", "name = 'store'"))
+        assert await one.reloaded("store") == path
+        assert (await one.until("log", "reloaded shop as store 1.0.0"))[1].endswith(" ms")
+        await one.until("plugin:unloaded", "shop")
+        path.write_text(path.read_text().replace("name = 'store'", "name = 'store'; more = 1"))
+        assert await one.reloaded("store") == path
+
+
 async def test_H_dev_hotreload_after_a_reload(project: Any) -> None:
     async with project(shop) as one:
         path = one.save("shop", "new")
@@ -382,7 +393,7 @@ BROKEN = {
         "import asyncio\nname, version = 'shop', '2'\nasync def load(): await asyncio.sleep(60)\n",
         "did not end",
     ),
-    "another name": ("name, version = 'store', '2'\ndef load(): pass\n", "'store' now"),
+    "another name": ("name, version = 'store', '2'\ndef load(): 1 / 0\n", "ZeroDivisionError"),
     "dependency": (
         "name, version, dependencies = 'shop', '2', ['nobody']\ndef load(): pass\n",
         "nobody",

@@ -362,6 +362,6 @@ async def _next(dependents: Dependents, record: PluginRecord) -> Plugin:
             f"its name is {plugin.manifest.name!r} now",
             plugin=record.name,
             path=plugin.source,
-            remedy="Unload it and load it under its new name.",
+            remedy="A generation has the name of the one before: unload that, and load this.",
         )
     return plugin

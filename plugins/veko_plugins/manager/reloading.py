@@ -9,17 +9,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 
 from veko import Context, Plugin, PluginRecord
-from veko.errors import LoadError, ManifestError, NotFoundError
+from veko.errors import (
+    ConflictError,
+    DependencyError,
+    LoadError,
+    ManifestError,
+    NotFoundError,
+)
 
+from .._saved.plugins import given_config
 from .._source.content import differing
 from .imports import Imported, Imports, Snapshot
 from .plugin_checks import PluginChecks
 from .records import get_loaded
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..loader import Loaded
 
 __all__ = ["Reloading"]
@@ -46,6 +55,7 @@ class Reloading:
     def __init__(
         self, context: Context, imports: Imports, checks: PluginChecks, keep_snapshots: bool
     ) -> None:
+        self._context = context
         self._kernel = context.kernel
         self._imports = imports
         self._checks = checks
@@ -57,10 +67,14 @@ class Reloading:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
         record = get_loaded(self._kernel, name)
         try:
-            first = await self._imported(record, {})
+            imported = await self._imports.make_again(record)
+            renamed = imported.plugin.manifest.name != name
+            first = None if renamed else self._checked(record, imported, {})
         except Exception as error:
             await self._kernel.bus.report(error, owner=record, handler="reload")
             raise
+        if first is None:
+            return await self._rename(record, imported, config)
         if config and self._keep_snapshots:  # which may be wrong, though the files are the same
             first.snapshot = self._imports.snapshot(record)
         await self._swap(first, config, self._imported)
@@ -68,6 +82,59 @@ class Reloading:
         for retirement in record.retiring[-1:] if drained else ():
             await retirement.done.wait()
         return record
+
+    async def _rename(
+        self, record: PluginRecord, imported: Imported, config: Mapping[str, Any] | None
+    ) -> PluginRecord:
+        """Replace a plugin by what its files hold now, which has another name.
+
+        Both have the same routes and commands, so the old one goes first. It comes back as it was
+        if the new one does not load.
+        """
+        plugin, old, kernel = imported.plugin, record.name, self._kernel
+        new, back, was_active = plugin.manifest.name, self._imports.snapshot(record), record.active
+        try:
+            users = sorted(one.name for one in kernel.dependents(old))
+            taken = kernel.get(new)
+            if users:
+                raise DependencyError(
+                    f"its name is {new!r} now, and {', '.join(users)} need it as {old!r}",
+                    plugin=old,
+                    path=plugin.source,
+                    remedy="Change the name in their `dependencies` too, or take it back.",
+                )
+            if taken is not None and taken.loaded:
+                raise ConflictError(
+                    f"its name is {new!r} now, and another plugin has that name",
+                    plugin=old,
+                    path=plugin.source,
+                    remedy="Choose another name.",
+                )
+            self._checks.check(plugin)
+            settings: Config = self._context.use("config")
+            given = settings.section(new, config) or given_config(record)
+            await kernel.unload(old)
+        except BaseException as error:
+            self._imports.dispose(imported)
+            if isinstance(error, Exception):
+                await kernel.bus.report(error, owner=record, handler="reload")
+            raise
+        try:
+            fresh = await kernel.load(plugin, given)
+        except BaseException:
+            self._imports.drop(imported)
+            if back is not None:
+                with anyio.CancelScope(shield=True):
+                    was = (await self._as_it_was(record, back)).imported
+                    await kernel.load(was.plugin, back.given)
+                    self._imports.keep(old, was)
+                    if not was_active:
+                        await kernel.toggle(old, False)
+            raise
+        self._imports.keep(new, imported)
+        if not was_active:
+            await kernel.toggle(new, False)
+        return fresh
 
     async def roll_back(self, name: str) -> PluginRecord:
         """Give a plugin a generation of what it was before its probation.
@@ -134,16 +201,19 @@ class Reloading:
 
     async def _imported(self, record: PluginRecord, versions: Mapping[str, str]) -> _Next:
         """Import a plugin as its files are now; `versions` are of those that reload with it."""
-        name = record.name
-        imported = await self._imports.make_again(record)
+        return self._checked(record, await self._imports.make_again(record), versions)
+
+    def _checked(
+        self, record: PluginRecord, imported: Imported, versions: Mapping[str, str]
+    ) -> _Next:
         try:
             plugin = imported.plugin
-            if plugin.manifest.name != name:
+            if plugin.manifest.name != record.name:
                 raise ManifestError(
                     f"its name is {plugin.manifest.name!r} now",
-                    plugin=name,
+                    plugin=record.name,
                     path=plugin.source,
-                    remedy="Unload it and load it under its new name.",
+                    remedy="Reload it by itself, before the plugins that it needs.",
                 )
             self._checks.check(plugin, versions)
         except BaseException:

@@ -182,7 +182,10 @@ class Changes:
         A failure was already reported by the reload.
         """
         news: list[str] = []
-        async with self._locks.hold(location):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._locks.hold(location))
+            # Renaming unloads the old name: not by hand.
+            stack.callback(self._unloaded_by_hand.discard, location)
             record = self._context.kernel.get(name)
             looked = await changed_files(self._loading, name, location)
             if record is None or not record.loaded or looked is None:
@@ -197,7 +200,7 @@ class Changes:
             self._refused.discard(location)
             self._failed[location] = whole
             try:
-                await self._loading.reload_plugin(name, drained=False)
+                fresh = await self._loading.reload_plugin(name, drained=False)
             except Exception as error:
                 if isinstance(error, DependencyError):
                     self._refused.add(location)
@@ -212,6 +215,10 @@ class Changes:
                 raise
             self._failed.pop(location, None)
             self._try_again(name)
+            if fresh is not record:  # its file says another name
+                self._try_again(fresh.name)
+                await self._announce(f"reloaded {name} as", fresh, path, begin)
+                return [*news, fresh.name]
             await self._announce("reloaded", record, path, begin)
             if record.version != before:
                 news.append(name)
