@@ -12,7 +12,8 @@ Cost: twenty wake-ups a second of the thread and of the loop (`benchmarks/watchd
 any call, and memory for up to 1,000 locations.
 Promise: it interrupts nothing, changes nothing and keeps nothing alive. A suspended process and a
 debugger are not faults; a plugin that blocks during its import or `load()` causes a warning only,
-since neither has to be quick. Code that holds the interpreter's lock is named only if it is still
+since neither has to be quick. Imports that no plugin asked for, and reading sources, are Veko's own work
+and not reported. Code that holds the interpreter's lock is named only if it is still
 running when it releases the lock.
 """
 
@@ -59,6 +60,9 @@ _CALL_NEXT: Final = (
     str(Path(__file__).parent / "http" / "middleware.py"),
 )
 """The function by which a middleware waits for what it wraps."""
+_READERS: Final = f"{Path(__file__).parent / '_source'}{os.sep}"
+_DISCOVERY: Final = str(Path(__file__).with_name("discovery.py"))
+"""What reads the sources of plugins."""
 _DEBUGGERS: Final = frozenset(("bdb.py", "pdb.py"))
 
 
@@ -238,6 +242,11 @@ class Watchdog(Plugin):
     @staticmethod
     async def _report(kernel: Kernel, block: Block, stall: _Stall) -> None:
         of = f" of {block.event}" if block.event else ""
+        if block.plugin is None and any(map(_is_own_work, stall.frames)):
+            # It is over when the application serves, and its authors cannot change it.
+            took = stall.seconds * 1000
+            _log.debug("Veko itself blocked the event loop for %.0f ms:\n%s", took, stall.stack)
+            return
         message = f"{block.handler}(){of} blocked the event loop for {stall.seconds * 1000:.0f} ms"
         if block.plugin is None or any(f.path.startswith(_IMPORTER) for f in stall.frames):
             prefix = "" if block.plugin is None else f"{block.plugin}: "
@@ -366,6 +375,11 @@ def _frames_of(thread: int) -> list[_Frame]:
         )
         frame = frame.f_back
     return found
+
+
+def _is_own_work(frame: _Frame) -> bool:
+    """Return whether a frame imports modules, or reads plugins for Veko."""
+    return frame.path.startswith(("<frozen importlib", _READERS, _DISCOVERY))
 
 
 def _written(frames: list[_Frame]) -> str:

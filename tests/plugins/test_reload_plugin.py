@@ -393,7 +393,6 @@ BROKEN = {
         "import asyncio\nname, version = 'shop', '2'\nasync def load(): await asyncio.sleep(60)\n",
         "did not end",
     ),
-    "another name": ("name, version = 'store', '2'\ndef load(): 1 / 0\n", "ZeroDivisionError"),
     "dependency": (
         "name, version, dependencies = 'shop', '2', ['nobody']\ndef load(): pass\n",
         "nobody",

@@ -13,7 +13,6 @@ from veko_plugins import PluginManager
 BODY = """
 name = {name!r}
 version = "1.0.0"
-dependencies = {needs!r}
 
 def load(context):
     context.hook("ask", lambda: {name!r})
@@ -22,11 +21,9 @@ def load(context):
 """
 
 
-def write(
-    folder: Path, file: str, name: str, more: str = "", needs: list[str] | None = None
-) -> None:
+def write(folder: Path, file: str, name: str, more: str = "") -> None:
     (folder / "plugins").mkdir(exist_ok=True)
-    text = BODY.format(name=name, more=more, needs=needs or [])
+    text = BODY.format(name=name, more=more)
     (folder / "plugins" / f"{file}.py").write_text(text)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -271,3 +272,16 @@ def test_a_process_that_was_suspended_is_not_blamed() -> None:
         os.kill(process.pid, signal.SIGCONT)
         said, _ = process.communicate("go\n", timeout=20)
     assert said == ""
+
+
+async def test_imports_that_no_plugin_asked_for_are_not_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "veko_test_slow.py").write_text("import time\ntime.sleep(0.15)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Kernel() as kernel:
+        heard = Heard(kernel)
+        await kernel.load(Watchdog(0.05))
+        importlib.import_module("veko_test_slow")
+        await heard.block()
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
