@@ -12,8 +12,8 @@ Cost: twenty wake-ups a second of the thread and of the loop (`benchmarks/watchd
 any call, and memory for up to 1,000 locations.
 Promise: it interrupts nothing, changes nothing and keeps nothing alive. A suspended process and a
 debugger are not faults; a plugin that blocks during its import or `load()` causes a warning only,
-since neither has to be quick. Imports that no plugin asked for, and reading sources, are Veko's own work
-and not reported. Code that holds the interpreter's lock is named only if it is still
+since neither has to be quick. Imports that no plugin asked for, and reading sources, are Veko's own
+work and not reported. Code that holds the interpreter's lock is named only if it is still
 running when it releases the lock.
 """
 
