@@ -67,7 +67,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         allow_hot_reload: Reload a plugin when one of its files changes.
         max_retries: Tries after a first load that failed.
         timeout: Time limit of each life-cycle call.
-        enable_sandbox: Run plugins in separate processes.
+        enable_sandbox: Confine plugins to processes of their own. This version cannot, and refuses
+            to start with it.
         enable_hooks: Dispatch the hooks of plugins.
         enable_api: Serve the management API and the dashboard.
         adapter: The HTTP adapter: its name, the adapter itself, or `None` for no HTTP.

@@ -8,7 +8,8 @@ connected to a signal directly gets `(sender, *, event, args)`.
 
 Cost: nothing for an event without observers; with observers, one subscription and one call each,
 one after the other.
-Promise: an observer sees every emission, before any hook can stop it. What it returns is ignored.
+Promise: an observer sees every emission, before any hook can stop it, except those about core
+plugins, unless it asks for them (`core=True`). What it returns is ignored.
 An observer that fails or takes too long is reported, and delays nothing further.
 """
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import anyio
 from blinker import Signal
 
-from veko import Bus, HookTimeout, Plugin, Subscription
+from veko import Bus, HookTimeout, Plugin, PluginRecord, Subscription
 
 from ._lib.calls import call
 
@@ -39,14 +40,19 @@ class _Receiver(Protocol):
 class Observer:
     """One observer of one event, connected to its signal; `cancel()` may be called twice."""
 
-    __slots__ = ("__weakref__", "_arity", "_cancel", "event", "fn", "label")
+    __slots__ = ("__weakref__", "_arity", "_cancel", "core", "event", "fn", "label")
 
     def __init__(
-        self, event: str, fn: Callable[..., object], cancel: Callable[[Observer], None]
+        self,
+        event: str,
+        fn: Callable[..., object],
+        cancel: Callable[[Observer], None],
+        core: bool = False,
     ) -> None:
         checked = Subscription(event, fn)
         self.event = event
         self.fn = fn
+        self.core = core
         self.label = checked.label
         self._arity = checked.arity
         self._cancel = cancel
@@ -93,22 +99,23 @@ class Signals(Plugin):
     def deactivate(self) -> None:
         self._detach()
 
-    def on(self, event: str, fn: Callable[..., object]) -> Observer:
+    def on(self, event: str, fn: Callable[..., object], *, core: bool = False) -> Observer:
         """Observe an event. Observing it again with the same function changes nothing.
 
         Args:
             event: The name of an event, or a pattern (`plugin:*`).
             fn: A `def` or `async def` function. It gets the event's arguments by position, as many
                 as it requires, or all of them if it takes `*args`.
+            core: Whether it also hears what happens to core plugins: that they were loaded, say.
 
         Raises:
             VekoError: The name of the event or the function is invalid.
         """
         for observer in self._observers.get(event, ()):
-            if observer.fn == fn:
+            if observer.fn == fn and observer.core == core:
                 return observer
         signal = self[event]
-        observer = Observer(event, fn, self._remove)
+        observer = Observer(event, fn, self._remove, core)
         signal.connect(observer, weak=False)
         self._observers.setdefault(event, []).append(observer)
         return observer
@@ -170,7 +177,10 @@ class Signals(Plugin):
         if signal.is_muted:
             return
         sender = args[0] if args else None
+        of_core = len(args) > 1 and isinstance(args[1], PluginRecord) and args[1].core
         for receiver in _in_order(signal, sender):
+            if of_core and isinstance(receiver, Observer) and not receiver.core:
+                continue
             try:
                 with anyio.move_on_after(self.limit) as scope:
                     await call(receiver, sender, event=event, args=args)

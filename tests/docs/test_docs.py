@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     monkeypatch.chdir(tmp_path)
     pages.Runner(page, tmp_path).run()
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=_name)
+def test_each_block_is_run_or_of_a_language_that_is_not(page: Path) -> None:
+    """README.md says which are run: `sh` and `text` are not, settings are read."""
+    found = list(pages.blocks(page))
+    fences = re.findall(r"^```", page.read_text("utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(found), "a block has no language"
+    assert {block.language for block in found} <= {"python", "console", "toml", "sh", "text"}
+    for block in found:
+        if block.language == "toml":
+            tomllib.loads(block.text)
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=_name)

@@ -276,6 +276,22 @@ async def test_the_manager_observes_before_it_starts_and_over_a_restart(tmp_path
         heard.clear()
         await manager.restart()
         assert heard.count("start") == 1
-        await manager.load_plugin(Hello)
         assert heard.count("hello") == 1
         assert manager.signals["plugin:loaded"].receivers
+
+
+async def test_observers_hear_core_plugins_only_if_they_ask_to(tmp_path: Path) -> None:
+    heard: list[str] = []
+    core: list[str] = []
+    manager = PluginManager(root=tmp_path, adapter=None, auto_load=False)
+    manager.on("plugin:loaded", heard.append)
+    manager.on("plugin:*", lambda name: heard.append(name))
+    manager.on("plugin:loaded", core.append, core=True)
+    async with manager:
+        assert heard == []
+        assert "storage" in core
+        await manager.load_plugin({"name": "own", "version": "1.0.0", "load": lambda: None})
+        assert set(heard) == {"own"}
+        assert core[-1] == "own"
+        await manager.toggle_plugin("storage", False)
+        assert set(heard) == {"own"}

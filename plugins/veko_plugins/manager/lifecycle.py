@@ -130,9 +130,8 @@ class Lifecycle:
             among = None if self.options.auto_load else ()
             self.report = await self._get_loading().load_all(among, kept=kept)
             await switch_off_again(self.kernel, kept)
-        if self.options.auto_load:
-            for line in ineffective(self.options, self._found_names()):
-                _log.warning("%s", line)
+        for line in ineffective(self.options, self._found_names()):
+            _log.warning("%s", line)
         await self._require(dict.fromkeys((*self.options.required, *self.report.required)))
         for line in unrequired_guards(self.kernel, self.options.required):
             _log.warning("%s", line)

@@ -329,17 +329,18 @@ class PluginManager(Lifecycle):
         """The event bus."""
         return self.kernel.bus
 
-    def on(self, event: str, fn: Callable[..., object]) -> Observer:
+    def on(self, event: str, fn: Callable[..., object], *, core: bool = False) -> Observer:
         """Observe an event; observers cannot change values, and stay over a restart.
 
         Args:
             event: The event's name, or a pattern.
             fn: `def` or `async def`; gets as many of the event's arguments as it accepts.
+            core: Whether it also hears what happens to core plugins.
 
         Returns:
             The observer; `cancel()` ends it, as `off` does.
         """
-        return self._signals.on(event, fn)
+        return self._signals.on(event, fn, core=core)
 
     def off(self, event: str, fn: Callable[..., object]) -> None:
         """Stop observing; does nothing if `fn` does not observe the event."""

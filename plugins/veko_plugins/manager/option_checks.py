@@ -22,9 +22,7 @@ from ..options import Options
 
 __all__ = ["NOT_YET", "ineffective", "refuse_unsafe", "unrequired_guards"]
 
-NOT_YET: Final = frozenset((
-    "support_typescript", "enable_sandbox", "enable_api",
-))  # fmt: skip
+NOT_YET: Final = frozenset(("support_typescript", "enable_api"))
 """Options that are known and checked, but have no effect in this version."""
 
 
@@ -46,7 +44,8 @@ def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
 
     Args:
         options: The options.
-        known: The names of all plugins that were found, loaded or not.
+        known: The names of all plugins that were found, loaded or not. Without `auto_load` the
+            application may load others later, so only names that look misspelt are reported.
     """
     defaults = Options()
     for field in msgspec.structs.fields(Options):
@@ -57,15 +56,16 @@ def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
                 yield f"{name} ({options.origins[name]}) has no effect in this version"
     names = set(known)
     for section in options.plugins:
-        if section not in names:
-            near = did_you_mean(section, names)
+        near = "" if section in names else did_you_mean(section, names)
+        if near or (section not in names and options.auto_load):
             yield f"[plugins.{section}]: there is no plugin of that name. {near}".rstrip()
     begins = tuple(f"{PREFIX}{plugin_part(name)}__" for name in names)
     for variable in sorted(options.sections.variables):
         if not variable.upper().startswith(begins):
             wanted = variable.removeprefix(PREFIX).partition("__")[0].lower()
             near = did_you_mean(wanted, names)
-            yield f"{variable}: there is no plugin of that name. {near}".rstrip()
+            if near or options.auto_load:
+                yield f"{variable}: there is no plugin of that name. {near}".rstrip()
 
 
 def unrequired_guards(kernel: Kernel, required: Collection[str]) -> Iterator[str]:

@@ -42,6 +42,31 @@ async def test_settings_without_effect_are_reported(
         assert any(said in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"enable_api": True}, ["enable_api (argument) has no effect in this version"]),
+        ({"plugins": {"storge": {}}}, ["[plugins.storge]: there is no plugin of that name."]),
+        ({"plugins": {"given-later": {}}}, []),
+    ],
+)
+async def test_without_auto_load_settings_without_effect_are_reported_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], said: list[str]
+) -> None:
+    with caplog.at_level(logging.WARNING, "veko.manager"):
+        async with PluginManager(root=tmp_path, adapter=None, auto_load=False, **settings):
+            pass
+    found = [record.getMessage() for record in caplog.records if record.name == "veko.manager"]
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+def test_the_docs_do_not_say_that_a_sandbox_has_no_effect(tmp_path: Path) -> None:
+    text = Path(__file__).parents[3].joinpath("docs", "reference", "options.md").read_text("utf-8")
+    assert "enable_sandbox" not in NOT_YET
+    assert "`enable_sandbox`" not in text.partition("without effect")[2]
+
+
 def test_a_sandbox_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="enable_sandbox"):
         PluginManager(root=tmp_path, enable_sandbox=True)
