@@ -285,13 +285,15 @@ class Discovery(Plugin):
                 self._check_links(path, package, path.is_symlink())
             return self._source(path, package)
         there = os.path.exists(path)  # noqa: PTH110
-        raise NotFoundError(
-            f"{path} is not a plugin" if there else f"there is no {path}",
-            path=path,
-            remedy=f"A plugin is a .py file, or a folder with {_INIT}."
-            if there
-            else f"Fix the path. {did_you_mean(path.name, _siblings(path))}".rstrip(),
-        )
+        if there:
+            remedy = f"A plugin is a .py file, or a folder with {_INIT}."
+            inside = sorted(one for one in _siblings(path / _INIT) if one.endswith(".py"))
+            if inside:
+                remedy += f" This is a folder of plugins: name one, such as {path / inside[0]}."
+        else:
+            remedy = f"Fix the path. {did_you_mean(path.name, _siblings(path))}".rstrip()
+        what = f"{path} is not a plugin" if there else f"there is no {path}"
+        raise NotFoundError(what, path=path, remedy=remedy)
 
     def _entry_points(self) -> list[EntryPoint]:
         if self._group is None:

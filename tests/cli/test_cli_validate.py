@@ -52,6 +52,13 @@ def test_a_path_that_leads_nowhere_is_said(veko: Run, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_of_plugins_is_said_to_be_one(veko: Run, application: Path) -> None:
+    done = veko("validate", application / "plugins")
+    assert done.returncode == 1
+    assert "This is a folder of plugins: name one, such as " in done.stdout
+    assert str(application / "plugins" / "broken.py") in done.stdout
+
+
 def test_a_guard_that_is_not_required_is_a_warning(veko: Run, tmp_path: Path) -> None:
     head = "name = 'one'\nversion = '1'\n"
     hook = "def load(context):\n    context.hook('request:start', print{})\n"

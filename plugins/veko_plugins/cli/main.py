@@ -230,7 +230,8 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
 
     Checks its manifest, configuration schema, engines, peers and declared hooks. Inside an
     application, PATH may be the plugin's name. The module is imported only if its source does not
-    say enough. The exit code is 0 if no problems were found, otherwise 1.
+    say enough. The exit code is 0 if there are no errors (with --strict: and no warnings), else 1,
+    and 2 for wrong usage.
     """
     raise SystemExit(
         validate_plugin(path, directory, strict=strict, as_json=as_json, debug=_debugging())
