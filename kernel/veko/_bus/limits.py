@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final
 
 import anyio
@@ -20,10 +20,13 @@ __all__ = [
     "CLOSING_GRACE",
     "Expired",
     "driven",
+    "end_of_this_task",
+    "is_cancellation",
     "limited",
     "must_pass",
     "on_asyncio",
     "resume_limited",
+    "stray_cancellation",
 ]
 
 on_asyncio: Final = asyncio._get_running_loop
@@ -245,11 +248,40 @@ def must_pass(error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         return any(must_pass(inner) for inner in error.exceptions)
-    if isinstance(error, KeyboardInterrupt):
-        return True
+    return isinstance(error, KeyboardInterrupt) or is_cancellation(error)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether an error is the cancellation of the task that is running.
+
+    For tasks of the kernel: a `KeyboardInterrupt` that a plugin raises there is its failure, and
+    must not end the tasks of all others.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_cancellation(inner) for inner in error.exceptions)
     if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
     if on_asyncio() is None:
         return True
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def end_of_this_task() -> Callable[[], bool]:
+    """Return what tells whether the task that runs now has ended; on trio, always `False`."""
+    task = asyncio.current_task() if on_asyncio() is not None else None
+    return (lambda: False) if task is None else task.done
+
+
+def stray_cancellation() -> bool:
+    """Undo `task.cancel()` by code that does not own the task that runs.
+
+    Returns:
+        Whether that is all that has cancelled it: no scope that it is in is cancelled.
+    """
+    task = asyncio.current_task() if on_asyncio() is not None else None
+    if task is None or anyio.current_effective_deadline() == -math.inf:
+        return False
+    while task.uncancel():
+        pass
+    return True

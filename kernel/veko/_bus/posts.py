@@ -15,7 +15,7 @@ import anyio.from_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .bus import Bus
-from .limits import on_asyncio
+from .limits import is_cancellation, on_asyncio, stray_cancellation
 
 __all__ = ["BACKLOG", "Post", "Posts"]
 
@@ -85,11 +85,20 @@ class Posts:
                         # Asked first, since `receive` goes through the event loop every time.
                         event, args = posted.receive_nowait()
                     except anyio.WouldBlock:
-                        event, args = await posted.receive()
+                        try:
+                            event, args = await posted.receive()
+                        except anyio.get_cancelled_exc_class():
+                            if stray_cancellation():
+                                continue
+                            raise
                     self.waiting -= 1
                     try:
                         await self._bus.emit(event, *args)
-                    except Exception as error:  # of a type that the event names in `stops`
+                    except BaseException as error:  # of a type that the event names in `stops`
+                        if is_cancellation(error):
+                            if stray_cancellation():
+                                continue
+                            raise
                         await self._bus.report(error, event=event)
                     self._say_dropped()
         except anyio.EndOfStream:

@@ -21,7 +21,8 @@ from .._bus.handles import Handle
 from .._bus.registry import Entry, Registry
 from ..errors import StateError, TransactionError, VekoError, text_of
 from .plugin import Manifest, Plugin
-from .scope import Root, Scope
+from .root import Root
+from .scope import Scope
 from .states import MOVES, State
 
 __all__ = ["Changes", "Generation", "PluginRecord", "Retiring"]

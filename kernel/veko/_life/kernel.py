@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 import anyio
-from anyio.abc import TaskStatus
 
 from .._bus.draft import Draft, Kind
 from .._bus.frames import detach
+from .._bus.limits import end_of_this_task
 from .._bus.pins import Pin
 from .._bus.registry import Entry
 from .._bus.threads import check_thread, this_thread
@@ -27,12 +27,13 @@ from . import events as _catalogue
 from .config import configuring, update
 from .context import Context
 from .generation import Generation, PluginRecord
+from .leaving import unload_all
 from .locks import Operation
 from .operations import Operations
 from .plugin import Plugin, made_of
 from .reload import Dependents, reload
+from .root import Root, hold_root
 from .runtime import Runtime
-from .scope import Root
 from .services import Services
 from .states import State
 from .steps import Steps
@@ -58,6 +59,8 @@ class Kernel(Runtime):
 
     Attributes:
         bus: The event bus.
+        closing_by: When leaving it is to be done, by `time.monotonic()`. Each step that unloads a
+            plugin may then take half of what is left at most; `None` for the limits above alone.
     """
 
     def __init__(
@@ -99,22 +102,13 @@ class Kernel(Runtime):
         self._spare: frozenset[int] = frozenset()
         self._closing, self._stack = anyio.Event(), AsyncExitStack()
         group = await self._stack.enter_async_context(anyio.create_task_group())
-        await group.start(self._hold_root)
+        await group.start(hold_root, self._closing, self._began, end_of_this_task())
         return self
 
-    async def _hold_root(self, *, task_status: TaskStatus[None]) -> None:
-        """Hold the root until the kernel is closed."""
-        # Shielded: when the host's task is cancelled, plugins are still unloaded in order, each
-        # with its own time limits; without it the cancellation would end their tasks all at once,
-        # before unload() has run (test_leaving_under_cancellation_still_unloads_in_order).
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                self.root, self.bus.thread = Root(group), this_thread()
-                self._posts.open()
-                self.root.start(self._posts.run)
-                task_status.started()
-                await self._closing.wait()
-                group.cancel_scope.cancel()
+    def _began(self, root: Root) -> None:
+        self.root, self.bus.thread = root, this_thread()
+        self._posts.open()
+        root.start(self._posts.run)
 
     async def __aexit__(
         self,
@@ -123,17 +117,18 @@ class Kernel(Runtime):
         trace: TracebackType | None,
     ) -> None:
         self.root.begin_to_close()
-        with anyio.CancelScope(shield=True):
-            for record in reversed(self.records()):
-                if record.loaded:
-                    try:
-                        await self.unload(record.name, force=True)
-                    except Exception as failure:  # the others are to be unloaded all the same
-                        _log.exception("unloading %s failed", record.name, exc_info=failure)
-            for record in self.records():
-                for retirement in tuple(record.retiring):
-                    await retirement.done.wait()
-            await self._posts.close(self.timeout)
+        self._spare |= detach(self.bus)
+        try:
+            await self.root.finish(unload_all, self, functools.partial(self.unload, force=True))
+        finally:
+            await self._leave(kind, error, trace)
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.root.close()
         self._closing.set()
         self.bus.thread = None

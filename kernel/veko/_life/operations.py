@@ -105,7 +105,8 @@ class Operations:
                 before = self.bus.registry
                 self.bus.change(remove=generation.entries)
             generation.live = False
-            record.move(State.UNLOADING)
+            if record.state is not State.UNLOADING:  # it was, if this was cut off before
+                record.move(State.UNLOADING)
             earlier = tuple(record.retiring)
             await Retirement(self.runtime, self.steps, [generation], before, spare).run()
             for one in earlier:

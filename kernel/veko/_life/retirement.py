@@ -14,7 +14,6 @@ from typing import Final
 import anyio
 
 from .._bus.frames import cut, move_on
-from .._bus.limits import CLOSING_GRACE
 from .._bus.registry import Registry
 from ..errors import LoadTimeout, StateError
 from .generation import Generation
@@ -109,7 +108,9 @@ class Retirement:
 
     async def quiesce(self) -> None:
         """Wait for the calls that still run in them, cut those that do not end, stop the tasks."""
-        self._drain.deadline = anyio.current_time() + self._runtime.drain_timeout
+        self._drain.deadline = anyio.current_time() + self._runtime.left(
+            self._runtime.drain_timeout
+        )
         with self._drain:
             await self._drained()
         if self._drain.cancelled_caught:
@@ -119,7 +120,9 @@ class Retirement:
             # (test_no_hook_of_a_plugin_runs_after_its_unload).
             self._runtime.bus.silence(generation)
         for generation in self._generations:
-            for line in await generation.scope.stop_tasks(self._runtime.timeout):
+            for line in await generation.scope.stop_tasks(
+                self._runtime.left(self._runtime.timeout), self._runtime.grace
+            ):
                 await self._runtime.failed(generation, line, LoadTimeout(line, step="close"))
 
     async def _drained(self) -> None:
@@ -144,7 +147,7 @@ class Retirement:
         staying = {record.name for record in self._runtime.records() if record.retiring}
         staying |= {one.name for one in self._generations}
         move_on(self._runtime.bus.older, self._before, staying)
-        with anyio.move_on_after(CLOSING_GRACE) as scope:
+        with anyio.move_on_after(self._runtime.grace) as scope:
             await self._drained()
         if scope.cancelled_caught:
             names = ", ".join(one.name for one in self._generations)

@@ -6,10 +6,12 @@ time limits. `Kernel` is this with the verbs that change it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from .._bus.bus import Bus
+from .._bus.limits import CLOSING_GRACE
 from .._bus.pins import Pin
 from .._bus.posts import Posts
 from .._bus.registry import Registry
@@ -17,7 +19,7 @@ from .._bus.threads import check_thread
 from ..errors import DependencyError, LoadError, StateError
 from .generation import Generation, PluginRecord
 from .plugin import requirement_name
-from .scope import Root
+from .root import Root
 from .states import State
 
 __all__ = ["Runtime"]
@@ -40,6 +42,7 @@ class Runtime:
         self.drain_timeout = drain_timeout
         self.hook_timeout = hook_timeout
         self.enable_hooks = enable_hooks
+        self.closing_by: float | None = None
         self.bus = Bus()
         self.root: Root
         self._records: dict[str, PluginRecord] = {}
@@ -57,6 +60,21 @@ class Runtime:
     def pin_live(self) -> Pin:
         """Return a pin of what is live, even inside another pin."""
         return self.bus.pin_live()
+
+    def left(self, seconds: float) -> float:
+        """Return a time limit, or half of what is left until `closing_by` if that is less.
+
+        So each step has a bound of its own, and there is time for those that follow, however many
+        of them hang.
+        """
+        if self.closing_by is None:
+            return seconds
+        return max(0.0, min(seconds, (self.closing_by - time.monotonic()) / 2))
+
+    @property
+    def grace(self) -> float:
+        """Seconds for which a call that has been cancelled may swallow that."""
+        return self.left(CLOSING_GRACE)
 
     def get(self, name: str) -> PluginRecord | None:
         """Return a plugin's record, loaded or failed; `None` if no plugin of that name is known."""
@@ -211,6 +229,10 @@ class Runtime:
         At most 10,000 wait; beyond that the oldest are dropped and the log reports how many.
         """
         self._posts.add(event, *args)
+
+    async def emit_posted(self) -> None:
+        """Accept no more posts, and wait in bounded time until those that wait were emitted."""
+        await self._posts.close(self.left(self.timeout))
 
     def check_open(self) -> None:
         """Raise unless the kernel runs.

@@ -6,178 +6,25 @@ task, in any order and in bounded time. A task costs one task, a resource one wa
 
 from __future__ import annotations
 
-import contextvars
 import inspect
+import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .._bus.handles import Handle
-from .._bus.limits import CLOSING_GRACE, driven, must_pass
-from .._bus.threads import check_thread, this_thread
+from .._bus.limits import CLOSING_GRACE, driven, is_cancellation
 from .._bus.turns import Turns
 from ..errors import LoadTimeout, StateError
+from .root import Root
 
-__all__ = ["Root", "Scope", "Task"]
+__all__ = ["Scope", "Task"]
 
 AT_ONCE: Final = 100
-
-
-class Root:
-    """The kernel's root: the tasks in it may outlive their starter."""
-
-    def __init__(self, group: TaskGroup) -> None:
-        self._group = group
-        self._context = contextvars.copy_context()
-        self._calls: set[anyio.CancelScope] = set()
-        self._runs: set[anyio.CancelScope] = set()
-        self._thread = this_thread()
-        self.closing = self.closed = False
-
-    def check_thread(self) -> None:
-        """Raise in any thread but the one that the kernel was entered in.
-
-        Raises:
-            StateError: This is another one.
-        """
-        check_thread(self._thread)
-
-    def begin_to_close(self) -> None:
-        """Cancel what runs for callers whose end would cancel it: a `load()` that hangs, say."""
-        self.closing = True
-        for scope in self._runs:
-            scope.cancel()
-
-    def close(self) -> None:
-        """Refuse whatever begins from now on, and cancel the calls in the tasks of callers."""
-        self.closed = True
-        for scope in self._calls:
-            scope.cancel()
-
-    async def call(
-        self, function: Callable[[], Any], seconds: float, step: str, plugin: str
-    ) -> Any:
-        """Call a plugin's function, `def` or `async def`, within a time limit.
-
-        Raises:
-            LoadTimeout: It did not end in time.
-            StateError: The kernel closed meanwhile.
-        """
-        answer = function()
-        if not inspect.iscoroutine(answer):
-            return answer
-        with anyio.move_on_after(seconds) as scope:
-            self._calls.add(scope)
-            try:
-                return await driven(answer)
-            finally:
-                self._calls.discard(scope)
-        if self.closed:
-            raise StateError(f"the kernel closed before {step}() ended", plugin=plugin)
-        raise LoadTimeout(
-            f"{step}() did not end within {seconds:g} s",
-            step=step,
-            plugin=plugin,
-            remedy="Move long work to context.spawn(), or raise the kernel's timeout.",
-        )
-
-    def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task with the context that the kernel was entered with."""
-        # Not with the caller's: a task that outlives its caller would keep the caller's context
-        # alive, and with it pins, spans and requests (test_tasks_have_a_clean_context).
-        start: Callable[..., object] = self._group.start_soon
-        self._context.copy().run(start, function, *args)
-
-    async def run(
-        self, function: Callable[..., Awaitable[Any]], *args: Any, cancel: bool = False
-    ) -> Any:
-        """Run a function in a task of the root and return what it returns.
-
-        Operations run here and not in the caller's task: a plugin may ask for its own unloading,
-        which cancels its tasks and calls (test_a_plugin_asks_for_its_own_unloading_from_a_task).
-
-        Args:
-            function: The function.
-            args: Its arguments.
-            cancel: Whether it is cancelled with its caller; otherwise it runs to its end.
-
-        Raises:
-            StateError: The kernel closed meanwhile.
-        """
-        if self.closed:
-            raise StateError("the kernel is closed", remedy="Use it inside `async with Kernel()`.")
-        done = anyio.Event()
-        scope = anyio.CancelScope()
-        if cancel:
-            self._runs.add(scope)
-        answer: list[Any] = []
-        failure: list[BaseException] = []
-
-        async def work() -> None:
-            try:
-                with scope:
-                    answer.append(await function(*args))
-            except BaseException as error:
-                if must_pass(error):
-                    raise
-                failure.append(error)
-            finally:
-                self._runs.discard(scope)
-                done.set()
-
-        self.start(work)
-        try:
-            await done.wait()
-        except BaseException:
-            if cancel:
-                scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await done.wait()
-            raise
-        if failure:
-            raise failure.pop()
-        if not answer:
-            raise StateError("the kernel closed before this was done")
-        return answer[0]
-
-    async def finish(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run a function in a task of the root, to its end, however often this task is cancelled.
-
-        For taking back what a step has left: a shield does not keep a task from `task.cancel()`.
-
-        Raises:
-            BaseException: The cancellation, once the function has ended, or what it raised.
-        """
-        if self.closed:  # its tasks are being cancelled
-            with anyio.CancelScope(shield=True):
-                await function(*args)
-            return
-        done = anyio.Event()
-        raised: list[BaseException] = []
-
-        async def work() -> None:
-            try:
-                await function(*args)
-            except BaseException as error:
-                if must_pass(error):
-                    raise
-                raised.append(error)
-            finally:
-                done.set()
-
-        self.start(work)
-        with anyio.CancelScope(shield=True):
-            while not done.is_set():
-                try:
-                    await done.wait()
-                except BaseException as error:
-                    raised.append(error)
-        if raised:
-            raise raised.pop()
+_log: Final = logging.getLogger("veko")
 
 
 class Task(Handle):
@@ -223,7 +70,7 @@ class Task(Handle):
             if not scope.cancelled_caught:
                 self._undo = None
         except BaseException as error:
-            if must_pass(error):
+            if is_cancellation(error):
                 raise
             self._undo = None
             await self._report(error)
@@ -278,7 +125,7 @@ class _Resource:
             with self._scope:
                 await driven(self._hold())
         except BaseException as error:
-            if must_pass(error):
+            if is_cancellation(error):
                 raise
             self._error = error
             if self._entered and not self._close.is_set():  # it failed while the plugin runs
@@ -383,7 +230,7 @@ class Scope:
                 return
             task.start()
 
-    async def stop_tasks(self, seconds: float) -> list[str]:
+    async def stop_tasks(self, seconds: float, grace: float = CLOSING_GRACE) -> list[str]:
         """Cancel the tasks and wait until they end; returns a line for each that did not."""
         self._starting = None
         tasks = self.tasks
@@ -394,7 +241,7 @@ class Scope:
             task.stop()
             if turns.due:
                 await turns.pause()
-        with anyio.move_on_after(seconds + CLOSING_GRACE):
+        with anyio.move_on_after(seconds + grace):
             for task in tasks:
                 if task.ended is not None and not task.ended.is_set():
                     await task.ended.wait()
@@ -404,10 +251,10 @@ class Scope:
             if task.ended is not None and not task.ended.is_set()
         ]
 
-    async def close(self, seconds: float) -> list[BaseException]:
+    async def close(self, seconds: float, grace: float = CLOSING_GRACE) -> list[BaseException]:
         """Close everything in reverse order; returns what was raised, and raises nothing."""
         faults: list[BaseException] = []
-        late = await self.stop_tasks(seconds)
+        late = await self.stop_tasks(seconds, grace)
         faults += [LoadTimeout(line, step="close") for line in late]
         while self._items:
             item, _ = self._items.popitem()
@@ -415,7 +262,7 @@ class Scope:
                 try:
                     await item.close(seconds)
                 except BaseException as error:
-                    if must_pass(error):
+                    if is_cancellation(error):
                         raise
                     faults.append(error)
         return faults
@@ -436,6 +283,6 @@ async def repeat(seconds: float, function: Callable[[], Any], failed: Any) -> No
             if inspect.isawaitable(answer):
                 await answer
         except BaseException as error:
-            if must_pass(error):
+            if is_cancellation(error):
                 raise
             await failed(error)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .._bus.failures import location_of
 from .._bus.handles import STAGING
-from .._bus.limits import must_pass
+from .._bus.limits import is_cancellation, must_pass
 from ..errors import LoadError, LoadTimeout, RefusedError, StateError, VekoError, text_of
 from .config import as_config, validated
 from .generation import Changes, Generation, PluginRecord
@@ -74,7 +74,8 @@ class Steps:
         run = functools.partial(call, step, app, generation.config, generation.context)
         try:
             with self._bus.step(f"{step}()", generation):
-                await self._runtime.root.call(run, self._runtime.timeout, step, generation.name)
+                seconds, grace = self._runtime.left(self._runtime.timeout), self._runtime.grace
+                await self._runtime.root.call(run, seconds, step, generation.name, grace)
         except VekoError as error:
             if isinstance(error, LoadTimeout):
                 await self._bus.emit("plugin:timeout", generation.name, error)
@@ -136,7 +137,9 @@ class Steps:
             await self._quietly(generation, "unload")
         generation.open, generation.closed = False, True
         generation.settle(error)
-        return await generation.scope.close(self._runtime.timeout)
+        return await generation.scope.close(
+            self._runtime.left(self._runtime.timeout), self._runtime.grace
+        )
 
     async def discard(self, error: BaseException, *generations: Generation) -> None:
         """End generations that never went live, whatever happens to this task meanwhile."""
@@ -163,7 +166,9 @@ class Steps:
             return
         try:
             await self._call(generation, step)
-        except Exception as error:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             await self._bus.report(error, owner=generation, handler=f"{generation.name}.{step}")
 
     async def ask(self, event: str, record: PluginRecord) -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import FrameType
@@ -25,6 +26,8 @@ import rich_click as click
 from veko import VekoError
 from veko.errors import text_of
 from veko.extend import location_of
+
+from .ends import Owned, drive
 
 __all__ = ["Quit", "Stop", "held_back", "kernel_quiet", "print_error", "reasons", "run"]
 
@@ -39,6 +42,8 @@ class Stop:
         gently: Whether setting `asked` is all that happens; otherwise the coroutine is cancelled.
         refresh: Set at each SIGHUP.
         at_once: Called before the process is ended without waiting.
+        closing_by: When everything is to have ended, by `time.monotonic()`; `None` until then.
+        suspects: Names the plugins, for a failure that does not show where it comes from.
     """
 
     def __init__(self) -> None:
@@ -46,6 +51,8 @@ class Stop:
         self.gently = False
         self.refresh = asyncio.Event()
         self.at_once: Callable[[], object] = _nothing
+        self.closing_by: float | None = None
+        self.suspects: Callable[[], str] = _plugins
 
 
 Work = Callable[[Stop], Coroutine[object, object, int]]
@@ -61,6 +68,10 @@ class Quit(Exception):
 
 def _nothing() -> None:
     """Do nothing: there are no other processes to end."""
+
+
+def _plugins() -> str:
+    return "the plugins"
 
 
 class _Signals:
@@ -82,6 +93,7 @@ class _Signals:
         self._loop = task.get_loop()
         self._stop = stop
         self._message = message
+        self._grace = grace
         self._timer = threading.Timer(grace, self._force)
         self._timer.daemon = True
 
@@ -111,8 +123,15 @@ class _Signals:
                 os._exit(128 + number)
             return
         self.number = number
-        self._timer.start()
+        self.end_in_time()
         self._loop.call_soon_threadsafe(self._ask)
+
+    def end_in_time(self) -> None:
+        """Begin the grace period, unless it has begun."""
+        if self._stop.closing_by is None:
+            # A little before the end of the process, so that what hangs is cut off in order.
+            self._stop.closing_by = time.monotonic() + 0.9 * self._grace
+            self._timer.start()
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         if self._terminal and not os.isatty(0):
@@ -161,21 +180,31 @@ def run(
         The exit code: that of the coroutine, or 1 if it raised.
     """
 
+    stops: list[Stop] = []
+
     async def stoppable() -> int:
         stop = Stop()
-        task = asyncio.ensure_future(work(stop))
+        stops.append(stop)
+        task = Owned(work(stop), loop=asyncio.get_running_loop())
         signals = _Signals(task, stop, grace, on_stop, second_kills=second_kills)
+        task.on_stray = signals.end_in_time
         with signals.handled():
             try:
                 return await task
             except asyncio.CancelledError:
                 if signals.number is None:
-                    raise
+                    where = f" at {task.cancelled_at}" if task.cancelled_at else ""
+                    click.echo(
+                        f"veko: the command was cancelled{where}, and has ended in order. A plugin "
+                        "may cancel its own tasks only.",
+                        err=True,
+                    )
+                    return 1
                 return 0 if on_stop is not None else 128 + signals.number
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(stoppable())
+            return drive(runner.get_loop(), stoppable(), lambda: stops[0].suspects())
     except Quit as done:
         return done.code
     except BrokenPipeError:  # `veko list | head`

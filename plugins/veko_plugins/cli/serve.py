@@ -96,6 +96,7 @@ def serve_here(settings: Settings) -> int:
         if worker is None:
             bind(settings.host, settings.port).close()
         manager = PluginManager(**options)
+        stop.suspects = functools.partial(_names, manager)
         if not quiet:
             click.echo(f"Veko {__version__}, loading {options['root']}")
             manager.on("plugin:loaded", _loaded)
@@ -125,6 +126,7 @@ def serve_here(settings: Settings) -> int:
         finally:
             refreshing.cancel()
             await asyncio.wait([refreshing])
+            manager.kernel.closing_by = stop.closing_by
             await manager.stop()
         return 0
 
@@ -291,6 +293,10 @@ def _not_loaded(manager: PluginManager, *, traced: bool) -> None:
         click.echo(f"  skipped  {name}: {why}")
     if not (report.loaded or report.failed or report.skipped):
         click.echo("  no plugins were found")
+
+
+def _names(manager: PluginManager) -> str:
+    return "the plugins " + ", ".join(info.name for info in manager.list_plugins())
 
 
 def _started(manager: PluginManager, answer: _Answer, host: str, port: int) -> None:

@@ -41,9 +41,10 @@ _BODY = "http.response.body"
 def failed(error: BaseException) -> bool:
     """Return whether an error is a failure of the code that raised it.
 
-    A cancellation is a failure only if this task is not the one being cancelled. What ends the
-    process (`KeyboardInterrupt`) is not, nor is the closing of the coroutine that catches the
-    error: that raises a `GeneratorExit` in its own frame, a handler's own comes from one below.
+    A cancellation is a failure only if this task is not the one being cancelled. The closing of the
+    coroutine that catches the error is none: that raises a `GeneratorExit` in its own frame, a
+    handler's own comes from one below. `KeyboardInterrupt` is one: it would end the request alone,
+    and nobody would be named (test_an_application_goes_on_or_ends_in_order_and_names_the_plugin).
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
@@ -51,7 +52,7 @@ def failed(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
         trace = error.__traceback__
         return trace is not None and trace.tb_next is not None
-    return not isinstance(error, KeyboardInterrupt)
+    return True
 
 
 class Blame(NamedTuple):
