@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Generic, NewType, TypeVar
 
 import attrs
+import httpx
 import msgspec
 import pydantic
 import pytest
@@ -79,7 +81,7 @@ def test_a_child_of_a_host_that_was_killed_does_not_own_the_storage(
         host.send_signal(signal.SIGKILL)
         host.wait(10)
         try:
-            again = start(tmp_path)
+            again = started(tmp_path)
         finally:
             os.kill(child, signal.SIGKILL)
     assert again.returncode == 0, again.stderr[-500:]
@@ -97,7 +99,7 @@ asyncio.run(main())
 """
 
 
-def start(root: Path) -> subprocess.CompletedProcess[str]:
+def started(root: Path) -> subprocess.CompletedProcess[str]:
     """Start an application in a process of its own, and stop it."""
     return subprocess.run(
         [sys.executable, "-c", START, str(root)],
@@ -110,7 +112,7 @@ def start(root: Path) -> subprocess.CompletedProcess[str]:
 
 async def test_two_hosts_still_exclude_each_other(tmp_path: Path) -> None:
     async with PluginManager(root=tmp_path, adapter=None, auto_load=False):
-        other = await asyncio.to_thread(start, tmp_path)
+        other = await asyncio.to_thread(started, tmp_path)
     assert other.returncode != 0
     assert str(os.getpid()) in other.stderr, "the message names the process that has it"
 
@@ -144,14 +146,14 @@ async def test_a_storage_that_was_cut_off_is_refused(tmp_path: Path, size: int) 
 def test_a_cache_file_that_is_a_fifo_holds_no_start_up(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "p.py").write_text('name = "p"\nversion = "1.0.0"\ndef load(): pass\n')
-    assert start(tmp_path).returncode == 0
+    assert started(tmp_path).returncode == 0
     state = tmp_path / ".veko"
     caches = [path for path in state.rglob("*") if path.is_file() and "storage" not in path.name]
     assert caches, "the code of plugins is cached below .veko"
     for path in caches:
         path.unlink()
         os.mkfifo(path)
-    again = start(tmp_path)
+    again = started(tmp_path)
     assert "loaded p" in again.stdout, again.stderr[-500:]
 
 
@@ -468,6 +470,75 @@ async def test_what_a_killed_creation_left_is_no_obstacle(tmp_path: Path) -> Non
 def test_a_storage_that_is_no_file_is_refused_at_once(tmp_path: Path, make: Any) -> None:
     (tmp_path / ".veko").mkdir()
     make(tmp_path / ".veko" / "storage.db")
-    done = start(tmp_path)
+    done = started(tmp_path)
     assert done.returncode != 0
     assert "not a regular file" in done.stderr
+
+
+# -- passwords in errors that plugins raise
+
+
+CONNECTS = f"""
+name = "connects"
+version = "1.0.0"
+URL = "amqp://u:{SECRET}@127.0.0.1:9"
+
+def load(context):
+    raise ConnectionError(f"cannot connect to {{URL}}")
+"""
+FAILS = f"""
+name = "fails"
+version = "1.0.0"
+
+def load(context):
+    def broken():
+        raise ConnectionError("cannot connect to amqp://u:{SECRET}@127.0.0.1:9")
+
+    context.add_route("GET", "/broken", broken)
+    context.add_command("broken", broken)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["list"], ["list", "--json"], ["run", "broken"], ["backup"], ["--debug", "run", "broken"]],
+    ids=" ".join,
+)
+def test_no_command_prints_a_password_in_an_error(
+    tmp_path: Path, veko: Callable[..., subprocess.CompletedProcess[str]], words: list[str]
+) -> None:
+    application(tmp_path)
+    done = veko(*words)
+    assert "cannot connect to amqp://u:********@" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+def application(root: Path) -> None:
+    (root / "plugins").mkdir()
+    (root / "plugins" / "connects.py").write_text(CONNECTS)
+    (root / "plugins" / "fails.py").write_text(FAILS)
+    (root / "veko.toml").write_text("max_retries = 0\n")
+
+
+def test_no_answer_or_log_of_a_server_shows_a_password(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    application(tmp_path)
+    veko = start("serve", "--port", 0, "--dev")
+    url = veko.wait_for(r"Listening on (http://\S+)")[1]
+    answer = httpx.get(f"{url}/broken")
+    assert answer.status_code == 500
+    assert "cannot connect to amqp://u:********@" in answer.text
+    veko.process.send_signal(signal.SIGTERM)
+    veko.ends()
+    assert SECRET not in answer.text
+    assert "cannot connect" in veko.text
+    assert SECRET not in veko.text
+
+
+async def test_no_health_shows_a_password(tmp_path: Path) -> None:
+    application(tmp_path)
+    async with PluginManager(root=tmp_path, adapter=None, max_retries=0) as manager:
+        health = manager.use("health").check("connects")
+        assert "cannot connect" in repr(health)
+        assert SECRET not in repr(health)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from veko import VekoError
+from veko_plugins._lib.masking import masked_text
 from veko_plugins.backup import Backup
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
@@ -93,7 +94,7 @@ def _with_application(
             await manager.start()
         try:
             for name, error in manager.report.failed.items():
-                click.echo(f"veko: {name} did not load: {error}", err=True)
+                click.echo(masked_text(f"veko: {name} did not load: {error}"), err=True)
             service = manager.use("backup")
             assert isinstance(service, Backup)
             await work(manager, service)

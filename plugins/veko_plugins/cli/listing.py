@@ -17,6 +17,7 @@ import msgspec
 import rich_click as click
 
 from veko import Event, VekoError
+from veko_plugins._lib.masking import masked_text
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reports import PluginInfo
@@ -89,12 +90,12 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
             _state(info),
             info.type,
             info.description,
-            str(report.failed[info.name]) if info.name in report.failed else None,
+            masked_text(str(report.failed[info.name])) if info.name in report.failed else None,
         )
         for info in listed
     }
     for name, error in report.failed.items():
-        rows.setdefault(name, Row(name, None, "failed", None, "", str(error)))
+        rows.setdefault(name, Row(name, None, "failed", None, "", masked_text(str(error))))
     for name, why in report.skipped.items():
         rows.setdefault(name, Row(name, None, "skipped", None, "", why))
     return list(rows.values())

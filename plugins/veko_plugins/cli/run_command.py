@@ -9,6 +9,7 @@ import msgspec
 import rich_click as click
 
 from veko import NotFoundError, VekoError
+from veko_plugins._lib.masking import masked_text
 from veko_plugins.commands import Commands, UsageError
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
@@ -40,7 +41,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             commands = manager.use("commands")
             assert isinstance(commands, Commands)
             for plugin, error in manager.report.failed.items():
-                click.echo(f"veko: {plugin} did not load: {error}", err=True)
+                click.echo(masked_text(f"veko: {plugin} did not load: {error}"), err=True)
             if name is None:
                 _show(commands)
                 return 0

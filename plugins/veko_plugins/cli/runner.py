@@ -26,6 +26,7 @@ import rich_click as click
 from veko import VekoError
 from veko.errors import text_of
 from veko.extend import location_of
+from veko_plugins._lib.masking import masked_text
 
 from .ends import Owned, drive
 
@@ -221,7 +222,7 @@ def run(
 def print_error(error: BaseException, *, debug: bool) -> None:
     """Print an error, as one line for each error in a group; with `debug`, the traceback too."""
     if debug:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(masked_text("".join(traceback.format_exception(error))), err=True, nl=False)
     for line in reasons(error, debug=debug):
         click.echo(f"veko: {line}", err=True)
 
@@ -230,12 +231,12 @@ def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:
     """Yield one line for an error, or for each error in a group."""
     for leaf in _leaves(error):
         if isinstance(leaf, VekoError):
-            yield str(leaf)
+            yield masked_text(str(leaf))
         else:
             found = location_of(leaf)
             hint = "" if debug else " (veko --debug shows where)"
             where = hint if found is None else f" (file {found.path}:{found.line})"
-            yield f"{type(leaf).__name__}: {text_of(leaf)}{where}"
+            yield masked_text(f"{type(leaf).__name__}: {text_of(leaf)}{where}")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import msgspec
 import rich_click as click
 
 from veko import PluginRecord, VekoError, __version__
+from veko_plugins._lib.masking import masked_text
 from veko_plugins._lib.tracebacks import folded
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
@@ -101,7 +102,9 @@ def serve_here(settings: Settings) -> int:
             click.echo(f"Veko {__version__}, loading {options['root']}")
             manager.on("plugin:loaded", _loaded)
         refresher = Refresher(
-            manager.kernel, manager.options, lambda line: click.echo(f"  {prefix}{line}")
+            manager.kernel,
+            manager.options,
+            lambda line: click.echo(masked_text(f"  {prefix}{line}")),
         )
         with held_back(settings.debug) as write:
             await manager.start()
@@ -285,10 +288,10 @@ def _loaded(name: str, plugin: PluginRecord) -> None:
 def _not_loaded(manager: PluginManager, *, traced: bool) -> None:
     report = manager.report
     for name, error in report.failed.items():
-        click.echo(f"  failed   {name}: {error}")
+        click.echo(masked_text(f"  failed   {name}: {error}"))
         trace = folded(error) if traced else ""
         if trace:
-            click.echo(trace)
+            click.echo(masked_text(trace))
     for name, why in report.skipped.items():
         click.echo(f"  skipped  {name}: {why}")
     if not (report.loaded or report.failed or report.skipped):

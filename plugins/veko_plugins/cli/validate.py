@@ -16,6 +16,7 @@ import msgspec
 import rich_click as click
 
 from veko import VekoError
+from veko_plugins._lib.masking import masked_text
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.validation import ValidationReport
@@ -82,7 +83,7 @@ def _asked(wanted: str) -> str | Path:
 
 def _show(report: ValidationReport) -> None:
     for text in report.errors:
-        click.echo(f"error: {text}")
+        click.echo(masked_text(f"error: {text}"))
     for text in report.warnings:
         click.echo(f"warning: {text}")
     name = report.name or Path(report.path).name

@@ -31,6 +31,7 @@ import msgspec
 from veko import Context, NotFoundError, Origin, Plugin, PluginRecord, State
 
 from .._lib.guards import guards
+from .._lib.masking import masked_text
 from .breakers import TURNS, Breaker, BreakerError, Breakers
 from .window import SlidingWindow
 
@@ -207,7 +208,7 @@ class Health(Plugin):
         self, record: PluginRecord, breaker: Breaker | None, own: int, routes: list[Breaker]
     ) -> Iterator[str]:
         if record.state is State.FAILED:
-            yield f"it failed in {record.failed_step}: {record.error}"
+            yield masked_text(f"it failed in {record.failed_step}: {record.error}")
         state = breaker.state if breaker is not None else "closed"
         if breaker is not None and state == "open":
             yield f"it is switched off: {breaker.reason}{self._when(breaker)}"

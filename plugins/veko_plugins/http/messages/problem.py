@@ -13,6 +13,7 @@ import msgspec
 
 from veko.errors import HookTimeout, VekoError
 
+from ..._lib.masking import masked_text
 from ..._lib.tracebacks import folded
 from .faults import Fault
 from .headers import Headers
@@ -115,7 +116,7 @@ def describe(error: BaseException, *, dev_mode: bool = False) -> Problem:
         error: The error.
         dev_mode: Whether that includes the error's text and traceback.
     """
-    trace = folded(error).splitlines(keepends=True) if dev_mode else ()
+    trace = masked_text(folded(error)).splitlines(keepends=True) if dev_mode else ()
     if isinstance(error, HTTPError):
         return Problem(
             _ANY,
@@ -125,5 +126,5 @@ def describe(error: BaseException, *, dev_mode: bool = False) -> Problem:
             errors=error.errors,
             traceback=trace if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else (),
         )
-    detail = f"{type(error).__name__}: {error}" if dev_mode else ""
+    detail = masked_text(f"{type(error).__name__}: {error}") if dev_mode else ""
     return Problem(_ANY, phrase(500), 500, detail=detail, traceback=trace)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
+from ..._lib.masking import masked_text
 from .records import Details, Segment, SpanEvent, now, trace_of
 
 __all__ = ["note_error"]
@@ -28,7 +29,7 @@ def note_error(details: Details, segment: Segment, error: BaseException) -> None
     name = kind.__qualname__ if kind.__module__ == "builtins" else _full(kind)
     details.outcome = "error"
     try:
-        message = str(error)
+        message = masked_text(str(error))
     except Exception:  # its __str__ is the plugin's code
         message = "<no text>"
     details.description = f"{kind.__name__}: {message}"[:1024]
@@ -41,7 +42,7 @@ def note_error(details: Details, segment: Segment, error: BaseException) -> None
     except Exception:
         pass  # an error without a __dict__ may be recorded twice
     try:
-        stack = "".join(traceback.format_exception(error))
+        stack = masked_text("".join(traceback.format_exception(error)))
     except Exception:
         stack = ""
     if len(stack) > _STACK:
