@@ -120,6 +120,54 @@ async def test_the_limit_of_a_body_holds_for_every_kind_of_handler(
         assert record.error_count == 0
 
 
+# -- what a form costs others
+
+FORMS = """
+name = "forms"
+version = "1.0.0"
+
+async def form(request):
+    await request.body()
+    print("decoding", flush=True)
+    form = await request.form()
+    print("decoded", flush=True)
+    return len(form["a"])
+
+async def data(data: dict) -> int:
+    print("decoded", flush=True)
+    return len(data["a"])
+
+def load(context):
+    context.add_route("POST", "/form", form)
+    context.add_route("POST", "/data", data)
+    context.add_route("GET", "/quick", lambda: print("answered", flush=True) or "quick")
+"""
+SIZE = 6 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kind", ["one", "many"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_large_form_lets_others_through(
+    start: Start, tmp_path: Path, adapter: str, kind: str
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "forms.py").write_text(FORMS)
+    (tmp_path / "veko.toml").write_text(f"adapter = {adapter!r}\n")
+    veko = start("serve", tmp_path, "--port", 0, cwd=tmp_path)
+    port = int(veko.wait_for(r"Listening on http://127\.0\.0\.1:(\d+)")[1])
+    body = b"a=" + b"%41" * (SIZE // 3)
+    if kind == "many":  # within the number of fields that a form may have
+        body = b"&".join([b"a=" + b"%41" * (SIZE // 3 // 500)] * 500)
+    head = b"POST /form HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        veko.wait_for("decoding")
+        assert httpx.get(f"http://127.0.0.1:{port}/quick", timeout=30).text == "quick"
+        assert veko.wait_for("^(answered|decoded)")[1] == "answered", "it waited for the form"
+        client.settimeout(30)
+        assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+
+
 # -- granian
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from litestar import Litestar, Router
 from litestar import Request as LitestarRequest
+from litestar import WebSocket as LitestarWebSocket
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Response as LitestarResponse
@@ -29,12 +30,16 @@ from veko_plugins.http import (
 )
 
 from .._binding import settle
+from .._undecodable import refusal
 from ._plain import respond
 
-__all__ = ["Bound", "Direct", "Native", "SharedRequest", "Stack"]
+__all__ = ["DECODERS", "Bound", "Direct", "Native", "SharedRequest", "Stack"]
 
 _STATE: Final = "_ls_connection_state"
 """Litestar's own state of a connection. A Litestar around us has one that must not get in."""
+
+DECODERS: Final = (LitestarRequest.json, LitestarRequest.form, LitestarWebSocket.receive_json)
+"""The functions of Litestar's that decode what a client sent, and let its errors pass."""
 
 
 class SharedRequest(LitestarRequest[Any, Any, Any]):
@@ -161,6 +166,9 @@ class Stack:
         except VekoError:
             raise
         except Exception as error:
+            refused = refusal(error, *DECODERS)
+            if refused is not error:
+                raise refused from error
             await self._answer(error, inner, receive, send)
 
     async def _answer(self, error: Exception, scope: Any, receive: Any, send: Any) -> None:

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from litestar.exceptions import HTTPException, WebSocketDisconnect, WebSocketException
+from litestar.exceptions import (
+    HTTPException,
+    LitestarException,
+    WebSocketDisconnect,
+    WebSocketException,
+)
 from litestar.routes import WebSocketRoute
 from veko_plugins.http import REQUEST, ASGISend, Receive, Scope, SocketClosed, WebSocket
 
-from ._endpoints import Stack
+from .._undecodable import refusal
+from ._endpoints import DECODERS, Stack
 
 __all__ = ["SocketStack", "sockets_of"]
 
@@ -33,6 +39,11 @@ class SocketStack(Stack):
             raise SocketClosed(socket.code or error.code, socket.reason) from None
         except WebSocketException as error:
             await socket.close(error.code, error.detail)
+        except (LitestarException, ValueError, RecursionError) as error:
+            refused = refusal(error, *DECODERS)
+            if refused is error:
+                raise
+            raise refused from error
 
 
 def sockets_of(routes: Sequence[Any]) -> list[WebSocketRoute]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -38,8 +38,14 @@ from veko_plugins.http import (
 )
 
 from .._mounted import Mounted
+from .._undecodable import refusal
 
 __all__ = ["SharedRequest", "StarletteMounted", "StarlettePlain", "shared_socket"]
+
+_DECODERS: Final = (
+    StarletteRequest.json, StarletteRequest._get_form, StarletteWebSocket.receive_json,
+)  # fmt: skip
+"""The functions of Starlette's that decode what a client sent, and let its errors pass."""
 
 
 class SharedRequest(StarletteRequest):
@@ -84,6 +90,11 @@ class StarlettePlain:
                 raise as_http_error(error) from error
             except WebSocketDisconnect as error:
                 raise _closed(request, error) from None
+            except (ValueError, LookupError, RecursionError) as error:
+                refused = refusal(error, *_DECODERS)
+                if refused is error:
+                    raise
+                raise refused from error
             if isinstance(found, StarletteResponse):
                 return await _whole(found, request)
             return Response.of(found)
@@ -125,6 +136,11 @@ class StarletteMounted(Mounted):
             await super().__call__(scope, receive, send)
         except WebSocketDisconnect as error:
             raise _closed(scope[REQUEST], error) from None
+        except (ValueError, LookupError, RecursionError) as error:
+            refused = refusal(error, *_DECODERS)
+            if refused is error:
+                raise
+            raise refused from error
 
 
 def _closed(socket: WebSocket, error: WebSocketDisconnect) -> SocketClosed:

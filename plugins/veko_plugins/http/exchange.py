@@ -202,7 +202,7 @@ class Exchange:
                 return
             await self._begin(response)
         if self._watch is not None and kind == _BODY and not message.get("more_body", False):
-            await self._watch.end()  # work after the response goes on without the client
+            await self._watch.end()  # work after the response needs no client
         if not self._dropped and not (kind == _BODY and self.request.method == "HEAD"):
             await self._out(message)
 

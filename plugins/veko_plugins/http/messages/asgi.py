@@ -24,7 +24,7 @@ ROUTE: Final = "veko.route"
 """The key of the route that answers; its value is `None` if there is no such route."""
 
 SLICE: Final = 0.01
-"""Seconds for which code that sends without ever waiting may hold the loop: then others go on."""
+"""Seconds for which code that sends without ever waiting may hold the loop."""
 
 
 def path_of(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NoReturn, TypeVar
 
+import anyio.to_thread
 import msgspec
 
 from veko.errors import RouteError
@@ -25,6 +26,8 @@ MAX_BODY: Final = 10 * 1024 * 1024
 """Bytes of a body that `Request.body` reads, unless the scope has another limit under `LIMIT`."""
 LIMIT: Final = "veko.max_body"
 """The scope's key of the greatest length of a body, in bytes."""
+_QUICK: Final = 64 * 1024
+"""Bytes of a form that is parsed on the event loop (3 ms); a longer one is parsed in a thread."""
 _REPLAYED: Final = "veko.replayed"
 _Keeper = TypeVar("_Keeper", bound=Receive)
 
@@ -238,7 +241,11 @@ class Request(Connection):
                 does.
         """
         if not hasattr(self, "_form"):
-            self._form = parse_form(self.headers.get("content-type", ""), await self.body())
+            kind, body = self.headers.get("content-type", ""), await self.body()
+            if len(body) <= _QUICK:
+                self._form = parse_form(kind, body)
+            else:  # it may take seconds
+                self._form = await anyio.to_thread.run_sync(parse_form, kind, body)
         return self._form
 
     @property

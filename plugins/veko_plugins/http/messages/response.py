@@ -6,6 +6,7 @@ the object as it is, without splitting it into messages.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
 import msgspec
@@ -16,7 +17,7 @@ from .asgi import ASGISend, Message, Receive, Scope
 from .cookies import SameSite, write_cookie
 from .headers import Headers, received
 
-__all__ = ["Response", "to_json"]
+__all__ = ["Response", "to_json", "to_text"]
 
 
 def _encode_other(value: object) -> object:
@@ -76,7 +77,7 @@ class Response:
         if kind is dict or kind is list:
             self._body, found = to_json(content), _AS_JSON
         elif isinstance(content, str):
-            self._body, found = content.encode(), _AS_TEXT
+            self._body, found = to_text(content), _AS_TEXT
         elif isinstance(content, (bytes, bytearray, memoryview)):
             self._body, found = bytes(content), _AS_BYTES
         elif content is None:
@@ -235,7 +236,7 @@ class Response:
             await send(self.whole(scope["method"]))
             return
         async for chunk in self.stream:
-            data = chunk.encode() if isinstance(chunk, str) else chunk
+            data = to_text(chunk) if isinstance(chunk, str) else chunk
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
@@ -243,8 +244,19 @@ class Response:
         return f"<Response {self.status} {self.media_type or ''}>"
 
 
+def to_text(content: str) -> bytes:
+    """Encode text as UTF-8, with a question mark for a lone surrogate.
+
+    A surrogate has no encoding, and a client can send one: `json.loads` accepts it.
+    """
+    try:
+        return content.encode()
+    except UnicodeEncodeError:
+        return content.encode("utf-8", "replace")
+
+
 def to_json(content: object) -> bytes:
-    """Encode data as JSON.
+    """Encode data as JSON. A lone surrogate is escaped (`\\ud800`), as clients send it.
 
     Args:
         content: JSON-able data.
@@ -253,7 +265,11 @@ def to_json(content: object) -> bytes:
         RouteError: The data cannot be encoded.
     """
     try:
-        return _JSON.encode(content)
+        try:
+            return _JSON.encode(content)
+        except UnicodeEncodeError:
+            plain = msgspec.to_builtins(content, str_keys=True, enc_hook=_encode_other)
+            return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RouteError(
             f"{type(content).__name__} cannot be encoded as JSON: {error}",

@@ -17,7 +17,7 @@ from veko.errors import RouteError, VekoError
 from ..messages.asgi import Message
 from ..messages.headers import Headers
 from ..messages.problem import HTTPError
-from ..messages.response import Response, to_json
+from ..messages.response import Response, to_json, to_text
 from ..route import SOCKET
 from .asgi_socket import ABNORMAL, CLOSE, DENY, ASGISocket
 
@@ -159,6 +159,8 @@ class WebSocket(ASGISocket):
             return msgspec.json.decode(message, type=type)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise HTTPError(400, f"the message does not fit: {error}") from None
+        except RecursionError:
+            raise HTTPError(400, "the message is JSON nested too deeply") from None
 
     async def send(self, message: object) -> None:
         """Send `str` as text, `bytes` as binary, and anything else as JSON text.
@@ -178,7 +180,12 @@ class WebSocket(ASGISocket):
         """Send a text message; see `send`."""
         if not self.accepted:
             await self.accept()
-        await self._put({"type": "websocket.send", "text": text})
+        try:
+            await self._put({"type": "websocket.send", "text": text})
+        except (
+            UnicodeEncodeError
+        ):  # a lone surrogate; looking for it first would cost every message
+            await self._put({"type": "websocket.send", "text": to_text(text).decode()})
 
     async def send_bytes(self, data: bytes) -> None:
         """Send a binary message; see `send`."""
@@ -237,7 +244,7 @@ class WebSocket(ASGISocket):
             await self.asgi_send({**start, "type": f"{DENY}.start", "status": status})
             if response.stream is not None:
                 async for chunk in response.stream:
-                    data = chunk.encode() if isinstance(chunk, str) else chunk
+                    data = to_text(chunk) if isinstance(chunk, str) else chunk
                     await self._send({"type": f"{DENY}.body", "body": data, "more_body": True})
             await self._send({"type": f"{DENY}.body", "body": response.body or b""})
         except OSError:
