@@ -205,6 +205,23 @@ async def test_a_body_is_as_long_as_it_is(site: Site, server: str) -> None:
         assert record.error_count == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [
+        ("a\ud800", b"a?"),
+        (["\ud800"], rb'["\ud800"]'),
+        ({"\ud800": "\xe9"}, rb'{"\ud800":"\u00e9"}'),
+    ],
+)
+async def test_a_lone_surrogate_is_replaced_or_escaped(
+    site: Site, answer: Any, sent: bytes
+) -> None:
+    """A client can send one to a handler that echoes it."""
+    async with site.plugin(lambda c: c.add_route("GET", "/x", lambda: answer)) as record:
+        response = await site.client.get("/x")
+        assert (response.status_code, response.content, record.error_count) == (200, sent, 0)
+
+
 def _deep() -> Any:
     found: list[Any] = []
     for _ in range(20_000):
@@ -215,8 +232,8 @@ def _deep() -> Any:
 @pytest.mark.parametrize(
     "make",
     [
-        object, _deep, lambda: {"a": object()}, lambda: "\ud800", lambda: ["\ud800"],
-        lambda: {(1, 2): 3}, lambda: (x for x in "ab"), lambda: Response,
+        object, _deep, lambda: {"a": object()}, lambda: {(1, 2): 3},
+        lambda: (x for x in "ab"), lambda: Response,
         lambda: Response(status=0), lambda: Response(status=99), lambda: Response(status=100),
         lambda: Response(status=101), lambda: Response(status=600),
         lambda: Response("x", headers={"transfer-encoding": "chunked"}),
