@@ -15,7 +15,7 @@ is never fetched from elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from veko import ConfigError, Context, Manifest, Plugin, PluginRecord
 from veko.extend import merge_config
@@ -25,6 +25,10 @@ from ._lib.variables import Sections
 from ._saved.plugins import Exactly
 
 __all__ = ["Config"]
+
+
+ENABLED: Final = "enabled"
+"""The key of a section that says whether the plugin is loaded with all others."""
 
 
 class Config(Plugin):
@@ -65,6 +69,8 @@ class Config(Plugin):
     ) -> dict[str, Any]:
         """Return a plugin's configuration, without its `default_config`.
 
+        The key `enabled` of its section is for the manager; see `is_off`.
+
         Args:
             name: The plugin's name.
             given: Values that override its section; `Exactly` replaces the section.
@@ -81,7 +87,14 @@ class Config(Plugin):
                 plugin=name,
                 remedy="Give a mapping, such as {'port': 25}.",
             )
-        return merge_config(self._sections.of(name, manifest), given or {})
+        section = self._sections.of(name, manifest)
+        if manifest is None or ENABLED not in manifest.default_config:
+            section.pop(ENABLED, None)
+        return merge_config(section, given or {})
+
+    def is_off(self, name: str) -> bool:
+        """Return whether the settings leave a plugin out: its section says `enabled = false`."""
+        return self._sections.of(name).get(ENABLED) is False
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:
         """Check a configuration.

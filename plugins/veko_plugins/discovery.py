@@ -54,6 +54,7 @@ RESOLVE: Final = Event(
     "handlers.",
 )
 _INIT: Final = "__init__.py"
+_SCRIPTS: Final = frozenset({".js", ".mjs", ".cjs", ".ts", ".mts"})
 _TOML: Final = "plugin.toml"
 
 
@@ -104,6 +105,7 @@ class Discovery(Plugin):
         self._missing_ok = missing_ok
         self._group = group
         self._context: Context | None = None
+        self._passed_over: set[str] = set()
 
     def load(self, context: Context) -> None:
         """Provide the service and declare its event."""
@@ -173,6 +175,36 @@ class Discovery(Plugin):
             source = Source(name=_guess(point.name), kind="entry-point", entry_point=point)
             self._keep(source, sources, names, problems)
         return Found(tuple(sources.values()), tuple(problems))
+
+    def passed_over(self) -> list[str]:
+        """Return a line for each file that looks like a plugin and is not found; each once."""
+        lines: list[str] = []
+        for folder in self.folders:
+            try:
+                names = sorted(os.listdir(folder))  # noqa: PTH208
+            except OSError:  # the scan reports it
+                continue
+            lines += [
+                f"{folder / name} is passed over: {why}"
+                for name in names
+                if (why := self._why_passed_over(folder / name))
+            ]
+        lines = [line for line in lines if line not in self._passed_over]
+        self._passed_over.update(lines)
+        return lines
+
+    def _why_passed_over(self, path: Path) -> str | None:
+        if path.suffix in _SCRIPTS and not path.name.startswith((".", "_")):
+            return "this version runs plugins that are written in Python"
+        if path.suffix != ".py" or not path.name.startswith("_") or not path.is_file():
+            return None
+        try:
+            fields = self._cache.ahead(str(path)) or {}
+        except (VekoError, SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        if "name" not in fields or "version" not in fields:  # a module that plugins share
+            return None
+        return "its name begins with '_'. Rename it, if it is to be loaded"
 
     def forget(self) -> None:
         """Release compiled sources that were read ahead and not imported."""

@@ -91,17 +91,20 @@ class LoadReport(msgspec.Struct, frozen=True):
         loaded: The names of loaded plugins, in the order in which they were loaded.
         failed: The errors by name (by path, if another plugin has that name).
         skipped: The reasons by name: the plugins that it needs and that are missing.
+        off: The reasons by name: plugins that the settings leave out.
         required: The names of plugins that were found and say `required = True`, loaded or not.
     """
 
     loaded: list[str] = []
     failed: dict[str, Exception] = {}
     skipped: dict[str, str] = {}
+    off: dict[str, str] = {}
     required: list[str] = []
 
     def why(self, name: str) -> str:
         """Return why a plugin is not loaded."""
-        return str(self.failed.get(name) or self.skipped.get(name) or "it was not found")
+        why = self.failed.get(name) or self.skipped.get(name) or self.off.get(name)
+        return str(why or "it was not found")
 
 
 def info_of(kernel: Kernel, record: PluginRecord) -> PluginInfo:

@@ -24,6 +24,7 @@ from ..errors import VekoError
 from .generation import Generation, PluginRecord
 from .plugin import Manifest
 from .scope import Task, repeat
+from .services import why_missing
 
 if TYPE_CHECKING:
     # From the package, not from its file: `Kernel` is the one name that is above this file.
@@ -390,12 +391,7 @@ class Context(Registrar, Generic[_Settings]):
         hidden = name.startswith("_")
         entry = None if hidden else self._generation.visible(registry, "attach", name)
         if entry is None:
-            raise AttributeError(
-                f"a context has no attribute {name!r}, and no plugin attaches it. Load the plugin "
-                "that does first: name it in `dependencies`.",
-                name=name,
-                obj=self,
-            )
+            raise AttributeError(why_missing(self, name), name=name, obj=self)
         value = known[2] if known is not None and known[1] is entry else entry.value(self)
         self._attached[name] = (registry.version, entry, value)
         return value

@@ -6,6 +6,7 @@ comes before what is live, so inside `load()` it sees its own registrations.
 
 from __future__ import annotations
 
+import difflib
 import weakref
 from typing import Any, TypeVar, overload
 
@@ -16,7 +17,7 @@ from ..errors import ServiceError
 from .generation import Generation
 from .runtime import Runtime
 
-__all__ = ["Services"]
+__all__ = ["Services", "why_missing"]
 
 _T = TypeVar("_T")
 
@@ -120,3 +121,20 @@ def _is_wanted(entry: Entry, service: str | type[Any]) -> bool:
     if isinstance(service, str):
         return entry.key == service
     return isinstance(entry.value, service)
+
+
+def why_missing(context: Any, name: str) -> str:
+    """Return why a context has no attribute of that name, and what to do."""
+    kernel = context.kernel
+    if name in kernel.absent:
+        why: str = kernel.absent[name]
+        return why
+    attached = [str(entry.key) for entry in kernel.registry.entries("attach")]
+    known = sorted({one for one in (*dir(type(context)), *attached) if not one.startswith("_")})
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"a context has no attribute {name!r}. Did you mean {near[0]!r}?"
+    return (
+        f"a context has no attribute {name!r}, and no plugin attaches it. Load the plugin that "
+        "does first: name it in `dependencies`."
+    )

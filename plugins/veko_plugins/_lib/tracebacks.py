@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from veko import VekoError
 from veko.extend import of_veko
 
 __all__ = ["folded"]
@@ -42,12 +41,12 @@ def _chain(error: BaseException, seen: set[int]) -> Iterator[str]:
     shown = list(_chain(before, seen)) if before is not None else []
     own = list(_frames(error.__traceback__))
     yield from shown
-    if isinstance(error, VekoError) and all(house for house, _ in own):
-        return  # the message says it
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _chain(one, seen)
         return
+    if all(house for house, _ in own):
+        return  # the message says it
     if shown:
         yield _CAUSE if error.__cause__ is not None else _CONTEXT
     yield "Traceback (most recent call last):\n"

@@ -98,6 +98,8 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
         rows.setdefault(name, Row(name, None, "failed", None, "", masked_text(str(error))))
     for name, why in report.skipped.items():
         rows.setdefault(name, Row(name, None, "skipped", None, "", why))
+    for name, why in report.off.items():
+        rows.setdefault(name, Row(name, None, "off", None, "", why))
     return list(rows.values())
 
 

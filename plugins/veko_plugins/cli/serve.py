@@ -294,7 +294,9 @@ def _not_loaded(manager: PluginManager, *, traced: bool) -> None:
             click.echo(masked_text(trace))
     for name, why in report.skipped.items():
         click.echo(f"  skipped  {name}: {why}")
-    if not (report.loaded or report.failed or report.skipped):
+    for name, why in report.off.items():
+        click.echo(f"  off      {name}: {why}")
+    if not (report.loaded or report.failed or report.skipped or report.off):
         click.echo("  no plugins were found")
 
 

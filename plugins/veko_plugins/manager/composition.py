@@ -65,6 +65,14 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         drain_timeout=options.drain_timeout,
         enable_hooks=options.enable_hooks,
     )
+    if options.storage == NO_STORAGE:
+        kernel.absent["storage"] = (
+            "the storage is off (storage = 'none'). Set the option `storage`, or leave it out for "
+            "SQLite in .veko/"
+        )
+    if options.adapter is None:
+        why = "HTTP is off (adapter = None). Set the option `adapter`"
+        kernel.absent |= dict.fromkeys(("add_route", "add_middleware", "add_websocket"), why)
     # Declared even if their plugins are left out, so that hooks on them are no mistake.
     for event in (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS):
         kernel.bus.declare(event)

@@ -155,7 +155,7 @@ class Lifecycle:
     def _found_names(self) -> set[str]:
         """Return the names of all plugins that were found, including those that failed."""
         known = {record.name for record in self.kernel.records()}
-        return {*known, *self.report.failed, *self.report.skipped}
+        return {*known, *self.report.failed, *self.report.skipped, *self.report.off}
 
     async def _require(self, names: Iterable[str]) -> None:
         """Refuse to start without some plugins."""

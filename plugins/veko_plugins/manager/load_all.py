@@ -18,6 +18,7 @@ from .plugin_checks import PluginChecks
 from .required_sources import says_required
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..dependencies import Dependencies, Plan
     from ..discovery import Found
 
@@ -60,6 +61,8 @@ class LoadAll:
         """
         discovery = self._imports.discovery
         found = discovery.scan()
+        for line in discovery.passed_over():
+            self._context.log("warning", line)
         await self._report_problems(found, among)
         sources = [s for s in found.sources if among is None or s.path in among]
         wanted: list[tuple[str, Form | Source]] = [(source.name, source) for source in sources]
@@ -111,6 +114,8 @@ class LoadAll:
         for problem in found.problems:
             if among is not None and problem.path not in among:
                 continue
+            if self._is_off(problem.name):
+                continue
             taken = problem.name in self._report.failed or any(
                 problem.name == source.name for source in found.sources
             )
@@ -130,6 +135,8 @@ class LoadAll:
         """Return what an origin says of its plugin; `None` if that is loaded or cannot be."""
         described: Manifest | Outline | None = None
         imported: Imported | None = None
+        if self._is_off(name):
+            return None
         if isinstance(source, Source):
             described = source.outline
         if described is None:  # only running it tells its manifest
@@ -139,6 +146,9 @@ class LoadAll:
                 await self._failed(name, error)
                 return None
             described = imported.plugin.manifest
+            if self._is_off(described.name):
+                self._dispose(imported)
+                return None
         record = self._context.kernel.get(described.name)
         if record is not None and record.loaded and not record.core:
             self._dispose(imported)
@@ -154,10 +164,19 @@ class LoadAll:
             self._required.add(described.name)
         return described
 
+    def _is_off(self, name: str) -> bool:
+        """Return whether the settings leave a plugin out, and note it."""
+        config: Config = self._context.use("config")
+        if not config.is_off(name):
+            return False
+        self._report.off[name] = f"enabled = false in [plugins.{name}]"
+        return True
+
     async def _plan(self, manifests: Collection[Manifest | Outline]) -> Plan:
         """Put plugins in order, and report those whose dependencies cannot be met."""
         active = {one.name: one.version for one in self._context.kernel.records() if one.active}
         failed = dict.fromkeys(self._report.failed, "failed to load")
+        failed |= {name: f"is left out ({why})" for name, why in self._report.off.items()}
         dependencies: Dependencies = self._context.use("dependencies")
         plan = dependencies.plan(manifests, active, failed=failed)
         for name, fault in plan.faults.items():

@@ -49,6 +49,7 @@ from .._source.import_errors import explain
 from .._source.source import Source
 from .guarding import hooked_in
 from .static import static_plugin
+from .typos import event_typos, hooked_events, key_typos
 
 __all__ = ["Validation", "ValidationReport"]
 
@@ -197,7 +198,19 @@ class Validation(Plugin):
     def _on_unloaded(self, name: str) -> None:
         self._warned.pop(name, None)
 
+    def _check_typos(self, record: PluginRecord) -> None:
+        if record.core or record.current is None:
+            return
+        known = {event.name for event in self._context.kernel.bus.events}
+        hooked = [str(entry.key) for entry in record.current.entries if entry.kind == "hook"]
+        faults = list(event_typos(hooked, known))
+        if record.manifest.config_schema is None:
+            faults += key_typos(record.current.given, record.manifest.default_config, "config.")
+        for fault in faults:
+            self._warn(record.name, str(fault))
+
     def _check_hooks(self, record: PluginRecord) -> None:
+        self._check_typos(record)
         declared = record.manifest.hooks
         if declared is None:
             return
@@ -276,6 +289,7 @@ class Validation(Plugin):
             (found.warnings if unsure else found.errors).append(Fault("", unmet.message))
         found.warnings += self._unknown_hooks(manifest.hooks or ())
         found.warnings += self._guard_faults(path, manifest)
+        found.warnings += self._typos(path, manifest)
         record = kernel.get(manifest.name)
         if record is not None and record.core:
             found.errors.append(Fault("name", f"{manifest.name!r} is the name of a core plugin"))
@@ -284,6 +298,18 @@ class Validation(Plugin):
             found.warnings.append(Fault("name", message))
         found.errors += self._section_faults(manifest, found)
         return _report(path, manifest.name, found.errors, found.warnings)
+
+    def _typos(self, path: Path, manifest: Manifest) -> list[Fault]:
+        """Return the typing errors in the source, and in the application's section."""
+        file = path if path.suffix == ".py" else path / "__init__.py"
+        faults: list[Fault] = []
+        if file.is_file():
+            known = {event.name for event in self._context.kernel.bus.events}
+            faults += event_typos(hooked_events(read_source(str(file), self._max_source)[0]), known)
+        if manifest.config_schema is None:
+            section = self._context.kernel.use("config").section(manifest.name, manifest=manifest)
+            faults += key_typos(section, manifest.default_config, "config.")
+        return faults
 
     def _guard_faults(self, path: Path, manifest: Manifest) -> list[Fault]:
         """Return the warning about a plugin that guards and is not required."""
