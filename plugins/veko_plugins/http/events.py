@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENTS", "MIDDLEWARE_ADD", "MIDDLEWARE_REMOVE", "ROUTE_CREATE", "ROUTE_DELETE", "ROUTE_LOAD",
-    "ROUTE_UPDATE", "Signals",
+    "ROUTE_REFUSE", "ROUTE_UPDATE", "Signals",
 ]  # fmt: skip
 
 ROUTE_LOAD: Final = Event(
@@ -39,6 +39,12 @@ ROUTE_CREATE: Final = Event(
 )
 ROUTE_UPDATE: Final = Event(
     "route:update", Route, doc="A live route was replaced. Argument: the new route."
+)
+ROUTE_REFUSE: Final = Event(
+    "route:refuse",
+    Route,
+    doc="A live route is out of service, because a hook on `route:create` that came later, or "
+    "changed, refused it. Arguments: the route, the error.",
 )
 ROUTE_DELETE: Final = Event("route:delete", Route, doc="A route was removed. Argument: the route.")
 MIDDLEWARE_ADD: Final = Event(
@@ -90,7 +96,8 @@ RESPONSE_ERROR: Final = Event(
 )
 EVENTS: Final = (
     REQUEST_START, REQUEST_END, REQUEST_ERROR, RESPONSE_START, RESPONSE_END, RESPONSE_ERROR,
-    ROUTE_LOAD, ROUTE_CREATE, ROUTE_UPDATE, ROUTE_DELETE, MIDDLEWARE_ADD, MIDDLEWARE_REMOVE,
+    ROUTE_LOAD, ROUTE_CREATE, ROUTE_UPDATE, ROUTE_DELETE, ROUTE_REFUSE, MIDDLEWARE_ADD,
+    MIDDLEWARE_REMOVE,
 )  # fmt: skip
 """All of them, in the order in which the catalogue lists them; those of WebSockets follow."""
 

@@ -13,6 +13,7 @@ from .exchange import Target
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .port import Adapter
+from .refusals import REFUSED, Refusal
 from .required import Required
 from .route import Route, part_of
 from .table import Table
@@ -48,6 +49,12 @@ class HTTP:
         self.adapter = adapter
         self.required = required
         self._current = current
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """The routes that are out of service because a hook on `route:create` refused them."""
+        held = self._kernel.bus.registry.view(REFUSED) or {}
+        return tuple(one for batch in held.values() for one in batch)
 
     def routes(self, plugin: str) -> list[str]:
         """Return the live routes of a plugin, as failures name them: `GET /x`.
