@@ -26,8 +26,8 @@ from veko_plugins.http import Address, Fault, Fields, FileResponse, Headers, Upl
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 # Used by adapters and core plugins.
 INTERNAL = {
-    Request: {"forget", "keep", "kept", "label", "left", "lend", "read", "receive", "refused", "source", "take", "unwrap",
-              "wrap"},
+    Request: {"forget", "keep", "kept", "label", "left", "lend", "read", "receive",
+              "refused", "source", "take", "unwrap", "wrap"},
     Response: {"of", "received", "silent", "start", "whole", "content"},
     FileResponse: {"of", "received", "silent", "start", "whole", "content"},
     Fields: {"of", "get"},
@@ -39,9 +39,7 @@ INTERNAL = {
 def public(cls: type) -> set[str]:
     """Return the names of a class, of its fields, and of the attributes that it documents."""
     ours = [one for one in cls.__mro__ if one.__module__.startswith("veko")]
-    names = {
-        name for one in ours for name in (*vars(one), *one.__dict__.get("__annotations__", ()))
-    }
+    names = {name for one in ours for name in (*vars(one), *inspect.get_annotations(one))}
     attributes = inspect.getdoc(cls) or ""
     _, _, attributes = attributes.partition("Attributes:")
     attributes = attributes.partition("Raises:")[0]
