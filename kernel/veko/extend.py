@@ -10,9 +10,11 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `suspended_frames` shows where a suspended coroutine waits.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
+- `check_text`, `check_callable` and `check_seconds` refuse arguments of wrong types.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
+from ._bus.arguments import check_callable, check_seconds, check_text
 from ._bus.draft import Draft, Kind
 from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
@@ -29,6 +31,9 @@ __all__ = [
     "Probe",
     "Registry",
     "Snippet",
+    "check_callable",
+    "check_seconds",
+    "check_text",
     "driven",
     "location_of",
     "merge_config",

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
 from ..errors import counts
+from .arguments import name_of_event
 from .draft import Draft
 from .emitters import Emitters
 from .events import REPORTS, Event, Origin
@@ -127,7 +128,7 @@ class Bus(Registrar):
             VekoError: The name, the handler or the time limit is not valid.
             StateError: Another thread than this one runs the kernel.
         """
-        name = event.name if isinstance(event, Event) else event
+        name = name_of_event(event)
         kind = hook_kind(name)
         subscription = Subscription(
             name, handler, priority=priority, owner=owner, timeout=timeout, observe=observe
@@ -236,7 +237,7 @@ class Bus(Registrar):
     def emitter(self, event: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def emitter(self, event: str | Event[Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Return `emit` bound to an event, without the lookup: for hot places that keep it."""
-        name = event if isinstance(event, str) else event.name
+        name = name_of_event(event)
         return self._emitters.get(name, self._plans)
 
     def aim(self, plan: Plan) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import anyio
 
 from ..errors import HookError, HookTimeout, TransactionError, VekoError
+from .arguments import check_seconds
 from .limits import Expired
 from .owners import Owner, name_of
 from .signature import is_async, required_arguments
@@ -137,12 +138,8 @@ class Subscription(Handle):
                 event=event,
                 remedy="Give a function, def or async def.",
             )
-        if timeout is not None and timeout <= 0:
-            raise VekoError(
-                f"timeout must be above 0, got {timeout}",
-                event=event,
-                remedy="Give seconds, or None for no limit.",
-            )
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         self.event = event
         self.handler = handler
         self.priority = priority

@@ -1,7 +1,7 @@
 """Leases: emissions that still run on plans which left the registry, and waiting for their end.
 
 A lease is a weak reference to the token that the emissions of a plan hold, so an emission pays
-nothing for it. Whoever waits looks again each time that an emission or a pin has ended.
+nothing for it. Those that wait look again each time that an emission or a pin has ended.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .arguments import name_of_event
 from .events import Event, matches
 from .plans import Host, Plan
 from .registry import HOOK, Registry
@@ -45,7 +46,7 @@ class Lookup(dict[str, Plan | None]):
         def __getitem__(self, event: str | Event[Any], /) -> Plan | None: ...
 
     def __missing__(self, event: str | Event[Any]) -> Plan | None:
-        return self._missing(event) if isinstance(event, str) else self[event.name]
+        return self._missing(event) if isinstance(event, str) else self[name_of_event(event)]
 
     def _missing(self, event: str) -> Plan | None:
         raise KeyError(event)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ..errors import VekoError
+from .arguments import check_callable
 from .events import Event, is_pattern
 from .handles import Handle, Subscription
 from .owners import Owner
@@ -39,6 +41,10 @@ class Registrar(ABC):
         Raises:
             ConflictError: An event of that name is declared otherwise.
         """
+        if not isinstance(event, Event):
+            raise VekoError(
+                f"{event!r} is not an event", remedy="Pass an Event: declare(Event('name'))."
+            )
         return self.register(EVENT, event.name, event)
 
     def intercept(
@@ -49,6 +55,7 @@ class Registrar(ABC):
         It runs once per handler when a plan is made, so it costs nothing where it returns `call`.
         An async wrapper of a sync handler is fine. The first interceptor is the outermost.
         """
+        check_callable("wrap", wrap)
         return self.register(INTERCEPTOR, INTERCEPTOR, wrap)
 
     def probe(self, make: Callable[[str, Sequence[Subscription]], Probe | None]) -> Handle:
@@ -58,6 +65,7 @@ class Registrar(ABC):
         runs when a plan is made; the lines stand around what interceptors made of the handlers.
         The first probe is the outermost.
         """
+        check_callable("make", make)
         return self.register(PROBE, PROBE, make)
 
     def intercept_step(
@@ -69,6 +77,7 @@ class Registrar(ABC):
         life cycle runs each of its operations as one (`load`, `unload`, `toggle`, `reload`,
         `configure`), and within it each call of a function of the owner (`load()`, `activate()`).
         """
+        check_callable("enclose", enclose)
         return self.register(STEP, STEP, enclose)
 
 

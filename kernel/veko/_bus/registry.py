@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from ..errors import VekoError
 from .events import matches
 from .owners import Owner, name_of
 
@@ -59,7 +60,14 @@ class Entry:
         self.value = value
         self.owner: Any = owner  # readers of a kind know which type of owner registers it
         self.priority = priority
-        self.order: _Order = (-priority, *order)
+        try:
+            self.order: _Order = (-priority, *order)
+            hash((kind, key))
+        except TypeError as error:
+            raise VekoError(
+                f"{kind} {key!r} cannot be registered with priority {priority!r}: {error}",
+                remedy="Pass a number as its priority; what it is found by must be hashable.",
+            ) from error
 
     def same(self, other: Entry) -> bool:
         """Tell whether another entry is this one, or a copy of it with another value."""

@@ -1,7 +1,7 @@
 """Configurations: nested mappings of plain values, and how they change.
 
-The configuration of a generation has a lock of its own. Whoever changes it need not wait for calls
-to end: it may itself be such a call.
+The configuration of a generation has a lock of its own: a change does not wait for calls to end,
+and such a call may make it.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, TypeVar, cast, overload
 
 import msgspec
 
+from .._bus import arguments as _arguments
 from .._bus.draft import Kind
 from .._bus.events import Event, is_pattern
 from .._bus.handles import Handle, Subscription
@@ -166,8 +167,7 @@ class Context(Registrar, Generic[_Settings]):
             TransactionError: This generation of the plugin has ended.
             StateError: Another thread than this one runs the kernel.
         """
-        if not isinstance(event, str):
-            event = event.name
+        event = _arguments.name_of_event(event)
         if fn is None:
             return functools.partial(self._decorate, event, priority, timeout, observe)
         owner = self._generation
@@ -199,7 +199,7 @@ class Context(Registrar, Generic[_Settings]):
             Whether there was one.
         """
         self.kernel.root.check_thread()
-        name = event if isinstance(event, str) else event.name
+        name = _arguments.name_of_event(event)
         found = [
             handle
             for handle in self._generation.handles.values()
@@ -211,6 +211,7 @@ class Context(Registrar, Generic[_Settings]):
 
     def provide(self, name: str, value: object) -> Handle:
         """Offer a service under a name that is not taken."""
+        _arguments.check_text("the name of a service", name)
         return self._generation.register("service", name, value)
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
@@ -219,6 +220,8 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             VekoError: Contexts have an attribute of that name already.
         """
+        _arguments.check_text("the name of what is attached", name)
+        _arguments.check_callable("factory", factory)
         if name.startswith("_") or hasattr(Context, name) or name in ("name", "kernel", "app"):
             raise VekoError(
                 f"context.{name} is the kernel's own",
@@ -229,6 +232,8 @@ class Context(Registrar, Generic[_Settings]):
 
     def add_kind(self, kind: Kind) -> Handle:
         """Add a kind of entry to the registry."""
+        if not isinstance(kind, Kind):
+            raise VekoError(f"{kind!r} is not a kind", remedy="Pass a veko.extend.Kind.")
         return self.register(KIND, kind.name, kind)
 
     def register(self, kind: str, key: Hashable, value: object, *, priority: float = 0) -> Handle:
@@ -244,6 +249,7 @@ class Context(Registrar, Generic[_Settings]):
         Returns:
             The task; `cancel()` ends it.
         """
+        _arguments.check_callable("fn", fn)
         return self._spawn(functools.partial(fn, *args), fn)
 
     def every(self, seconds: float, fn: Callable[[], Any]) -> Task:
@@ -259,12 +265,8 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             VekoError: `seconds` is not above 0.
         """
-        if not seconds > 0:
-            raise VekoError(
-                f"seconds must be above 0, got {seconds}",
-                plugin=self.name,
-                remedy="Pass the interval in seconds.",
-            )
+        _arguments.check_seconds("seconds", seconds)
+        _arguments.check_callable("fn", fn)
         failed = functools.partial(self.kernel.failed, self._generation, fn)
         return self._spawn(functools.partial(repeat, seconds, fn, failed), fn)
 
@@ -289,6 +291,7 @@ class Context(Registrar, Generic[_Settings]):
             TransactionError: This generation of the plugin has ended.
             Exception: What entering it raised.
         """
+        _arguments.check_context_manager("manager", manager)
         self._generation.check_open()
         failed = functools.partial(self.kernel.failed, self._generation, manager)
         value: _T = await self._generation.scope.enter(manager, failed)
@@ -328,6 +331,7 @@ class Context(Registrar, Generic[_Settings]):
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a loaded plugin of the application, or `None`."""
+        _arguments.check_text("the name of a plugin", name)
         record = self.kernel.get(name)
         if record is None or not record.loaded or record.core:
             return None
@@ -362,7 +366,7 @@ class Context(Registrar, Generic[_Settings]):
         Raises:
             VekoError: There is no such level.
         """
-        number = LEVELS.get(level)
+        number = LEVELS.get(cast("Level", str(level)))
         if number is None:
             raise VekoError(
                 f"{level!r} is not a log level",

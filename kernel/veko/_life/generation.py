@@ -67,6 +67,7 @@ class Generation:
             find one as it is.
         uses: The provider's name and generation for each service that it has used.
         late: The services that it first used after `load()` and `activate()`.
+        provided_late: The services that it first provided once it was live.
         group: The new generations of the reload that this one is part of, by plugin name.
         open: Whether `load()` still runs. What is registered meanwhile waits for its end.
         live: Whether its entries are in the registry.
@@ -95,6 +96,7 @@ class Generation:
         self.handles: dict[Entry, Handle] = {}
         self.uses: dict[str, tuple[str, weakref.ref[Generation]]] = {}
         self.late: set[str] = set()
+        self.provided_late: set[Hashable] = set()
         self.group: dict[str, Generation] = {}
         self.open = True
         self.live = False
@@ -152,6 +154,8 @@ class Generation:
         handle = value if isinstance(value, Handle) else Handle(None)
         handle.undo_by(lambda: self.withdraw(entry))
         waits = self.open or not self.live
+        if kind == "service" and not waits:
+            self.provided_late.add(key)
         if waits:
             handle.wait_for(self)
         self.handles[entry] = handle

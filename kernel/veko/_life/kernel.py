@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar, overload
 
 import anyio
 
+from .._bus.arguments import check_flag, check_text
 from .._bus.draft import Draft, Kind
 from .._bus.frames import detach
 from .._bus.limits import end_of_this_task
@@ -282,6 +283,7 @@ class Kernel(Runtime):
             DependencyError: Active plugins need it, or what it needs is not active.
             RefusedError: A hook refused it.
         """
+        check_flag("active", active)
         record = self._loaded(name)
         while active is None or record.active != active:
             wanted = not record.active
@@ -377,6 +379,7 @@ class Kernel(Runtime):
     # -- parts of the above
 
     def _loaded(self, name: str) -> PluginRecord:
+        check_text("the name of a plugin", name)
         record = self._records.get(name)
         check_thread(self.bus.thread)
         if record is None or record.current is None:

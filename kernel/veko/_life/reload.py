@@ -297,11 +297,14 @@ class _Reload:
     def _check_services(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
         """Refuse new versions without a service that others look up while they run.
 
-        Plugins that look it up in `load()` have just done so.
+        Plugins that look it up in `load()` have just done so. What the old version provided once it
+        was live, from a task for instance, is expected of the new one at that time too: until then
+        `use` fails and `when` waits (test_a_late_provider_reloads_under_its_users).
         """
         provided = {e.key for new in group.values() for e in new.entries if e.kind == "service"}
         for member in members:
-            for service in sorted(map(str, member.services - provided)):
+            lost = member.services - provided - member.old.provided_late
+            for service in sorted(map(str, lost)):
                 users = [m.record.name for m in members if service in m.old.late]
                 if users:
                     raise DependencyError(

@@ -116,7 +116,7 @@ class Retirement:
         if self._drain.cancelled_caught:
             await self._cut_calls()
         for generation in self._generations:
-            # An emission that the caller runs in is not waited for, and goes on after this
+            # An emission that the caller runs in is not waited for, and continues after this
             # (test_no_hook_of_a_plugin_runs_after_its_unload).
             self._runtime.bus.silence(generation)
         for generation in self._generations:

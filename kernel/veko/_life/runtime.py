@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from .._bus.arguments import check_seconds, name_of_event
 from .._bus.bus import Bus
 from .._bus.limits import CLOSING_GRACE
 from .._bus.pins import Pin
@@ -37,6 +38,10 @@ class Runtime:
         hook_timeout: float | None,
         enable_hooks: bool,
     ) -> None:
+        check_seconds("timeout", timeout)
+        check_seconds("drain_timeout", drain_timeout, zero=True)
+        if hook_timeout is not None:
+            check_seconds("hook_timeout", hook_timeout)
         self.app = app
         self.timeout = timeout
         self.drain_timeout = drain_timeout
@@ -228,7 +233,7 @@ class Runtime:
 
         At most 10,000 wait; beyond that the oldest are dropped and the log reports how many.
         """
-        self._posts.add(event, *args)
+        self._posts.add(name_of_event(event), *args)
 
     async def emit_posted(self) -> None:
         """Accept no more posts, and wait in bounded time until those that wait were emitted."""

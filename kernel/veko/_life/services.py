@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import weakref
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import anyio
 
@@ -77,6 +77,12 @@ class Services:
     def _find_service(self, service: str | type[Any], by: Generation | None) -> Entry | None:
         if isinstance(service, str):
             return self._find_by_name(service, by)
+        if not isinstance(cast(object, service), type):
+            raise ServiceError(
+                f"a service is named or of a type, not {service!r}",
+                plugin=by.name if by is not None else None,
+                remedy="Pass the service's name as a string, or its type.",
+            )
         names = dict.fromkeys(e.key for e in by.staged_entries("service")) if by else {}
         names |= dict.fromkeys(self._runtime.registry.keys("service"))
         visible = [self._find_by_name(str(name), by) for name in names]

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from veko.errors import OptionError
+
 from .._source.source import Form
 from ..http import Adapter
 
-__all__ = ["ManagerOptions", "root_of"]
+__all__ = ["ManagerOptions", "check_path", "root_of"]
 
 
 class ManagerOptions(TypedDict, total=False):
@@ -60,3 +62,19 @@ def root_of(plugins_dir: object) -> Path | None:
         return None
     folder = Path(plugins_dir)
     return folder.parent if folder.name == "plugins" else folder
+
+
+def check_path(path: object, *, optional: bool = False) -> None:
+    """Raise unless an argument is a path.
+
+    Args:
+        path: The argument.
+        optional: Whether it may be `None`.
+
+    Raises:
+        OptionError: It is neither a string nor a `Path`.
+    """
+    if not isinstance(path, str | Path) and not (optional and path is None):
+        raise OptionError(
+            f"a path must be a string or a Path, not {path!r}", remedy="Pass the path of the file."
+        )

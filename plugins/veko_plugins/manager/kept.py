@@ -28,7 +28,7 @@ def kept_plugins(
     health = context.kernel.registry.get("service", "health")
     kept: dict[str, Kept] = {}
     for record in loaded_plugins(context):
-        # What a breaker has switched off is tried again: the breaker begins anew, too.
+        # What a breaker has switched off is tried again: the breaker starts again, too.
         by_breaker = health is not None and health.value.keeps_off(record.name)
         off = record.state is State.INACTIVE and not by_breaker
         kept[record.name] = Kept(origin(record), given_config(record), off)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 from veko import Bus, Event, Plugin, PluginRecord, Subscription
 from veko.errors import NotFoundError, ServiceError, StateError
+from veko.extend import check_seconds, check_text
 
 from .._source.source import Form
 from ..backup import RestoreReport
@@ -24,7 +25,7 @@ from ..reports import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ..signals import Observer, Signals
 from ..state import StateReport
 from ..validation import ValidationReport
-from .arguments import ManagerOptions, root_of
+from .arguments import ManagerOptions, check_path, root_of
 from .asgi import ManagerASGI
 from .builder import PluginBuilder, simple_plugin
 from .lifecycle import Lifecycle
@@ -153,6 +154,7 @@ class PluginManager(Lifecycle):
             NotFoundError: It is not loaded.
             DependencyError: Active plugins need it, or what it needs is off.
         """
+        check_text("the name of a plugin", name)
         record = self.kernel.get(name)
         was_on = record is not None and record.active
         is_on = await self.kernel.toggle(name, active, cascade=cascade)
@@ -171,11 +173,13 @@ class PluginManager(Lifecycle):
         Args:
             path: Its file or folder, or its name.
         """
+        check_path(path)
         report: ValidationReport = await self.use("validation").validate(path)
         return report
 
     def get_plugin(self, name: str) -> PluginRecord | None:
         """Return a plugin of the application that is loaded, or failed since; or `None`."""
+        check_text("the name of a plugin", name)
         return find_known(self.kernel, name)
 
     def list_plugins(self, core: bool = False) -> list[PluginInfo]:
@@ -205,6 +209,7 @@ class PluginManager(Lifecycle):
             NotFoundError: There is no plugin of that name.
             ServiceError: The core plugin `health` is left out or switched off.
         """
+        check_text("the name of a plugin", name)
         health: PluginHealth = self.use("health").check(name)
         return health
 
@@ -246,6 +251,9 @@ class PluginManager(Lifecycle):
             OptionError: pyinstrument is not installed, or the file cannot be written.
             StateError: Another profile is being taken.
         """
+        check_text("the name of a plugin", name)
+        check_seconds("duration", duration)
+        check_path(path, optional=True)
         profile: PluginProfile = await self.use("profiling").profile(
             name, duration, path=path, memory=memory
         )
@@ -253,10 +261,12 @@ class PluginManager(Lifecycle):
 
     def error_count(self, name: str) -> int:
         """Return how often a plugin's code failed since it was loaded; 0 if it is unknown."""
+        check_text("the name of a plugin", name)
         record = self.kernel.get(name)
         return record.error_count if record is not None else 0
 
     def _check_started(self, name: str) -> None:
+        check_text("the name of a plugin", name)
         if self._state in ("created", "stopped"):
             raise NotFoundError(
                 f"the manager is {self._state}, so no plugin {name!r} is loaded",
@@ -306,6 +316,7 @@ class PluginManager(Lifecycle):
             BackupError: It cannot be written; no part of it is left.
             StorageError: The storage cannot be read.
         """
+        check_path(path, optional=True)
         written: Path = await self.use("backup").save(path)
         return written
 
@@ -319,6 +330,7 @@ class PluginManager(Lifecycle):
                 nothing has changed, no plugin has stopped.
             VekoError: A step failed; everything is as it was before.
         """
+        check_path(path)
         report: RestoreReport = await self.use("backup").restore(path)
         return report
 
@@ -397,7 +409,7 @@ class PluginManager(Lifecycle):
         Raises:
             ServiceError: It is not available, or several are of that type; the message says why.
         """
-        name = service if isinstance(service, str) else service.__name__
+        name = service if isinstance(service, str) else getattr(service, "__name__", service)
         self._check_running(f"there is no service {name!r}")
         return self.kernel.use(service)
 
@@ -414,6 +426,7 @@ class PluginManager(Lifecycle):
         Raises:
             NotFoundError: There is no such command.
         """
+        check_text("the name of a command", name)
         return await self.use("commands").run(name, *args, **kwargs)
 
     # -- making plugins

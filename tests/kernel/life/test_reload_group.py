@@ -489,3 +489,42 @@ async def test_a_failed_group_leaves_nothing(kernel: Kernel, all_die: Any) -> No
         await kernel.reload(new, dependents=dependents)
     del new
     await all_die(*references)
+
+
+async def test_a_late_provider_reloads_under_its_users(kernel: Kernel) -> None:
+    """It provides from a task; its users look the service up while they run."""
+
+    def provider(version: str) -> dict[str, Any]:
+        def load(context: Any) -> None:
+            async def connect() -> None:
+                await anyio.lowlevel.checkpoint()
+                context.provide("db", version)
+
+            context.spawn(connect)
+
+        return {"name": "provider", "version": version, "load": load}
+
+    def user(context: Any) -> None:
+        context.hook("ask", lambda: context.use("db"))
+
+        async def ask_later() -> Any:
+            return await context.when("db")
+
+        context.hook("wait", ask_later)
+
+    await kernel.load(provider("1"))
+    await kernel.load({"name": "user", "version": "1", "load": user})
+    assert await kernel.bus.emit("wait") == "1"
+    assert await kernel.bus.emit("ask") == "1"
+    for version in ("2", "3"):
+        with anyio.fail_after(5):
+            await kernel.reload(provider(version))
+            assert await kernel.bus.emit("wait") == version
+        assert await kernel.bus.emit("ask") == version
+    await kernel.toggle("provider", False, cascade=True)
+    await kernel.toggle("provider", True)
+    await kernel.toggle("user", True)
+    assert await kernel.bus.emit("ask") == "3"
+    with anyio.fail_after(5):
+        await kernel.reload(provider("4"))
+        assert await kernel.bus.emit("wait") == "4"
