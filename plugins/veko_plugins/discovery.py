@@ -372,7 +372,7 @@ def _is_plugin(path: Path, file: Path, linked: bool) -> bool:
         linked: Whether the entry is a link.
 
     Raises:
-        LoadError: It cannot be told, or the file is none that can be read.
+        LoadError: The entry cannot be looked at, or its file is no regular file.
     """
     try:
         mode = os.stat(file).st_mode  # noqa: PTH116

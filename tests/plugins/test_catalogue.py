@@ -262,7 +262,7 @@ async def test_H_each_event_is_fired_with_the_arguments_of_its_row(tmp_path: Pat
                 await bell.wait()
 
     for event in SECTION_H:
-        manager.on(event, listener(event))
+        manager.on(event, listener(event), core=True)
     async with manager:
         await cause_all(manager, tmp_path, until)
         await manager.restart()

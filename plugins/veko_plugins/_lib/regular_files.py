@@ -1,6 +1,6 @@
 """Reads regular files, and nothing else: no FIFO, device or socket, and nothing past a limit.
 
-Opening a FIFO that nobody writes to waits for ever, and a device may have no end. So a file is
+Opening a FIFO that nobody writes to waits forever, and a device may have no end. So a file is
 opened without waiting, and looked at before it is read; `stat` before `open` would leave a gap.
 
 Cost: 2 µs more than `open` and `read`.

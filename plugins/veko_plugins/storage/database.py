@@ -266,7 +266,7 @@ class Database:
         return self.error(error)
 
     def damage(self, what: str) -> StorageError:
-        """Return the error for a damaged file, which says how to go on."""
+        """Return the error for a damaged file, which says how to continue."""
         return StorageError(
             f"the storage file is damaged ({what}); nothing was changed in it",
             path=self.path,
