@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -303,3 +304,26 @@ async def test_draining_is_bounded(kernel: Kernel) -> None:
         assert answer.status_code == 500
     else:
         assert isinstance(answer, httpx.RemoteProtocolError)
+
+
+async def test_where_a_handler_runs_is_for_litestar_to_say_of_its_own(
+    kernel: Kernel, client: httpx.AsyncClient
+) -> None:
+    def here() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def ours(number: FromQuery[int]) -> bool:  # its arguments are Litestar's, its thread is ours
+        return here()
+
+    def load(context: Any) -> None:
+        context.add_routes(
+            get("/loop", sync_to_thread=False)(here), get("/thread", sync_to_thread=True)(here)
+        )
+        context.add_route("GET", "/ours", ours)
+        context.add_route("GET", "/ours/loop", ours, sync_to_thread=False)
+
+    await kernel.load(Guest(load))
+    assert (await client.get("/loop")).json() is True
+    assert (await client.get("/thread")).json() is False
+    assert (await client.get("/ours?number=1")).json() is False
+    assert (await client.get("/ours/loop?number=1")).json() is True

@@ -247,3 +247,31 @@ def test_the_entry_point_of_the_runtime_context() -> None:
         env={"OTEL_PYTHON_CONTEXT": "veko"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_span_in_the_thread_of_a_def_handler_lies_under_its_request() -> None:
+    said = run(
+        "",
+        """
+import httpx
+from veko_plugins.http import Routes
+
+async def work(kernel, tracing):
+    provider.add_span_processor(BatchSpanProcessor(memory))
+    await kernel.load(Routes("asgi"))
+    def load(context):
+        def handler():
+            with trace.get_tracer("shop").start_as_current_span("query"):
+                return "x"
+        context.add_route("GET", "/x", handler)
+    await kernel.load({"name": "threads", "version": "1.0.0", "load": load})
+    transport = httpx.ASGITransport(kernel.use("http").asgi)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        assert (await client.get("/x")).text == "x"
+    await tracing.flush()
+    provider.force_flush()
+    (query,) = [one for one in memory.get_finished_spans() if one.name == "query"]
+    print(below(query))
+""",
+    )
+    assert said.strip() == "GET /x"
