@@ -168,6 +168,45 @@ def test_a_large_form_lets_others_through(
         assert client.recv(1_000).startswith(b"HTTP/1.1 200")
 
 
+# -- what frames cost others
+
+HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+SOCKETS = """
+name = "sockets"
+version = "1.0.0"
+
+async def echo(socket):
+    async for message in socket:
+        await socket.send(str(len(message)))
+
+def load(context):
+    context.add_websocket("/echo", echo)
+    context.add_route("GET", "/quick", lambda: "quick")
+"""
+
+
+def fragment(opcode: int, data: bytes, *, last: bool = False) -> bytes:
+    return bytes([opcode | (0x80 if last else 0), 0x80 | len(data)]) + bytes(4) + data
+
+
+def test_many_fragments_let_others_through(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "sockets.py").write_text(SOCKETS)
+    veko = start("serve", tmp_path, "--port", 0, cwd=tmp_path)
+    port = int(veko.wait_for(r"Listening on http://127\.0\.0\.1:(\d+)")[1])
+    count = 200_000
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(HANDSHAKE)
+        assert client.recv(1_000).startswith(b"HTTP/1.1 101")
+        client.sendall(fragment(1, b"a") + fragment(0, b"x") * count)
+        assert httpx.get(f"http://127.0.0.1:{port}/quick", timeout=1).text == "quick"
+        client.sendall(fragment(0, b"b", last=True))
+        assert client.recv(1_000).endswith(str(count + 2).encode())
+
+
 # -- granian
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
