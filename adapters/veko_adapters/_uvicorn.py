@@ -126,10 +126,14 @@ class _Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._disarm()
-        if len(self.headers) > MAX_HEADERS or (
-            sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
-            > MAX_HEADER_SIZE
-        ):
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+        if hosts > 1:  # a proxy in front may have read the other one (RFC 9112, section 3.2)
+            raise ValueError("more than one host")
+        if len(self.headers) > MAX_HEADERS or size > MAX_HEADER_SIZE:
             self._refuse()
             raise ValueError("the headers are too large")  # ends the parsing
         if self._answering():

@@ -168,6 +168,33 @@ def test_a_large_form_lets_others_through(
         assert client.recv(1_000).startswith(b"HTTP/1.1 200")
 
 
+# -- what may be ahead, and where a request is for
+
+
+@pytest.mark.anyio
+async def test_requests_are_sent_ahead_within_a_limit() -> None:
+    async with served(find_adapter("asgi")) as site:
+        async with site.route("GET", "/x", lambda: "x"):
+            async with wire(site.url) as connection:
+                await connection.send(request("GET", "/x") * 100)
+                for _ in range(100):
+                    answer = await connection.answer()
+                    assert answer is not None
+                    assert answer.status == 200
+            async with wire(site.url) as connection:
+                await connection.send(request("GET", "/x") * 1_000)
+                assert (await connection.rest()).count(b"HTTP/1.1 200") <= 101
+            assert (await site.client.get("/x")).text == "x"
+
+
+@pytest.mark.anyio
+async def test_a_request_names_one_host() -> None:
+    async with served(find_adapter("asgi")) as site, wire(site.url) as connection:
+        answer = await connection.ask(request("GET", "/", "host: other"))
+        assert answer is not None
+        assert answer.status == 400
+
+
 # -- what frames cost others
 
 HANDSHAKE = (
