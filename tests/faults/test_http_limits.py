@@ -173,18 +173,17 @@ def test_a_large_form_lets_others_through(
 
 @pytest.mark.anyio
 async def test_requests_are_sent_ahead_within_a_limit() -> None:
-    async with served(find_adapter("asgi")) as site:
-        async with site.route("GET", "/x", lambda: "x"):
-            async with wire(site.url) as connection:
-                await connection.send(request("GET", "/x") * 100)
-                for _ in range(100):
-                    answer = await connection.answer()
-                    assert answer is not None
-                    assert answer.status == 200
-            async with wire(site.url) as connection:
-                await connection.send(request("GET", "/x") * 1_000)
-                assert (await connection.rest()).count(b"HTTP/1.1 200") <= 101
-            assert (await site.client.get("/x")).text == "x"
+    async with served(find_adapter("asgi")) as site, site.route("GET", "/x", lambda: "x"):
+        async with wire(site.url) as connection:
+            await connection.send(request("GET", "/x") * 100)
+            for _ in range(100):
+                answer = await connection.answer()
+                assert answer is not None
+                assert answer.status == 200
+        async with wire(site.url) as connection:
+            await connection.send(request("GET", "/x") * 1_000)
+            assert (await connection.rest()).count(b"HTTP/1.1 200") <= 101
+        assert (await site.client.get("/x")).text == "x"
 
 
 @pytest.mark.anyio
