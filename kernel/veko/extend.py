@@ -4,7 +4,9 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 
 - A `Kind` describes what a new verb registers: its `accept` gets the `Draft` of the next `Registry`
   and decides about the `Entry` objects that it adds.
-- `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing).
+- `Probe` and `Snippet` put lines of code around handlers and emissions (metrics, tracing), and
+  around each `Call` that no event causes (`bus.enclose`): route handlers, middleware, commands,
+  tasks.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
@@ -15,6 +17,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 """
 
 from ._bus.arguments import check_callable, check_seconds, check_text
+from ._bus.calls import Call
 from ._bus.draft import Draft, Kind
 from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
@@ -24,6 +27,7 @@ from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
 
 __all__ = [
+    "Call",
     "Draft",
     "Entry",
     "Kind",

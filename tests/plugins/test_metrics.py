@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from veko import HookError, HookTimeout, Kernel, ServiceError, Stop
-from veko_plugins import CallMetrics, PluginManager, PluginMetrics
+from veko_plugins import CallMetrics, HTTPError, PluginManager, PluginMetrics
 from veko_plugins.health import Health
 from veko_plugins.metrics import OTHER, Metrics
 
@@ -545,3 +546,66 @@ async def test_O6_A14_the_manager_measures_unless_told_otherwise(tmp_path: Path)
         with pytest.raises(ServiceError, match="enable_metrics"):
             manager.metrics.get("busy")
         assert not any(info.name == "metrics" for info in manager.list_plugins(core=True))
+
+
+async def test_A14_routes_middleware_commands_and_tasks_count_too(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    def load(context: Any) -> None:
+        async def around(request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+        def get(number: int) -> float:
+            return 1 / number
+
+        def refuse() -> None:
+            raise HTTPError(404)
+
+        async def work() -> None:
+            ended.set()
+
+        def tick() -> None:
+            raise ValueError(1)
+
+        context.add_middleware(around)
+        context.add_route("GET", "/shop/{number:int}", get)
+        context.add_route("GET", "/refuse", refuse)
+        context.add_command("prune", lambda number: 1 / number)
+        context.spawn(work)
+        context.every(0.01, tick)
+
+    options: dict[str, Any] = {"root": tmp_path, "auto_load": False, "error_threshold": 1_000}
+    async with PluginManager(**options) as manager:
+        await manager.load_plugin(made(load))
+        await asyncio.wait_for(ended.wait(), 5)
+        transport = httpx.ASGITransport(manager.asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            for path in ("/shop/1", "/shop/2", "/shop/0", "/refuse"):
+                await client.get(path)
+            await manager.run_command("prune", 1)
+            with pytest.raises(ZeroDivisionError):
+                await manager.run_command("prune", 0)
+            async with asyncio.timeout(5):
+                while not [key for key in known(manager.metrics).events if "tick" in key]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            found = known(manager.metrics)
+            events = {key.rpartition(".")[2]: value for key, value in found.events.items()}
+            assert {key: (events[key].calls, events[key].errors) for key in events} | {
+                "tick": (1, 1)
+            } == {
+                "GET /shop/{number:int}": (3, 1),
+                "GET /refuse": (1, 0),  # an answer that a client can cause is no failure
+                "around": (4, 1),
+                "command prune": (2, 1),
+                "work": (1, 0),
+                "tick": (1, 1),
+            }
+            assert found.calls >= 12
+            assert events["GET /refuse"].p50 is not None
+            # Switched off, it measures nothing; it continues when it is on again.
+            await manager.kernel.toggle("metrics", False)
+            await client.get("/shop/1")
+            await manager.kernel.toggle("metrics", True)
+            assert known(manager.metrics).events["GET /shop/{number:int}"].calls == 3
+            await client.get("/shop/1")
+            assert known(manager.metrics).events["GET /shop/{number:int}"].calls == 4

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, Final, Protocol, TypeVar, overload
 
 from ..errors import counts
 from .arguments import name_of_event
+from .calls import Call, Calls
 from .draft import Draft
 from .emitters import Emitters
 from .events import REPORTS, Event, Origin
@@ -71,6 +72,7 @@ class Bus(Registrar):
         self._pinned = PlansHere(self)
         self._leases = Leases()
         self._emitters = Emitters(self.emit, _nothing)
+        self._calls = Calls(lambda: self.registry)
         for event in REPORTS:
             self.declare(event)
 
@@ -240,6 +242,10 @@ class Bus(Registrar):
         name = name_of_event(event)
         return self._emitters.get(name, self._plans)
 
+    def enclose(self, call: Call) -> Callable[..., Any]:
+        """Return a function that makes a call inside what probes put around it, now and later."""
+        return self._calls.keep(call)
+
     def aim(self, plan: Plan) -> None:
         """Let the emitter of a plan's event call that plan, if it is the one in use."""
         self._emitters.aim(plan, self._plans)
@@ -340,6 +346,8 @@ class Bus(Registrar):
         self.older.append(self.live)
         self.live = self.live.after(draft.after, draft.changed_plans)
         self.settle()
+        if draft.changed_plans is None:
+            self._calls.probes_changed()
         self.moved(draft)
 
     def settle(self) -> None:

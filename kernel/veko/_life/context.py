@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, Typ
 import msgspec
 
 from .._bus import arguments as _arguments
+from .._bus.calls import Call
 from .._bus.draft import Kind
 from .._bus.events import Event, is_pattern
 from .._bus.handles import Handle, Subscription
@@ -250,7 +251,8 @@ class Context(Registrar, Generic[_Settings]):
             The task; `cancel()` ends it.
         """
         _arguments.check_callable("fn", fn)
-        return self._spawn(functools.partial(fn, *args), fn)
+        counted = self.kernel.bus.enclose(Call.of_task(fn, self._generation))
+        return self._spawn(functools.partial(counted, *args), fn)
 
     def every(self, seconds: float, fn: Callable[[], Any]) -> Task:
         """Call a function at an interval while the plugin is live.
@@ -267,8 +269,9 @@ class Context(Registrar, Generic[_Settings]):
         """
         _arguments.check_seconds("seconds", seconds)
         _arguments.check_callable("fn", fn)
+        counted = self.kernel.bus.enclose(Call.of_task(fn, self._generation))
         failed = functools.partial(self.kernel.failed, self._generation, fn)
-        return self._spawn(functools.partial(repeat, seconds, fn, failed), fn)
+        return self._spawn(functools.partial(repeat, seconds, counted, failed), fn)
 
     def _spawn(self, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
         generation = self._generation

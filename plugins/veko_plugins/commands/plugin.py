@@ -11,6 +11,7 @@ reported before anything runs; a command's failure is counted against its plugin
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, StateError, VekoError
-from veko.extend import Kind, must_pass
+from veko.extend import Call, Kind, must_pass
 
 from .._lib.calls import call
 from .arguments import UsageError, read
@@ -170,7 +171,11 @@ class Commands(Plugin):
         with (pin := self._kernel.pin_live()):
             pin.owner = command.plugin
             try:
-                return await _unless_exited(command, args, kwargs)
+                record = self._kernel.get(command.plugin)
+                owner = record.current if record is not None else None
+                fn = functools.partial(command.fn, *args, **kwargs)
+                counted = self._kernel.bus.enclose(Call("command", command.name, fn, owner))
+                return await _unless_exited(command, counted)
             except Exception as error:
                 if pin.cut:  # the kernel has reported it
                     raise StateError(
@@ -187,11 +192,9 @@ class Commands(Plugin):
                 raise
 
 
-async def _unless_exited(
-    command: Command, args: Sequence[object], kwargs: dict[str, object]
-) -> object:
+async def _unless_exited(command: Command, fn: Callable[[], object]) -> object:
     try:
-        return await call(command.fn, *args, **kwargs)
+        return await call(fn)
     except SystemExit as error:
         if not error.code:
             return None

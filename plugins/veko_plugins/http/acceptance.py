@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from veko import Context
+from veko import Bus, Context
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
-from veko.extend import Draft, Entry
+from veko.extend import Call, Draft, Entry
 
 from .batches import Batches
 from .credits import credited_to, crediting
@@ -35,7 +35,7 @@ from .events import (
 )
 from .exchange import Target, run_route, run_target
 from .middleware import Middleware, as_middleware, compose
-from .port import Adapter, Endpoint, Starting
+from .port import Adapter, CallNext, Endpoint, Starting
 from .refusals import REFUSED, Refusals
 from .route import SOCKET, Route, part_of
 from .sockets.open_sockets import OpenSockets, SocketTarget
@@ -94,7 +94,7 @@ class Acceptance:
                 routes = await self._hooked(draft, entries, refusals)
                 if number not in changed and routes == [target.route for target in before]:
                     continue
-                after = await self._remade(draft, owner.context, routes, refusals)
+                after = await self._remade(draft, owner, routes, refusals)
                 batches.put(number, entries, after)
                 dropped += before
                 held = {_row(target)[:2] for target in before}
@@ -108,7 +108,7 @@ class Acceptance:
         for owner, entries in added.items():
             batches = owned[owner] = owned[owner].copy() if owner in owned else Batches()
             routes = await self._hooked(draft, entries)
-            after = await self._compile(draft, owner.context, routes)
+            after = await self._compile(draft, owner, routes)
             batches.put(next(self._numbers), entries, after)
             made += after
             coming[owner] = [target.route for target in after]
@@ -179,23 +179,22 @@ class Acceptance:
         return routes
 
     async def _remade(
-        self, draft: Draft, context: Context, routes: Sequence[Route], refusals: Refusals
+        self, draft: Draft, owner: Any, routes: Sequence[Route], refusals: Refusals
     ) -> list[Target]:
         """Compile what hooks made of live routes; one that they have spoilt is refused alone."""
         try:
-            return await self._compile(draft, context, routes)
+            return await self._compile(draft, owner, routes)
         except Exception:
             made: list[Target] = []
             for route in routes:
                 try:
-                    made += await self._compile(draft, context, [route])
+                    made += await self._compile(draft, owner, [route])
                 except Exception as error:
                     refusals.add(route, error)
             return made
 
-    async def _compile(
-        self, draft: Draft, context: Context, routes: Sequence[Route]
-    ) -> list[Target]:
+    async def _compile(self, draft: Draft, owner: Any, routes: Sequence[Route]) -> list[Target]:
+        context: Context = owner.context
         for route in routes:
             parse_path(route.path)
         endpoints: dict[int, Endpoint] = {}
@@ -207,7 +206,7 @@ class Acceptance:
             if draft.turns.due:
                 await draft.turns.pause()
         return [
-            self._target(context, Target(route, endpoints[index], _around(route)))
+            self._target(context, _made(owner, route, endpoints[index]))
             for index, route in enumerate(routes)
         ]
 
@@ -238,11 +237,26 @@ async def _emit(draft: Draft, event: str, value: Any, what: str, plugin: str | N
         ) from error
 
 
-def _around(route: Route) -> Any:
-    if not route.middlewares:
-        return None
-    pairs = [(fn, credited_to(fn) or route.plugin) for fn in route.middlewares]
-    return compose([(as_middleware(fn, plugin), plugin) for fn, plugin in pairs], run_target)
+class _Counted:
+    """An endpoint that returns its response, inside what probes put around it."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self.answer = answer
+
+
+def _made(owner: Any, route: Route, endpoint: Any) -> Target:
+    """Return a target whose endpoint and middlewares are inside what probes put around them."""
+    bus: Bus = owner.context.kernel.bus
+    answer = getattr(endpoint, "answer", None)
+    counted = bus.enclose(Call("route", part_of(route), answer or endpoint, owner))
+    around: CallNext | None = None
+    if route.middlewares:
+        pairs = [(fn, credited_to(fn) or owner) for fn in route.middlewares]
+        chain = [(as_middleware(fn, one.name), one) for fn, one in pairs]
+        around = compose(chain, run_target, bus)
+    return Target(route, cast("Endpoint", counted) if answer is None else _Counted(counted), around)
 
 
 def _chunks_to_compile(routes: Sequence[Route]) -> Iterator[list[int]]:
@@ -322,8 +336,8 @@ def _post_changes(draft: Draft, dropped: Sequence[Target], made: Sequence[Target
             draft.post(ROUTE_DELETE.name, target.route)
 
 
-async def accept_middleware(draft: Draft) -> None:
-    """Accept what changes of the global middleware; for the kind `middleware`."""
+async def accept_middleware(bus: Bus, draft: Draft) -> None:
+    """Accept what changes of the global middleware; for the kind `middleware` of a bus."""
     before: dict[int, tuple[Entry, Middleware]] = draft.before.view(_MADE) or {}
     made: dict[int, tuple[Entry, Middleware]] = {}
     for entry in draft.entries("middleware"):
@@ -336,8 +350,8 @@ async def accept_middleware(draft: Draft) -> None:
             fn = await _emit(draft, MIDDLEWARE_ADD.name, entry.value, what, plugin)
             fn = as_middleware(fn, plugin or "")
         made[id(entry)] = entry, fn
-    chain = [(fn, entry.owner.name if entry.owner else "") for entry, fn in made.values()]
-    draft.set_view("middleware", compose(chain, run_route) if chain else None)
+    chain = [(fn, entry.owner or "") for entry, fn in made.values()]
+    draft.set_view("middleware", compose(chain, run_route, bus) if chain else None)
     draft.set_view(_MADE, made)
     gone = [(entry.order[1:], fn) for key, (entry, fn) in before.items() if key not in made]
     for _, fn in sorted(gone, key=itemgetter(0), reverse=True):  # the last to come goes first

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["credited", "credited_to", "crediting"]
 
-_OWNERS: Final[ContextVar[dict[int, str] | None]] = ContextVar("veko_credits", default=None)
-"""The name of the plugin that added a middleware, by the id of the middleware."""
+_OWNERS: Final[ContextVar[dict[int, Any] | None]] = ContextVar("veko_credits", default=None)
+"""The owner of a middleware that a hook has added, by the id of the middleware."""
 
 
 @contextmanager
@@ -34,8 +34,8 @@ def crediting() -> Iterator[None]:
         _OWNERS.reset(token)
 
 
-def credited_to(middleware: object) -> str | None:
-    """Return the name of the plugin whose hook has added a middleware; `None` if none has."""
+def credited_to(middleware: object) -> Any:
+    """Return the owner of the hook that has added a middleware; `None` if none has."""
     return (_OWNERS.get() or {}).get(id(middleware))
 
 
@@ -43,15 +43,15 @@ def credited(
     event: str, subscription: Subscription, call: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Wrap a hook on routes, so that what it adds is noted; an interceptor of the bus."""
-    plugin: str | None = getattr(subscription.owner, "name", None)
-    if event not in (ROUTE_LOAD.name, ROUTE_CREATE.name) or plugin is None:
+    owner = subscription.owner
+    if event not in (ROUTE_LOAD.name, ROUTE_CREATE.name) or not hasattr(owner, "name"):
         return call
 
     def note(given: tuple[Any, ...], before: set[int], answer: Any) -> None:
         owners = _OWNERS.get()
         if owners is not None:
             after = _middlewares((answer,)) | _middlewares(given)
-            owners.update(dict.fromkeys(after - before, plugin))
+            owners.update(dict.fromkeys(after - before, owner))
 
     async def later(*given: Any) -> Any:
         before = _middlewares(given)

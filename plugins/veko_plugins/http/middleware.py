@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from veko.errors import RouteError
+from veko.extend import Call
 
 from .functions import may_be_awaited, name_of
 from .messages.asgi import ASGI, EXCHANGE, REQUEST, ASGISend, Message, Receive, Scope
@@ -30,6 +31,8 @@ from .port import CallNext
 from .sockets.websocket import WebSocket
 
 if TYPE_CHECKING:
+    from veko import Bus
+
     from .exchange import Exchange
 
 __all__ = ["Middleware", "as_middleware", "compose"]
@@ -39,18 +42,20 @@ Middleware = Callable[[Request, CallNext], Any]
 _COMPUTED = ("headers", "query", "cookies", "client")
 
 
-def compose(middlewares: Iterable[tuple[Middleware, str]], inner: CallNext) -> CallNext:
+def compose(middlewares: Iterable[tuple[Middleware, Any]], inner: CallNext, bus: Bus) -> CallNext:
     """Put middlewares around a handler, the first one outermost.
 
     Args:
-        middlewares: Functions, each with the name of its plugin.
+        middlewares: Functions, each with its owner.
         inner: The handler that the last one calls.
+        bus: The bus whose probes stand around each.
 
     Returns:
         The composed handler.
     """
-    for middleware, plugin in reversed(tuple(middlewares)):
-        inner = _around(middleware, plugin, inner)
+    for middleware, owner in reversed(tuple(middlewares)):
+        run = _around(middleware, getattr(owner, "name", owner), inner)
+        inner = bus.enclose(Call("middleware", name_of(middleware), run, owner))
     return inner
 
 

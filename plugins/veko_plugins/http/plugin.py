@@ -71,7 +71,8 @@ class Routes(Plugin):
             context.declare(event)
         retested = (ROUTE_LOAD.name, ROUTE_CREATE.name)
         context.add_kind(Kind("route", False, self._acceptance.accept, retested, pinned=False))
-        context.add_kind(Kind("middleware", accept=accept_middleware))
+        bus = context.kernel.bus
+        context.add_kind(Kind("middleware", accept=functools.partial(accept_middleware, bus)))
         context.intercept(credited)
         context.attach("add_route", add_route)
         context.attach("add_routes", self._add_routes)

@@ -18,6 +18,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from veko import Stop
+from veko.errors import counts
+
 __all__ = ["SCALE", "SHORT", "SLOTS", "Histogram", "merged", "quantile"]
 
 SCALE: Final = 3
@@ -51,12 +54,19 @@ class Histogram:
     Attributes:
         counts: The counts. Code on a hot path counts a duration below `SHORT` without a call:
             `counts[SLOTS[took]] += 1`.
+        errors: How many of the calls have failed.
     """
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "errors")
 
     def __init__(self) -> None:
         self.counts: list[int] = [0] * (16 * _PER_OCTAVE + 1)
+        self.errors = 0
+
+    def failed(self, error: BaseException) -> None:
+        """Count a call that raised as failed, unless it was cancelled or has given an answer."""
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, Stop):
+            self.errors += counts(error)
 
     def add(self, took: int) -> None:
         """Count a duration in nanoseconds."""

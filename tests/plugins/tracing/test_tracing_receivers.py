@@ -200,3 +200,33 @@ async def test_headers_that_come_twice(tap: Tap, tmp_path: Path) -> None:
     assert tap.named("GET /orders/{id:int}").trace_state == "a=1,b=2,c=3"
     broken = tap.named("GET /broken")
     assert broken.parent_span_id == b"", "a request with two parents has none"
+
+
+async def test_a_middleware_has_its_span(tap: Tap, tmp_path: Path) -> None:
+    async def outer(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async def inner(request: Any, call_next: Any) -> Any:
+        if request.query.get("fail"):
+            raise KeyError("fail")
+        return await call_next(request)
+
+    def load(context: Any) -> None:
+        context.add_middleware(outer, priority=20)
+        context.add_middleware(inner)
+
+    async with served(tmp_path, otlp=tap.url) as (manager, url):
+        await manager.load_plugin({"name": "wraps", "version": "1.0.0", "load": load})
+        async with httpx.AsyncClient(base_url=url) as client:
+            for query, trace_id in (("", TRACE), ("?fail=1", TRACE[::-1])):
+                given = {"traceparent": f"00-{trace_id}-{PARENT}-01"}
+                await client.get(f"/orders/7{query}", headers=given)
+        assert await manager.use("tracing").flush()
+        await tap.until(lambda spans: len(of_trace(spans, TRACE[::-1])) >= 9)
+    mine = Tap(0)
+    mine.spans = of_trace(tap.spans, TRACE)
+    found = mine.tree()["GET /orders/{id:int}"]
+    assert found["wraps.outer"] == {"wraps.inner": {}}
+    assert attributes(mine.named("wraps.inner"))["veko.plugin"] == "wraps"
+    mine.spans = of_trace(tap.spans, TRACE[::-1])
+    assert mine.named("wraps.inner").status.code == Status.STATUS_CODE_ERROR

@@ -17,7 +17,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from veko import Stop
-from veko.extend import Probe, Snippet
+from veko.extend import Call, Probe, Snippet
 
 from .context import SPAN_KEY, Context, LiveSpan, position_in, remote_of
 from .errors import note_error
@@ -38,7 +38,7 @@ from .records import (
     trace_of,
     unsampled,
 )
-from .sites import SERVER, Site, emission_site, hook_site
+from .sites import SERVER, Site, emission_site, hook_site, middleware_site
 
 if TYPE_CHECKING:
     from veko import Subscription
@@ -141,6 +141,9 @@ class Recorder:
 
     def probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe | None:
         """Return the code around the emissions of an event and its handlers; see `Bus.probe`."""
+        call = subscriptions[0] if subscriptions else None
+        if isinstance(call, Call):
+            return self._around_call(call)
         ratio = self._ratio(event)
         recorded = [self._is_recorded(one) for one in subscriptions]
         if ratio < 0 or not any(recorded):
@@ -151,25 +154,8 @@ class Recorder:
             "tr_clock": clock,
         }
         hooks = {**shared, "tr_find": self._find, "tr_failed": self._failed}
-        emission = {
-            **shared,
-            "tr_unsampled": Unsampled,
-            "tr_tape": self.tape,
-            "tr_limit": self._most_records(1 + sum(recorded)),
-            "tr_keep": self.tape.append,
-            "tr_high_water": HIGH_WATER,
-            "tr_wake_reader": self._wake_reader,
-            "tr_sites": [
-                emission_site(event, sum(recorded), concurrent=one) for one in (False, True)
-            ],
-            "tr_ends": ENDS,
-            "tr_draws": self._sampler is None,
-            "tr_random": random,
-            "tr_always": self.always(ratio),
-            "tr_ratio": ratio,
-            "tr_begin": self._begin,
-            "tr_leave": self._leave,
-        }
+        sites = [emission_site(event, sum(recorded), concurrent=one) for one in (False, True)]
+        emission = shared | self._emission(sites, ratio)
         return Probe(
             EMISSION._replace(names=emission),
             [
@@ -179,6 +165,39 @@ class Recorder:
                 for one, makes_span in zip(subscriptions, recorded, strict=True)
             ],
         )
+
+    def _emission(self, sites: Sequence[Site], ratio: float) -> dict[str, object]:
+        """Return the names of the code around emissions.
+
+        Args:
+            sites: The site of an emission whose handlers run in turn, and of one side by side.
+            ratio: The share of traces beginning with it that is recorded.
+        """
+        return {
+            "tr_unsampled": Unsampled,
+            "tr_tape": self.tape,
+            "tr_limit": self._most_records(sites[0].spans),
+            "tr_keep": self.tape.append,
+            "tr_high_water": HIGH_WATER,
+            "tr_wake_reader": self._wake_reader,
+            "tr_sites": sites,
+            "tr_ends": ENDS,
+            "tr_draws": self._sampler is None,
+            "tr_random": random,
+            "tr_always": self.always(ratio),
+            "tr_ratio": ratio,
+            "tr_begin": self._begin,
+            "tr_leave": self._leave,
+        }
+
+    def _around_call(self, call: Call) -> Probe | None:
+        """Return the code around a middleware; other calls have no span of their own."""
+        ratio = self._ratio(call.event)
+        if call.kind != "middleware" or ratio < 0 or not self._is_recorded(call):
+            return None
+        names = {"tr_get": self.variable.get, "tr_put": self.variable.set, "tr_clock": clock}
+        site = middleware_site(call)
+        return Probe(EMISSION._replace(names=names | self._emission((site, site), ratio)), ())
 
     def always(self, ratio: float) -> bool:
         """Return whether all traces with this ratio are recorded, without asking a sampler."""

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from veko import Subscription
+    from veko.extend import Call
 
-__all__ = ["ID_BITS", "INTERNAL", "SERVER", "Site", "emission_site", "hook_site", "step_site"]
+__all__ = [
+    "ID_BITS",
+    "INTERNAL",
+    "SERVER",
+    "Site",
+    "emission_site",
+    "hook_site",
+    "middleware_site",
+    "step_site",
+]
 
 ID_BITS: Final = 40
 """Bits of a span's id that are random, drawn once for each emission.
@@ -99,6 +109,15 @@ def hook_site(event: str, subscription: Subscription) -> Site:
     plugin = owner.get("veko.plugin")
     name = f"{plugin}.{short}" if plugin else short
     return Site(name, attributes, limit=subscription.timeout if subscription.is_async else None)
+
+
+def middleware_site(call: Call) -> Site:
+    """Make the site of a middleware."""
+    owner = _owner(call.owner)
+    name = call.event.removeprefix("middleware ")
+    plugin = owner.get("veko.plugin")
+    shown = f"{plugin}.{name.rpartition('.')[2]}" if plugin else name
+    return Site(shown, {**owner, "veko.middleware": name})
 
 
 def emission_site(event: str, hooks: int = 0, *, concurrent: bool = False) -> Site:
