@@ -49,6 +49,8 @@ def events(found: Iterable[Event]) -> str:
         notes = ["yes"] if event.returns else []
         if event.stops is not None:
             notes.append(f"a {code(event.stops)} ends the chain")
+        if event.fails_closed:
+            notes.append("[fails closed](../guides/hooks.md#events-that-fail-closed)")
         returned = "; ".join(notes)
         doc = " ".join(event.doc.split()).replace("|", "\\|")
         lines.append(f"| `{event.name}` | {code(event.payload)} | {returned} | {doc} |")

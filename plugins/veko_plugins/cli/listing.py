@@ -46,6 +46,7 @@ class EventRow(msgspec.Struct, frozen=True):
     payload: str
     returns: bool
     stops: str | None
+    fails_closed: bool
     doc: str
 
 
@@ -126,7 +127,8 @@ def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
         for event in found:
             returned = ", may be replaced" if event.returns else ""
             stops = f", {event.stops} ends it" if event.stops else ""
-            click.echo(f"{event.name.ljust(width)}  {event.payload}{returned}{stops}")
+            closed = ", fails closed" if event.fails_closed else ""
+            click.echo(f"{event.name.ljust(width)}  {event.payload}{returned}{stops}{closed}")
             if event.doc:
                 click.echo(f"{'':{width}}  {' '.join(event.doc.split())}")
 
@@ -135,7 +137,9 @@ def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
 
 def _event(event: Event[Any]) -> EventRow:
     stops = None if event.stops is None else _type(event.stops)
-    return EventRow(event.name, _type(event.payload), event.returns, stops, event.doc)
+    return EventRow(
+        event.name, _type(event.payload), event.returns, stops, event.fails_closed, event.doc
+    )
 
 
 def _type(annotation: object) -> str:
