@@ -103,14 +103,19 @@ def memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def standing(kernel: Kernel) -> dict[str, Any]:
-    """Return what there is of everything that a plugin may leave behind."""
+def standing(kernel: Kernel, threads: set[threading.Thread]) -> dict[str, Any]:
+    """Return what there is of everything that a plugin may leave behind.
+
+    Args:
+        kernel: The kernel.
+        threads: Those of other tests, which may end meanwhile.
+    """
     kinds = ("hook", "pattern", "service", "attach", "thing", "event", "interceptor")
     return {
         "entries": {kind: len(kernel.registry.entries(kind)) for kind in kinds},
         "older": list(kernel.bus.older),
         "tasks": len(asyncio.all_tasks()),
-        "threads": threading.active_count(),
+        "threads": len(set(threading.enumerate()) - threads),
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "records": [record.name for record in kernel.records()],
     }
@@ -133,7 +138,7 @@ async def use(kernel: Kernel) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 @pytest.mark.parametrize("how", ["load and unload", "reload", "reload a group", "fail to reload"])
 async def test_many_lives_leave_nothing(how: str) -> None:
-    lives = Lives()
+    lives, threads = Lives(), set(threading.enumerate())
 
     async def group(record: PluginRecord) -> Plugin:
         return as_plugin(lives.module(ABOVE))
@@ -156,12 +161,12 @@ async def test_many_lives_leave_nothing(how: str) -> None:
             await use(kernel)
 
     async with Kernel() as kernel:
-        before = standing(kernel)
+        before = standing(kernel, threads)
         if how != "load and unload":
             await kernel.load(Lives().module())
         if how == "reload a group":
             await kernel.load(Lives().module(ABOVE))
-        begun = standing(kernel)
+        begun = standing(kernel, threads)
         for number in range(WARM + CYCLES):
             if number == WARM:
                 gc.collect()
@@ -170,10 +175,10 @@ async def test_many_lives_leave_nothing(how: str) -> None:
             lives.references = [one for one in lives.references if one() is not None]
         grown = memory() - resident
         await settle(lives)
-        assert standing(kernel) == begun
+        assert standing(kernel, threads) == begun
         for name in [record.name for record in reversed(kernel.records())]:
             await kernel.unload(name)
         await settle(lives)
         assert lives.alive == []
-        assert standing(kernel) == before
+        assert standing(kernel, threads) == before
         assert grown < 2 * MEBIBYTE, f"{grown / MEBIBYTE:.1f} MiB"
