@@ -22,7 +22,7 @@ ROWS = {
     "M1": "name, version, description, author", "M2": "license, homepage, repository",
     "M3": "dependencies", "M4": "peer_dependencies", "M5": "engines", "M6": "default_config",
     "M7": "config_schema", "M8": "hooks", "M9": "permissions", "M10": "type", "M11": "priority",
-    "M12": "load", "M13": "unload, activate, deactivate",
+    "M12": "load", "M13": "unload, activate, deactivate", "M14": "required, enabled",
     "C1": "log", "C2": "add_middleware", "C3": "add_route", "C4": "hook", "C5": "remove_hook",
     "C6": "add_command", "C7": "storage", "C8": "get_plugin, list_plugins",
     "C9": "provide, use, when", "C10": "add_websocket", "C11": "spawn, every",

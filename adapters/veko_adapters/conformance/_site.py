@@ -121,14 +121,14 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 async def site(adapter: Adapter, anyio_backend: object) -> AsyncIterator[Site]:
-    """Serve an application for the cases of a module; `adapter` is the fixture of whoever asks."""
+    """Serve an application for the cases of a module; `adapter` is the running module's fixture."""
     async with served(adapter) as found:
         yield found
 
 
 @pytest.fixture(autouse=True)
 async def verify_loop(site: Site) -> AsyncIterator[None]:
-    """Fail a case that leaves a task behind; the timers are those of the server, which goes on."""
+    """Fail a case that leaves a task behind; the timers are the server's, which keeps running."""
     before = {*asyncio.all_tasks()}
     yield
     left: set[asyncio.Task[Any]] = set()

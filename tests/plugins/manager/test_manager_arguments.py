@@ -13,8 +13,8 @@ import pytest
 from veko_plugins import Options, PluginManager
 from veko_plugins.manager.arguments import ManagerOptions
 
-NOT_ARGUMENTS = {"directory", "origins"}
-"""Fields of `Options` that say where the others came from."""
+NOT_ARGUMENTS = {"directory", "origins", "sections", "warnings", "ignored"}
+"""Fields of `Options` that say where the others came from, and what was found there."""
 WIDER = {
     "plugins_dir": str | Path | Sequence[str | Path],
     "watch_ignore": Sequence[str],
