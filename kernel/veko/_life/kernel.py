@@ -294,9 +294,9 @@ class Kernel(Runtime):
                 done = await self._take_down(record, cascade, "switch off", operation, users=users)
             if done:
                 return wanted
-            # While this waited for the lock, another one switched it: what is left to do depends
-            # on what that left (test_two_toggles_at_once_switch_it_off_and_on).
-            record = self._loaded(name)
+            # While this waited for the lock, another one switched or unloaded it: what is left to
+            # do depends on what that left (test_two_toggles_at_once_switch_it_off_and_on).
+            record = record if active is False else self._loaded(name)
         return active
 
     async def reload(
