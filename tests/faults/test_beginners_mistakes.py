@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -213,3 +214,11 @@ def test_each_failure_is_printed_once(printed: str) -> None:
 
 def test_no_line_is_longer_than_a_screen(printed: str) -> None:
     assert max(map(len, printed.splitlines())) < 1_500
+
+
+def test_the_guide_quotes_what_is_printed(printed: str) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "troubleshooting.md"
+    quoted = re.findall(r"^```text\n(.*?)^```$", guide.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(quoted) > 8
+    for line in (line.strip() for block in quoted for line in block.splitlines()):
+        assert re.search(".*".join(map(re.escape, line.split("..."))), printed), line
