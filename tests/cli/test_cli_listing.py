@@ -144,6 +144,7 @@ def test_events_of_an_application(veko: Run, application: Path) -> None:
         "name": "links:made",
         "payload": "str",
         "returns": True,
+        "fails_closed": False,
         "stops": None,
         "doc": "A link was made.",
     }

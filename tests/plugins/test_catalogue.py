@@ -52,6 +52,9 @@ SECTION_H = {
     "route:create": Row(Route, True, (), "test_H_route_create_guards_changes_and_refuses"),
     "route:update": Row(Route, False, (), "test_H_route_update_and_route_delete"),
     "route:delete": Row(Route, False, (), "test_H_route_update_and_route_delete"),
+    "route:refuse": Row(
+        Route, False, (Exception,), "test_a_route_that_a_late_guard_refuses_is_out_of_service"
+    ),
     "request:start": Row(
         Request, True, (), "test_H_request_start_may_change_the_request_or_answer"
     ),
@@ -318,6 +321,14 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     await manager.toggle_plugin("guest", True)
     await manager.reload_plugin("guest", {"size": 2})
     await until("route:update")
+
+    def refuse(route: Route) -> None:
+        raise ValueError(route.path)
+
+    late = contexts[-1].hook("route:create", refuse)
+    await late
+    await until("route:refuse")
+    late.cancel()
     contexts[-1].log("info", "here")
     await contexts[-1].storage.set("key", "value")
     await manager.unload_plugin("guest")
