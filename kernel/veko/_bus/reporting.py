@@ -31,6 +31,7 @@ class Reporting(Protocol):
         self, event: str, value: Any = ..., *args: Any, strict: bool = ...
     ) -> Coroutine[Any, Any, Any]:
         """Emit an event."""
+        ...
 
 
 async def report(

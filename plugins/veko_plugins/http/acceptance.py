@@ -4,7 +4,7 @@ The live routes are made from the raw ones by the hooks on `route:load` and `rou
 by the adapter, and put into the next routing table. When such a hook itself is added or removed,
 the raw routes pass the hooks again in that same transaction: no route keeps the middleware of an
 unloaded plugin, and none is unguarded for a moment. A live route that a hook refuses leaves it
-alone (see `refusals`); one that is registered anew is refused with all that comes with it.
+alone (see `refusals`); one that a plugin registers now is refused with all that comes with it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Acceptance:
         """Accept what changes of the routes; for the kind `route`.
 
         Raises:
-            VekoError: A route that is registered anew is refused; nothing has happened then.
+            VekoError: A route that is being registered is refused; nothing has happened then.
         """
         with crediting():
             await self._accept(draft)

@@ -1,6 +1,6 @@
 """Refusals: routes that are out of service because a hook on `route:create` refused them.
 
-A route that a plugin registers anew is refused together with all that it registers. One that is
+A route that a plugin registers now is refused together with all that it registers. One that is
 live already is not anybody's mistake at that moment: a guard came later, or changed its mind. It
 must not stay open, and the guard must go live, so the route alone leaves the table (404) until the
 hooks let it in again.

@@ -174,12 +174,14 @@ class Request(Connection):
         Raises:
             HTTPError: 413 if the body is longer than allowed.
         """
-        if self._room is None:
-            self._room = self.scope.get(LIMIT, MAX_BODY)
+        room = self._room
+        if room is None:
+            room = self.scope.get(LIMIT, MAX_BODY)
             announced = self.headers.get("content-length", "")
-            if announced.isdecimal() and int(announced) > self._room:
-                self._room = -1
-        if self._room < 0:
+            if announced.isdecimal() and int(announced) > room:
+                room = -1
+            self._room = room
+        if room < 0:
             self._refuse()
         self._waiting = True
         try:
@@ -189,8 +191,8 @@ class Request(Connection):
         if message["type"] == "http.disconnect":
             self.left = True
             return message
-        self._room -= len(message.get("body", b""))
-        if self._room < 0:
+        self._room = room = room - len(message.get("body", b""))
+        if room < 0:
             self._refuse()
         return message
 

@@ -62,16 +62,16 @@ class Sender:
     ) -> None:
         try:
             parts = urllib.parse.urlsplit(url)
-            self._address = parts.hostname or "", parts.port
-            valid = parts.scheme in ("http", "https") and self._address[0]
+            host, port = parts.hostname or "", parts.port
         except ValueError:  # its text may quote a password as the port
-            valid = ""
-        if not valid:
+            parts, host, port = urllib.parse.urlsplit(""), "", None
+        if parts.scheme not in ("http", "https") or not host:
             raise OptionError(
                 f"otlp: {masked_text(url)!r} is not the URL of a collector: it needs a scheme "
                 "(http or https), a host, and a port that is a number if there is one",
                 remedy="Give http://HOST:4318 (OTLP over HTTP); see also OTEL_EXPORTER_OTLP_*.",
             )
+        self._address = host, port
         self.url = masked_text(url)  # for messages
         self.sent = 0
         self.dropped = 0
