@@ -136,8 +136,8 @@ def why_missing(context: Any, name: str) -> str:
         why: str = kernel.absent[name]
         return why
     attached = [str(entry.key) for entry in kernel.registry.entries("attach")]
-    known = sorted({one for one in (*dir(type(context)), *attached) if not one.startswith("_")})
-    near = difflib.get_close_matches(name, known, n=1)
+    known = {one for one in (*dir(type(context)), *attached) if not one.startswith("_")}
+    near = difflib.get_close_matches(name, sorted(known - {name}), n=1)
     if near:
         return f"a context has no attribute {name!r}. Did you mean {near[0]!r}?"
     return (
