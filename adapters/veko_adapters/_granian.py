@@ -23,7 +23,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from veko.errors import OptionError
 
-from ._serve import BACKLOG, HEADERS_TIMEOUT, MAX_HEADER_SIZE
+from ._serve import BACKLOG, HEADERS_TIMEOUT, MAX_HEADER_SIZE, MAX_HEADERS
 
 __all__ = ["run"]
 
@@ -49,7 +49,11 @@ class _Server(Server):
 
 
 class _Tracked:
-    """The application, and the tasks in which it answers."""
+    """The application, and the tasks in which it answers.
+
+    It bounds the headers: granian counts them only if it speaks HTTP/2 too, and its buffer holds
+    more than `MAX_HEADER_SIZE`.
+    """
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -63,12 +67,27 @@ class _Tracked:
             return
         self.tasks.add(task)
         try:
-            await self.app(scope, receive, send)
+            headers = scope["headers"]
+            size = sum(len(name) + len(value) for name, value in headers)
+            if len(headers) > MAX_HEADERS or size > MAX_HEADER_SIZE:
+                await _refuse(scope["type"], send)
+            else:
+                await self.app(scope, receive, send)
         except asyncio.CancelledError:
             if not self.cut:
                 raise  # an intended cut is swallowed: granian would log it as an error
         finally:
             self.tasks.discard(task)
+
+
+async def _refuse(kind: str, send: Any) -> None:
+    """Answer a request whose headers are too many or too large with 431; refuse a handshake."""
+    if kind == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"connection", b"close"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 431, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def run(

@@ -118,14 +118,18 @@ class Profiling(Plugin):
         """
         kernel = self._context.kernel
         record = kernel.get(name)
+        try:
+            valid = 0 < duration < math.inf
+        except TypeError:
+            valid = False
+        if not valid:
+            raise OptionError(
+                f"duration must be a finite number above 0, got {duration!r}",
+                remedy="Give a number of seconds.",
+            )
         if record is None:
             raise NotFoundError(
                 f"no plugin named {name!r} is loaded", plugin=name, remedy="Load it first."
-            )
-        if not 0 < duration < math.inf:
-            raise OptionError(
-                f"duration must be a finite number above 0, got {duration}",
-                remedy="Give a number of seconds.",
             )
         target = self._target(name, path)
         if self._running:

@@ -127,7 +127,7 @@ def test_a_plugin_that_blocks_the_loop_is_not_waited_for(start: Start, applicati
         application,
         "blocking",
         """
-def block():
+async def block():
     print("blocking has begun", flush=True)
     time.sleep(600)
 context.add_route("GET", "/block", block)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 from veko import Bus, Event, Plugin, PluginRecord, Subscription
 from veko.errors import NotFoundError, ServiceError, StateError
-from veko.extend import check_seconds, check_text
+from veko.extend import check_text
 
 from .._source.source import Form
 from ..backup import RestoreReport
@@ -252,7 +252,6 @@ class PluginManager(Lifecycle):
             StateError: Another profile is being taken.
         """
         check_text("the name of a plugin", name)
-        check_seconds("duration", duration)
         check_path(path, optional=True)
         profile: PluginProfile = await self.use("profiling").profile(
             name, duration, path=path, memory=memory

@@ -36,7 +36,7 @@ async def test_a_configuration_that_is_no_mapping_is_refused(tmp_path: Path, wro
 async def test_an_event_that_is_no_name_is_refused(tmp_path: Path, event: Any) -> None:
     async with PluginManager(root=tmp_path, adapter=None) as manager:
         for on in (manager.on, manager.bus.on):
-            with pytest.raises(VekoError, match="is not the name of an event"):
+            with pytest.raises(VekoError, match="an event must be a name or an Event, not "):
                 on(event, print)
 
 
