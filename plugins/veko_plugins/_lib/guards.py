@@ -9,41 +9,39 @@ Cost: a walk over the handlers of those events; not for hot paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
 
-__all__ = ["GUARDED", "guarded_events", "guards", "unrequired"]
+__all__ = ["GUARDED", "all_guards", "guards", "unrequired"]
 
 GUARDED: Final = ("request:start", "websocket:connect", "route:create")
 """Events of Veko that fail closed, for checks without a kernel that declares them."""
 
 
 def guards(kernel: Kernel, record: PluginRecord) -> bool:
-    """Tell whether a plugin guards; see `guarded_events`."""
-    return bool(guarded_events(kernel, record))
+    """Tell whether a plugin's handlers decide what may pass; one that is off guards nothing."""
+    current = record.current
+    return current is not None and any(owner is current for _event, owner in _deciding(kernel))
 
 
-def guarded_events(kernel: Kernel, record: PluginRecord) -> tuple[str, ...]:
-    """Return the events at which a plugin's handlers decide what may pass.
+def all_guards(kernel: Kernel) -> dict[str, tuple[str, ...]]:
+    """Return the events that each plugin guards, by its name; in one walk for all plugins."""
+    found: dict[str, dict[str, None]] = {}
+    for event, owner in _deciding(kernel):
+        found.setdefault(getattr(owner, "name", str(owner)), {})[event] = None
+    return {name: tuple(events) for name, events in found.items()}
 
-    Args:
-        kernel: The kernel.
-        record: The plugin; one that is off, or not loaded, guards nothing.
-    """
-    generation, registry = record.current, kernel.bus.registry
-    return tuple(
-        event.name
-        for event in kernel.bus.events
-        if event.fails_closed
-        and any(
-            entry.owner is generation and not entry.value.observes
-            for entry in registry.hooks(event.name)
-            if entry.owner is not None
-        )
-    )
+
+def _deciding(kernel: Kernel) -> Iterator[tuple[str, Any]]:
+    """Yield each event that fails closed with the owner of each handler that decides there."""
+    registry = kernel.bus.registry
+    for event in kernel.bus.events:
+        for entry in registry.hooks(event.name) if event.fails_closed else ():
+            if entry.owner is not None and not entry.value.observes:
+                yield event.name, entry.owner
 
 
 def unrequired(name: str, events: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from veko import Kernel, OptionError
 
-from .._lib.guards import guarded_events, unrequired
+from .._lib.guards import all_guards, unrequired
 from .._lib.variables import PREFIX, plugin_part
 from .._lib.versions import did_you_mean
 from ..options import Options
@@ -75,9 +75,9 @@ def unrequired_guards(kernel: Kernel, required: Collection[str]) -> Iterator[str
         kernel: The kernel.
         required: The names in the option `required`.
     """
+    guards = all_guards(kernel)
     for record in kernel.records():
         if record.core or record.manifest.required or record.name in required:
             continue
-        events = guarded_events(kernel, record)
-        if events:
-            yield unrequired(record.name, events)
+        if record.name in guards:
+            yield unrequired(record.name, guards[record.name])

@@ -201,7 +201,7 @@ class Validation(Plugin):
     def _check_typos(self, record: PluginRecord) -> None:
         if record.core or record.current is None:
             return
-        known = {event.name for event in self._context.kernel.bus.events}
+        known = set(map(str, self._context.kernel.bus.registry.keys("event")))
         hooked = [str(entry.key) for entry in record.current.entries if entry.kind == "hook"]
         faults = list(event_typos(hooked, known))
         if record.manifest.config_schema is None:
