@@ -30,7 +30,7 @@ from .plans import Plan
 from .registrar import Registrar, hook_kind
 from .registry import EVENT, STEP, Entry, Registry
 from .reporting import report
-from .threads import check_thread
+from .threads import check_thread, this_thread
 
 __all__ = ["Bus", "Emitter"]
 
@@ -71,6 +71,7 @@ class Bus(Registrar):
         self._plans: Lookup = self.live
         self._pinned = PlansHere(self)
         self._leases = Leases()
+        self._around_steps: tuple[Entry, ...] = ()
         self._emitters = Emitters(self.emit, _nothing)
         self._calls = Calls(lambda: self.registry)
         for event in REPORTS:
@@ -147,17 +148,21 @@ class Bus(Registrar):
         handle.undo_by(lambda: self.change(remove=[entry]))
         return handle
 
-    def draft(self, changed: frozenset[str] = frozenset()) -> Draft:
+    def draft(self, changed: frozenset[str] = frozenset(), *, slices: bool = True) -> Draft:
         """Begin the next registry.
 
         Args:
             changed: Events whose subscribers have already changed without acceptance.
+            slices: Whether long acceptance lets other tasks run in between.
 
         Raises:
             StateError: Another thread than this one runs the kernel.
         """
-        check_thread(self.thread)
-        return Draft(self.registry, functools.partial(self._emit_in, self.live), changed)
+        if this_thread() != self.thread:
+            check_thread(self.thread)
+        return Draft(
+            self.live.registry, functools.partial(self._emit_in, self.live), changed, slices
+        )
 
     def change(self, *, add: Iterable[Entry] = (), remove: Iterable[Entry] = ()) -> None:
         """Make and publish the next registry at once, without acceptance."""
@@ -188,7 +193,7 @@ class Bus(Registrar):
     def step(self, step: str, owner: Owner) -> ExitStack:
         """Return what interceptors put around a step: `with bus.step("load", owner)`."""
         stack = ExitStack()
-        for entry in self.registry.entries(STEP):
+        for entry in self._around_steps:
             stack.enter_context(entry.value(step, owner))
         return stack
 
@@ -248,7 +253,8 @@ class Bus(Registrar):
 
     def aim(self, plan: Plan) -> None:
         """Let the emitter of a plan's event call that plan, if it is the one in use."""
-        self._emitters.aim(plan, self._plans)
+        if plan.event in self._emitters.held:
+            self._emitters.aim(plan, self._plans)
 
     @overload
     def first(self, event: Event[T], value: T, /, *args: Any) -> Coroutine[Any, Any, Any]: ...
@@ -342,11 +348,14 @@ class Bus(Registrar):
 
     def publish(self, draft: Draft) -> None:
         """Swap the registry for the next one. No await in here: nobody sees half of it."""
-        assert draft.before is self.registry, "a draft of an older registry"
+        assert draft.before is self.live.registry, "a draft of an older registry"
         self.older.append(self.live)
-        self.live = self.live.after(draft.after, draft.changed_plans)
+        changed = draft.changed_plans
+        if draft.touches(STEP):
+            self._around_steps = draft.entries(STEP)
+        self.live = self.live.after(draft.after, changed)
         self.settle()
-        if draft.changed_plans is None:
+        if changed is None:
             self._calls.probes_changed()
         self.moved(draft)
 
@@ -366,8 +375,10 @@ class Bus(Registrar):
         # the pin; so while any older registry is held, lookups and emitters ask the context. Held
         # by test_inside_a_pin_nothing_changes and test_many_registries_pinned_at_once.
         self._plans = self._pinned if self.older else self.live
-        self._emitters.settle(self._plans)
-        self._leases.progress()
+        if self._emitters.held:
+            self._emitters.settle(self._plans)
+        if self._leases.held or self._leases.waiting:
+            self._leases.progress()
 
     def release(self, plan: Plan) -> None:
         """Retire a plan that a registry gives up, unless another one still has it.

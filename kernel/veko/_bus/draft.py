@@ -59,6 +59,7 @@ class Draft:
         before: The registry that it starts from.
         emit: Emits strictly with the hooks of a draft: what `emit` here does.
         changed: Events whose subscribers have already changed without acceptance.
+        slices: Whether its turns let other tasks run.
 
     Attributes:
         before: The registry that it starts from.
@@ -67,8 +68,6 @@ class Draft:
         removed: Entries that it removes.
         accepted: Whether every kind concerned has accepted it.
         posts: Events with their arguments, to be emitted soon after it has gone live.
-        turns: `if draft.turns.due: await draft.turns.pause()` lets other tasks run in the middle
-            of a long `accept`.
         plans: The plans of its hooks, once it has emitted; kept here by the bus.
     """
 
@@ -77,6 +76,7 @@ class Draft:
         before: Registry,
         emit: Callable[..., Awaitable[Any]],
         changed: frozenset[str] = frozenset(),
+        slices: bool = True,
     ) -> None:
         self.before = before
         self.after = Registry(before.version + 1, dict(before._tables), dict(before._views))
@@ -84,12 +84,24 @@ class Draft:
         self.removed: list[Entry] = []
         self.accepted = False
         self.posts: list[tuple[str, *tuple[object, ...]]] = []
-        self.turns = Turns()
+        self._slices = slices
+        self._turns: Turns | None = None
         self.plans: object = None
         self._emit = emit
         self._changed = changed
         self._own: set[str] = set()
         self._deciding: tuple[frozenset[str], list[str]] | None = None
+
+    @property
+    def turns(self) -> Turns:
+        """Its turns: `if draft.turns.due: await draft.turns.pause()` within a long `accept`."""
+        if self._turns is None:
+            self._turns = Turns(slices=self._slices)
+        return self._turns
+
+    def touches(self, kind: str) -> bool:
+        """Tell whether entries of a kind were added, removed or replaced."""
+        return kind in self._own
 
     def _table(self, kind: str) -> Table:
         """Return the table of a kind to be changed: copied from the registry before, once."""

@@ -32,14 +32,14 @@ class Emitters:
     def __init__(self, emit: _Emit, nothing: _Emit) -> None:
         self._emit = emit
         self._nothing = nothing
-        self._held: weakref.WeakValueDictionary[str, functools.partial[Coroutine[Any, Any, Any]]]
-        self._held = weakref.WeakValueDictionary()
+        self.held: weakref.WeakValueDictionary[str, functools.partial[Coroutine[Any, Any, Any]]]
+        self.held = weakref.WeakValueDictionary()
 
     def get(self, event: str, plans: Lookup) -> _Emit:
         """Return the emitter of an event."""
-        emitter = self._held.get(event)
+        emitter = self.held.get(event)
         if emitter is None:
-            emitter = self._held[event] = functools.partial(self._emit, event)
+            emitter = self.held[event] = functools.partial(self._emit, event)
             plan = plans[event]
             if plan is not None:
                 self.aim(plan, plans)
@@ -47,7 +47,7 @@ class Emitters:
 
     def aim(self, plan: Plan, plans: Lookup) -> None:
         """Let the emitter of a plan's event call that plan, if it is the one in use."""
-        emitter = self._held.get(plan.event)
+        emitter = self.held.get(plan.event)
         if emitter is not None:
             used = plan if plan.steps else None
             if plans.get(plan.event, _MISSING) is used:
@@ -55,7 +55,7 @@ class Emitters:
 
     def settle(self, plans: Lookup) -> None:
         """Let each emitter call the plan that is in use, or look for it if none is made yet."""
-        for event, emitter in self._held.items():
+        for event, emitter in self.held.items():
             used = plans.get(event)
             if used is None:
                 _set(emitter, self._emit, event)

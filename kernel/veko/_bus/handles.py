@@ -102,6 +102,10 @@ class Handle:
         return self._wait().__await__()
 
 
+_NUMBERS: Final = (float, int)
+"""Types of which a time limit is usually; bool, which is an int, is not one of them."""
+
+
 class Subscription(Handle):
     """A handler on an event or a pattern.
 
@@ -138,7 +142,7 @@ class Subscription(Handle):
                 event=event,
                 remedy="Give a function, def or async def.",
             )
-        if timeout is not None:
+        if timeout is not None and not (type(timeout) in _NUMBERS and timeout > 0):
             check_seconds("timeout", timeout)
         self.event = event
         self.handler = handler

@@ -23,24 +23,24 @@ class Leases:
     """The retired plans on which emissions still run."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[Plan, weakref.ref[Token]]] = []
-        self._waiting: set[anyio.Event] = set()
+        self.held: list[tuple[Plan, weakref.ref[Token]]] = []
+        self.waiting: set[anyio.Event] = set()
 
     def retire(self, plan: Plan) -> None:
         """Let no emission begin on a plan any more."""
         reference = plan.retire(self.progress)
         if reference is not None:
-            self._held.append((plan, reference))
+            self.held.append((plan, reference))
 
     def progress(self, _: object = None) -> None:
         """Let those who wait look again."""
-        self._held = [lease for lease in self._held if lease[1]() is not None]
-        for event in self._waiting:
+        self.held = [lease for lease in self.held if lease[1]() is not None]
+        for event in self.waiting:
             event.set()
 
     def silence(self, owner: object) -> None:
         """Let the emissions skip an owner's handlers."""
-        for plan, _ in self._held:
+        for plan, _ in self.held:
             plan.silence(owner)
 
     async def drained(self, older: Sequence[Plans], owner: object, spare: AbstractSet[int]) -> None:
@@ -59,13 +59,13 @@ class Leases:
                 return True
             if any(getattr(pin, "owner", None) == name for old in older for pin in old.pins):
                 return True
-            calling = (reference() for plan, reference in self._held if plan.calls(owner))
+            calling = (reference() for plan, reference in self.held if plan.calls(owner))
             return any(token is not None and id(token) not in spare for token in calling)
 
         while is_called():
             event = anyio.Event()
-            self._waiting.add(event)
+            self.waiting.add(event)
             try:
                 await event.wait()
             finally:
-                self._waiting.discard(event)
+                self.waiting.discard(event)

@@ -10,6 +10,7 @@ out by hand, the loop twice that; generating takes 0.3 ms for five handlers, so 
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import types
 import weakref
@@ -25,7 +26,7 @@ from .handles import Subscription
 from .limits import must_pass, on_asyncio, resume_limited
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
-from .registry import EVENT, INTERCEPTOR, PROBE, Entry, Registry
+from .registry import EVENT, INTERCEPTOR, PROBE, Registry
 from .step import Step
 
 __all__ = ["EMITTING", "Host", "Plan", "Token"]
@@ -100,7 +101,9 @@ class Plan:
         wrappers = registry.entries(INTERCEPTOR)[::-1] if hooks else ()
         subscriptions: list[Subscription] = [entry.value for entry in hooks]
         probes: list[Probe] = [p for make in makers if (p := make.value(event, subscriptions))]
-        calls = [_intercepted(wrappers, event, one) for one in subscriptions]
+        calls: list[Callable[..., Any]] = [one.handler for one in subscriptions]
+        for entry in wrappers:  # the first to come is the outermost, so it is the last to wrap
+            calls = list(map(entry.value, itertools.repeat(event), subscriptions, calls))
         around_each = [
             tuple(snippet for p in probes if (snippet := p.hooks[index]))
             for index in range(len(subscriptions))
@@ -361,12 +364,3 @@ def _skip(*args: Any) -> None:
 
 async def _skipped(*args: Any) -> None:
     """Stand for an `async def` handler that is not called any more."""
-
-
-def _intercepted(
-    wrappers: Sequence[Entry], event: str, subscription: Subscription
-) -> Callable[..., Any]:
-    call = subscription.handler
-    for entry in wrappers:
-        call = entry.value(event, subscription, call)
-    return call

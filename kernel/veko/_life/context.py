@@ -200,7 +200,7 @@ class Context(Registrar, Generic[_Settings]):
             Whether there was one.
         """
         self.kernel.root.check_thread()
-        name = _arguments.name_of_event(event)
+        name = event if isinstance(event, str) else _arguments.name_of_event(event)
         found = [
             handle
             for handle in self._generation.handles.values()
@@ -212,7 +212,8 @@ class Context(Registrar, Generic[_Settings]):
 
     def provide(self, name: str, value: object) -> Handle:
         """Offer a service under a name that is not taken."""
-        _arguments.check_text("the name of a service", name)
+        if type(name) is not str:
+            _arguments.check_text("the name of a service", name)
         return self._generation.register("service", name, value)
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:

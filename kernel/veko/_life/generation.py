@@ -19,6 +19,7 @@ import anyio
 
 from .._bus.handles import Handle
 from .._bus.registry import Entry, Registry
+from .._bus.threads import this_thread
 from ..errors import StateError, TransactionError, VekoError, text_of
 from .plugin import Manifest, Plugin
 from .root import Root
@@ -133,7 +134,8 @@ class Generation:
             TransactionError: It has ended.
             StateError: Another thread than this one runs the kernel.
         """
-        self._root.check_thread()
+        if this_thread() != self._root.thread:  # the usual case costs no call
+            self._root.check_thread()
         if self.closed:
             raise TransactionError(
                 f"generation {self.number} has ended: it was unloaded or replaced",
@@ -167,7 +169,8 @@ class Generation:
 
     def withdraw(self, entry: Entry) -> None:
         """Remove one entry."""
-        self._root.check_thread()
+        if this_thread() != self._root.thread:  # the usual case costs no call
+            self._root.check_thread()
         self.handles.pop(entry, None)
         if entry in self.entries:
             del self.entries[entry]

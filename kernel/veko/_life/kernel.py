@@ -379,9 +379,11 @@ class Kernel(Runtime):
     # -- parts of the above
 
     def _loaded(self, name: str) -> PluginRecord:
-        check_text("the name of a plugin", name)
+        if type(name) is not str:
+            check_text("the name of a plugin", name)
+        if this_thread() != self.bus.thread:
+            check_thread(self.bus.thread)
         record = self._records.get(name)
-        check_thread(self.bus.thread)
         if record is None or record.current is None:
             known = [r.name for r in self._records.values() if r.loaded]
             raise NotFoundError(
@@ -423,6 +425,7 @@ class Kernel(Runtime):
                 record.current.context._forget(gone)
         for post in draft.posts:
             self._posts.add(*post)
-        self.services.changed()
+        if self.services.awaited:
+            self.services.changed()
         if not draft.accepted:
             self._transactions.accept_later(draft)

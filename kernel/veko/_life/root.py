@@ -28,7 +28,7 @@ class Root:
         self._context = contextvars.copy_context()
         self._calls: set[anyio.CancelScope] = set()
         self._runs: set[anyio.CancelScope] = set()
-        self._thread = this_thread()
+        self.thread = this_thread()
         self.closing = self.closed = False
 
     def check_thread(self) -> None:
@@ -37,7 +37,7 @@ class Root:
         Raises:
             StateError: This is another one.
         """
-        check_thread(self._thread)
+        check_thread(self.thread)
 
     def begin_to_close(self) -> None:
         """Cancel what runs for callers whose end would cancel it: a `load()` that hangs, say."""

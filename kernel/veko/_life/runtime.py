@@ -16,7 +16,7 @@ from .._bus.limits import CLOSING_GRACE
 from .._bus.pins import Pin
 from .._bus.posts import Posts
 from .._bus.registry import Registry
-from .._bus.threads import check_thread
+from .._bus.threads import check_thread, this_thread
 from ..errors import DependencyError, LoadError, StateError
 from .generation import Generation, PluginRecord
 from .plugin import requirement_name
@@ -233,7 +233,7 @@ class Runtime:
 
         At most 10,000 wait; beyond that the oldest are dropped and the log reports how many.
         """
-        self._posts.add(name_of_event(event), *args)
+        self._posts.add(event if type(event) is str else name_of_event(event), *args)
 
     async def emit_posted(self) -> None:
         """Accept no more posts, and wait in bounded time until those that wait were emitted."""
@@ -245,7 +245,8 @@ class Runtime:
         Raises:
             StateError: It was not entered yet, or has been left, or runs in another thread.
         """
-        check_thread(self.bus.thread)
+        if this_thread() != self.bus.thread:
+            check_thread(self.bus.thread)
         if not hasattr(self, "root") or self.root.closed:
             what = "closed" if hasattr(self, "root") else "not open yet"
             raise StateError(f"the kernel is {what}", remedy="Use it inside `async with Kernel()`.")

@@ -23,11 +23,16 @@ _T = TypeVar("_T")
 
 
 class Services:
-    """The services of a kernel."""
+    """The services of a kernel.
+
+    Attributes:
+        awaited: Whether a task waits for a service.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._change = anyio.Event()
+        self.awaited = False
 
     def _find_by_name(self, name: str, by: Generation | None) -> Entry | None:
         registry = self._runtime.registry
@@ -71,6 +76,7 @@ class Services:
             ServiceError: Several services are of that type.
         """
         while self._find_service(service, by) is None:
+            self.awaited = True
             await self._change.wait()
         return self.use(service, by=by)
 
@@ -119,6 +125,7 @@ class Services:
 
     def changed(self) -> None:
         """Wake the tasks that wait for a service: the registry has changed."""
+        self.awaited = False
         change, self._change = self._change, anyio.Event()
         change.set()
 

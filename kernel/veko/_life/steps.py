@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .._bus.failures import location_of
 from .._bus.handles import STAGING
-from .._bus.limits import is_cancellation, must_pass
+from .._bus.limits import CLOSING_GRACE, is_cancellation, must_pass
 from ..errors import LoadError, LoadTimeout, RefusedError, StateError, VekoError, text_of
 from .config import as_config, validated
 from .generation import Changes, Generation, PluginRecord
@@ -70,12 +70,15 @@ class Steps:
     async def _call(self, generation: Generation, step: str) -> None:
         """Call a life-cycle function; what it registers meanwhile waits for the swap."""
         token = STAGING.set(weakref.ref(generation))
-        call, app = generation.plugin.call_life_cycle, self._runtime.app
+        runtime = self._runtime
+        call, app = generation.plugin.call_life_cycle, runtime.app
         run = functools.partial(call, step, app, generation.config, generation.context)
         try:
             with self._bus.step(f"{step}()", generation):
-                seconds, grace = self._runtime.left(self._runtime.timeout), self._runtime.grace
-                await self._runtime.root.call(run, seconds, step, generation.name, grace)
+                seconds, grace = runtime.timeout, CLOSING_GRACE
+                if runtime.closing_by is not None:
+                    seconds, grace = runtime.left(seconds), runtime.left(grace)
+                await runtime.root.call(run, seconds, step, generation.name, grace)
         except VekoError as error:
             if isinstance(error, LoadTimeout):
                 await self._bus.emit("plugin:timeout", generation.name, error)

@@ -14,7 +14,6 @@ from typing import Final
 from .._bus.draft import Draft
 from .._bus.handles import STAGING, Handle
 from .._bus.registry import Entry, Registry
-from .._bus.turns import Turns
 from ..errors import ConflictError, RefusedError, TransactionError, VekoError
 from .generation import Generation
 from .runtime import Runtime
@@ -67,9 +66,8 @@ class Transactions:
         """
         for attempt in range(ATTEMPTS):
             leaving, coming = _now(remove), _now(add)
-            draft = self._bus.draft(changed)
             # What yields may be overtaken each time; in the end it is to get through.
-            draft.turns = Turns(slices=attempt < SLICED)
+            draft = self._bus.draft(changed, slices=attempt < SLICED)
             await _in_slices(draft, draft.remove, leaving)
             await _in_slices(draft, draft.add, coming)
             token = STAGING.set(None if generation is None else weakref.ref(generation))
@@ -205,5 +203,5 @@ async def _in_slices(draft: Draft, change: Callable[..., None], entries: Sequenc
     """Call a change of a draft with some entries at a time, and let other tasks run in between."""
     for begin in range(0, len(entries), CHUNK):
         change(*entries[begin : begin + CHUNK])
-        if draft.turns.due:
+        if begin + CHUNK < len(entries) and draft.turns.due:
             await draft.turns.pause()

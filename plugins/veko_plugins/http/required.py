@@ -114,7 +114,8 @@ class Required:
         """Log why requests are refused, and when they are served again; once each."""
         if self._kernel.root.closing:
             return
-        registry, down = self._kernel.bus.registry, self._down()
+        registry = self._kernel.bus.live.registry
+        down: frozenset[str] = registry.view(DOWN) or frozenset()
         self._seen |= {str(e.key) for e in registry.entries(DOWN) if e.value == _UP}
         down &= self._seen  # while the application starts, what was never up is merely not up yet
         for name in sorted(down - self._reported):

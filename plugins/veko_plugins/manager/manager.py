@@ -118,7 +118,8 @@ class PluginManager(Lifecycle):
         if record is not None and not record.loaded:  # it has failed: nothing of it runs
             self.kernel.forget(record)
             return
-        get_loaded(self.kernel, name)
+        if record is None:
+            get_loaded(self.kernel, name)  # raises: it lists what is loaded
         await self.kernel.unload(name, cascade=cascade)
 
     async def reload_plugin(
@@ -265,7 +266,8 @@ class PluginManager(Lifecycle):
         return record.error_count if record is not None else 0
 
     def _check_started(self, name: str) -> None:
-        check_text("the name of a plugin", name)
+        if type(name) is not str:
+            check_text("the name of a plugin", name)
         if self._state in ("created", "stopped"):
             raise NotFoundError(
                 f"the manager is {self._state}, so no plugin {name!r} is loaded",
