@@ -379,8 +379,7 @@ class Kernel(Runtime):
     # -- parts of the above
 
     def _loaded(self, name: str) -> PluginRecord:
-        if type(name) is not str:
-            check_text("the name of a plugin", name)
+        check_text("the name of a plugin", name)
         if this_thread() != self.bus.thread:
             check_thread(self.bus.thread)
         record = self._records.get(name)
