@@ -27,6 +27,9 @@ class Emitters:
     Args:
         emit: Emits an event by name.
         nothing: Emits an event that has no handlers.
+
+    Attributes:
+        held: The emitters by event, as long as somebody holds them.
     """
 
     def __init__(self, emit: _Emit, nothing: _Emit) -> None:

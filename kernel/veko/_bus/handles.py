@@ -103,7 +103,7 @@ class Handle:
 
 
 _NUMBERS: Final = (float, int)
-"""Types of which a time limit is usually; bool, which is an int, is not one of them."""
+"""The usual types of a time limit, compared exactly: a bool is an int, and is refused."""
 
 
 class Subscription(Handle):

@@ -20,7 +20,12 @@ __all__ = ["Leases"]
 
 
 class Leases:
-    """The retired plans on which emissions still run."""
+    """The retired plans on which emissions still run.
+
+    Attributes:
+        held: Each of them, with a reference that dies with its last emission.
+        waiting: Set when an emission or a pin has ended, for those that wait for that.
+    """
 
     def __init__(self) -> None:
         self.held: list[tuple[Plan, weakref.ref[Token]]] = []
