@@ -17,9 +17,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from veko import Context, LogRecord, Origin, Plugin, PluginRecord
+from veko import Context, LogRecord, Origin, Plugin, PluginRecord, as_plugin
 from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
+from veko_plugins._source.source import Source, SourceImport
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
 from veko_plugins.storage.engine import Engine
 from veko_plugins.storage.queries import Query
@@ -115,6 +116,9 @@ SECTION_H = {
     # Not in the section, in the design:
     "context:create": Row(Context, False, (), "test_H_context_create_attaches_by_hand"),
     "plugin:resolve": Row(object, True, (), "test_H_plugin_resolve_answers_for_a_name"),
+    "source:import": Row(
+        Source, True, (SourceImport,), "test_H_source_import_answers_with_a_plugin"
+    ),
     "dev:profile": Row(
         PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
     ),
@@ -167,6 +171,7 @@ def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
         "request:start": Response | HTTPError,
         "request:error": Response,
         "websocket:connect": Response | HTTPError,
+        "source:import": Plugin | VekoError,
     }
 
 
@@ -222,6 +227,66 @@ async def test_H_plugin_resolve_answers_for_a_name(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError):
             await manager.load_plugin(Path("nowhere.py"))
     assert asked == ["elsewhere", Path("nowhere.py")]
+
+
+async def test_H_source_import_answers_with_a_plugin(tmp_path: Path) -> None:
+    plugins, freed = tmp_path / "plugins", []
+    plugins.mkdir()
+    for name in ("here", "other", "refused"):
+        plugins.joinpath(f"{name}.py").write_text(
+            f"name, version = {name!r}, '1.0.0'\n\ndef load(): ...\n"
+        )
+
+    async def answer(source: Source, asked: SourceImport) -> Any:
+        if source.name == "refused":
+            raise LoadError("it is not wanted", step="import", plugin="refused")
+        if source.name != "other":
+            return None
+        asked.dispose = lambda: freed.append(source.name)
+        return as_plugin(made("other", description="made elsewhere"))
+
+    async with managed(tmp_path, auto_load=False) as manager:
+        failed: list[Any] = []
+        manager.on("plugin:error", lambda name, error: failed.append((name, str(error))))
+        load = lambda context: context.hook("source:import", answer)  # noqa: E731
+        await manager.load_plugin(made("importer", load))
+        report = await manager.load_all_plugins()
+        assert sorted(report.loaded) == ["here", "other"]
+        assert failed == [("refused", "it is not wanted (plugin refused)")]
+        assert manager.bus.live.registry.get("service", "loading").value.content("other") == {}
+        assert (await manager.validate_plugin("other")).name == "other"
+        assert freed == ["other"]  # it was imported to look at it
+        await manager.reload_plugin("other")
+        assert freed == ["other"] * 2
+        assert {one.name: one.description for one in manager.list_plugins()}["other"] == (
+            "made elsewhere"
+        )
+        await manager.unload_plugin("other")
+        assert freed == ["other"] * 3
+
+
+async def test_a_source_is_not_imported_if_its_importer_fails(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    path = tmp_path / "guest.py"
+    path.write_text(
+        f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n"
+        "name, version = 'guest', '1'\n\ndef load(): ...\n"
+    )
+
+    def answer(source: Source) -> None:
+        raise RuntimeError("no process is left")
+
+    async with managed(tmp_path, auto_load=False) as manager:
+        # A hook on everything that returns its argument does not answer in another's stead.
+        await manager.load_plugin(
+            made("all", lambda context: context.hook("**", lambda *args: args[0], priority=50))
+        )
+        await manager.load_plugin(
+            made("importer", lambda context: context.hook("source:import", answer))
+        )
+        with pytest.raises(RuntimeError, match="no process is left"):
+            await manager.load_plugin(path)
+    assert not ran.exists()
 
 
 async def test_H_error_critical_when_the_system_cannot_start(tmp_path: Path) -> None:

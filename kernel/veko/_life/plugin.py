@@ -45,6 +45,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         priority: Of the plugins that are ready to load, the highest loads first.
         reload: `"swap"`, or `"restart"` if two generations cannot run side by side.
         required: Whether the application neither starts nor serves without it: a guard.
+        isolation: `"process"` to run it in a process of its own, confined to its `permissions`;
+            `"none"` leaves that to the application.
+        on_crash: What happens at its hooks and middleware while its own process is down:
+            `"open"` passes them by, `"closed"` refuses. By default guards and middleware refuse.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     priority: float = 10
     reload: str = "swap"
     required: bool = False
+    isolation: str = "none"
+    on_crash: str | None = None
 
     def declares(self, event: str) -> bool:
         """Return whether `hooks` has an event, by its name or in a pattern, or is left out."""
@@ -74,6 +80,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Manifest)}
+_CHOICES: Final = {
+    "reload": ("swap", "restart"),
+    "isolation": ("none", "process"),
+    "on_crash": ("open", "closed"),
+}
 _COMPUTED: Final = (property, functools.cached_property)
 
 
@@ -224,8 +235,9 @@ def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -
         name = None
     if found.get("version") == "":
         faults.append(Fault("version", "is empty"))
-    if found.get("reload", "swap") not in ("swap", "restart"):
-        faults.append(Fault("reload", f"{found['reload']!r} is neither 'swap' nor 'restart'"))
+    for key, (one, other) in _CHOICES.items():
+        if found.get(key, one) not in (one, other):
+            faults.append(Fault(key, f"{found[key]!r} is neither {one!r} nor {other!r}"))
     faults += _function_faults(plugin)
     if faults:
         raise ManifestError(

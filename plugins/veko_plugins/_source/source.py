@@ -5,7 +5,7 @@ Promise: plain data; nothing here runs a plugin's code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ import msgspec
 
 from veko import Plugin, VekoError
 
-__all__ = ["Form", "Kept", "Outline", "Problem", "Source"]
+__all__ = ["Form", "Kept", "Outline", "Problem", "Source", "SourceImport"]
 
 Form = str | Path | Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 """The forms in which a plugin is given: its name, its path, or the plugin itself."""
@@ -44,7 +44,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: The plugin's name if there is an outline, else one derived from the file's name.
-        kind: `file`, `package` or `entry-point`.
+        kind: `file`, `package`, `entry-point`, or `script` for JavaScript and TypeScript.
         path: The file, or the folder of a package.
         entry_point: The entry point, if it is one; its distribution is `entry_point.dist`.
         outline: What is known without running it; `None` if it has to be imported first.
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["file", "package", "entry-point"]
+    kind: Literal["file", "package", "entry-point", "script"]
     path: Path | None = None
     entry_point: EntryPoint | None = None
     outline: Outline | None = None
@@ -69,6 +69,26 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if self.entry_point is not None:
             return f"entry point {self.entry_point.name} = {self.entry_point.value}"
         return str(self.path)
+
+
+class SourceImport(msgspec.Struct):
+    """One import of a source: the second argument of `source:import`.
+
+    Whoever answers with a plugin fills in what the loader would know of a module.
+
+    Attributes:
+        wanted: The source files of an earlier import by path, to import that once more; `None` to
+            read them from disk.
+        held: The source files that the plugin runs, by path, for an import like this one later.
+        content: The digests of its files; see `_source.content`.
+        dispose: Frees what the import made; called once no generation runs on it, also if the
+            plugin was never loaded.
+    """
+
+    wanted: Mapping[str, bytes] | None = None
+    held: Mapping[str, bytes] = {}
+    content: dict[str, bytes] = {}
+    dispose: Callable[[], None] | None = None
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """The loader: makes plugins that can be loaded from the sources that discovery found.
 
-The plugin in a module is the module itself if it has a `load`; else its attribute `plugin` (a
-`Plugin`, its subclass or a mapping); else its only subclass of `Plugin`. Fields of `plugin.toml`
-fill in what the source leaves out.
+Handlers of `source:import` may stand in for it: plugins that run in a process of their own are not
+imported here. The plugin in a module is the module itself if it has a `load`; else its attribute
+`plugin` (a `Plugin`, its subclass or a mapping); else its only subclass of `Plugin`. Fields of
+`plugin.toml` fill in what the source leaves out.
 
 Cost: see `importer` and `_source.bytecode`.
 Promise: see `importer`. An entry point is imported like any installed module, so it has one
@@ -11,15 +12,17 @@ generation only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Final
 
 import msgspec
 
 from veko import (
     Context,
+    Event,
     LoadError,
     Manifest,
     ManifestError,
@@ -32,10 +35,21 @@ from .._lib.manifests import checked_plugin
 from .._source.bytecode import MAX_SOURCE, SourceCache
 from .._source.content import Content, content_of
 from .._source.import_errors import explain
-from .._source.source import Source
+from .._source.source import Source, SourceImport
 from .importer import Importer, ModuleGeneration
 
-__all__ = ["Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
+__all__ = ["IMPORT", "Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
+
+IMPORT: Final = Event(
+    "source:import",
+    payload=Source,
+    returns=True,
+    stops=Plugin | VekoError,
+    fails_closed=True,
+    doc="A plugin's source is about to be imported. Arguments: its `Source`, and a `SourceImport` "
+    "to fill in. The first `Plugin` that a handler returns stands for it; a `VekoError` that it "
+    "raises is why it cannot be imported.",
+)
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Manifest))
 
@@ -45,16 +59,26 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         plugin: The plugin, its manifest checked; give it to `Kernel.load` or `Kernel.reload`.
-        generation: Its modules, to be disposed of when it has ended; `None` for entry points.
+        generation: Its modules, to be disposed of when it has ended; `None` for entry points, and
+            if a handler of `source:import` made the plugin.
         source: What it was imported from.
         content: The digests of its files at that time; see `_source.content`. Empty if it was
             imported from the sources of an earlier generation.
+        answered: What a handler of `source:import` made, if one did.
     """
 
     plugin: Plugin
     generation: ModuleGeneration | None
     source: Source
     content: Content = {}
+    answered: SourceImport | None = None
+
+    @property
+    def sources(self) -> Mapping[str, bytes] | None:
+        """Its source files by path, to import it once more; `None` if they are not known."""
+        if self.generation is not None:
+            return self.generation.sources
+        return self.answered.held if self.answered is not None else None
 
 
 class Loader(Plugin):
@@ -82,15 +106,20 @@ class Loader(Plugin):
         if not isinstance(cache, SourceCache):
             cache = SourceCache(cache, max_source=max_source)
         self.importer = Importer(cache, allow_symlinks=allow_symlinks)
+        self._emit: Callable[..., Awaitable[Any]] | None = None
 
     def load(self, context: Context) -> None:
-        """Provide the service."""
+        """Provide the service and declare its event."""
+        context.declare(IMPORT)
+        self._emit = context.kernel.bus.emitter(IMPORT)
         context.provide("loader", self)
 
     async def import_source(
         self, source: Source, sources: Mapping[str, bytes] | None = None
     ) -> Loaded:
         """Import a new generation and find the plugin in it.
+
+        Handlers of `source:import` are asked first.
 
         Args:
             source: What is imported.
@@ -99,7 +128,14 @@ class Loader(Plugin):
         Raises:
             LoadError: The source cannot be read, compiled or run.
             ManifestError: There is no valid plugin in it. Nothing of it stays imported.
+            VekoError: A handler of `source:import` refuses it.
         """
+        if self._emit is not None:
+            asked = SourceImport(wanted=sources)
+            answer = await self._emit(source, asked)
+            if isinstance(answer, Plugin):
+                return Loaded(answer, None, source, asked.content, asked)
+            source = answer
         if source.entry_point is not None:
             return Loaded(_from_entry_point(source, source.entry_point), None, source)
         if source.path is None:
@@ -134,10 +170,17 @@ class Loader(Plugin):
         return Loaded(plugin, generation, source, content)
 
     def dispose(self, loaded: Loaded | ModuleGeneration | None) -> None:
-        """Take a generation's modules out of `sys.modules`; a second time does nothing."""
+        """Take a generation's modules out of `sys.modules`, or free what a handler made of it.
+
+        A second time does nothing.
+        """
         generation = loaded.generation if isinstance(loaded, Loaded) else loaded
         if generation is not None:
             self.importer.dispose(generation)
+        answered = loaded.answered if isinstance(loaded, Loaded) else None
+        if answered is not None and answered.dispose is not None:
+            dispose, answered.dispose = answered.dispose, None
+            dispose()
 
 
 def plugin_of(

@@ -139,9 +139,9 @@ class Imports:
         """Return a plugin as it is now, to roll back to; `None` if it came from no file."""
         current = self._current.get(record.name)
         loaded = current.loaded if current is not None else None
-        if loaded is None or loaded.generation is None:
+        sources = loaded.sources if loaded is not None else None
+        if loaded is None or sources is None:
             return None
-        sources = loaded.generation.sources
         return Snapshot(
             loaded.source, sources, loaded.content, given_config(record), record.version
         )
