@@ -1,6 +1,24 @@
-"""Veko's core plugins, and the `PluginManager` that composes them."""
+"""Veko's core plugins, and the `PluginManager` that composes them.
 
-try:
+The names are imported at their first use: a plugin in a process of its own imports `Response` and
+`Context` from here, and should not pay for the manager with time and memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+# The kernel needs none of what the extra brings. Looked for, and not imported.
+for _name in ("blinker", "nodesemver", "packaging"):
+    if find_spec(_name) is None:
+        raise ImportError(
+            f"veko_plugins needs {_name}, which is not installed: pip install 'veko[manager]'",
+            name=_name,
+        )
+
+if TYPE_CHECKING:
     from .backup import BackupError, RestoreReport
     from .context import Context
     from .health import BreakerError, PluginHealth
@@ -10,14 +28,6 @@ try:
     from .options import Options
     from .reports import LoadReport, PluginInfo, Stats
     from .state import StateReport
-except ModuleNotFoundError as error:
-    # The kernel needs none of what the extra brings. A name of our own is a broken installation.
-    if (error.name or "").partition(".")[0] in {"veko", "veko_plugins", "veko_adapters"}:
-        raise
-    raise ImportError(
-        f"veko_plugins needs {error.name}, which is not installed: pip install 'veko[manager]'",
-        name=error.name,
-    ) from None
 
 __all__ = [
     "BackupError",
@@ -40,3 +50,28 @@ __all__ = [
     "StateReport",
     "Stats",
 ]
+
+_ROOMS = {
+    "backup": ("BackupError", "RestoreReport"),
+    "context": ("Context",),
+    "health": ("BreakerError", "PluginHealth"),
+    "http": ("CallNext", "HTTPError", "Request", "Response", "Route"),
+    "manager": ("PluginBuilder", "PluginManager"),
+    "metrics": ("CallMetrics", "PluginMetrics"),
+    "options": ("Options",),
+    "reports": ("LoadReport", "PluginInfo", "Stats"),
+    "state": ("StateReport",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+if not TYPE_CHECKING:  # else every misspelled name would pass type checkers
+
+    def __getattr__(name: str) -> Any:
+        room = _ROOM_OF.get(name)
+        if room is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        found = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
