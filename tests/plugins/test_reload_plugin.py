@@ -321,6 +321,53 @@ async def test_D8_a_link_that_a_start_refuses_is_refused(project: Any, tmp_path:
         assert await one.ask("shop") == "new"
 
 
+LATE = """
+import asyncio
+name, version = "base", {version!r}
+def load(context):
+    async def connect():
+        await asyncio.sleep({seconds})
+        context.provide("db", {version!r})
+    context.spawn(connect)
+"""
+NEEDY = """
+name, version, dependencies = {name!r}, "1", {needs!r}
+async def load(context):
+    found = {get}
+    context.hook("ask:{name}", lambda: found)
+"""
+
+
+async def test_A4_C9_a_provider_from_a_task_reloads_under_those_that_need_it_in_load(
+    project: Any,
+) -> None:
+    def prepare(one: Project) -> None:
+        (one.folder / "base.py").write_text(LATE.format(version="1", seconds=0))
+        for name, needs, get in (
+            ("waits", ["base"], "await context.when('db')"),
+            ("uses", ["waits"], "context.use('db')"),
+        ):
+            form = NEEDY.format(name=name, needs=needs, get=get)
+            (one.folder / f"{name}.py").write_text(form)
+
+    async with project(prepare, timeout=0.5) as one:
+        base = one.folder / "base.py"
+        for name in ("waits", "uses"):
+            assert await one.ask(name) == "1"
+        base.write_text(LATE.format(version="2", seconds=0.01))
+        await one.reloaded("base")
+        assert [await one.ask(name) for name in ("waits", "uses")] == ["2", "2"]
+        base.write_text(LATE.format(version="3", seconds=60))
+        assert "did not provide 'db' within 0.5 s" in await one.failed("base")
+        assert [await one.ask(name) for name in ("waits", "uses")] == ["2", "2"]
+        assert [one.record(name).version for name in ("base", "waits", "uses")] == ["2", "1", "1"]
+        await one.manager.reload_plugin("waits")
+        base.write_text(LATE.format(version="4", seconds=0))
+        await one.reloaded("base")
+        await one.manager.reload_plugin("base")
+        assert [await one.ask(name) for name in ("waits", "uses")] == ["4", "4"]
+
+
 async def test_D8_what_was_unloaded_by_hand_stays_so(project: Any) -> None:
     async with project(three) as one:
         await one.manager.unload_plugin("shop")

@@ -246,7 +246,8 @@ class Context(Registrar, Generic[_Settings]):
         """Run a function as a task, from when the plugin goes live until it unloads.
 
         A failure is reported. A task that was cut off when the plugin was switched off is started
-        again from the beginning when the plugin is switched on.
+        again from the beginning when the plugin is switched on. In a reload tasks start before the
+        swap if the old ones provided a service that a user of it needs in its `load()`.
 
         Returns:
             The task; `cancel()` ends it.
@@ -278,9 +279,9 @@ class Context(Registrar, Generic[_Settings]):
         generation = self._generation
         generation.check_open()
         report = functools.partial(self.kernel.failed, generation, fn)
-        task = Task(self.kernel.root, run, report, None if generation.live else generation)
+        task = Task(self.kernel.root, run, report, None if generation.runs else generation)
         generation.scope.add(task)
-        if generation.live and not generation.open:
+        if generation.runs:
             task.start()
         return task
 

@@ -38,6 +38,9 @@ class Changes(Protocol):
     def remove(self, entry: Entry) -> None:
         """Remove one entry."""
 
+    def stage(self, entry: Entry) -> None:
+        """Take note of an entry that a generation staged after `load()` and `activate()`."""
+
 
 class Retiring(Protocol):
     """A replaced generation in which calls still run.
@@ -68,9 +71,12 @@ class Generation:
             find one as it is.
         uses: The provider's name and generation for each service that it has used.
         late: The services that it first used after `load()` and `activate()`.
-        provided_late: The services that it first provided once it was live.
+        provided_late: The services that its tasks, or what else runs after `load()` and
+            `activate()`, first provided.
+        awaited: The service that `load()` or `activate()` last waited for without getting it.
         group: The new generations of the reload that this one is part of, by plugin name.
         open: Whether `load()` still runs. What is registered meanwhile waits for its end.
+        ahead: Whether its tasks run though it is not live yet (see `late`).
         live: Whether its entries are in the registry.
         closed: Whether it has ended. Nothing more can be registered.
         loaded: Whether `load()` has returned.
@@ -98,8 +104,10 @@ class Generation:
         self.uses: dict[str, tuple[str, weakref.ref[Generation]]] = {}
         self.late: set[str] = set()
         self.provided_late: set[Hashable] = set()
+        self.awaited: str | None = None
         self.group: dict[str, Generation] = {}
         self.open = True
+        self.ahead = False
         self.live = False
         self.closed = False
         self.loaded = False
@@ -146,6 +154,9 @@ class Generation:
     def register(self, kind: str, key: Hashable, value: Any, priority: float = 0) -> Handle:
         """Register something: with the rest when `load()` has returned, after that at once.
 
+        What tasks that run ahead register goes live with the rest, too; awaiting it does not wait
+        for that, since others wait for the tasks (test_late_services.py).
+
         Raises:
             TransactionError: This generation has ended.
         """
@@ -155,16 +166,17 @@ class Generation:
         entry = Entry(kind, key, value, self, priority, order)
         handle = value if isinstance(value, Handle) else Handle(None)
         handle.undo_by(lambda: self.withdraw(entry))
-        waits = self.open or not self.live
-        if kind == "service" and not waits:
-            self.provided_late.add(key)
-        if waits:
-            handle.wait_for(self)
         self.handles[entry] = handle
-        if waits:
-            self.entries[entry] = None
-        else:
+        if kind == "service" and self.runs:
+            self.provided_late.add(key)
+        if self.live:
             self._changes.add(self, entry, handle)
+            return handle
+        self.entries[entry] = None
+        if self.ahead:
+            self._changes.stage(entry)
+        else:
+            handle.wait_for(self)
         return handle
 
     def withdraw(self, entry: Entry) -> None:
@@ -182,6 +194,20 @@ class Generation:
         """The handles of everything that is registered now."""
         return *self.handles.values(), *self.scope.tasks
 
+    @property
+    def runs(self) -> bool:
+        """Whether its tasks run, because it is live or ahead of that."""
+        return self.live or self.ahead
+
+    def run_ahead(self) -> None:
+        """Start the tasks before it is live; `load()` and `activate()` have run."""
+        self.open, self.ahead = False, True
+        tasks = self.scope.tasks
+        self.scope.start_tasks()
+        for task in tasks:
+            if task.pending:
+                task.settle()
+
     def go_live(self, begin: float | None = None) -> None:
         """Start the tasks, and settle the handles: its entries are in the registry now.
 
@@ -191,7 +217,7 @@ class Generation:
         """
         if begin is not None:
             self.record.was_loaded(begin)
-        self.open, self.live = False, True
+        self.open, self.ahead, self.live = False, False, True
         held = self.held
         self.scope.start_tasks()
         for handle in held:

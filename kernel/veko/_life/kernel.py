@@ -88,7 +88,7 @@ class Kernel(Runtime):
         self.absent: dict[str, str] = {}
         self.bus.moved = self._moved
         self.services = Services(self)
-        self._transactions = Transactions(self)
+        self._transactions = Transactions(self, self.services)
         context = functools.partial(Context, kernel=self)
         steps = Steps(self, self._transactions, context)
         self._operations = Operations(self, self._transactions, steps)

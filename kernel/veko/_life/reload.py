@@ -13,13 +13,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
 from .config import as_config, configuring, merge_config
 from .generation import Generation, PluginRecord
+from .late import LateServices
 from .locks import Afterwards, Operation, alone
+from .member import Member
 from .operations import Operations
 from .plugin import Plugin, made_of, requirement_name
 from .retirement import Retirement
@@ -29,7 +31,6 @@ __all__ = ["Dependents", "reload"]
 
 _Form = Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 Dependents = Callable[[PluginRecord], Awaitable[_Form]] | Callable[[PluginRecord], _Form]
-_NOTHING: Final[Any] = object()
 
 
 async def reload(
@@ -59,7 +60,7 @@ async def reload(
                 # While this waited for the locks, others came to need it, or left
                 # (test_who_comes_to_need_it_while_it_waits_reloads_too).
                 continue
-            members = [_Member(one) for one in group]
+            members = [Member(one) for one in group]
             replacing = _Reload(operations, members, spare, afterwards)
             retirement = await replacing.run(plugin, given, dependents)
             before, changes = members[0].old.given, members[0].changes
@@ -68,63 +69,6 @@ async def reload(
     if changed and record.current is not None:
         await operations.bus.emit("config:change", record.config, record)
     return retirement
-
-
-class _Member:
-    """A plugin of the group.
-
-    Attributes:
-        plugin: The plugin in its new version.
-        changes: What is merged over the configuration that the old generation was given.
-        active: Whether the plugin is switched on.
-        services: The names of the services that the old generation provides.
-        old: The generation that it has.
-        new: The generation that it gets.
-        down: Whether the old one ends before the new one begins.
-        fault: Why it did not come back as it was; `None` if it did, or did not have to.
-    """
-
-    def __init__(self, record: PluginRecord) -> None:
-        assert record.current is not None
-        self.record = record
-        self.old = record.current
-        self.plugin = self.old.plugin
-        self.changes: dict[str, Any] = {}
-        self.active = record.state is State.ACTIVE
-        self.services = {entry.key for entry in self.old.entries if entry.kind == "service"}
-        self.new: Generation | None = None
-        self.down = False
-        self.fault: VekoError | None = None
-        self._state: Any = _NOTHING
-
-    def export(self) -> None:
-        """Take the old generation's state; what `export_state()` raises refuses the reload."""
-        export = self.old.plugin.life_cycle("export_state")
-        if export is not None and self.plugin.life_cycle("import_state") is not None:
-            self._state = self._call("export_state", export)
-
-    def hand_over(self) -> None:
-        """Give the old generation's state to the new one; what is raised refuses the reload."""
-        if not self.down:
-            self.export()
-        take = self.plugin.life_cycle("import_state")
-        if take is not None and self._state is not _NOTHING:
-            self._call("import_state", take, self._state, self.old.version)
-
-    def _call(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return function(*args)
-        except BaseException as error:
-            if must_pass(error):
-                raise
-            raise LoadError(
-                f"the state of {self.old.version} could not be handed over: {step}() raised "
-                f"{type(error).__name__}: {error}",
-                step=step,
-                plugin=self.record.name,
-                path=self.plugin.source,
-                remedy="The old generation keeps running; fix export_state() or import_state().",
-            ) from error
 
 
 class _Reload:
@@ -136,13 +80,14 @@ class _Reload:
     def __init__(
         self,
         operations: Operations,
-        members: Sequence[_Member],
+        members: Sequence[Member],
         spare: frozenset[int],
         afterwards: Afterwards,
     ) -> None:
         self._operations = operations
         self._root = operations.runtime.root
         self._commit = operations.transactions.commit
+        self._late = LateServices(operations, members)
         self._members = members
         self._at = members[0]
         self._spare = spare
@@ -151,7 +96,7 @@ class _Reload:
 
     async def run(self, plugin: Plugin, given: Any, dependents: Dependents | None) -> Retirement:
         """Do it, or leave everything as it was."""
-        first, down = self._members[0], list[_Member]()
+        first, down = self._members[0], list[Member]()
         first.changes = as_config(given, first.record.name)
         try:
             first.plugin = plugin
@@ -197,7 +142,7 @@ class _Reload:
                 error.add_note(f"{at.name}: {why}")
         return at
 
-    def _exclusive(self) -> list[_Member]:
+    def _exclusive(self) -> list[Member]:
         """Return the members that restart, and those that need them."""
         for member in self._members:
             manifests = member.old.plugin.manifest, member.plugin.manifest
@@ -213,7 +158,7 @@ class _Reload:
                 names |= {member.record.name} if member.down else set()
         return [member for member in self._members if member.down]
 
-    async def _take_down(self, down: Sequence[_Member]) -> None:
+    async def _take_down(self, down: Sequence[Member]) -> None:
         def leave() -> None:
             for member in down:
                 self._at = member
@@ -233,7 +178,7 @@ class _Reload:
             member.record.move(State.UNLOADED)
             member.record.move(State.LOADING)
 
-    async def _bring_up(self, members: Sequence[_Member]) -> Any:
+    async def _bring_up(self, members: Sequence[Member]) -> Any:
         """Make new generations and swap them in.
 
         Returns:
@@ -247,7 +192,7 @@ class _Reload:
                 await stack.enter_async_context(configuring(member.old))
             return await self._swap_in(members)
 
-    async def _swap_in(self, members: Sequence[_Member]) -> Any:
+    async def _swap_in(self, members: Sequence[Member]) -> Any:
         operations, group = self._operations, dict[str, Generation]()
         names = {member.record.name for member in members}
         try:
@@ -258,11 +203,15 @@ class _Reload:
                     needed = map(requirement_name, member.plugin.manifest.dependencies)
                     others = [name for name in needed if name not in names]
                     operations.runtime.require(record, others)
+                await self._late.wait_for(member)
                 member.new = await operations.steps.make(record, member.plugin, given, group)
                 group[record.name] = member.new
                 if member.active:
                     await operations.steps.activate(member.new)
             self._check_services(members, group)
+            for member in members:
+                if not member.active:
+                    await operations.steps.stop_ahead(group[member.record.name])
             self._at = members[0]
             before = await self._commit(
                 group[members[0].record.name],
@@ -286,7 +235,7 @@ class _Reload:
         group.clear()
         return before
 
-    def _swap(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
+    def _swap(self, members: Sequence[Member], group: dict[str, Generation]) -> None:
         for member in members:
             self._at = member
             member.hand_over()
@@ -294,12 +243,13 @@ class _Reload:
             member.record.current = group[member.record.name]
             member.record.plugin = member.plugin
 
-    def _check_services(self, members: Sequence[_Member], group: dict[str, Generation]) -> None:
+    def _check_services(self, members: Sequence[Member], group: dict[str, Generation]) -> None:
         """Refuse new versions without a service that others look up while they run.
 
-        Plugins that look it up in `load()` have just done so. What the old version provided once it
-        was live, from a task for instance, is expected of the new one at that time too: until then
-        `use` fails and `when` waits (test_a_late_provider_reloads_under_its_users).
+        Plugins that look it up in `load()` have just done so (see `late`). For those that look it
+        up later, what the old version provided once it was live, from a task for instance, is
+        expected of the new one at that time too: until then `use` fails and `when` waits
+        (test_a_late_provider_reloads_under_its_users).
         """
         provided = {e.key for new in group.values() for e in new.entries if e.kind == "service"}
         for member in members:
@@ -320,11 +270,11 @@ class _Reload:
         with Operation(*records, afterwards=self._afterwards):
             await function(*args)
 
-    async def _bring_back(self, gone: Sequence[_Member], error: BaseException) -> None:
+    async def _bring_back(self, gone: Sequence[Member], error: BaseException) -> None:
         for member in gone:
             await self._inside(self._bring_one_back, member, error)
 
-    async def _bring_one_back(self, member: _Member, error: BaseException) -> None:
+    async def _bring_one_back(self, member: Member, error: BaseException) -> None:
         """Bring a plugin up again as it was; if that fails too, it is `failed`."""
         afterwards = self._afterwards
         record, member.plugin, member.changes = member.record, member.old.plugin, {}

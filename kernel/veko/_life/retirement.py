@@ -120,10 +120,7 @@ class Retirement:
             # (test_no_hook_of_a_plugin_runs_after_its_unload).
             self._runtime.bus.silence(generation)
         for generation in self._generations:
-            for line in await generation.scope.stop_tasks(
-                self._runtime.left(self._runtime.timeout), self._runtime.grace
-            ):
-                await self._runtime.failed(generation, line, LoadTimeout(line, step="close"))
+            await self._steps.stop_tasks(generation)
 
     async def _drained(self) -> None:
         for generation in self._generations:

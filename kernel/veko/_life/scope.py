@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 
 from .._bus.handles import Handle
 from .._bus.limits import CLOSING_GRACE, driven, is_cancellation
@@ -229,6 +230,15 @@ class Scope:
             if self._starting is not starting:  # they were stopped meanwhile
                 return
             task.start()
+
+    async def tasks_ended(self) -> None:
+        """Wait until no task runs any more, those that tasks spawn meanwhile included."""
+        while running := [t for t in self.tasks if t.ended is None or not t.ended.is_set()]:
+            for task in running:
+                if task.ended is not None:
+                    await task.ended.wait()
+                else:  # one of thousands, which start in slices
+                    await anyio.lowlevel.checkpoint()
 
     async def stop_tasks(self, seconds: float, grace: float = CLOSING_GRACE) -> list[str]:
         """Cancel the tasks and wait until they end; returns a line for each that did not."""

@@ -75,10 +75,23 @@ class Services:
         Raises:
             ServiceError: Several services are of that type.
         """
+        loading = by if by is not None and by.open else None
+        if loading is not None:
+            loading.awaited = str(service)
+        await self.provided(service, by)
+        if loading is not None:
+            loading.awaited = None
+        return self.use(service, by=by)
+
+    async def provided(self, service: str | type[Any], by: Generation | None) -> None:
+        """Wait until a service is provided, as far as a generation sees, without using it.
+
+        Raises:
+            ServiceError: Several services are of that type.
+        """
         while self._find_service(service, by) is None:
             self.awaited = True
             await self._change.wait()
-        return self.use(service, by=by)
 
     def _find_service(self, service: str | type[Any], by: Generation | None) -> Entry | None:
         if isinstance(service, str):
@@ -124,7 +137,7 @@ class Services:
         )
 
     def changed(self) -> None:
-        """Wake the tasks that wait for a service: the registry has changed."""
+        """Wake the tasks that wait for a service: the registry, or what is staged, has changed."""
         self.awaited = False
         change, self._change = self._change, anyio.Event()
         change.set()

@@ -81,6 +81,8 @@ class Steps:
                 await runtime.root.call(run, seconds, step, generation.name, grace)
         except VekoError as error:
             if isinstance(error, LoadTimeout):
+                if generation.open and generation.awaited is not None:
+                    error.message += f"; it waited for the service {generation.awaited!r}"
                 await self._bus.emit("plugin:timeout", generation.name, error)
             raise
         except BaseException as error:
@@ -152,8 +154,21 @@ class Steps:
     async def _discard(self, why: Exception, generations: Sequence[Generation]) -> None:
         with Operation(*(one.record for one in generations)):
             for generation in generations:
+                await self.stop_ahead(generation)
                 for fault in await self.end(generation, why):
                     _log.error("closing %s failed", generation.name, exc_info=fault)
+
+    async def stop_tasks(self, generation: Generation) -> None:
+        """Cancel the tasks and wait until they end; those that do not are reported."""
+        runtime = self._runtime
+        for line in await generation.scope.stop_tasks(runtime.left(runtime.timeout), runtime.grace):
+            await runtime.failed(generation, line, LoadTimeout(line, step="close"))
+
+    async def stop_ahead(self, generation: Generation) -> None:
+        """Stop the tasks if they run ahead: the generation does not go live now."""
+        if generation.ahead:
+            generation.ahead = False
+            await self.stop_tasks(generation)
 
     async def take_back(self, generation: Generation) -> None:
         """Undo `activate()`, whatever happens to this task meanwhile."""

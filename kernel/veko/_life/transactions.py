@@ -17,6 +17,7 @@ from .._bus.registry import Entry, Registry
 from ..errors import ConflictError, RefusedError, TransactionError, VekoError
 from .generation import Generation
 from .runtime import Runtime
+from .services import Services
 
 __all__ = ["Transactions"]
 
@@ -30,8 +31,9 @@ CHUNK: Final = 1000
 class Transactions:
     """The transactions of a kernel."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, services: Services) -> None:
         self._runtime = runtime
+        self.services = services
         self._bus = runtime.bus
 
     async def commit(
@@ -120,6 +122,11 @@ class Transactions:
         else:
             self._bus.publish(draft)
             handle.settle()
+
+    def stage(self, entry: Entry) -> None:
+        """Wake those that wait for a service: plugins of the same reload see it from now on."""
+        if entry.kind == "service" and self.services.awaited:
+            self.services.changed()
 
     async def _add_later(self, generation: Generation, entry: Entry, handle: Handle) -> None:
         def wanted() -> list[Entry]:
