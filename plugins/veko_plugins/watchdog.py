@@ -61,7 +61,7 @@ _CALL_NEXT: Final = (
 )
 """The function by which a middleware waits for what it wraps."""
 _READERS: Final = f"{Path(__file__).parent / '_source'}{os.sep}"
-_DISCOVERY: Final = str(Path(__file__).with_name("discovery.py"))
+_DISCOVERY: Final = f"{Path(__file__).parent / 'discovery'}{os.sep}"
 """What reads the sources of plugins."""
 _DEBUGGERS: Final = frozenset(("bdb.py", "pdb.py"))
 

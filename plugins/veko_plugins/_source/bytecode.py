@@ -5,6 +5,9 @@ outline (see `outline`) and the code. An edit overwrites it, so the folder does 
 The code of a source that is edited while the process runs is written by the next process. Without a
 folder nothing is cached.
 
+Sources of other languages are cached as the code of the Python that was made of them. Their digest
+covers what made it, so another version of a transpiler counts like an edit.
+
 Cost: a hit reads the source and its cache file and computes a digest (some 25 µs); a source that a
 scan has read ahead costs one `stat`. `benchmarks/loading.py` measures it beside its limit.
 Promise: a cache file that is damaged, foreign or of another Python is not used; a folder that
@@ -31,6 +34,7 @@ from veko import LoadError
 from .._lib.private_files import private_folder
 from .._lib.regular_files import open_regular
 from .outline import outline_fields
+from .transpilers import PYTHON, Python, Transpilers
 
 __all__ = ["MAX_SOURCE", "Compiled", "SourceCache", "read_source"]
 
@@ -89,9 +93,13 @@ class SourceCache:
     Args:
         folder: The folder for cache files, created with the first one; `None` for no cache.
         max_source: The largest source that is read, in bytes.
+
+    Attributes:
+        transpilers: What makes Python of other languages; `None` if there is only Python.
     """
 
     def __init__(self, folder: Path | None = None, *, max_source: int = MAX_SOURCE) -> None:
+        self.transpilers: Transpilers | None = None
         self.folder = folder
         self.max_source = max_source
         self._prefix = None if folder is None else f"{folder}{os.sep}"
@@ -101,11 +109,17 @@ class SourceCache:
     def ahead(self, path: str) -> dict[str, object] | None:
         """Return the manifest fields in a source, and keep its code for `compile`.
 
+        Returns:
+            `None` if they are not certain, or the source has to be transpiled first.
+
         Raises:
             LoadError: It cannot be read.
             SyntaxError, ValueError: It is not Python.
         """
         source, state = read_source(path, self.max_source)
+        if not path.endswith(PYTHON):
+            found = self.find(path, source)
+            return None if found is None else found.fields
         settled = _settled(state)
         compiled = self._compile(path, source)
         self._ahead[path] = compiled, settled
@@ -140,37 +154,66 @@ class SourceCache:
         """Release the code that `ahead` kept."""
         self._ahead.clear()
 
+    def find(self, path: str, source: bytes) -> Compiled | None:
+        """Return what a source of any language was compiled to before; `None` if nobody knows."""
+        place = self._place(path, source)
+        return None if place is None else _cached(*place, source)
+
+    def keep(self, path: str, source: bytes, python: Python) -> Compiled:
+        """Compile the Python that was made of a source, and cache its code.
+
+        Args:
+            path: The file of the source.
+            source: Its content.
+            python: What it was made of it.
+
+        Raises:
+            SyntaxError, ValueError: It is not Python after all; the line is that of the source.
+        """
+        text = source.decode("utf-8", "replace")
+        compiled = _compiled(python.tree(text, path), source, path)
+        place = self._place(path, source)
+        if place is not None:
+            self._store(*place, compiled)
+        return compiled
+
     def _compile(self, path: str, source: bytes) -> Compiled:
-        if self._prefix is None:
+        place = self._place(path, source)
+        if place is None:
             return _fresh(path, source)
+        found = _cached(*place, source)
+        if found is not None:
+            return found
+        compiled = _fresh(path, source)
+        digest = place[1]
+        if self._seen.setdefault(path, digest) == digest:
+            self._store(*place, compiled)
+        return compiled  # if edited while the process runs: writing it would block the loop
+
+    def _place(self, path: str, source: bytes) -> tuple[str, bytes] | None:
+        """Return the cache file of a source, and the digest of what it was made of."""
+        if self._prefix is None:
+            return None
+        identity: bytes | None = b""
+        if not path.endswith(PYTHON):
+            identity = self.transpilers.identity(path) if self.transpilers is not None else None
+        if identity is None:
+            return None
         encoded = os.fsencode(path)
         # Two paths with the same name and checksum share a file, and each compiles every time.
         stem = path.rpartition(os.sep)[2]
         file = f"{self._prefix}{stem}.{zlib.crc32(encoded):08x}.{_VERSION}"
         digest = hashlib.blake2b(
-            b"%b%b\0%b" % (_TAG, encoded, source), digest_size=_DIGEST
+            b"%b%b%b\0%b" % (_TAG, identity, encoded, source), digest_size=_DIGEST
         ).digest()
-        try:
-            cached, _ = open_regular(file)
-            with cached:
-                data = cached.readall()
-        except OSError:
-            data = b""
-        if data[:_DIGEST] == digest:
-            body = memoryview(data)[_DIGEST + 4 :]
-            # Unmarshalling a damaged file can crash the interpreter, hence the checksum.
-            if zlib.crc32(body) == int.from_bytes(data[_DIGEST : _DIGEST + 4], "little"):
-                fields, code = marshal.loads(body)
-                return Compiled(source, fields, code)
-        compiled = _fresh(path, source)
-        if self._seen.setdefault(path, digest) != digest:
-            return compiled  # edited while the process runs: writing it would block the loop
+        return file, digest
+
+    def _store(self, file: str, digest: bytes, compiled: Compiled) -> None:
         try:
             made = marshal.dumps((compiled.fields, marshal.dumps(compiled.code)))
         except ValueError:  # marshal cannot write the value of a field
-            return compiled
+            return
         self._write(file, digest + zlib.crc32(made).to_bytes(4, "little") + made)
-        return compiled
 
     def _write(self, file: str, data: bytes) -> None:
         """Write a temporary file and rename it, so that readers find all of it or nothing."""
@@ -217,6 +260,27 @@ def _fresh(path: str, source: bytes) -> Compiled:
     except (LookupError, UnicodeError) as error:
         # `# coding: rot13` names a codec that gives no text; others fail in ways of their own.
         raise SyntaxError(f"its encoding: {error}", (path, 1, None, None)) from None
-    tree = ast.parse(source, path)
+    return _compiled(ast.parse(source, path), source, path)
+
+
+def _compiled(tree: ast.Module, source: bytes, path: str) -> Compiled:
     fields = outline_fields(tree)
     return Compiled(source, fields, compile(tree, path, "exec", dont_inherit=True))
+
+
+def _cached(file: str, digest: bytes, source: bytes) -> Compiled | None:
+    """Return what a cache file holds, if it holds the code of that source."""
+    try:
+        cached, _ = open_regular(file)
+        with cached:
+            data = cached.readall()
+    except OSError:
+        return None
+    if data[:_DIGEST] != digest:
+        return None
+    body = memoryview(data)[_DIGEST + 4 :]
+    # Unmarshalling a damaged file can crash the interpreter, hence the checksum.
+    if zlib.crc32(body) != int.from_bytes(data[_DIGEST : _DIGEST + 4], "little"):
+        return None
+    fields, code = marshal.loads(body)
+    return Compiled(source, fields, code)

@@ -1,8 +1,8 @@
 """The content of a plugin's files as digests, to find out whether they have changed.
 
-Sources that may be imported and files up to 64 KiB count by their bytes, larger ones by size and
-time: nothing of them is read. Files that tools write for themselves (see `files`), FIFOs and
-devices do not count.
+Sources that may be imported and files up to 64 KiB count by their bytes, and so do those that did
+before; larger ones count by size and time: nothing of them is read. Files that tools write for
+themselves (see `files`), FIFOs and devices do not count.
 
 Cost: for a plugin of one file, a digest of what was read anyway; for a folder, the files that were
 not imported are read too: some 20 µs a file.
@@ -23,11 +23,13 @@ import anyio.to_thread
 from .._lib.regular_files import open_regular
 from .bytecode import MAX_SOURCE
 from .files import Watched
+from .transpilers import PYTHON
 
 __all__ = ["Content", "content_now", "content_of", "differing"]
 
 _LARGE: Final = 64 * 2**10
-_SOURCE: Final = ".py"
+_DIGEST: Final = 16
+"""The size of a digest; what stands for the size and time of a file is longer."""
 
 Content = dict[str, bytes]
 """Digests by path."""
@@ -37,7 +39,7 @@ def content_of(
     path: Path,
     held: Mapping[str, bytes] | None = None,
     *,
-    also: Iterable[str] = (),
+    before: Mapping[str, bytes] | None = None,
     keep: dict[str, bytes] | None = None,
     limit: int = MAX_SOURCE,
 ) -> Content:
@@ -46,24 +48,26 @@ def content_of(
     Args:
         path: The file or folder; it may be missing.
         held: Sources by path that are not read again.
-        also: Other files that count if they exist: a link may have led to them.
+        before: The digests before; those files count wherever they lie, as a link may have led to
+            them.
         keep: A mapping to put the folder's other sources into, without those that links bring in
             from outside.
         limit: The largest source that may be imported, in bytes.
     """
-    held = held or {}
+    held, before = held or {}, before or {}
     found = {file: _digest(source) for file, source in held.items()}
     if str(path) in held:
         return found
     home = os.path.realpath(path) + os.sep
     inside = Watched((path.parent,), ()).look([path]) if path.is_dir() else {path: None}
-    for name in {*map(str, inside), *also} - held.keys():
+    for name in {*map(str, inside), *before} - held.keys():
         file = Path(name)
-        source = name.endswith(_SOURCE)
+        source = name.endswith(PYTHON)
+        whole = source or len(before.get(name, b"")) == _DIGEST
         try:
             opened, state = open_regular(file)
             with opened:
-                if state.st_size > (limit if source else _LARGE):
+                if state.st_size > (limit if whole else _LARGE):
                     found[name] = b"%d %d" % (state.st_size, state.st_mtime_ns)
                     continue
                 data = opened.readall()
@@ -83,10 +87,10 @@ async def content_now(path: Path, before: Content, limit: int = MAX_SOURCE) -> C
         before: The digests before; those files count wherever they lie.
         limit: The largest source that may be imported, in bytes.
     """
-    if path.suffix == _SOURCE:  # a folder of that name is not a plugin
+    if path.suffix == PYTHON:  # a folder of that name is not a plugin
         return content_of(path, limit=limit)
     return await anyio.to_thread.run_sync(
-        functools.partial(content_of, path, also=before, limit=limit)
+        functools.partial(content_of, path, before=before, limit=limit)
     )
 
 
@@ -101,4 +105,4 @@ def differing(before: Content, now: Content, ignored: Iterable[Path] = ()) -> se
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()

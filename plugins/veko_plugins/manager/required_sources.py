@@ -32,7 +32,7 @@ def says_required(path: Path | None) -> bool:
     """
     if path is None:
         return False
-    files = (path,) if path.suffix == ".py" else (path / "plugin.toml", path / "__init__.py")
+    files = (path / "plugin.toml", path / "__init__.py") if path.is_dir() else (path,)
     return any(_SAYS.search(_read(file)) for file in files)
 
 

@@ -49,7 +49,8 @@ def survey(kernel: Kernel, loading: Loading, locations: Collection[Path]) -> Sur
     """
     runs = loading.locations()
     there = {location for location in locations if file_of(location).is_file()}
-    new = there - runs.keys()
+    # A file of another suffix, such as a README, is no plugin.
+    new = {at for at in there - runs.keys() if kernel.use("discovery").file_of(at) is not None}
     return Survey(
         present={runs[location]: location for location in there if location in runs},
         gone=[name for at, name in runs.items() if at in locations and at not in there],
@@ -89,4 +90,4 @@ async def changed_files(
 
 def file_of(location: Path) -> Path:
     """Return the file that is imported for a plugin's file or folder."""
-    return location if location.suffix == ".py" else location / "__init__.py"
+    return location / "__init__.py" if location.is_dir() else location

@@ -301,7 +301,7 @@ class Validation(Plugin):
 
     def _typos(self, path: Path, manifest: Manifest) -> list[Fault]:
         """Return the typing errors in the source, and in the application's section."""
-        file = path if path.suffix == ".py" else path / "__init__.py"
+        file = path / "__init__.py" if path.is_dir() else path
         faults: list[Fault] = []
         if file.is_file():
             known = {event.name for event in self._context.kernel.bus.events}

@@ -13,10 +13,8 @@ its error; the rest is found.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -29,19 +27,18 @@ from veko import (
     Context,
     Event,
     LoadError,
-    ManifestError,
     NotFoundError,
     Plugin,
     VekoError,
     as_plugin,
 )
-from veko.errors import Fault
 
-from ._lib.regular_files import read_toml
-from ._lib.versions import did_you_mean
-from ._source.bytecode import SourceCache
-from ._source.outline import FIELDS, make_outline
-from ._source.source import Outline, Problem, Source
+from .._lib.versions import did_you_mean
+from .._source.bytecode import SourceCache
+from .._source.outline import make_outline
+from .._source.source import Outline, Problem, Source
+from .._source.transpilers import PYTHON
+from .entries import TOML, is_plugin, read_fields, siblings
 
 __all__ = ["GROUP", "RESOLVE", "Discovery", "Found", "Outline", "Problem", "Source"]
 
@@ -55,7 +52,6 @@ RESOLVE: Final = Event(
 )
 _INIT: Final = "__init__.py"
 _SCRIPTS: Final = frozenset({".js", ".mjs", ".cjs", ".ts", ".mts"})
-_TOML: Final = "plugin.toml"
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -147,7 +143,8 @@ class Discovery(Plugin):
             return self._at((self.directory or Path.cwd()) / wanted)
         problems: list[Problem] = []
         for folder in self.folders:
-            for entry in (f"{wanted}.py", wanted) if _plain(wanted) else ():
+            files = (f"{wanted}{suffix}" for suffix in self.suffixes())
+            for entry in (*files, wanted) if _plain(wanted) else ():
                 linked = os.path.islink(folder / entry)  # noqa: PTH114
                 for source in self._look(folder, entry, linked, False, problems):
                     if source.outline is None or source.outline.name == wanted:
@@ -160,6 +157,28 @@ class Discovery(Plugin):
             if problem.name == wanted:
                 raise problem.error
         raise self._unknown(wanted, by_name)
+
+    def suffixes(self) -> tuple[str, ...]:
+        """Return the suffixes of plugin files: `.py`, and those that transpilers take now."""
+        transpilers = self._cache.transpilers
+        return (PYTHON, *sorted(transpilers.suffixes())) if transpilers is not None else (PYTHON,)
+
+    def file_of(self, path: Path) -> Path | None:
+        """Return the file that would be imported for a file or folder, whether it is there or not.
+
+        Returns:
+            `None` if a file of that name is no plugin.
+        """
+        if path.is_dir():
+            return path / _INIT
+        return path if self._suffix(path.name) else None
+
+    def _suffix(self, entry: str) -> str:
+        """Return the suffix of a plugin file; empty if a file of that name is none."""
+        if entry.endswith(PYTHON):
+            return PYTHON
+        transpilers = self._cache.transpilers
+        return (transpilers.suffix_of(entry) if transpilers is not None else None) or ""
 
     def scan(self) -> Found:
         """Return what all plugin folders and entry points hold now."""
@@ -241,7 +260,7 @@ class Discovery(Plugin):
                     (entry.name, entry.is_symlink(), entry.is_file(follow_symlinks=False))
                     for entry in entries
                     if _plain(entry.name)
-                    and (entry.name.endswith(".py") or not entry.is_file(follow_symlinks=False))
+                    and (self._suffix(entry.name) or not entry.is_file(follow_symlinks=False))
                 )
         except FileNotFoundError as error:
             if self._missing_ok:
@@ -264,18 +283,18 @@ class Discovery(Plugin):
     ) -> Iterator[Source]:
         """Yield the plugin that one entry of a folder is, if it is one."""
         path = folder / entry
-        package = not entry.endswith(".py")
+        package = not self._suffix(entry)
         file = path / _INIT if package else path
         try:
-            if not is_file and not _is_plugin(path, file, linked):
+            if not is_file and not is_plugin(path, file, linked):
                 return
             self._check_links(path, package, linked)
             yield self._source(path, package)
         except VekoError as error:
-            problems.append(Problem(_guess(path.stem), path, error))
+            problems.append(Problem(self._guess(path), path, error))
 
     def _source(self, path: Path, package: bool) -> Source:
-        fields = _read_toml(path / _TOML) if package else {}
+        fields = read_fields(path / TOML) if package else {}
         outline: Outline | None = None
         try:
             own = self._cache.ahead(str(path / _INIT if package else path))
@@ -285,18 +304,22 @@ class Discovery(Plugin):
             # raises the error, with the line (test_one_bad_file_is_a_fault_of_its_plugin_alone).
             pass
         return Source(
-            name=outline.name if outline is not None else _guess(path.stem),
+            name=outline.name if outline is not None else self._guess(path),
             kind="package" if package else "file",
             path=path,
             outline=outline,
             fields=fields,
         )
 
+    def _guess(self, path: Path) -> str:
+        suffix = self._suffix(path.name)
+        return _guess(path.name.removesuffix(suffix) if suffix else path.stem)
+
     def _check_links(self, path: Path, package: bool, linked: bool) -> None:
         """Refuse a plugin that a link brings in from outside its plugin folder, unless allowed."""
         if self._allow_symlinks:
             return
-        inside = (path / _INIT, path / _TOML) if package else ()
+        inside = (path / _INIT, path / TOML) if package else ()
         for one in (*((path,) if linked else ()), *filter(os.path.islink, inside)):
             real, home = os.path.realpath(one), os.path.realpath(path.parent)
             if not real.startswith(home + os.sep):
@@ -311,19 +334,23 @@ class Discovery(Plugin):
         path = path.absolute()
         if path.name == _INIT:
             path = path.parent
-        package = path.suffix != ".py"
-        if _is_plugin(path, path / _INIT if package else path, False):
+        package = not self._suffix(path.name)
+        if is_plugin(path, path / _INIT if package else path, False):
             if path.parent in self.folders:
                 self._check_links(path, package, path.is_symlink())
             return self._source(path, package)
         there = os.path.exists(path)  # noqa: PTH110
-        if there:
+        transpilers = self._cache.transpilers
+        missing = transpilers.missing(str(path)) if transpilers is not None else None
+        if there and missing is not None:
+            remedy = missing
+        elif there:
             remedy = f"A plugin is a .py file, or a folder with {_INIT}."
-            inside = sorted(one for one in _siblings(path / _INIT) if one.endswith(".py"))
+            inside = sorted(one for one in siblings(path / _INIT) if one.endswith(".py"))
             if inside:
                 remedy += f" This is a folder of plugins: name one, such as {path / inside[0]}."
         else:
-            remedy = f"Fix the path. {did_you_mean(path.name, _siblings(path))}".rstrip()
+            remedy = f"Fix the path. {did_you_mean(path.name, siblings(path))}".rstrip()
         what = f"{path} is not a plugin" if there else f"there is no {path}"
         raise NotFoundError(what, path=path, remedy=remedy)
 
@@ -354,70 +381,3 @@ def _plain(entry: str) -> bool:
 
 def _guess(stem: str) -> str:
     return re.sub(r"[^a-z0-9._-]", "-", stem.lower()).lstrip("._-") or "unnamed"
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return os.listdir(path.parent)  # noqa: PTH208
-    except OSError:
-        return []
-
-
-def _is_plugin(path: Path, file: Path, linked: bool) -> bool:
-    """Return whether an entry of a plugin folder is a plugin: whether its file is there.
-
-    Args:
-        path: The entry.
-        file: The file that would be imported.
-        linked: Whether the entry is a link.
-
-    Raises:
-        LoadError: The entry cannot be looked at, or its file is no regular file.
-    """
-    try:
-        mode = os.stat(file).st_mode  # noqa: PTH116
-    except ValueError:  # a name with a null byte
-        return False
-    except OSError as error:
-        if linked and not os.path.exists(path):  # noqa: PTH110
-            text = f"{path} is a link to a file that does not exist"
-            raise _unreadable(text, path, "Fix or remove the link.") from None
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return False
-        text = f"{path} cannot be read: {error.strerror}"  # a folder that this user may not enter
-        remedy = f"Allow this user to read it, or name it _{path.name} to leave it out."
-        raise _unreadable(text, path, remedy) from error
-    if stat.S_ISREG(mode):
-        return True
-    if stat.S_ISDIR(mode):
-        return False
-    raise _unreadable(f"{file} is a FIFO, a socket or a device, not a file", file, "Remove it.")
-
-
-def _unreadable(text: str, path: Path, remedy: str) -> LoadError:
-    return LoadError(text, step="discover", path=path, remedy=remedy)
-
-
-def _read_toml(path: Path) -> dict[str, object]:
-    try:
-        table: dict[str, object] = read_toml(path)
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ManifestError(
-            f"{_TOML} cannot be read: {error}", path=path, remedy="Fix the file."
-        ) from error
-    table.pop("tool", None)
-    unknown = [
-        Fault(key, f"is not a field. {did_you_mean(key, FIELDS)}".rstrip())
-        for key in table
-        if key not in FIELDS
-    ]
-    if unknown:
-        raise ManifestError(
-            f"{_TOML} is not valid",
-            faults=unknown,
-            path=path,
-            remedy="Fields are those of `veko.Manifest`; tables of other tools go under [tool].",
-        )
-    return table
