@@ -1,0 +1,28 @@
+"""The protocol between a host and a plugin in another process; see the reference page.
+
+It knows nothing of plugins: messages, values, handles and a `Connection` that both sides use.
+"""
+
+from .connection import JSON_LIMIT, LIMIT, Connection
+from .errors import ConnectionLost, GoneError, Overloaded, ProtocolError, RemoteError, Violation
+from .handles import Lent, RemoteFunction, RemoteIterator
+from .messages import PROTOCOL, Failure
+from .values import Kinds
+
+__all__ = [
+    "JSON_LIMIT",
+    "LIMIT",
+    "PROTOCOL",
+    "Connection",
+    "ConnectionLost",
+    "Failure",
+    "GoneError",
+    "Kinds",
+    "Lent",
+    "Overloaded",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteFunction",
+    "RemoteIterator",
+    "Violation",
+]

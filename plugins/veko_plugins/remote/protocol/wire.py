@@ -1,0 +1,207 @@
+"""The wire: a socket that takes and gives frames.
+
+What is written within one turn of the loop goes out in one write. Reading gives way to the rest of
+the loop after a few milliseconds, however much has arrived.
+
+Promise: memory is bounded by the largest frame on the way in. On the way out, `room` asks writers
+to wait above 1 MiB, `full` is true above two of the largest frames, and a side that leaves twice as
+much unread is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Final, Protocol
+
+from .errors import Violation
+from .framing import Frames
+
+__all__ = ["Receiver", "Wire"]
+
+_HIGH: Final = 2**20
+"""Bytes that wait to be sent, above which writers should wait."""
+_SLICE: Final = 0.002
+"""Seconds of reading after which the rest of the loop has its turn."""
+
+
+class Receiver(Protocol):
+    """What uses a wire."""
+
+    def received(self, buffer: bytearray, start: int, end: int, last: int) -> None:
+        """Take a frame: its JSON is `buffer[start:end]`, its tail `buffer[end:last]`.
+
+        Raises:
+            Violation: Something is wrong with it; the wire is cut.
+        """
+        ...
+
+    def broke(self, violation: Violation) -> None:
+        """Hear that the other side broke the protocol, or no longer reads."""
+        ...
+
+    def gone(self) -> None:
+        """Hear that the socket is closed."""
+        ...
+
+
+class Wire(asyncio.BufferedProtocol):
+    """A socket for frames.
+
+    Args:
+        frames: Finds the frames in what arrives.
+        receiver: Gets the frames.
+
+    Attributes:
+        heard: Whether something arrived since this was set to false.
+        room: While too much waits to be sent: is done when there is room again.
+        closed: Is done when the socket is closed.
+    """
+
+    def __init__(self, frames: Frames, receiver: Receiver) -> None:
+        self._frames = frames
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._most = 2 * frames.limit
+        self._blocked = False  # the transport's buffer is above its mark
+        self._resuming = False
+        self._ended = False
+        self.heard = False
+        self.room: asyncio.Future[None] | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Take over a connected socket."""
+        sock.setblocking(False)
+        await self._loop.create_connection(lambda: self, sock=sock)
+
+    # -- writing
+
+    @property
+    def waiting(self) -> int:
+        """The bytes that wait to be sent."""
+        transport = self._transport
+        return self._out_size + (transport.get_write_buffer_size() if transport else 0)
+
+    @property
+    def full(self) -> bool:
+        """Whether the other side has left so much unread that no more should be sent."""
+        return self.room is not None and self.waiting > self._most
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame, with all others of this turn of the loop; after the end, do nothing."""
+        if self._ended:
+            return
+        if not self._out:
+            self._loop.call_soon(self.flush)
+        self._out.append(frame)
+        self._out_size += len(frame)
+        if self._out_size > _HIGH and self.room is None:
+            self.room = self._loop.create_future()
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        out = self._out
+        if not out or self._transport is None or self._ended:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._out_size = 0
+        self._transport.write(data)
+        if self.room is not None:
+            if not self._blocked:
+                self.resume_writing()
+            elif self.waiting > 2 * self._most:
+                self._receiver.broke(Violation(f"left {self.waiting} bytes unread"))
+
+    def pause_writing(self) -> None:
+        """Ask writers to wait (called by the transport)."""
+        self._blocked = True
+        if self.room is None:
+            self.room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let writers write (called by the transport)."""
+        self._blocked = False
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # -- reading
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport (called by the loop)."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_HIGH)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go (called by the transport)."""
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take bytes (called by the transport)."""
+        self._frames.written(nbytes)
+        self.heard = True
+        self._read()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that the socket is closed (called by the transport)."""
+        self._stop()
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._receiver.gone()
+
+    def _read(self) -> None:
+        frames, received = self._frames, self._receiver.received
+        end = 0.0
+        try:
+            while not self._ended and (found := frames.next()) is not None:
+                received(frames.buffer, *found)
+                now = time.perf_counter()
+                if end == 0.0:
+                    end = now + _SLICE
+                elif now > end:
+                    self._pause()
+                    return
+        except Violation as error:
+            self._receiver.broke(error)
+
+    def _pause(self) -> None:
+        if not self._ended and self._transport is not None and not self._resuming:
+            self._resuming = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._resuming = False
+        self._read()
+        if not self._resuming and not self._ended and self._transport is not None:
+            self._transport.resume_reading()
+
+    # -- ending
+
+    def close(self, *, at_once: bool) -> None:
+        """Close the socket: at once, or after what was written has been sent."""
+        if not at_once:
+            self.flush()
+        self._stop()
+        if self._transport is None:
+            return
+        if at_once:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _stop(self) -> None:
+        self._ended = True
+        self._out.clear()
+        self._out_size = 0
+        self._blocked = False
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
