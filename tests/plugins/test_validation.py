@@ -564,9 +564,39 @@ async def test_A16_says_what_loading_would_say_of_the_configuration(
         assert report.errors == [caught.value.message]
 
 
-@pytest.mark.parametrize("name", PERMISSIONS)
-def test_M9_permissions_may_carry_a_scope(name: str) -> None:
-    assert findings({"permissions": [name, f"{name}:./data", f"{name}:a:b"]}).errors == []
+@pytest.mark.parametrize(
+    ("name", "scopes"),
+    [
+        ("env:read", ["HOME", "APP_*"]),
+        ("net:connect", ["example.com", "example.com:443", "*.example.com", ":443", "[::1]:80"]),
+        ("net:listen", ["8080", "127.0.0.1:8080"]),
+        ("process:spawn", ["git", "/usr/bin/git"]),
+        ("read:database", ["orders"]),
+        ("read:files", ["./data", "a:b", "/var/data"]),
+        ("write:database", ["orders"]),
+        ("write:files", ["./data", "a:b", "../shared"]),
+    ],
+)
+def test_M9_permissions_may_carry_a_scope(name: str, scopes: list[str]) -> None:
+    assert name in PERMISSIONS
+    permissions = [name, *(f"{name}:{scope}" for scope in scopes)]
+    assert findings({"permissions": permissions}).errors == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("read:files:./data/../../etc", "'..' may only begin a relative path"),
+        ("net:connect:http://example.com", "without a scheme or a path"),
+        ("net:connect:127.1", "four numbers"),
+        ("env:read:A=B", "the name of a variable"),
+    ],
+)
+def test_M9_scopes_that_are_not_valid_are_errors(text: str, why: str) -> None:
+    (fault,) = findings({"permissions": ["env:read", text]}).errors
+    assert fault.path == "permissions[1]"
+    assert why in fault.message
+    assert f"it is {text!r}" in fault.message
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from veko.errors import Fault
 
 from .config_schemas import check_schema
 from .faults import type_faults
+from .permissions import PERMISSIONS, parse_permission
 from .versions import Requirement, did_you_mean, valid_range
 
 __all__ = [
@@ -38,10 +39,6 @@ __all__ = [
     "manifest_error", "peer_faults", "requirement_fault",
 ]  # fmt: skip
 
-PERMISSIONS: Final = (
-    "env:read", "net:connect", "net:listen", "process:spawn", "read:database", "read:files",
-    "write:database", "write:files",
-)  # fmt: skip
 TYPES: Final = (
     "api", "auth", "cache", "cli", "database", "generic", "middleware", "router", "websocket",
 )  # fmt: skip
@@ -180,14 +177,9 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[Fault]:
         if not valid_range(range_):
             yield Fault(f"engines.{engine}", f"{range_!r} is neither a PEP 440 nor an npm range")
     for number, text in _texts(fields, "permissions"):
-        permission = ":".join(text.split(":")[:2])
-        if permission not in PERMISSIONS or text.endswith(":"):
-            near = did_you_mean(permission, PERMISSIONS, count=1)
-            yield Fault(
-                f"permissions[{number}]",
-                f"expected one of {', '.join(PERMISSIONS)}, perhaps with a scope "
-                f"(read:files:./data); it is {_shown(text)}" + (f" ({near})" if near else ""),
-            )
+        fault = _permission_fault(text)
+        if fault:
+            yield Fault(f"permissions[{number}]", f"{fault}; it is {_shown(text)}")
     for number, text in _texts(fields, "hooks"):
         if not is_event(text):
             yield Fault(
@@ -205,6 +197,17 @@ def _value_faults(fields: Mapping[str, Any]) -> Iterator[Fault]:
         )
     if math.isnan(fields.get("priority", 0)):
         yield Fault("priority", "expected a number; it is nan")
+
+
+def _permission_fault(text: str) -> str:
+    try:
+        parse_permission(text)
+    except ValueError as error:
+        permission = ":".join(text.split(":")[:2])
+        near = did_you_mean(permission, PERMISSIONS, count=1)
+        expected = f"expected one of {', '.join(PERMISSIONS)}, perhaps with a scope "
+        return str(error) or f"{expected}(read:files:./data)" + (f" ({near})" if near else "")
+    return ""
 
 
 _TEXTS: Final = (tuple[str, ...], tuple[str, ...] | None)
