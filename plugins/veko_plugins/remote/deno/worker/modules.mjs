@@ -1,0 +1,151 @@
+/**
+ * Finds and loads a plugin's files: CommonJS and ES modules, JavaScript and TypeScript.
+ *
+ * Everything is loaded by `require`, which takes both kinds of modules and, unlike `import`, also
+ * `export = {…}`; only modules that await at their top level are imported.
+ * @module
+ */
+import fs from 'node:fs';
+import Module, { createRequire } from 'node:module';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { remember } from './sourcemaps.mjs';
+
+const SUFFIXES = ['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
+
+/** @typedef {{entry: string, directory: string, manifest: Record<string, any>}} Located */
+
+/** @param {string} file a plugin's file or folder @returns {Located} */
+export function locate(file) {
+  if (!fs.statSync(file).isDirectory()) return { entry: file, directory: path.dirname(file), manifest: {} };
+  const manifest = readManifest(path.join(file, 'package.json'));
+  const candidates = [manifest.main, ...SUFFIXES.map((suffix) => `index${suffix}`)].filter((name) => typeof name === 'string');
+  for (const name of candidates) {
+    const entry = path.join(file, name);
+    if (fs.existsSync(entry) && fs.statSync(entry).isFile()) return { entry, directory: file, manifest };
+  }
+  throw new Error(`The plugin's folder ${file} has none of ${candidates.join(', ')}. Add index.ts, or name the file in package.json's "main".`);
+}
+
+/** @param {string} file @returns {Record<string, any>} */
+function readManifest(file) {
+  if (!fs.existsSync(file)) return {};
+  try {
+    return JSON.parse(fs.readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new Error(`${file} is no JSON: ${/** @type {Error} */ (error).message}`);
+  }
+}
+
+/** The file that `require` could not parse last. */
+let broken = '';
+
+/** @param {string} entry @returns {Promise<any>} what the module exports as a plugin */
+export async function load(entry) {
+  const require = createRequire(pathToFileURL(entry));
+  let exported;
+  try {
+    exported = require(entry);
+  } catch (error) {
+    if (!awaitsAtTop(error)) throw await located(error);
+    exported = await import(pathToFileURL(entry).href);
+  }
+  return exported?.default && (exported.__esModule || isNamespace(exported)) && typeof exported.load !== 'function'
+    ? exported.default
+    : exported;
+}
+
+/** @param {any} error */
+function awaitsAtTop(error) {
+  return error?.code === 'ERR_REQUIRE_ASYNC_MODULE' || /top-level await/.test(error?.message ?? '');
+}
+
+/** A syntax error in CommonJS has no position. The parser for modules finds it in the same text. @param {any} error */
+async function located(error) {
+  if (error?.name !== 'SyntaxError' || !broken || String(error.stack).includes(`${broken}:`)) return error;
+  try {
+    await import(pathToFileURL(broken).href);
+  } catch (found) {
+    const at = new RegExp(`${RegExp.escape?.(broken) ?? broken}:\\d+:\\d+`).exec(String(/** @type {Error} */ (found).stack));
+    if (at) error.stack = `${error.name}: ${error.message}\n    at ${at[0]}`;
+  }
+  return error;
+}
+
+/** @param {any} value */
+function isNamespace(value) {
+  return value?.[Symbol.toStringTag] === 'Module';
+}
+
+/**
+ * @param {string} name an npm package
+ * @param {string} directory where the search begins
+ * @returns {string | null} the version that the plugin would get
+ */
+export function installedVersion(name, directory) {
+  for (let folder = directory; ; folder = path.dirname(folder)) {
+    const file = path.join(folder, 'node_modules', name, 'package.json');
+    try {
+      if (fs.existsSync(file)) return String(JSON.parse(fs.readFileSync(file, 'utf8')).version ?? '');
+    } catch {
+      return null;
+    }
+    if (folder === path.dirname(folder)) return null;
+  }
+}
+
+/** Lets `require` find TypeScript without its suffix, keep maps, and take `import` beside `export =`. */
+export function prepareRequire() {
+  const loader = /** @type {any} */ (Module);
+  loader._extensions['.ts'] ??= loader._extensions['.js'];
+  loader._extensions['.cts'] ??= loader._extensions['.js'];
+  loader._extensions['.mts'] ??= loader._extensions['.mjs'] ?? loader._extensions['.js'];
+  const compile = loader.prototype._compile;
+  loader.prototype._compile = function (/** @type {string} */ text, /** @type {string} */ file, /** @type {any[]} */ ...rest) {
+    const code = /\.[cm]?ts$/.test(file) ? repaired(text) : text;
+    if (code !== text || file.endsWith('ts')) remember(file, code);
+    try {
+      return compile.call(this, code, file, ...rest);
+    } catch (error) {
+      if (/** @type {any} */ (error)?.name === 'SyntaxError' && !broken) broken = file;
+      throw error;
+    }
+  };
+}
+
+/** @param {string} text compiled TypeScript @returns {string} the same lines, without what the runtime's compiler leaves undone */
+function repaired(text) {
+  const code = /^export = /m.test(text) && /^import /m.test(text) ? toCommonJS(text) : text;
+  return code.includes('= _apply_decs_') ? nameDecorated(code) : code;
+}
+
+/**
+ * Beside `export =` the compiler renames a decorated class `A` to `A1` and leaves what refers to
+ * `A` alone (Deno 2.9).
+ * @param {string} text
+ */
+function nameDecorated(text) {
+  return [...text.matchAll(/\bc: \[_(\w+), (_initClass\w*)\]/g)].reduce((code, [, name, init]) => {
+    if (new RegExp(`\\bclass ${name}\\b`).test(code)) return code;
+    return code.replace(`let _${name};`, `let _${name}, ${name};`).replace(new RegExp(`^(\\s*)${init}\\(\\);`, 'm'), `$1${name} = _${name}; ${init}();`);
+  }, text);
+}
+
+/**
+ * `import` statements beside `export =`, as TypeScript's CommonJS output has them. The compiler has
+ * left one statement a line (or more lines, kept), so the lines of the map stay right.
+ * @param {string} text compiled code
+ */
+function toCommonJS(text) {
+  return text
+    .replace(/^export = /gm, 'module.exports = ')
+    .replace(/^import (?:([\w$]+)\s*,?\s*)?(?:\* as ([\w$]+)|\{([^}]*)\})?\s*from\s*(['"][^'"]+['"]);?$/gm, (_, main, all, names, source) => {
+      const parts = [];
+      const required = `require(${source})`;
+      if (main) parts.push(`${main} = ((m) => m && m.__esModule ? m.default : m)(${required})`);
+      if (all) parts.push(`${all} = ${required}`);
+      if (names !== undefined) parts.push(`{${names.replace(/\bas\b/g, ':')}} = ${required}`);
+      return `const ${parts.join(', ')};`;
+    })
+    .replace(/^import (['"][^'"]+['"]);?$/gm, 'require($1);');
+}
