@@ -243,9 +243,4 @@ export class Connection {
     call.cancel();
     this.#send(['fail', id, { type: 'Cancelled', message: 'The caller gave up.' }]);
   }
-
-  close() {
-    this.writer.flush();
-    this.socket.end();
-  }
 }

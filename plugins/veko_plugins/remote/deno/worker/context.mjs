@@ -166,14 +166,14 @@ export class Context {
       try {
         await fn(...args);
       } catch (error) {
-        this.#parts.report(error, `spawn ${fn.name}`);
+        this.#parts.report(error, `spawn ${fn.name}`.trim());
       }
     });
   }
 
   /** @param {number} seconds @param {Fn} fn called again and again, never twice at once, while the plugin is active */
   every(seconds, fn) {
-    const ticker = new Ticker(seconds * 1000, required(fn, 'every'), (error) => this.#parts.report(error, `every ${seconds} s ${fn.name}`));
+    const ticker = new Ticker(seconds * 1000, required(fn, 'every'), (error) => this.#parts.report(error, `every ${seconds} s ${fn.name}`.trim()));
     this.#tickers.add(ticker);
     return { cancel: () => { ticker.pause(); this.#tickers.delete(ticker); } };
   }

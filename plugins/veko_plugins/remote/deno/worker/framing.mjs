@@ -70,6 +70,7 @@ export function frame(json, tail) {
 /** Collects frames and writes those of one turn together. */
 export class Writer {
   /** @type {Buffer[]} */ #pieces = [];
+  #size = 0;
   #scheduled = false;
   #flush = () => this.flush();
 
@@ -80,23 +81,28 @@ export class Writer {
 
   /** Bytes that the host has not read yet. */
   get waiting() {
-    return this.socket.writableLength;
+    return this.#size + this.socket.writableLength;
   }
 
   /** @param {Buffer[]} pieces */
   push(pieces) {
-    for (const piece of pieces) this.#pieces.push(piece);
+    for (const piece of pieces) {
+      this.#pieces.push(piece);
+      this.#size += piece.length;
+    }
     if (this.#scheduled) return;
     this.#scheduled = true;
     // Not a microtask: answers of handlers that await once or twice belong to the same write.
     setImmediate(this.#flush);
   }
 
+  /** Writes at once what fits into the socket, also if the process ends right after it. */
   flush() {
     this.#scheduled = false;
     const pieces = this.#pieces;
     if (!pieces.length) return;
     this.#pieces = [];
+    this.#size = 0;
     this.socket.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces));
   }
 }

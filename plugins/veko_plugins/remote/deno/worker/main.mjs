@@ -11,7 +11,8 @@ import { prepareRequire } from './modules.mjs';
 import { logger, redirectOutput } from './output.mjs';
 import { Plugin } from './plugin.mjs';
 
-const exit = process.exit.bind(process);
+const deno = /** @type {any} */ (globalThis).Deno;
+/** @type {(code?: any) => never} */ const exit = deno ? deno.exit : process.exit.bind(process);
 /** @type {Record<string, (...args: any[]) => any>} */ const methods = {};
 const connection = new Connection(methods, KINDS, (error) => {
   const broken = error && /** @type {any} */ (error).code !== 'ECONNRESET';
@@ -33,7 +34,6 @@ const end = (/** @type {any} */ code) => {
   exit(code);
 };
 /** @type {any} */ (process).exit = end;
-const deno = /** @type {any} */ (globalThis).Deno;
 if (deno) deno.exit = end;
 
 const runtime = deno ? `deno ${deno.version.deno} (v8 ${deno.version.v8})` : `node ${process.versions.node} (v8 ${process.versions.v8})`;
@@ -41,7 +41,7 @@ const hello = await connection.open({ protocol: PROTOCOL, runtime, node: process
 const plugin = new Plugin(connection, hello, log, report);
 Object.assign(methods, plugin.methods(), {
   shutdown() {
-    connection.close();
+    connection.writer.flush();
     exit(0);
   },
 });
