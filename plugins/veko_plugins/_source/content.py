@@ -23,6 +23,7 @@ import anyio.to_thread
 from .._lib.regular_files import open_regular
 from .bytecode import MAX_SOURCE
 from .files import Watched
+from .scripts import PACKAGE, is_script
 from .transpilers import PYTHON
 
 __all__ = ["Content", "content_now", "content_of", "differing"]
@@ -62,7 +63,7 @@ def content_of(
     inside = Watched((path.parent,), ()).look([path]) if path.is_dir() else {path: None}
     for name in {*map(str, inside), *before} - held.keys():
         file = Path(name)
-        source = name.endswith(PYTHON)
+        source = name.endswith((PYTHON, PACKAGE)) or is_script(name)
         whole = source or len(before.get(name, b"")) == _DIGEST
         try:
             opened, state = open_regular(file)
@@ -87,7 +88,7 @@ async def content_now(path: Path, before: Content, limit: int = MAX_SOURCE) -> C
         before: The digests before; those files count wherever they lie.
         limit: The largest source that may be imported, in bytes.
     """
-    if path.suffix == PYTHON:  # a folder of that name is not a plugin
+    if path.suffix == PYTHON or is_script(path):  # a folder of that name is not a plugin
         return content_of(path, limit=limit)
     return await anyio.to_thread.run_sync(
         functools.partial(content_of, path, before=before, limit=limit)

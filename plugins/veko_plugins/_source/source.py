@@ -46,14 +46,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         name: The plugin's name if there is an outline, else one derived from the file's name.
         kind: `file`, `package`, `entry-point`, or `script` for JavaScript and TypeScript.
         path: The file, or the folder of a package.
+        main: The file in a folder of scripts that is run, relative to it.
         entry_point: The entry point, if it is one; its distribution is `entry_point.dist`.
         outline: What is known without running it; `None` if it has to be imported first.
-        fields: The fields of `plugin.toml`.
+        fields: The fields of `plugin.toml`, or of `package.json`.
     """
 
     name: str
     kind: Literal["file", "package", "entry-point", "script"]
     path: Path | None = None
+    main: str | None = None
     entry_point: EntryPoint | None = None
     outline: Outline | None = None
     fields: dict[str, object] = {}
@@ -63,6 +65,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         """The file that is imported."""
         if self.path is not None and self.kind == "package":
             return self.path / "__init__.py"
+        if self.path is not None and self.main is not None:
+            return self.path / self.main
         return self.path
 
     def __str__(self) -> str:
@@ -74,7 +78,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class SourceImport(msgspec.Struct):
     """One import of a source: the second argument of `source:import`.
 
-    Whoever answers with a plugin fills in what the loader would know of a module.
+    A handler that answers with a plugin fills in what the loader would know of a module.
 
     Attributes:
         wanted: The source files of an earlier import by path, to import that once more; `None` to

@@ -9,7 +9,9 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 from veko import LoadError, ManifestError
 from veko.errors import Fault
@@ -17,10 +19,66 @@ from veko.errors import Fault
 from .._lib.regular_files import read_toml
 from .._lib.versions import did_you_mean
 from .._source.outline import FIELDS
+from .._source.packages import read_package
+from .._source.scripts import PACKAGE, is_script
 
-__all__ = ["TOML", "is_plugin", "read_fields", "siblings"]
+__all__ = ["INIT", "TOML", "Entry", "look_at", "read_fields", "siblings"]
 
+INIT: Final = "__init__.py"
 TOML: Final = "plugin.toml"
+_NOT_PLUGINS: Final = frozenset(("node_modules",))
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A plugin in a plugin folder, before anything of its source was read.
+
+    Attributes:
+        kind: As in `Source`.
+        main: The file in a folder of scripts that is run.
+        fields: The fields that its `package.json` spells out.
+    """
+
+    kind: Literal["file", "package", "script"]
+    main: str | None = None
+    fields: dict[str, Any] = {}
+
+    def linkable(self, path: Path) -> tuple[Path, ...]:
+        """Return the files inside a folder that must not be links out of it."""
+        if self.kind == "package":
+            return path / INIT, path / TOML
+        return (path / self.main, path / PACKAGE) if self.main is not None else ()
+
+
+_FILE: Final = Entry("file")
+_SCRIPT: Final = Entry("script")
+_PACKAGE: Final = Entry("package")
+
+
+def look_at(
+    path: Path, suffix: str, *, linked: bool = False, is_file: bool = False, scripts: bool = True
+) -> Entry | None:
+    """Return which kind of plugin an entry of a folder is; `None` if it is none.
+
+    Args:
+        path: The entry.
+        suffix: Its suffix, if a file with that is imported as Python.
+        linked: Whether it is a link.
+        is_file: Whether it is known to be a regular file.
+        scripts: Whether scripts count.
+
+    Raises:
+        LoadError: The entry cannot be looked at, or its file is no regular file.
+        ManifestError: Its `package.json` is not valid.
+    """
+    if suffix or is_script(path):
+        entry = _FILE if suffix else _SCRIPT if scripts else None
+        return entry if entry and (is_file or _is_regular(path, path, linked)) else None
+    if is_file or path.name in _NOT_PLUGINS:
+        return None
+    if _is_regular(path, path / INIT, linked):
+        return _PACKAGE
+    package = read_package(path) if scripts and os.path.isdir(path) else None  # noqa: PTH112
+    return None if package is None else Entry("script", package.main, package.fields)
 
 
 def siblings(path: Path) -> list[str]:
@@ -31,8 +89,8 @@ def siblings(path: Path) -> list[str]:
         return []
 
 
-def is_plugin(path: Path, file: Path, linked: bool) -> bool:
-    """Return whether an entry of a plugin folder is a plugin: whether its file is there.
+def _is_regular(path: Path, file: Path, linked: bool) -> bool:
+    """Return whether the file of an entry is there.
 
     Args:
         path: The entry.

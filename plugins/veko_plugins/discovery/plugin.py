@@ -1,6 +1,7 @@
 """Discovery: finds plugins in the plugin folders and among the entry points.
 
-A plugin is a file or package folder in a plugin folder; names that begin with `_` or `.` are
+A plugin is a Python file or package folder in a plugin folder, or a script: a file in JavaScript or
+TypeScript, or a folder with `package.json` or an `index` file. Names that begin with `_` or `.` are
 skipped. Name, version, dependencies and priority are read from the source without running it, where
 that is possible, so that plugins can be ordered before they are imported. Handlers of
 `plugin:resolve` add other kinds of sources.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final
@@ -34,11 +35,14 @@ from veko import (
 )
 
 from .._lib.versions import did_you_mean
-from .._source.bytecode import SourceCache
+from .._source.bytecode import SourceCache, read_source
 from .._source.outline import make_outline
+from .._source.packages import main_file
+from .._source.scripts import SUFFIXES, is_script, manifest_fields
 from .._source.source import Outline, Problem, Source
 from .._source.transpilers import PYTHON
-from .entries import TOML, is_plugin, read_fields, siblings
+from .entries import INIT, TOML, Entry, look_at, read_fields, siblings
+from .script_fields import script_fields
 
 __all__ = ["GROUP", "RESOLVE", "Discovery", "Found", "Outline", "Problem", "Source"]
 
@@ -50,8 +54,6 @@ RESOLVE: Final = Event(
     "answer counts: a `Source`, or a plugin in any form. `None` leaves it to the other "
     "handlers.",
 )
-_INIT: Final = "__init__.py"
-_SCRIPTS: Final = frozenset({".js", ".mjs", ".cjs", ".ts", ".mts"})
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ class Discovery(Plugin):
         missing_ok: Whether a plugin folder may be missing.
         directory: The start of relative paths given to `resolve`; `None` for the working directory.
         group: The group of entry points, or `None` to leave them out.
+        scripts: Why scripts are passed over; `None` to find them.
     """
 
     name = "discovery"
@@ -92,6 +95,7 @@ class Discovery(Plugin):
         missing_ok: bool = False,
         directory: Path | None = None,
         group: str | None = GROUP,
+        scripts: str | None = None,
     ) -> None:
         folders = [plugins_dir] if isinstance(plugins_dir, str | Path) else plugins_dir
         self.folders = tuple(Path(folder).absolute() for folder in folders)
@@ -100,6 +104,7 @@ class Discovery(Plugin):
         self._allow_symlinks = allow_symlinks
         self._missing_ok = missing_ok
         self._group = group
+        self._no_scripts = scripts
         self._context: Context | None = None
         self._passed_over: set[str] = set()
 
@@ -143,7 +148,9 @@ class Discovery(Plugin):
             return self._at((self.directory or Path.cwd()) / wanted)
         problems: list[Problem] = []
         for folder in self.folders:
-            files = (f"{wanted}{suffix}" for suffix in self.suffixes())
+            files = tuple(f"{wanted}{suffix}" for suffix in self.suffixes())
+            if self._no_scripts is None:
+                files = (*files, *(f"{wanted}{suffix}" for suffix in SUFFIXES))
             for entry in (*files, wanted) if _plain(wanted) else ():
                 linked = os.path.islink(folder / entry)  # noqa: PTH114
                 for source in self._look(folder, entry, linked, False, problems):
@@ -170,8 +177,8 @@ class Discovery(Plugin):
             `None` if a file of that name is no plugin.
         """
         if path.is_dir():
-            return path / _INIT
-        return path if self._suffix(path.name) else None
+            return main_file(path)
+        return path if self._may_be_plugin(path.name) else None
 
     def _suffix(self, entry: str) -> str:
         """Return the suffix of a plugin file; empty if a file of that name is none."""
@@ -179,6 +186,10 @@ class Discovery(Plugin):
             return PYTHON
         transpilers = self._cache.transpilers
         return (transpilers.suffix_of(entry) if transpilers is not None else None) or ""
+
+    def _may_be_plugin(self, entry: str) -> bool:
+        """Return whether a file of that name may be a plugin."""
+        return bool(self._suffix(entry)) or (self._no_scripts is None and is_script(entry))
 
     def scan(self) -> Found:
         """Return what all plugin folders and entry points hold now."""
@@ -213,8 +224,13 @@ class Discovery(Plugin):
         return lines
 
     def _why_passed_over(self, path: Path) -> str | None:
-        if path.suffix in _SCRIPTS and not path.name.startswith((".", "_")):
-            return "this version runs plugins that are written in Python"
+        if self._no_scripts is not None and _plain(path.name):
+            try:
+                entry = look_at(path, self._suffix(path.name))
+            except VekoError:
+                return None
+            if entry is not None and entry.kind == "script":
+                return self._no_scripts
         if path.suffix != ".py" or not path.name.startswith("_") or not path.is_file():
             return None
         try:
@@ -260,7 +276,9 @@ class Discovery(Plugin):
                     (entry.name, entry.is_symlink(), entry.is_file(follow_symlinks=False))
                     for entry in entries
                     if _plain(entry.name)
-                    and (self._suffix(entry.name) or not entry.is_file(follow_symlinks=False))
+                    and (
+                        self._may_be_plugin(entry.name) or not entry.is_file(follow_symlinks=False)
+                    )
                 )
         except FileNotFoundError as error:
             if self._missing_ok:
@@ -283,44 +301,59 @@ class Discovery(Plugin):
     ) -> Iterator[Source]:
         """Yield the plugin that one entry of a folder is, if it is one."""
         path = folder / entry
-        package = not self._suffix(entry)
-        file = path / _INIT if package else path
         try:
-            if not is_file and not is_plugin(path, file, linked):
-                return
-            self._check_links(path, package, linked)
-            yield self._source(path, package)
+            found = self._entry_at(path, linked, is_file)
+            if found is not None:
+                self._check_links(path, found, linked)
+                yield self._source(path, found)
         except VekoError as error:
             problems.append(Problem(self._guess(path), path, error))
 
-    def _source(self, path: Path, package: bool) -> Source:
-        fields = read_fields(path / TOML) if package else {}
+    def _entry_at(self, path: Path, linked: bool = False, is_file: bool = False) -> Entry | None:
+        scripts = self._no_scripts is None
+        return look_at(
+            path, self._suffix(path.name), linked=linked, is_file=is_file, scripts=scripts
+        )
+
+    def _source(self, path: Path, entry: Entry) -> Source:
+        package = entry.kind == "package"
+        fields = read_fields(path / TOML) if package else entry.fields
         outline: Outline | None = None
         try:
-            own = self._cache.ahead(str(path / _INIT if package else path))
+            file = path / (entry.main or INIT) if package or entry.main else path
+            if entry.kind == "script":
+                text, _ = read_source(str(file), self._cache.max_source)
+                written = script_fields(text.decode())
+                own = None if written is None else manifest_fields(written)
+            else:
+                own = self._cache.ahead(str(file))
             outline = make_outline(own, fields)
         except Exception:
             # Whatever the parser makes of a file is a fault of that plugin alone: importing it
             # raises the error, with the line (test_one_bad_file_is_a_fault_of_its_plugin_alone).
             pass
         return Source(
-            name=outline.name if outline is not None else self._guess(path),
-            kind="package" if package else "file",
+            name=outline.name if outline is not None else self._guess(path, fields),
+            kind=entry.kind,
             path=path,
+            main=entry.main,
             outline=outline,
             fields=fields,
         )
 
-    def _guess(self, path: Path) -> str:
+    def _guess(self, path: Path, fields: Mapping[str, object] | None = None) -> str:
+        name = fields.get("name") if fields else None
+        if isinstance(name, str) and name:
+            return _guess(name)
         suffix = self._suffix(path.name)
         return _guess(path.name.removesuffix(suffix) if suffix else path.stem)
 
-    def _check_links(self, path: Path, package: bool, linked: bool) -> None:
+    def _check_links(self, path: Path, entry: Entry, linked: bool) -> None:
         """Refuse a plugin that a link brings in from outside its plugin folder, unless allowed."""
         if self._allow_symlinks:
             return
-        inside = (path / _INIT, path / TOML) if package else ()
-        for one in (*((path,) if linked else ()), *filter(os.path.islink, inside)):
+        inside = filter(os.path.islink, entry.linkable(path))
+        for one in (*((path,) if linked else ()), *inside):
             real, home = os.path.realpath(one), os.path.realpath(path.parent)
             if not real.startswith(home + os.sep):
                 raise LoadError(
@@ -332,21 +365,23 @@ class Discovery(Plugin):
 
     def _at(self, path: Path) -> Source:
         path = path.absolute()
-        if path.name == _INIT:
+        if path.name == INIT:
             path = path.parent
-        package = not self._suffix(path.name)
-        if is_plugin(path, path / _INIT if package else path, False):
+        entry = self._entry_at(path)
+        if entry is not None:
             if path.parent in self.folders:
-                self._check_links(path, package, path.is_symlink())
-            return self._source(path, package)
+                self._check_links(path, entry, path.is_symlink())
+            return self._source(path, entry)
         there = os.path.exists(path)  # noqa: PTH110
         transpilers = self._cache.transpilers
         missing = transpilers.missing(str(path)) if transpilers is not None else None
         if there and missing is not None:
             remedy = missing
+        elif there and is_script(path):
+            remedy = f"It is a script: {self._no_scripts}."
         elif there:
-            remedy = f"A plugin is a .py file, or a folder with {_INIT}."
-            inside = sorted(one for one in siblings(path / _INIT) if one.endswith(".py"))
+            remedy = f"A plugin is a .py file, or a folder with {INIT}."
+            inside = sorted(one for one in siblings(path / INIT) if one.endswith(".py"))
             if inside:
                 remedy += f" This is a folder of plugins: name one, such as {path / inside[0]}."
         else:
@@ -372,7 +407,11 @@ class Discovery(Plugin):
 
 def _is_path(wanted: str) -> bool:
     separators = (os.sep, os.altsep or os.sep)
-    return wanted.endswith(".py") or any(separator in wanted for separator in separators)
+    return (
+        wanted.endswith(PYTHON)
+        or is_script(wanted)
+        or any(separator in wanted for separator in separators)
+    )
 
 
 def _plain(entry: str) -> bool:

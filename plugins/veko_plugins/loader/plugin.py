@@ -144,6 +144,14 @@ class Loader(Plugin):
                 plugin=source.name,
                 remedy="Give it a path or an entry point.",
             )
+        if source.kind == "script":
+            raise LoadError(
+                "nothing here runs scripts",
+                step="import",
+                plugin=source.name,
+                path=source.path,
+                remedy="The core plugin `remote` does; it was left out.",
+            )
         package = source.kind == "package"
         generation = self.importer.load(
             source.name, source.path, is_package=package, sources=sources, fields=source.fields

@@ -116,6 +116,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             allow_symlinks=options.allow_symlinks,
             missing_ok="plugins_dir" not in options.origins,
             directory=options.directory,
+            scripts="this version runs plugins that are written in Python",
         ),
         "loading": lambda: Loading(
             max_retries=options.max_retries,

@@ -1,7 +1,8 @@
 """Whether the source of a plugin that does not load says that the plugin is required.
 
 Its manifest cannot be read, since it does not load: a syntax error is enough. So this looks for the
-line `required = True` (in `plugin.toml` `required = true`), or for `.required()` of a builder.
+line `required = True` (in `plugin.toml` `required = true`, in scripts and `package.json`
+`required: true`), or for `.required()` of a builder.
 
 Cost: reads the plugin's own file; only for plugins that failed.
 """
@@ -15,11 +16,14 @@ from typing import Final
 from veko import VekoError
 
 from .._source.bytecode import read_source
+from .._source.packages import main_file
+from .._source.scripts import PACKAGE
 
 __all__ = ["says_required"]
 
 _SAYS: Final = re.compile(
-    rb"^[ \t]*required[ \t]*(:[^=\n#]*)?=[ \t]*[Tt]rue[ \t]*(#.*)?\r?$|\.required\((True)?\)",
+    rb"^[ \t]*required[ \t]*(:[^=\n#]*)?=[ \t]*[Tt]rue[ \t]*(#.*)?\r?$|\.required\((True)?\)"
+    rb"|^[ \t]*[\"']?required[\"']?[ \t]*:[ \t]*true[ \t]*,?[ \t]*(//.*)?\r?$",
     re.MULTILINE,
 )
 
@@ -32,7 +36,7 @@ def says_required(path: Path | None) -> bool:
     """
     if path is None:
         return False
-    files = (path / "plugin.toml", path / "__init__.py") if path.is_dir() else (path,)
+    files = {path / "plugin.toml", path / PACKAGE, main_file(path)} if path.is_dir() else {path}
     return any(_SAYS.search(_read(file)) for file in files)
 
 

@@ -24,8 +24,9 @@ from veko.errors import DependencyError, NotFoundError, VekoError
 from .._lib.versions import Requirement
 from .._source.content import Content, content_now, differing
 from .._source.loading import Loading
+from .._source.packages import main_file
 from .._source.source import Source
-from .differences import changed_files, file_of, survey
+from .differences import changed_files, survey
 from .noisy_files import NoisyFiles
 from .path_locks import PathLocks
 
@@ -317,7 +318,7 @@ class Changes:
             if not locations:
                 continue
             location = locations[0]
-            if file_of(location).is_file() or self._is_elsewhere(name):
+            if main_file(location).is_file() or self._is_elsewhere(name):
                 self._touch(location)
                 continue
             async with self._locks.hold(location):
@@ -345,7 +346,7 @@ class Changes:
             source = self._source_at(name)
         except VekoError:
             return False
-        if source.path is None or not file_of(source.path).is_file():
+        if source.path is None or not main_file(source.path).is_file():
             return False
         self._loading.relocate(name, source)
         self._failed.pop(source.path, None)
@@ -387,6 +388,6 @@ def _needs(source: Source) -> set[str]:
 def _is_begun(location: Path) -> bool:
     """Return whether a file is empty because somebody is about to write it."""
     try:
-        return file_of(location).stat().st_size == 0
+        return main_file(location).stat().st_size == 0
     except OSError:
         return False

@@ -18,9 +18,10 @@ from veko import Kernel, VekoError
 
 from .._source.content import Content, content_now, differing
 from .._source.loading import Loading
+from .._source.packages import main_file
 from .._source.source import Source
 
-__all__ = ["Survey", "changed_files", "file_of", "survey"]
+__all__ = ["Survey", "changed_files", "survey"]
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ def survey(kernel: Kernel, loading: Loading, locations: Collection[Path]) -> Sur
         locations: The files and folders of plugins to look at.
     """
     runs = loading.locations()
-    there = {location for location in locations if file_of(location).is_file()}
+    there = {location for location in locations if main_file(location).is_file()}
     # A file of another suffix, such as a README, is no plugin.
     new = {at for at in there - runs.keys() if kernel.use("discovery").file_of(at) is not None}
     return Survey(
@@ -61,7 +62,7 @@ def survey(kernel: Kernel, loading: Loading, locations: Collection[Path]) -> Sur
 
 def _moved(kernel: Kernel, new: Collection[Path], runs: Mapping[Path, str]) -> dict[str, Source]:
     """Return the plugins whose file is not there any more, and is found at a new location."""
-    missing = {name for location, name in runs.items() if not file_of(location).is_file()}
+    missing = {name for location, name in runs.items() if not main_file(location).is_file()}
     found: dict[str, Source] = {}
     for location in new if missing else ():
         try:
@@ -86,8 +87,3 @@ async def changed_files(
         return None
     now = await content_now(location, before, loading.max_source)
     return now, differing(before, now)
-
-
-def file_of(location: Path) -> Path:
-    """Return the file that is imported for a plugin's file or folder."""
-    return location / "__init__.py" if location.is_dir() else location

@@ -8,12 +8,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from .._source.scripts import SUFFIXES
+
 __all__ = ["MOST", "NoisyFiles"]
 
 MOST: Final = 10
 """Changes a minute that a file may have; with more it is noisy."""
 _MINUTE: Final = 60.0
-_SOURCES: Final = (".py", ".toml")
+_SOURCES: Final = (".py", ".toml", *SUFFIXES)
 
 
 class NoisyFiles:

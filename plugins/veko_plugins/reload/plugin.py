@@ -27,8 +27,8 @@ import anyio.lowlevel
 from veko import Event, Plugin
 
 from .._source.loading import Loading
+from .._source.packages import main_file
 from .changes import Changes, Touched
-from .differences import file_of
 from .settings import watch_settings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Reload(Plugin):
 
     def _added(self, path: Path) -> None:
         location = self._location_of(path)
-        if path in (location, file_of(location)):
+        if path in (location, main_file(location)):
             self._changes.added(location)
         self._touch(path)
 

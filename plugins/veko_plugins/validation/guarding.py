@@ -37,7 +37,9 @@ def hooked_in(
 
 
 def _files(path: Path) -> Iterable[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else (path,)
+    if not path.is_dir():
+        return (path,)
+    return sorted(path.rglob("*.py")) if path.joinpath("__init__.py").is_file() else ()
 
 
 def _hooked(file: Path, limit: int) -> Iterator[str]:
