@@ -99,16 +99,21 @@ class JavaScript(msgspec.Struct, frozen=True):
 
 
 @functools.cache
-def find() -> JavaScript:
+def find(name: Literal["deno", "node"] | None = None) -> JavaScript:
     """Return the runtime of this machine: Deno before Node.
+
+    Args:
+        name: Which one; `None` takes what there is.
 
     Raises:
         RuntimeMissing: There is none.
     """
-    for program in _denos():
-        return JavaScript("deno", program)
-    for program in _nodes():
-        return JavaScript("node", program)
+    if name != "node":
+        for program in _denos():
+            return JavaScript("deno", program)
+    if name != "deno":
+        for program in _nodes():
+            return JavaScript("node", program)
     raise RuntimeMissing(
         "Plugins in JavaScript and TypeScript need Deno, or Node "
         f"{'.'.join(map(str, _NODE_AT_LEAST))} or later; neither was found.",

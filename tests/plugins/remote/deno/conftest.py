@@ -187,9 +187,10 @@ class Worker:
                 await asyncio.sleep(0.001)
 
 
-@pytest.fixture(scope="session")
-def runtime() -> JavaScript:
-    return find()
+@pytest.fixture(scope="session", params=["deno", "node"])
+def runtime(request: pytest.FixtureRequest) -> JavaScript:
+    """Both runtimes: Node comes with the type checkers that the tests need anyway."""
+    return find(request.param)
 
 
 Start = Callable[..., Awaitable[Worker]]

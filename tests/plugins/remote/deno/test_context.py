@@ -260,7 +260,8 @@ async def test_what_is_printed_is_logged(start: Start) -> None:
         process.stdout.write('written\\nhalf ');
         process.stdout.write('a line\\n');
         process.stderr.write('to stderr\\n');
-        globalThis.Deno?.stdout.writeSync(new TextEncoder().encode('bytes\\n'));
+        if (globalThis.Deno) Deno.stdout.writeSync(new TextEncoder().encode('bytes\\n'));
+        else console.log('bytes');
         context.log('warn', 'by the context');""",
     )
     assert worker.logs[:3] == [("info", "a 1 { b: [ 2 ] }"), ("warning", "warned"), ("error", "failed")]  # fmt: skip

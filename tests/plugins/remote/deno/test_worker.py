@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from veko_plugins.remote.deno import JavaScript
 from veko_plugins.remote.protocol import RemoteError
 
 from .conftest import Start
@@ -34,7 +35,9 @@ async def test_a_route_answers(start: Start) -> None:
     await worker.until(lambda: worker.stored == {"n": 42})
 
 
-async def test_typescript_with_export_assignment(start: Start) -> None:
+async def test_typescript_with_export_assignment(start: Start, runtime: JavaScript) -> None:
+    if runtime.name == "node":
+        pytest.skip("Node knows no decorators")
     worker = await start(
         """
 interface Config { greeting: string }

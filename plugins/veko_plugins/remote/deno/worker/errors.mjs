@@ -8,19 +8,33 @@ import { original } from './sourcemaps.mjs';
 const WORKER = new URL('.', import.meta.url).href;
 // `at name (file:///a.ts:1:2)`, `at /a.ts:1:2`, and the last line of the runtime's own syntax errors.
 const FRAME = /(file:\/\/\/[^\s()]+?|(?<=[\s(])\/[^\s()]+?):(\d+):(\d+)/g;
+// Frames of the runtime itself.
+const INSIDE = /[\s(](?:node:internal\/|node:module:|ext:)/;
+// The first line of Node's syntax errors.
+const HEADER = /^((?:file:\/\/)?\/\S+):(\d+)\n/;
 // deno-lint-ignore no-control-regex
 const COLOURS = /\u001b\[[0-9;]*m/g;
 
-/** An error that the host answered with. */
+/** @typedef {{type: string, message: string, stack?: string | null, file?: string | null, line?: number | null, status?: number | null, code?: any, remedy?: string | null}} Wire */
+
+/** An error of the host's. Sent back unchanged, it is the one that it was. */
 export class RemoteError extends Error {
-  /** @param {{type: string, message: string, stack?: string, status?: number, code?: any, remedy?: string}} wire */
+  /** @param {Wire} wire */
   constructor(wire) {
     super(wire.message);
-    this.name = wire.type;
+    Object.defineProperty(this, 'name', { value: wire.type, configurable: true, writable: true });
+    Object.defineProperty(this, 'wire', { value: wire });
+    // Made where the answer arrived, its own stack would show nothing but this worker.
+    const where = wire.file ? `\n    at ${wire.file}:${wire.line ?? 1}:1` : '';
+    this.stack = wire.stack ?? `${wire.type}: ${wire.message}${where}`;
     for (const key of /** @type {const} */ (['status', 'code', 'remedy'])) {
       if (wire[key] !== undefined && wire[key] !== null) /** @type {any} */ (this)[key] = wire[key];
     }
-    if (wire.stack) Object.defineProperty(this, 'remoteStack', { value: wire.stack });
+  }
+
+  get unchanged() {
+    const { type, message } = /** @type {any} */ (this).wire;
+    return this.message === message && this.name === type;
   }
 }
 
@@ -29,7 +43,7 @@ export function mapStack(stack) {
   return stack
     .replace(COLOURS, '')
     .split('\n')
-    .filter((line) => !(line.includes(WORKER) && /^\s+at /.test(line)))
+    .filter((line) => !(/^\s+at /.test(line) && (line.includes(WORKER) || INSIDE.test(line))))
     .join('\n')
     .replace(FRAME, (_, file, line, column) => {
       const path = pathOf(file);
@@ -40,6 +54,7 @@ export function mapStack(stack) {
 
 /** @param {any} error anything that was thrown @returns {Record<string, any>} */
 export function describeError(error) {
+  if (error instanceof RemoteError && error.unchanged) return /** @type {any} */ (error).wire;
   if (!(error instanceof Error) && !(error && typeof error === 'object' && 'message' in error)) {
     return { type: 'Error', message: `The plugin threw ${show(error)}, which is no error. Throw an Error: it knows its line.` };
   }
@@ -65,7 +80,8 @@ export function position(stack) {
     if (!file.includes('/node_modules/')) return found;
     first ??= found;
   }
-  return first ?? {};
+  const parsed = HEADER.exec(stack);
+  return first ?? (parsed ? { file: pathOf(parsed[1]), line: Number(parsed[2]) } : {});
 }
 
 /** @param {any} error */

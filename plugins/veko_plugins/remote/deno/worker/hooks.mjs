@@ -3,6 +3,7 @@
  * arguments that it changed, each `null` if it did not.
  * @module
  */
+import { RemoteError } from './errors.mjs';
 import { changed, Request } from './http/request.mjs';
 import { Snapshot } from './http/snapshot.mjs';
 
@@ -25,8 +26,9 @@ function effect(value, args) {
     const arg = args[i];
     if ((arg instanceof Request && changed(arg)) || (arg instanceof Snapshot && arg.changed)) (changes ??= args.map(() => null))[i] = arg;
   }
-  // What was given and changed is among the changes already.
-  return [value === args[0] && value instanceof Snapshot && !value.changed ? null : value, changes];
+  // What was given and is unchanged need not travel back.
+  const same = value === args[0] && ((value instanceof Snapshot && !value.changed) || (value instanceof RemoteError && value.unchanged));
+  return [same ? null : value, changes];
 }
 
 /**

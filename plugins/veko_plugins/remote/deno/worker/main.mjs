@@ -13,6 +13,8 @@ import { Plugin } from './plugin.mjs';
 
 const deno = /** @type {any} */ (globalThis).Deno;
 /** @type {(code?: any) => never} */ const exit = deno ? deno.exit : process.exit.bind(process);
+// Frames of the runtime and of this worker come first, and are left out of reports.
+Error.stackTraceLimit = 30;
 /** @type {Record<string, (...args: any[]) => any>} */ const methods = {};
 const connection = new Connection(methods, KINDS, (error) => {
   const broken = error && /** @type {any} */ (error).code !== 'ECONNRESET';

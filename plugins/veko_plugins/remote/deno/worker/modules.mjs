@@ -100,6 +100,7 @@ export function prepareRequire() {
   loader._extensions['.ts'] ??= loader._extensions['.js'];
   loader._extensions['.cts'] ??= loader._extensions['.js'];
   loader._extensions['.mts'] ??= loader._extensions['.mjs'] ?? loader._extensions['.js'];
+  if (!('Deno' in globalThis)) findSuffixes(loader);
   const compile = loader.prototype._compile;
   loader.prototype._compile = function (/** @type {string} */ text, /** @type {string} */ file, /** @type {any[]} */ ...rest) {
     const code = /\.[cm]?ts$/.test(file) ? repaired(text) : text;
@@ -111,6 +112,23 @@ export function prepareRequire() {
       throw error;
     }
   };
+}
+
+/** What Deno does by a flag: `import './helper'` finds helper.ts. @param {any} loader */
+function findSuffixes(loader) {
+  loader.registerHooks?.({
+    /** @param {string} name @param {any} context @param {(name: string, context: any) => any} next */
+    resolve(name, context, next) {
+      try {
+        return next(name, context);
+      } catch (error) {
+        if (!/^\.\.?\//.test(name) || !context.parentURL?.startsWith('file:')) throw error;
+        const found = [...SUFFIXES, ...SUFFIXES.map((suffix) => `/index${suffix}`)].find((suffix) => fs.existsSync(new URL(name + suffix, context.parentURL)));
+        if (!found) throw error;
+        return next(name + found, context);
+      }
+    },
+  });
 }
 
 /** @param {string} text compiled TypeScript @returns {string} the same lines, without what the runtime's compiler leaves undone */
@@ -139,6 +157,7 @@ function nameDecorated(text) {
 function toCommonJS(text) {
   return text
     .replace(/^export = /gm, 'module.exports = ')
+    .replace(/^import type .*$/gm, '')
     .replace(/^import (?:([\w$]+)\s*,?\s*)?(?:\* as ([\w$]+)|\{([^}]*)\})?\s*from\s*(['"][^'"]+['"]);?$/gm, (_, main, all, names, source) => {
       const parts = [];
       const required = `require(${source})`;

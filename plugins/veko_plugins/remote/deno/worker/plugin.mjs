@@ -90,6 +90,11 @@ export class Plugin {
     for (const name of FIELDS) {
       if (module[name] !== undefined && typeof module[name] !== 'function') fields[name] = module[name];
     }
+    if (fields.version === undefined) {
+      // Some of the original's plugins have none.
+      fields.version = '0.0.0';
+      this.parts.log('warning', `${entry} names no version; it counts as 0.0.0. Add version: '1.0.0' to what it exports.`);
+    }
     const { functions, constants } = describeExports(module);
     const steps = [...STEPS.filter((name) => typeof module[name] === 'function'), ...Object.keys(STATE).filter((name) => this.#stateMethod(/** @type {keyof typeof STATE} */ (name)))];
     return {
