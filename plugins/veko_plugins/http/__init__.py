@@ -5,8 +5,9 @@ Plugins and adapters import from here, never from the files behind it.
 
 from .current import CurrentASGI
 from .dispatch import Dispatcher, lifespan, problem
-from .exchange import pull_response, scope_for
-from .messages.asgi import ASGI, REQUEST, ASGISend, Receive, Scope, path_of
+from .events import Signals
+from .exchange import Exchange, Target, pull_response, scope_for
+from .messages.asgi import ASGI, EXCHANGE, REQUEST, ROUTE, ASGISend, Receive, Scope, path_of
 from .messages.connection import Address
 from .messages.faults import MAX_FAULTS, Fault, body_faults
 from .messages.files import CHUNK, FileResponse
@@ -15,24 +16,27 @@ from .messages.headers import Headers
 from .messages.problem import HTTPError, Problem
 from .messages.request import MAX_BODY, Request
 from .messages.response import Response
-from .middleware import Middleware
+from .middleware import Middleware, as_middleware, compose
 from .openapi.fragments import METHODS, Merger
 from .openapi.plugin import OpenAPI
 from .plugin import Routes
 from .port import Adapter, Answering, CallNext, Endpoint, Fragment, Starting, find_adapter
 from .route import SOCKET, Route
 from .service import HTTP
+from .sockets.exchange import SocketExchange
 from .sockets.websocket import SocketClosed, WebSocket
 from .table import Found, Table, Taken, parse_path
 
 __all__ = [
     "ASGI",
     "CHUNK",
+    "EXCHANGE",
     "HTTP",
     "MAX_BODY",
     "MAX_FAULTS",
     "METHODS",
     "REQUEST",
+    "ROUTE",
     "SOCKET",
     "ASGISend",
     "Adapter",
@@ -42,6 +46,7 @@ __all__ = [
     "CurrentASGI",
     "Dispatcher",
     "Endpoint",
+    "Exchange",
     "Fault",
     "Fields",
     "FileResponse",
@@ -59,13 +64,18 @@ __all__ = [
     "Route",
     "Routes",
     "Scope",
+    "Signals",
     "SocketClosed",
+    "SocketExchange",
     "Starting",
     "Table",
     "Taken",
+    "Target",
     "Upload",
     "WebSocket",
+    "as_middleware",
     "body_faults",
+    "compose",
     "find_adapter",
     "lifespan",
     "parse_path",

@@ -7,7 +7,7 @@ from .connection import JSON_LIMIT, LIMIT, Connection
 from .errors import ConnectionLost, GoneError, Overloaded, ProtocolError, RemoteError, Violation
 from .handles import Lent, RemoteFunction, RemoteIterator
 from .messages import PROTOCOL, Failure
-from .values import Kinds
+from .values import Kinds, is_plain
 
 __all__ = [
     "JSON_LIMIT",
@@ -25,4 +25,5 @@ __all__ = [
     "RemoteFunction",
     "RemoteIterator",
     "Violation",
+    "is_plain",
 ]

@@ -53,6 +53,7 @@ class RemoteError(VekoError):
         column: The column in that file, from 1.
         status: The HTTP status that the error stands for.
         code: The error's code, such as `ENOENT`.
+        more: What else the other side knows of it, plain JSON; its meaning depends on the runtime.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -65,3 +66,4 @@ class RemoteError(VekoError):
         self.column = failure.column
         self.status = failure.status
         self.code = failure.code
+        self.more = failure.more

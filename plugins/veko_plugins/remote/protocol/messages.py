@@ -50,6 +50,7 @@ class Failure(msgspec.Struct, omit_defaults=True):
     status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
     code: str | int | None = None
     remedy: str | None = None
+    more: dict[str, Any] = {}
 
 
 class Hello(_Message):

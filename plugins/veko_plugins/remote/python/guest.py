@@ -1,0 +1,334 @@
+"""The guest: one plugin in a small application of its own, run by the host's calls.
+
+A real kernel runs the plugin, with the core plugins that its context needs. The worker's bus calls
+none of the plugin's hooks: the host's bus does, over the border. The life cycle is the host's too.
+`load` runs the plugin's `load()` and stops before the acceptance; `activate` continues, so that
+what cannot be accepted (a route with a bad signature) fails the load as it does in process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from veko import Context, Kernel, Origin, Plugin, PluginRecord, Subscription
+from veko.errors import NotFoundError, StateError
+from veko.extend import Draft
+
+from ...commands import Commands
+from ...config import Config
+from ...http import Routes
+from ..protocol import Connection
+from .calls import Calls
+from .described import describe, exported
+from .errors import across
+from .importing import import_plugin
+from .kinds import Stored
+from .mirror import Mirror
+from .neighbours import Neighbour, Neighbours
+from .resident import Resident
+from .stored import Mirror as StorageMirror
+from .verbs import Verbs
+
+__all__ = ["Guest"]
+
+_ADAPTER: Final = "veko_adapters.asgi:ASGIAdapter"
+_HOSTS_LIMIT: Final = 86_400.0
+"""Seconds that a step may take here: the host has limits of its own."""
+_NO_STORAGE: Final = "the storage is off (storage = 'none')"
+
+
+class App:
+    """What a plugin in a process of its own gets as `app`.
+
+    Attributes:
+        name: The name of the application.
+        dev_mode: Whether the application is being developed.
+        directory: The application's folder.
+    """
+
+    name = ""
+    dev_mode = False
+    directory = "."
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the application has no attribute {name!r} in a process of its own: its object stays "
+            "with the host. There are: name, dev_mode, directory.",
+            name=name,
+            obj=self,
+        )
+
+
+class _Kernel(Kernel):
+    """A kernel with one plugin, whose dependencies are at the host."""
+
+    def needs(self, record: PluginRecord) -> tuple[str, ...]:
+        """Return none: the host has seen to it that they are active."""
+        return ()
+
+
+class _Border(Plugin):
+    """The core plugin that knows which generation is the guest's, and what fails in its tasks."""
+
+    name = "border"
+    version = "2.0.0"
+    core = True
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def load(self, context: Context) -> None:
+        """Stand between the plugin and the worker's own bus."""
+        context.intercept(_silenced)
+        context.intercept_step(self._enclose)
+        context.hook("error:handle", self._guest.failed, observe=True)
+
+    def _enclose(self, step: str, owner: Any) -> AbstractContextManager[Any]:
+        if step == "load()" and not owner.plugin.core:
+            self._guest.settle_in(owner)
+        return nullcontext()
+
+
+def _silenced(
+    event: str, subscription: Subscription, call: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Let the worker's bus pass the plugin's hooks by: the host's bus calls them."""
+    plugin = getattr(subscription.owner, "plugin", None)
+    return call if plugin is None or plugin.core else _nothing
+
+
+def _nothing(*args: object) -> None:
+    """Do nothing, in place of a hook."""
+
+
+class Guest:
+    """One plugin, and what the host may ask of it.
+
+    Attributes:
+        methods: What the host may call, by name.
+        notes: What the host may call without an answer, by name.
+    """
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Callable[..., Any]] = {
+            "describe": self._describe,
+            "load": self._load,
+            "activate": self._activate,
+            "deactivate": self._deactivate,
+            "unload": self._unload,
+            "export_state": self._export_state,
+            "import_state": self._import_state,
+            "check_config": self._check_config,
+            "plugin_call": self._plugin_call,
+        }
+        self.notes: dict[str, Callable[..., Any]] = {
+            "storage_changed": self._storage_changed,
+            "plugins": self._plugins,
+            "services": self._services,
+            "config": self._config,
+            "shutdown": self.end,
+        }
+        self.app = App()
+        self._kernel = _Kernel(self.app, timeout=_HOSTS_LIMIT, drain_timeout=_HOSTS_LIMIT)
+        self._calls = Calls(self._kernel)
+        self._connection: Connection
+        self._mirror: Mirror
+        self._neighbours: Neighbours
+        self._storage: StorageMirror | None = None
+        self._resident: Resident | None = None
+        self._generation: Any = None
+        self._loading: asyncio.Task[PluginRecord] | None = None
+        self._ended = asyncio.Event()
+        self._checks = Config({})
+
+    @property
+    def source(self) -> object:
+        """The file or folder of the plugin; `None` before it is known."""
+        return self._resident.source if self._resident is not None else None
+
+    def known(self, info: Mapping[str, Any]) -> Neighbour:
+        """Return the plugin of an info that the host sent."""
+        return self._neighbours.known(info)
+
+    async def stay(self, connection: Connection) -> None:
+        """Live until the host ends it or is gone."""
+        self._connection = connection
+        self._mirror = Mirror(self._calls, connection.note)
+        self._neighbours = Neighbours(self._ask)
+        kernel = self._kernel
+        async with kernel:
+            for core in (self._checks, Commands(), Routes(pkgutil.resolve_name(_ADAPTER)())):
+                await kernel.load(core)
+            await kernel.load(_Border(self))
+            before = kernel.bus.moved
+
+            def moved(draft: Draft) -> None:
+                before(draft)
+                if self._generation is not None and self._generation.context is not None:
+                    self._mirror.update(self._generation.entries)
+
+            kernel.bus.moved = moved
+            await self._ended.wait()
+            kernel.bus.moved = before
+
+    async def ended(self) -> None:
+        """Wait until the host ends the worker, or is gone."""
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """End the worker: the plugin unloads if it has not."""
+        self._ended.set()
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        return await across(self._connection.call(method, *args))
+
+    # -- the life of the plugin
+
+    async def _describe(self, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        given = {**(self._connection.peer.get("plugin") or {}), **(facts or {})}
+        plugin = await import_plugin(given)
+        self._resident = Resident(plugin, self._stand_by)
+        return describe(plugin)
+
+    def _guest(self) -> Resident:
+        if self._resident is None:
+            raise StateError("the plugin was not imported yet", remedy="Call `describe` first.")
+        return self._resident
+
+    async def _load(self, setup: Mapping[str, Any]) -> None:
+        resident = self._guest()
+        for name, value in (setup.get("app") or {}).items():
+            setattr(self.app, name, value)
+        self._neighbours.begin(setup)
+        entries = setup.get("storage")
+        if entries is None:
+            self._kernel.absent["storage"] = _NO_STORAGE
+        else:
+            self._storage = StorageMirror(resident.name, entries, self._store)
+        self._loading = asyncio.create_task(
+            self._kernel.load(resident, setup.get("config"), again=lambda error: True)
+        )
+        try:
+            both: list[asyncio.Future[Any]] = [self._loading, resident.standing_by]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the host's time limit: what began is taken back
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+            raise
+        if self._loading.done():
+            await self._outcome(self._loading)
+
+    async def _stand_by(self) -> None:
+        """Show the host what `load()` has registered, before it accepts that."""
+        self._mirror.update(self._generation.entries)
+
+    async def _outcome(self, operation: Awaitable[object]) -> None:
+        """Await an operation; what the plugin's own step raised is raised as it was."""
+        resident = self._guest()
+        try:
+            await operation
+        except Exception as error:
+            raised = resident.raised
+            if raised is not None and raised is error.__cause__:
+                raise raised from raised.__cause__
+            raise
+
+    async def _activate(self) -> None:
+        resident, loading = self._guest(), self._loading
+        if loading is not None and not loading.done():
+            resident.go_on.set_result(None)
+            await self._outcome(asyncio.shield(loading))
+        else:
+            await self._outcome(self._kernel.toggle(resident.name, True))
+
+    async def _deactivate(self) -> None:
+        resident = self._guest()
+        resident.raised = None
+        await self._kernel.toggle(resident.name, False)
+        self._mirror.update(self._generation.entries)
+        self._raise_again(resident)
+
+    async def _unload(self) -> None:
+        resident, loading = self._guest(), self._loading
+        resident.raised = None
+        if loading is not None and not loading.done():
+            refusal = StateError("the host does not take what it registers", plugin=resident.name)
+            if not resident.go_on.done():
+                resident.go_on.set_exception(refusal)
+            await asyncio.wait([loading])
+            loading.exception()
+        else:
+            await self._kernel.unload(resident.name, force=True)
+        if self._storage is not None:
+            await self._storage.flush()
+        self._raise_again(resident)
+
+    @staticmethod
+    def _raise_again(resident: Resident) -> None:
+        """Raise what the step raised, which the worker's kernel has only reported."""
+        raised, resident.raised = resident.raised, None
+        if isinstance(raised, Exception):
+            raise raised
+
+    def settle_in(self, generation: Any) -> None:
+        """Give the context of the plugin's generation the verbs that cross the border."""
+        self._generation = generation
+        verbs = Verbs(generation, self._ask, self._connection.note, self._neighbours)
+        verbs.install()
+        if self._storage is not None:
+            vars(generation.context)["storage"] = self._storage.namespace
+
+    def failed(self, error: BaseException, origin: Origin) -> None:
+        """Let the host know of a failure that no call of it has met: of a task, say."""
+        resident = self._guest()
+        if origin.handler not in resident.steps:
+            self._connection.note("failed", error, origin.handler or "")
+
+    # -- state, configuration, storage, exports
+
+    def _export_state(self) -> object:
+        export = self._guest().life_cycle("export_state")
+        return Stored("the state", export()) if export is not None else None
+
+    def _import_state(self, state: object, version: str = "") -> None:
+        take = self._guest().life_cycle("import_state")
+        if take is not None:
+            take(state, version)
+
+    def _check_config(self, config: object) -> None:
+        resident = self._guest()
+        self._checks.check(config, resident.manifest.config_schema, plugin=resident.name)
+
+    def _config(self, config: Mapping[str, Any]) -> None:
+        resident, generation = self._guest(), self._generation
+        schema = resident.manifest.config_schema
+        generation.config = self._checks.check(dict(config), schema, plugin=resident.name)
+        generation.given = dict(config)
+
+    async def _store(self, changes: dict[str, Stored], deleted: list[str], clear: bool) -> None:
+        await self._ask("storage", changes, deleted, clear)
+
+    def _storage_changed(self, changes: Mapping[str, Any], deleted: Sequence[str] = ()) -> None:
+        if self._storage is not None:
+            self._storage.changed(changes, list(deleted))
+
+    def _plugins(self, infos: list[dict[str, Any]]) -> None:
+        self._neighbours.plugins_are(infos)
+
+    def _services(self, changed: Mapping[str, Any]) -> None:
+        self._neighbours.services_are(changed)
+
+    async def _plugin_call(
+        self, name: str, args: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> Any:
+        resident = self._guest()
+        found = exported(resident, name)
+        if not callable(found):
+            raise NotFoundError(f"{resident.name} exports no function {name!r}")
+        answer = found(*args, **(named or {}))
+        return await answer if inspect.isawaitable(answer) else answer

@@ -1,0 +1,102 @@
+"""Hooks that the host calls: the arguments as real objects, and the answer with what has changed.
+
+A hook answers `[value, changes, stopped]`: what it returned, what it changed in its arguments (one
+for each, or `None`), and whether it raised `Stop`. A request or a response is a copy here, so what
+a hook does to it in place is sent back; everything else crosses by value.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from veko import LogRecord, Stop, Subscription
+from veko.extend import Entry
+
+from ...http import Request, Response, Route, WebSocket, as_middleware
+from ..protocol import RemoteFunction
+from .calls import Called, Calls, Crossing, name_of
+from .kinds import Marked
+from .requests import Seen, request_value, response_value
+
+if TYPE_CHECKING:
+    from veko import Context
+
+__all__ = ["hook_call"]
+
+_PAYLOADS: Final[dict[str, Any]] = {"log": LogRecord}
+"""The types of values that cross as plain data."""
+
+
+def hook_call(calls: Calls, entry: Entry) -> Called:
+    """Return the function that the host calls for a hook.
+
+    Args:
+        calls: The other functions that the host calls.
+        entry: The hook's entry in the worker's registry.
+    """
+    subscription: Subscription = entry.value
+    handler, arity = subscription.handler, subscription.arity
+    payload = _PAYLOADS.get(subscription.event)
+    back = functools.partial(_crossing, calls, entry)
+
+    async def call(*crossed: Any) -> Crossing:
+        args = list(crossed)
+        if payload is not None and args and isinstance(args[0], dict):
+            args[0] = msgspec.convert(args[0], payload, strict=False)
+        seen = [Seen(one) if isinstance(one, Request | Response) else None for one in args]
+        for one in args:
+            if isinstance(one, Request):
+                calls.exchange(one, None)
+        stopped = False
+        try:
+            value = handler(*(args if arity is None else args[:arity]))
+            if inspect.isawaitable(value) and subscription.is_async:
+                value = await value
+        except Stop as stop:
+            value, stopped = stop.value, True
+        if any(value is one.value for one in seen if one is not None):
+            value = None  # the same object; what is new in it is among the changes
+        changes = [None if one is None else one.changes() for one in seen]
+        return back(value), changes if any(changes) else None, stopped
+
+    call.__qualname__ = name_of(handler)
+    return call
+
+
+def _crossing(calls: Calls, entry: Entry, value: object) -> Crossing:
+    """Return what a hook answered with, as it crosses the border."""
+    if isinstance(value, Request):
+        return Marked("request", request_value(value))
+    if isinstance(value, Response):
+        return Marked("response", response_value(value))
+    if isinstance(value, Route):
+        return Marked("route", _route_value(calls, entry, value))
+    if isinstance(value, WebSocket):
+        return None
+    if isinstance(value, list | tuple):
+        return [_crossing(calls, entry, one) for one in value]
+    return value
+
+
+def _route_value(calls: Calls, entry: Entry, route: Route) -> dict[str, Any]:
+    context: Context = entry.owner.context
+    handler = route.handler
+    if not isinstance(handler, RemoteFunction):
+        handler = calls.compiled(route, context)
+    return {
+        "method": route.method,
+        "path": route.path,
+        "plugin": route.plugin,
+        "sync_to_thread": route.sync_to_thread,
+        "handler": handler,
+        "middlewares": [
+            fn
+            if isinstance(fn, RemoteFunction)
+            else calls.middleware(as_middleware(fn, context.name), entry.owner)
+            for fn in route.middlewares
+        ],
+    }

@@ -1,0 +1,98 @@
+"""Values that two Python processes exchange beyond those of the protocol.
+
+A stored value crosses as the storage writes it, so its types (`Decimal`, `UUID`, tuples, …) come
+back. Requests, responses, routes, sockets, plugins and errors become Veko's own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from veko import VekoError
+
+from ...storage import Packed, pack, unpack
+from ..protocol import Failure, Kinds
+from .errors import error_of, failure_of
+
+__all__ = ["Marked", "Stored", "kinds", "stored"]
+
+
+class Marked:
+    """A value that crosses as a mark of the given kind.
+
+    Args:
+        kind: The kind.
+        value: What belongs to it.
+    """
+
+    __slots__ = ("kind", "value")
+
+    def __init__(self, kind: str, value: object) -> None:
+        self.kind = kind
+        self.value = value
+
+
+class Stored:
+    """A value of the storage: crosses as the storage encodes it, and arrives as the value.
+
+    Args:
+        key: Its key, for errors.
+        value: The value, or what the storage made of it.
+
+    Raises:
+        StorageError: It cannot be stored.
+    """
+
+    __slots__ = ("packed",)
+
+    def __init__(self, key: str, value: object) -> None:
+        self.packed = value if type(value) is Packed else pack(key, value)[1]
+
+
+def stored(entries: Mapping[str, object]) -> dict[str, Stored]:
+    """Return entries of the storage as they cross the border."""
+    return {key: Stored(key, value) for key, value in entries.items()}
+
+
+def kinds(
+    decode: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    source: Callable[[], object] = lambda: None,
+) -> Kinds:
+    """Return the kinds of a connection between two Python processes.
+
+    Args:
+        decode: What makes values of further kinds.
+        source: Returns the file or folder of the plugin, to find the line of an error.
+    """
+
+    def failure(error: BaseException) -> Failure:
+        return Failure(**failure_of(error, source()))
+
+    return Kinds(
+        encode={
+            Marked: lambda marked: (marked.kind, marked.value),
+            Stored: lambda one: ("stored", bytes(one.packed)),
+        },
+        decode={
+            "stored": lambda packed: unpack(Packed(packed)),
+            "error": error_of,
+            **(decode or {}),
+        },
+        failure=failure,
+        other=_other,
+    )
+
+
+def _other(value: object) -> object:
+    """Return what stands for a value that cannot cross.
+
+    Raises:
+        VekoError: It is one whose meaning would be lost.
+    """
+    name = type(value).__qualname__
+    raise VekoError(
+        f"a value of type {name} cannot be sent to another process",
+        remedy="Send JSON-able data, bytes, dates, sets, async functions or async iterators.",
+    )
