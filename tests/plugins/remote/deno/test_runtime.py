@@ -1,0 +1,157 @@
+"""Which runtime there is, and how it is started."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veko_plugins.remote.deno import JavaScript, RuntimeMissing, find
+from veko_plugins.remote.deno import runtime as module
+from veko_plugins.remote.launcher import Launcher
+from veko_plugins.remote.permissions import Grants, grants
+from veko_plugins.remote.protocol import Connection, RemoteError
+
+from .conftest import SECONDS, Worker
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without Deno's distribution and without Node's."""
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "/nonexistent")
+
+
+def find_anew(name: Any = None) -> JavaScript:
+    return module.find.__wrapped__(name)
+
+
+def test_deno_comes_before_node() -> None:
+    assert find().name == "deno"
+    assert find("node").name == "node"
+
+
+@pytest.mark.usefixtures("alone")
+def test_without_a_runtime_it_says_what_to_install() -> None:
+    with pytest.raises(RuntimeMissing, match=r"neither was found") as caught:
+        find_anew()
+    assert "veko[typescript]" in (caught.value.remedy or "")
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_runtime_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for version in ("v20.20.2", "v22.6.0", "nonsense"):
+        node(tmp_path, version)
+        with pytest.raises(RuntimeMissing):
+            find_anew()
+    node(tmp_path, "v22.7.0")
+    assert find_anew() == JavaScript("node", tmp_path / "node")
+    (tmp_path / "deno").symlink_to(sys.executable)
+    assert find_anew() == JavaScript("deno", tmp_path / "deno")
+
+
+def node(folder: Path, version: str) -> None:
+    path = folder / "node"
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+
+
+async def test_node_runs_trusted_plugins_only(tmp_path: Path) -> None:
+    async with Launcher() as launcher:
+        with pytest.raises(RuntimeMissing, match="confined plugin in JavaScript needs Deno"):
+            await find("node").start(
+                grants([], folder=tmp_path, directory=tmp_path),
+                launcher=launcher, directory=tmp_path, stderr=2,
+            )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def started(path: Path, allowed: Grants | None, name: Any = "deno") -> AsyncIterator[Worker]:
+    """A worker, started by the launcher."""
+    async with Launcher() as launcher:
+        sock, process = await find(name).start(
+            allowed, launcher=launcher, directory=path.parent, stderr=2, memory=256 * 2**20
+        )
+        worker = Worker()
+        worker.connection = Connection(sock, methods=worker.methods(), notes=worker.notes())
+        plugin = {"name": path.stem, "path": str(path), "kind": "script"}
+        await worker.connection.open({"plugin": plugin}, timeout=SECONDS)
+        try:
+            yield worker
+        finally:
+            worker.connection.note("shutdown")
+            async with asyncio.timeout(SECONDS):
+                assert await process.wait() == 0
+            await worker.connection.close()
+
+
+TRIES = """const fs = require('node:fs');
+const tries = {
+  own: () => fs.readFileSync(__filename, 'utf8').length > 0,
+  modules: () => require('lodash').add(1, 2),
+  secret: () => process.env.SECRET ?? null,
+  cwd: () => { fs.writeFileSync('x', 'kept'); return fs.readFileSync('x', 'utf8'); },
+  passwd: () => fs.readFileSync('/etc/passwd', 'utf8').length > 0,
+  outside: () => fs.writeFileSync(`${__dirname}/written`, ''),
+  spawn: () => String(require('node:child_process').execFileSync('/bin/true')),
+};
+module.exports = { name: 'p', version: '1.0.0', load() {}, run: (name) => tries[name]() };
+"""
+
+
+@pytest.mark.parametrize("name", ["deno", "node"])
+async def test_a_trusted_plugin_runs_as_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SECRET", "known")
+    path = tmp_path / "p.js"
+    path.write_text(TRIES)
+    async with started(path, None, name) as worker:
+        await worker.load()
+        for what, expected in {
+            "own": True,
+            "secret": "known",
+            "cwd": "kept",
+            "passwd": True,
+            "outside": None,
+            "spawn": "",
+        }.items():
+            assert await worker.call("plugin_call", "run", [what]) == expected
+    assert (tmp_path / "x").read_text() == "kept"
+
+
+async def test_a_confined_plugin_gets_what_it_is_granted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, npm: Path
+) -> None:
+    monkeypatch.setenv("SECRET", "known")
+    path = tmp_path / "plugins" / "p.js"
+    path.parent.mkdir()
+    path.write_text(TRIES)
+    (tmp_path / "node_modules").symlink_to(npm)
+    async with started(path, grants([], folder=path, directory=tmp_path)) as worker:
+        await worker.load()
+        for what, expected in {"own": True, "modules": 3, "secret": None, "cwd": "kept"}.items():
+            assert await worker.call("plugin_call", "run", [what]) == expected
+        for what in ("passwd", "outside", "spawn"):
+            with pytest.raises(RemoteError):
+                await worker.call("plugin_call", "run", [what])
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_packages_of_the_nearest_node_modules(tmp_path: Path, npm: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(npm)
+    path = tmp_path / "p.mjs"
+    path.write_text(
+        "import lodash from 'lodash';\n"
+        "export default { name: 'p', version: '1.0.0', load() {}, add: (a, b) => lodash.add(a, b),\n"
+        "  peerDependencies: ['lodash', '@scope/none@^1.0.0'] };"
+    )
+    async with started(path, None) as worker:
+        described = await worker.load()
+        assert described["peers"]["lodash"][1].startswith("4.")
+        assert described["peers"]["@scope/none"] == ["^1.0.0", None]
+        assert await worker.call("plugin_call", "add", [1, 2]) == 3
