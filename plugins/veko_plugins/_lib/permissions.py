@@ -149,9 +149,10 @@ def parse_permission(text: str) -> Permission:
 def covers(granted: Permission, asked: Permission) -> bool:
     """Return whether one permission includes another, by their texts alone.
 
-    A relative path is compared with relative ones only.
+    A relative path is compared with relative ones only. Writing files includes reading them.
     """
-    if granted.kind != asked.kind:
+    writes = granted.kind == "write:files"
+    if granted.kind != asked.kind and not (writes and asked.kind == "read:files"):
         return False
     if not granted.scope or granted.scope == asked.scope:
         return True

@@ -24,6 +24,7 @@ from .._lib.manifests import manifest_error
 from .._lib.permissions import Endpoint, Permission, parse_permission
 from .._lib.private_files import private_folder
 from .addresses import METADATA, Address, canonical_host, denied_networks, is_internal, is_loopback
+from .launcher import Confinement
 from .links import LinkError, is_below, real, without_links
 
 __all__ = ["Grants", "grants"]
@@ -39,6 +40,7 @@ _OF_RUNTIMES: Final = ("LD_", "DYLD_", "DENO_", "NODE_OPTIONS", "PYTHON", "GLIBC
 _MACHINE: Final = "hostname,osRelease,osUptime,loadavg,systemMemoryInfo,uid,gid,cpus"
 """What any process learns about the machine without opening a file."""
 _LOOPBACK: Final = ("127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128")
+_DNS: Final = 53
 _HERE: Final = ("0.0.0.0", "127.0.0.1", "[::]", "[::1]", "localhost")
 
 
@@ -77,6 +79,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         scopes = self.scopes(kind)
         if scopes is None:
             return kind != "env:read" or not value.startswith(_OF_RUNTIMES)
+        if kind == "read:files" and self.scopes("write:files") is None:
+            return True
         if not value:
             return bool(scopes)
         if kind in ("read:files", "write:files"):
@@ -125,7 +129,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         path = real(value)
         roots = self.paths(kind)
         if kind == "read:files":
-            roots = (*roots, *self.own())
+            roots = (*roots, *self.paths("write:files"), *self.own())
         return any(is_below(path, root) for root in roots)
 
     # -- paths
@@ -209,6 +213,53 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- what a runtime is given
 
+    def confinement(
+        self,
+        *,
+        read: Iterable[Path] = (),
+        write: Iterable[Path] = (),
+        execute: Iterable[Path] = (),
+        brokered: bool = False,
+        memory: int | None = None,
+    ) -> Confinement | None:
+        """Return what the kernel enforces of it; `None` if the plugin is observed only.
+
+        Folders to write to that are missing in the application's directory are made.
+
+        Args:
+            read: What the runtime itself reads.
+            write: What the runtime itself writes.
+            execute: The runtime's own program.
+            brokered: Whether the host connects for the worker, so that it opens no socket itself.
+            memory: Bytes that it may use; `None` is the launcher's default.
+
+        Raises:
+            ManifestError: A link that the plugin may have made leads elsewhere.
+        """
+        if self.everything:
+            return None
+        connect: tuple[int, ...] | None = () if brokered else self.ports("net:connect")
+        named = any(one.address is None for one in self._endpoints())
+        readable = [*self.own(), *self.paths("read:files"), *read]
+        if connect != () and named:  # the worker looks the names up itself
+            connect = None if connect is None else (*connect, _DNS)
+            readable += map(Path, _RESOLVER)
+        programs, spawns = self.programs(), self.scopes("process:spawn") != ()
+        if spawns:
+            readable += map(Path, _SYSTEM)
+        runnable = tuple(map(Path, _SYSTEM)) if programs is None else programs
+        limits = {} if memory is None else {"memory": memory}
+        return Confinement(
+            read=tuple(dict.fromkeys(readable)),
+            write=(*self.paths("write:files", create=True), *write),
+            execute=(*execute, *runnable),
+            connect=connect,
+            listen=self.ports("net:listen"),
+            udp=connect != () and not brokered,
+            spawn=spawns,
+            **limits,
+        )
+
     def ports(self, kind: str) -> tuple[int, ...] | None:
         """Return the ports of `net:connect` or `net:listen`; `None` for any."""
         scopes = self.scopes(kind)
@@ -235,8 +286,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
             ManifestError: A path cannot be given to Deno, or a link leads elsewhere.
         """
         if self.everything:
-            return ["--no-prompt", "--allow-all"]
-        flags = ["--no-prompt", "--no-remote", f"--allow-sys={_MACHINE}", "--ignore-env"]
+            return ["--allow-all"]
+        flags = [f"--allow-sys={_MACHINE}", "--ignore-env"]
         for flag, kind, more in (
             ("read", "read:files", (*self.own(), *read)),
             ("write", "write:files", tuple(write)),
@@ -247,7 +298,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
             lexical = [str(self.directory / scope) for scope in self._of(kind)]
             paths = dict.fromkeys([*map(str, (*self.paths(kind), *more)), *lexical])
             if flag == "read":
-                paths |= dict.fromkeys([str(self.folder.absolute())])
+                paths |= dict.fromkeys([*map(str, self.paths("write:files")), str(self.folder)])
             flags += self._listed(flag, paths)
         names = self.scopes("env:read")
         flags += ["--allow-env"] if names is None else self._listed("env", names)

@@ -134,6 +134,9 @@ def test_any_scope_is_refused_or_has_a_normal_form(kind: str, scope: str) -> Non
         ("read:files:.", "read:files:../data", False),
         ("read:files:/", "read:files:/etc", True),
         ("read:files:./data", "write:files:./data", False),
+        ("write:files:./data", "read:files:./data/a", True),
+        ("read:database", "write:database", False),
+        ("write:database", "read:database", False),
         ("net:connect:*.example.com", "net:connect:a.example.com:443", True),
         ("net:connect:*.example.com", "net:connect:example.com", True),
         ("net:connect:*.example.com", "net:connect:badexample.com", False),
@@ -290,6 +293,40 @@ def test_ports(app: Path) -> None:
     assert granted(app, "net:listen:8080").ports("net:listen") == (8080,)
 
 
+# -- the kernel
+
+
+def test_the_kernel_gets_what_is_granted_and_nothing_else(app: Path) -> None:
+    nothing = granted(app).confinement()
+    assert nothing is not None
+    assert nothing.read == (app / "plugins" / "shop",)
+    assert (nothing.write, nothing.execute) == ((), ())
+    assert (nothing.connect, nothing.listen, nothing.udp, nothing.spawn) == ((), (), False, False)
+    some = granted(
+        app, "write:files:./out", "net:connect:db.example:5432", "net:listen:80", "process:spawn:sh"
+    ).confinement(read=[Path("/opt")], execute=[Path("/bin/deno")], memory=2**20)
+    assert some is not None
+    assert some.write == (app / "out",)
+    assert (app / "out").is_dir()
+    assert Path("/opt") in some.read
+    assert Path("/etc/resolv.conf") in some.read
+    assert some.execute == (Path("/bin/deno"), Path(os.path.realpath("/bin/sh")))
+    assert (some.connect, some.listen, some.udp, some.spawn) == ((5432, 53), (80,), True, True)
+    assert some.memory == 2**20
+
+
+def test_a_worker_for_which_the_host_connects_opens_no_socket(app: Path) -> None:
+    brokered = granted(app, "net:connect").confinement(brokered=True)
+    assert brokered is not None
+    assert (brokered.connect, brokered.udp) == ((), False)
+
+
+def test_writing_includes_reading(app: Path) -> None:
+    write = granted(app, "write:files:./data")
+    assert write.allows("read:files", str(app / "data" / "a"))
+    assert f"{app}/data" in write.deno_flags()[2]
+
+
 # -- hosts
 
 
@@ -409,7 +446,6 @@ def test_deno_gets_what_is_granted_and_nothing_else(app: Path) -> None:
     assert "--allow-net=api.example.com:443" in flags
     assert "--allow-env=APP_*" in flags
     assert "--ignore-env" in flags
-    assert "--no-prompt" in flags
     assert not [one for one in flags if one.startswith(("--allow-write", "--allow-run", "-A"))]
     assert not [one for one in flags if one.startswith(("--allow-ffi", "--allow-all"))]
     (denied,) = [one for one in flags if one.startswith("--deny-net")]
