@@ -297,3 +297,17 @@ async def test_cancellation_aborts_the_signal(start: Start) -> None:
     await worker.until(lambda: ("info", "aborted") in worker.logs)
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_stream_hears_that_the_client_has_left(start: Start) -> None:
+    worker = await loaded(
+        start,
+        """context.addRoute('GET', '/', (req, res) => {
+          res.write('a');
+          req.on('close', () => context.log('info', 'left'));
+        });""",
+    )
+    answer = await worker.send("GET", "/")
+    assert await anext(answer.body) == b"a"
+    await answer.body.aclose()
+    await worker.until(lambda: ("info", "left") in worker.logs)

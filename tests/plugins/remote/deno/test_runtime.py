@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -155,3 +156,21 @@ async def test_packages_of_the_nearest_node_modules(tmp_path: Path, npm: Path) -
         assert described["peers"]["lodash"][1].startswith("4.")
         assert described["peers"]["@scope/none"] == ["^1.0.0", None]
         assert await worker.call("plugin_call", "add", [1, 2]) == 3
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        ("check", "--check-js", "--no-config", "--no-lock"),
+        ("fmt", "--check", "--no-config", "--options-line-width=100", "--options-single-quote"),
+        ("lint", "--no-config"),
+    ],
+    ids=lambda check: check[0],
+)
+def test_the_worker_is_checked(check: tuple[str, ...], tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [find("deno").program, *check, *module.WORKER.parent.rglob("*.mjs")],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={"DENO_DIR": str(tmp_path), "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr

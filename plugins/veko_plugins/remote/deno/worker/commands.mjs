@@ -10,7 +10,15 @@ export function parameters(fn) {
   return names(fn).map(([name, initial]) => {
     const value = literal(initial);
     const type = typeof value === 'number' ? 'float' : typeof value === 'boolean' ? 'bool' : 'str';
-    return { name, type, required: initial === undefined, default: value ?? null, help: '', kind: initial === undefined ? 'argument' : 'option', many: initial === REST };
+    return {
+      name,
+      type,
+      required: initial === undefined,
+      default: value ?? null,
+      help: '',
+      kind: initial === undefined ? 'argument' : 'option',
+      many: initial === REST,
+    };
   });
 }
 

@@ -2,8 +2,8 @@
  * Calls in both directions over the host's socket (descriptor 0).
  * @module
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
 import net from 'node:net';
+import { Call, current } from './current.mjs';
 import { describeError, RemoteError } from './errors.mjs';
 import { frame, Reader, Writer } from './framing.mjs';
 import { Handles } from './handles.mjs';
@@ -11,41 +11,12 @@ import { Values } from './values.mjs';
 
 export const PROTOCOL = 1;
 
-/** The host's call in which code runs: what it calls in turn names it as the parent. */
-class Call {
-  /** @type {AbortController | undefined} */ #abort;
-  /** Answered or given up. */ over = false;
-
-  /** @param {number} id */
-  constructor(id) {
-    this.id = id;
-  }
-
-  /** Aborted when the host gives the call up. Made at first use: few handlers ask for it. */
-  get signal() {
-    this.#abort ??= new AbortController();
-    return this.#abort.signal;
-  }
-
-  cancel() {
-    this.over = true;
-    (this.#abort ??= new AbortController()).abort();
-  }
-}
-
-/** @type {AsyncLocalStorage<Call>} */
-const current = new AsyncLocalStorage();
-
-/** @returns {AbortSignal | undefined} aborted when the host gives up the call in which this runs */
-export function currentSignal() {
-  return current.getStore()?.signal;
-}
-
 /** @typedef {(...args: any[]) => any} Method */
 
 export class Connection {
   /** @type {Map<number, Call>} */ #running = new Map();
-  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: any) => void}>} */ #waiting = new Map();
+  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: any) => void}>} */ #waiting =
+    new Map();
   #next = 1;
   /** @type {any} */ hello = null;
   /** Bytes of JSON in a frame. */ textLimit = 2 ** 20;
@@ -111,18 +82,31 @@ export class Connection {
 
   /** @param {any[]} message */
   #send(message) {
-    const { json, tail } = this.values.encode(message);
-    const pieces = frame(json, tail);
+    const encoded = this.values.encode(message);
+    try {
+      this.writer.push(this.#bounded(frame(encoded.json, encoded.tail)));
+    } catch (error) {
+      encoded.undo();
+      throw error;
+    }
+  }
+
+  /** @param {Buffer[]} pieces @returns {Buffer[]} them, if the host takes a frame of that size */
+  #bounded(pieces) {
     const text = pieces[0].length - 8;
     if (text > this.textLimit) {
-      throw new RangeError(`${text} bytes of JSON cannot be sent to the host at once: the limit is ${this.textLimit}. Send text or bytes, or less at once.`);
+      throw new RangeError(
+        `${text} bytes of JSON cannot be sent to the host at once: the limit is ${this.textLimit}. Send text or bytes, or less at once.`,
+      );
     }
     let size = -8;
     for (const piece of pieces) size += piece.length;
     if (size > this.reader.limit) {
-      throw new RangeError(`A message of ${size} bytes cannot be sent to the host: the limit is ${this.reader.limit}. Send less at once, or stream it.`);
+      throw new RangeError(
+        `A message of ${size} bytes cannot be sent to the host: the limit is ${this.reader.limit}. Send less at once, or stream it.`,
+      );
     }
-    this.writer.push(pieces);
+    return pieces;
   }
 
   /** @param {string} json @param {Buffer} tail */
@@ -155,7 +139,9 @@ export class Connection {
       case 'pong':
         return undefined;
       default:
-        throw new Error(`The host sent a message of the unknown kind ${JSON.stringify(message[0])}.`);
+        throw new Error(
+          `The host sent a message of the unknown kind ${JSON.stringify(message[0])}.`,
+        );
     }
   }
 
@@ -187,7 +173,11 @@ export class Connection {
   #method(target) {
     const method = typeof target === 'string' ? this.methods[target] : this.handles.take(target);
     if (typeof method === 'function') return method;
-    throw new TypeError(typeof target === 'string' ? `The worker has no method ${target}.` : `What handle ${target} stands for is no function.`);
+    throw new TypeError(
+      typeof target === 'string'
+        ? `The worker has no method ${target}.`
+        : `What handle ${target} stands for is no function.`,
+    );
   }
 
   /** @param {number} id @param {string | number} target @param {any[]} args */
@@ -227,7 +217,12 @@ export class Connection {
 
   /** @param {string | number} target @param {any[]} args */
   #take(target, args) {
-    const report = (/** @type {any} */ error) => this.note('failed', error instanceof Error ? error : new Error(String(error)), String(target));
+    const report = (/** @type {any} */ error) =>
+      this.note(
+        'failed',
+        error instanceof Error ? error : new Error(String(error)),
+        String(target),
+      );
     try {
       this.#method(target)(...args)?.catch?.(report);
     } catch (error) {

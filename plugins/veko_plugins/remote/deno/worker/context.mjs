@@ -2,26 +2,38 @@
  * `context`, with the names of the original. What `load` registers goes live when it has returned.
  * @module
  */
-import { currentSignal } from './connection.mjs';
 import { asCommand, parameters } from './commands.mjs';
+import { currentSignal } from './current.mjs';
 import { asHook, asRouteHook } from './hooks.mjs';
 import { describeExports, member } from './peers.mjs';
 import { serveSocket } from './sockets.mjs';
 
 /** @typedef {(...args: any[]) => any} Fn */
 
-const LEVELS = /** @type {Record<string, string>} */ ({ warn: 'warning', log: 'info', fatal: 'error', trace: 'debug' });
+const LEVELS = /** @type {Record<string, string>} */ ({
+  warn: 'warning',
+  log: 'info',
+  fatal: 'error',
+  trace: 'debug',
+});
 
 /** @param {string} path `/users/:id` and `/files/*` in Veko's form @returns {string} */
 export function pathOf(path) {
   return path
-    .replace(/:(\w+)(?:\((\\d\+|\[0-9\]\+)\))?/g, (_, name, digits) => (digits ? `{${name}:int}` : `{${name}}`))
+    .replace(
+      /:(\w+)(?:\((\\d\+|\[0-9\]\+)\))?/g,
+      (_, name, digits) => (digits ? `{${name}:int}` : `{${name}}`),
+    )
     .replace(/\*(\w*)/g, (_, name) => `{${name || 'rest'}:path}`);
 }
 
 /** @param {any} fn @param {string} verb */
 function required(fn, verb) {
-  if (typeof fn !== 'function') throw new TypeError(`context.${verb} needs a function, got ${fn === null ? 'null' : typeof fn}.`);
+  if (typeof fn !== 'function') {
+    throw new TypeError(
+      `context.${verb} needs a function, got ${fn === null ? 'null' : typeof fn}.`,
+    );
+  }
   return fn;
 }
 
@@ -41,7 +53,9 @@ export class Context {
     // Plugins take members apart: `const { log, hook } = context`.
     for (const name of Object.getOwnPropertyNames(Context.prototype)) {
       const value = /** @type {any} */ (this)[name];
-      if (typeof value === 'function' && name !== 'constructor') Object.defineProperty(this, name, { value: value.bind(this) });
+      if (typeof value === 'function' && name !== 'constructor') {
+        Object.defineProperty(this, name, { value: value.bind(this) });
+      }
     }
   }
 
@@ -54,25 +68,48 @@ export class Context {
 
   /** @param {string} level @param {any} message @param {any} [details] @param {Record<string, any>} [fields] */
   log(level, message, details = null, fields = {}) {
-    this.#parts.log(LEVELS[level] ?? level, String(message), details instanceof Error ? String(details.stack) : details, fields);
+    this.#parts.log(
+      LEVELS[level] ?? level,
+      String(message),
+      details instanceof Error ? String(details.stack) : details,
+      fields,
+    );
   }
 
   /** @param {Fn} fn `(req, res, next)` @param {number} [priority] */
   addMiddleware(fn, priority = 10) {
-    this.#register('add_middleware', this.#parts.roles.middleware(required(fn, 'addMiddleware')), priority);
+    this.#register(
+      'add_middleware',
+      this.#parts.roles.middleware(required(fn, 'addMiddleware')),
+      priority,
+    );
   }
 
   /** @param {string} method @param {string} path @param {Fn[]} steps middlewares and, last, the handler */
   addRoute(method, path, ...steps) {
     const all = steps.flat(Infinity);
     for (const step of all) required(step, 'addRoute');
-    if (!all.length) throw new TypeError(`context.addRoute(${JSON.stringify(method)}, ${JSON.stringify(path)}) needs a handler.`);
-    this.#register('add_route', String(method).toUpperCase(), pathOf(String(path)), this.#parts.roles.handler(all), { middlewares: [] });
+    if (!all.length) {
+      throw new TypeError(
+        `context.addRoute(${JSON.stringify(method)}, ${JSON.stringify(path)}) needs a handler.`,
+      );
+    }
+    this.#register(
+      'add_route',
+      String(method).toUpperCase(),
+      pathOf(String(path)),
+      this.#parts.roles.handler(all),
+      { middlewares: [] },
+    );
   }
 
   /** @param {string} path @param {Fn} handler `(socket, req)` */
   addWebsocket(path, handler) {
-    this.#register('add_websocket', pathOf(String(path)), serveSocket(required(handler, 'addWebsocket')));
+    this.#register(
+      'add_websocket',
+      pathOf(String(path)),
+      serveSocket(required(handler, 'addWebsocket')),
+    );
   }
 
   /** @param {string} path @param {Fn} handler */
@@ -100,7 +137,13 @@ export class Context {
 
   /** @param {string} name @param {Fn} fn @param {string} [description] */
   addCommand(name, fn, description = '') {
-    this.#register('add_command', name, asCommand(required(fn, 'addCommand')), description, parameters(fn));
+    this.#register(
+      'add_command',
+      name,
+      asCommand(required(fn, 'addCommand')),
+      description,
+      parameters(fn),
+    );
   }
 
   /** @param {string} name @param {any[]} args */
@@ -146,7 +189,7 @@ export class Context {
   }
 
   /** @param {Record<string, any>} changes @returns {Promise<any>} */
-  async updateConfig(changes) {
+  updateConfig(changes) {
     return this.#parts.connection.call('update_config', changes);
   }
 
@@ -173,9 +216,18 @@ export class Context {
 
   /** @param {number} seconds @param {Fn} fn called again and again, never twice at once, while the plugin is active */
   every(seconds, fn) {
-    const ticker = new Ticker(seconds * 1000, required(fn, 'every'), (error) => this.#parts.report(error, `every ${seconds} s ${fn.name}`.trim()));
+    const ticker = new Ticker(
+      seconds * 1000,
+      required(fn, 'every'),
+      (error) => this.#parts.report(error, `every ${seconds} s ${fn.name}`.trim()),
+    );
     this.#tickers.add(ticker);
-    return { cancel: () => { ticker.pause(); this.#tickers.delete(ticker); } };
+    return {
+      cancel: () => {
+        ticker.pause();
+        this.#tickers.delete(ticker);
+      },
+    };
   }
 
   /** @param {any} context @param {boolean} active */

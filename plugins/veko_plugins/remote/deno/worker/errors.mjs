@@ -56,11 +56,19 @@ export function mapStack(stack) {
 export function describeError(error) {
   if (error instanceof RemoteError && error.unchanged) return /** @type {any} */ (error).wire;
   if (!(error instanceof Error) && !(error && typeof error === 'object' && 'message' in error)) {
-    return { type: 'Error', message: `The plugin threw ${show(error)}, which is no error. Throw an Error: it knows its line.` };
+    return {
+      type: 'Error',
+      message: `The plugin threw ${
+        show(error)
+      }, which is no error. Throw an Error: it knows its line.`,
+    };
   }
   const message = String(error.message).replace(COLOURS, '').slice(0, 4000);
   /** @type {Record<string, any>} */
-  const wire = { type: String(error.name || error.constructor?.name || 'Error'), message: message.split('\n    at ')[0] };
+  const wire = {
+    type: String(error.name || error.constructor?.name || 'Error'),
+    message: message.split('\n    at ')[0],
+  };
   const stack = typeof error.stack === 'string' ? mapStack(error.stack) : '';
   if (stack) {
     wire.stack = (stack + cause(error)).slice(0, 16_000);
@@ -103,7 +111,9 @@ function pathOf(file) {
 /** @param {any} value */
 function show(value) {
   try {
-    return typeof value === 'string' ? JSON.stringify(value.slice(0, 200)) : String(value).slice(0, 200);
+    return typeof value === 'string'
+      ? JSON.stringify(value.slice(0, 200))
+      : String(value).slice(0, 200);
   } catch {
     return `a value of type ${typeof value}`;
   }

@@ -33,7 +33,9 @@ export class Reader {
     while (data.length - at >= 4) {
       const total = data.readUInt32BE(at);
       if (total < 4 || total > this.limit + 4) {
-        throw new Error(`The host sent a frame of ${total} bytes, at most ${this.limit} are allowed.`);
+        throw new Error(
+          `The host sent a frame of ${total} bytes, at most ${this.limit} are allowed.`,
+        );
       }
       if (data.length - at < 4 + total) {
         this.#wanted = 4 + total;
@@ -41,7 +43,9 @@ export class Reader {
       }
       const json = data.readUInt32BE(at + 4);
       const end = at + 4 + total;
-      if (json > total - 4) throw new Error('The host sent a frame whose JSON is longer than the frame.');
+      if (json > total - 4) {
+        throw new Error('The host sent a frame whose JSON is longer than the frame.');
+      }
       const body = at + 8;
       at = end;
       this.frame(data.toString('utf8', body, body + json), data.subarray(body + json, end));
@@ -64,7 +68,9 @@ export function frame(json, tail) {
   head.writeUInt32BE(4 + size + bytes, 0);
   head.writeUInt32BE(size, 4);
   head.write(json, 8, size, 'utf8');
-  return bytes ? [head, ...tail.map((part) => Buffer.from(part.buffer, part.byteOffset, part.length))] : [head];
+  return bytes
+    ? [head, ...tail.map((part) => Buffer.from(part.buffer, part.byteOffset, part.length))]
+    : [head];
 }
 
 /** Collects frames and writes those of one turn together. */

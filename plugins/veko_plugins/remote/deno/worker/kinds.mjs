@@ -10,7 +10,9 @@ import { Socket } from './sockets.mjs';
 export const KINDS = {
   request: (data) => {
     for (const name in data.headers) {
-      if (Array.isArray(data.headers[name])) data.headers[name] = data.headers[name].join(name === 'cookie' ? '; ' : ', ');
+      if (Array.isArray(data.headers[name])) {
+        data.headers[name] = data.headers[name].join(name === 'cookie' ? '; ' : ', ');
+      }
     }
     return new Request(data);
   },

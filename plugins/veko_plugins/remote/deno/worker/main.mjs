@@ -22,7 +22,12 @@ const connection = new Connection(methods, KINDS, (error) => {
   exit(broken ? 1 : 0);
 });
 const log = logger(connection);
-const report = (/** @type {any} */ error, where = 'the plugin') => connection.note('failed', error instanceof Error ? error : new Error(describeError(error).message), where);
+const report = (/** @type {any} */ error, where = 'the plugin') =>
+  connection.note(
+    'failed',
+    error instanceof Error ? error : new Error(describeError(error).message),
+    where,
+  );
 
 redirectOutput(log);
 prepareRequire();
@@ -31,15 +36,26 @@ process.on('unhandledRejection', (error) => report(error, 'unhandled rejection')
 
 // Ends the worker only. The host sees a crash; the last line of the log says what caused it.
 const end = (/** @type {any} */ code) => {
-  log('error', `The plugin called process.exit(${code ?? ''}).`, describeError(new Error('process.exit')).stack ?? null);
+  log(
+    'error',
+    `The plugin called process.exit(${code ?? ''}).`,
+    describeError(new Error('process.exit')).stack ?? null,
+  );
   connection.writer.flush();
   exit(code);
 };
 /** @type {any} */ (process).exit = end;
 if (deno) deno.exit = end;
 
-const runtime = deno ? `deno ${deno.version.deno} (v8 ${deno.version.v8})` : `node ${process.versions.node} (v8 ${process.versions.v8})`;
-const hello = await connection.open({ protocol: PROTOCOL, runtime, node: process.versions.node, pid: process.pid });
+const runtime = deno
+  ? `deno ${deno.version.deno} (v8 ${deno.version.v8})`
+  : `node ${process.versions.node} (v8 ${process.versions.v8})`;
+const hello = await connection.open({
+  protocol: PROTOCOL,
+  runtime,
+  node: process.versions.node,
+  pid: process.pid,
+});
 const plugin = new Plugin(connection, hello, log, report);
 Object.assign(methods, plugin.methods(), {
   shutdown() {

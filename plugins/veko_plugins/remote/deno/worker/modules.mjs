@@ -17,14 +17,24 @@ const SUFFIXES = ['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 
 /** @param {string} file a plugin's file or folder @returns {Located} */
 export function locate(file) {
-  if (!fs.statSync(file).isDirectory()) return { entry: file, directory: path.dirname(file), manifest: {} };
+  if (!fs.statSync(file).isDirectory()) {
+    return { entry: file, directory: path.dirname(file), manifest: {} };
+  }
   const manifest = readManifest(path.join(file, 'package.json'));
-  const candidates = [manifest.main, ...SUFFIXES.map((suffix) => `index${suffix}`)].filter((name) => typeof name === 'string');
+  const candidates = [manifest.main, ...SUFFIXES.map((suffix) => `index${suffix}`)].filter((name) =>
+    typeof name === 'string'
+  );
   for (const name of candidates) {
     const entry = path.join(file, name);
-    if (fs.existsSync(entry) && fs.statSync(entry).isFile()) return { entry, directory: file, manifest };
+    if (fs.existsSync(entry) && fs.statSync(entry).isFile()) {
+      return { entry, directory: file, manifest };
+    }
   }
-  throw new Error(`The plugin's folder ${file} has none of ${candidates.join(', ')}. Add index.ts, or name the file in package.json's "main".`);
+  throw new Error(
+    `The plugin's folder ${file} has none of ${
+      candidates.join(', ')
+    }. Add index.ts, or name the file in package.json's "main".`,
+  );
 }
 
 /** @param {string} file @returns {Record<string, any>} */
@@ -50,7 +60,8 @@ export async function load(entry) {
     if (!awaitsAtTop(error)) throw await located(error);
     exported = await import(pathToFileURL(entry).href);
   }
-  return exported?.default && (exported.__esModule || isNamespace(exported)) && typeof exported.load !== 'function'
+  return exported?.default && (exported.__esModule || isNamespace(exported)) &&
+      typeof exported.load !== 'function'
     ? exported.default
     : exported;
 }
@@ -62,11 +73,15 @@ function awaitsAtTop(error) {
 
 /** A syntax error in CommonJS has no position. The parser for modules finds it in the same text. @param {any} error */
 async function located(error) {
-  if (error?.name !== 'SyntaxError' || !broken || String(error.stack).includes(`${broken}:`)) return error;
+  if (error?.name !== 'SyntaxError' || !broken || String(error.stack).includes(`${broken}:`)) {
+    return error;
+  }
   try {
     await import(pathToFileURL(broken).href);
   } catch (found) {
-    const at = new RegExp(`${RegExp.escape?.(broken) ?? broken}:\\d+:\\d+`).exec(String(/** @type {Error} */ (found).stack));
+    const at = new RegExp(`${RegExp.escape?.(broken) ?? broken}:\\d+:\\d+`).exec(
+      String(/** @type {Error} */ (found).stack),
+    );
     if (at) error.stack = `${error.name}: ${error.message}\n    at ${at[0]}`;
   }
   return error;
@@ -83,10 +98,12 @@ function isNamespace(value) {
  * @returns {string | null} the version that the plugin would get
  */
 export function installedVersion(name, directory) {
-  for (let folder = directory; ; folder = path.dirname(folder)) {
+  for (let folder = directory;; folder = path.dirname(folder)) {
     const file = path.join(folder, 'node_modules', name, 'package.json');
     try {
-      if (fs.existsSync(file)) return String(JSON.parse(fs.readFileSync(file, 'utf8')).version ?? '');
+      if (fs.existsSync(file)) {
+        return String(JSON.parse(fs.readFileSync(file, 'utf8')).version ?? '');
+      }
     } catch {
       return null;
     }
@@ -102,7 +119,11 @@ export function prepareRequire() {
   loader._extensions['.mts'] ??= loader._extensions['.mjs'] ?? loader._extensions['.js'];
   if (!('Deno' in globalThis)) findSuffixes(loader);
   const compile = loader.prototype._compile;
-  loader.prototype._compile = function (/** @type {string} */ text, /** @type {string} */ file, /** @type {any[]} */ ...rest) {
+  loader.prototype._compile = function (
+    /** @type {string} */ text,
+    /** @type {string} */ file,
+    /** @type {any[]} */ ...rest
+  ) {
     const code = /\.[cm]?ts$/.test(file) ? repaired(text) : text;
     if (code !== text || file.endsWith('ts')) remember(file, code);
     try {
@@ -123,7 +144,9 @@ function findSuffixes(loader) {
         return next(name, context);
       } catch (error) {
         if (!/^\.\.?\//.test(name) || !context.parentURL?.startsWith('file:')) throw error;
-        const found = [...SUFFIXES, ...SUFFIXES.map((suffix) => `/index${suffix}`)].find((suffix) => fs.existsSync(new URL(name + suffix, context.parentURL)));
+        const found = [...SUFFIXES, ...SUFFIXES.map((suffix) => `/index${suffix}`)].find((suffix) =>
+          fs.existsSync(new URL(name + suffix, context.parentURL))
+        );
         if (!found) throw error;
         return next(name + found, context);
       }
@@ -145,7 +168,10 @@ function repaired(text) {
 function nameDecorated(text) {
   return [...text.matchAll(/\bc: \[_(\w+), (_initClass\w*)\]/g)].reduce((code, [, name, init]) => {
     if (new RegExp(`\\bclass ${name}\\b`).test(code)) return code;
-    return code.replace(`let _${name};`, `let _${name}, ${name};`).replace(new RegExp(`^(\\s*)${init}\\(\\);`, 'm'), `$1${name} = _${name}; ${init}();`);
+    return code.replace(`let _${name};`, `let _${name}, ${name};`).replace(
+      new RegExp(`^(\\s*)${init}\\(\\);`, 'm'),
+      `$1${name} = _${name}; ${init}();`,
+    );
   }, text);
 }
 
@@ -158,13 +184,16 @@ function toCommonJS(text) {
   return text
     .replace(/^export = /gm, 'module.exports = ')
     .replace(/^import type .*$/gm, '')
-    .replace(/^import (?:([\w$]+)\s*,?\s*)?(?:\* as ([\w$]+)|\{([^}]*)\})?\s*from\s*(['"][^'"]+['"]);?$/gm, (_, main, all, names, source) => {
-      const parts = [];
-      const required = `require(${source})`;
-      if (main) parts.push(`${main} = ((m) => m && m.__esModule ? m.default : m)(${required})`);
-      if (all) parts.push(`${all} = ${required}`);
-      if (names !== undefined) parts.push(`{${names.replace(/\bas\b/g, ':')}} = ${required}`);
-      return `const ${parts.join(', ')};`;
-    })
+    .replace(
+      /^import (?:([\w$]+)\s*,?\s*)?(?:\* as ([\w$]+)|\{([^}]*)\})?\s*from\s*(['"][^'"]+['"]);?$/gm,
+      (_, main, all, names, source) => {
+        const parts = [];
+        const required = `require(${source})`;
+        if (main) parts.push(`${main} = ((m) => m && m.__esModule ? m.default : m)(${required})`);
+        if (all) parts.push(`${all} = ${required}`);
+        if (names !== undefined) parts.push(`{${names.replace(/\bas\b/g, ':')}} = ${required}`);
+        return `const ${parts.join(', ')};`;
+      },
+    )
     .replace(/^import (['"][^'"]+['"]);?$/gm, 'require($1);');
 }

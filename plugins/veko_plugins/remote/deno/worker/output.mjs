@@ -25,11 +25,23 @@ export function logger(connection) {
       return;
     }
     if (dropped) {
-      connection.note('log', 'warning', `${dropped} log lines were dropped: the plugin printed faster than they could be read.`, null, {});
+      connection.note(
+        'log',
+        'warning',
+        `${dropped} log lines were dropped: the plugin printed faster than they could be read.`,
+        null,
+        {},
+      );
       dropped = 0;
     }
     const text = String(message);
-    connection.note('log', level, text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text, details, fields);
+    connection.note(
+      'log',
+      level,
+      text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text,
+      details,
+      fields,
+    );
   };
 }
 
@@ -57,15 +69,36 @@ export function redirectOutput(log) {
   const stdout = lines(log, 'info', 1);
   const stderr = lines(log, 'error', 2);
   const standard = new Console({ stdout, stderr });
-  for (const name of /** @type {const} */ (['assert', 'count', 'countReset', 'dir', 'dirxml', 'group', 'groupCollapsed', 'groupEnd', 'table', 'time', 'timeEnd', 'timeLog'])) {
+  for (
+    const name of /** @type {const} */ ([
+      'assert',
+      'count',
+      'countReset',
+      'dir',
+      'dirxml',
+      'group',
+      'groupCollapsed',
+      'groupEnd',
+      'table',
+      'time',
+      'timeEnd',
+      'timeLog',
+    ])
+  ) {
     /** @type {any} */ (console)[name] = /** @type {any} */ (standard)[name];
   }
   const levels = { log: 'info', info: 'info', debug: 'debug', warn: 'warning', error: 'error' };
   for (const [name, level] of Object.entries(levels)) {
-    /** @type {any} */ (console)[name] = (/** @type {any[]} */ ...args) => log(level, formatWithOptions({ colors: false }, ...args));
+    /** @type {any} */ (console)[name] = (/** @type {any[]} */ ...args) =>
+      log(level, formatWithOptions({ colors: false }, ...args));
   }
-  console.trace = (...args) => log('debug', `${formatWithOptions({}, ...args)}\n${new Error('trace').stack}`);
-  const stdin = new Readable({ read() { this.push(null); } });
+  console.trace = (...args) =>
+    log('debug', `${formatWithOptions({}, ...args)}\n${new Error('trace').stack}`);
+  const stdin = new Readable({
+    read() {
+      this.push(null);
+    },
+  });
   for (const [name, value] of Object.entries({ stdout, stderr, stdin })) {
     Object.defineProperty(process, name, { value, configurable: true, writable: true });
   }
@@ -83,8 +116,9 @@ function redirectDeno(stdout, stderr) {
       stream.write(text.decode(bytes));
       return bytes.length;
     };
-    deno[name].write = async (/** @type {Uint8Array} */ bytes) => deno[name].writeSync(bytes);
+    deno[name].write = (/** @type {Uint8Array} */ bytes) =>
+      Promise.resolve(deno[name].writeSync(bytes));
   }
   deno.stdin.readSync = () => null;
-  deno.stdin.read = async () => null;
+  deno.stdin.read = () => Promise.resolve(null);
 }

@@ -24,22 +24,31 @@ function walk(value, prefix, functions, constants, depth) {
     }
     if (typeof member === 'function') functions.push(prefix + name);
     else if (isData(member)) constants[prefix + name] = member;
-    else if (depth < 2 && isPlain(member)) walk(member, `${prefix}${name}.`, functions, constants, depth + 1);
+    else if (depth < 2 && isPlain(member)) {
+      walk(member, `${prefix}${name}.`, functions, constants, depth + 1);
+    }
   }
 }
 
 /** @param {any} value @returns {string[]} own members, and the methods of a class instance */
 function memberNames(value) {
   const names = new Set(Object.keys(value));
-  for (let level = Object.getPrototypeOf(value); level && level !== Object.prototype && level !== Function.prototype; level = Object.getPrototypeOf(level)) {
-    for (const name of Object.getOwnPropertyNames(level)) if (name !== 'constructor' && !name.startsWith('_')) names.add(name);
+  for (
+    let level = Object.getPrototypeOf(value);
+    level && level !== Object.prototype && level !== Function.prototype;
+    level = Object.getPrototypeOf(level)
+  ) {
+    for (const name of Object.getOwnPropertyNames(level)) {
+      if (name !== 'constructor' && !name.startsWith('_')) names.add(name);
+    }
   }
   return [...names];
 }
 
 /** @param {any} value */
 function isPlain(value) {
-  return value !== null && typeof value === 'object' && [Object.prototype, null].includes(Object.getPrototypeOf(value));
+  return value !== null && typeof value === 'object' &&
+    [Object.prototype, null].includes(Object.getPrototypeOf(value));
 }
 
 /** @param {any} value @returns {boolean} whether all of it is JSON, functions nowhere */
@@ -65,12 +74,16 @@ export function facade(exports, call) {
     at[parts[parts.length - 1]] = value;
   };
   for (const [path, value] of Object.entries(exports?.constants ?? {})) put(path, value);
-  for (const path of exports?.functions ?? []) put(path, (/** @type {any[]} */ ...args) => call(path, args));
+  for (const path of exports?.functions ?? []) {
+    put(path, (/** @type {any[]} */ ...args) => call(path, args));
+  }
   if (exports) return target;
   return new Proxy(target, {
     get(known, name) {
       // `then` would make the facade look like a promise to `await`.
-      if (name in known || typeof name === 'symbol' || name === 'then') return known[/** @type {string} */ (name)];
+      if (name in known || typeof name === 'symbol' || name === 'then') {
+        return known[/** @type {string} */ (name)];
+      }
       return (known[name] = (/** @type {any[]} */ ...args) => call(name, args));
     },
   });
@@ -110,7 +123,13 @@ export class Peers {
     const info = this.#infos.find((item) => item.name === name);
     if (!info) return undefined;
     if (!this.#modules.has(name)) {
-      this.#modules.set(name, facade(this.#exports[name], (path, args) => this.connection.call('plugin_call', name, path, args)));
+      this.#modules.set(
+        name,
+        facade(
+          this.#exports[name],
+          (path, args) => this.connection.call('plugin_call', name, path, args),
+        ),
+      );
     }
     const module = this.#modules.get(name);
     return { ...info, module, exports: module };
@@ -118,7 +137,9 @@ export class Peers {
 
   /** @param {string} name @param {any} answer what `use` and `when` answer */
   service(name, answer) {
-    if (answer === null || typeof answer !== 'object' || !('functions' in answer)) return answer;
+    if (answer === null || typeof answer !== 'object') return answer;
+    if ('value' in answer && Object.keys(answer).length === 1) return answer.value;
+    if (!('functions' in answer)) return answer;
     return facade(answer, (path, args) => this.connection.call('service_call', name, path, args));
   }
 }

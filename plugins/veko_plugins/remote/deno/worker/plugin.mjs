@@ -22,11 +22,35 @@ import { Storage } from './storage.mjs';
  */
 
 const FIELDS = [
-  'name', 'version', 'description', 'author', 'license', 'homepage', 'repository', 'dependencies', 'defaultConfig', 'configSchema', 'hooks', 'permissions',
-  'type', 'priority', 'engines', 'reload', 'required', 'isolation', 'onCrash', 'default_config', 'config_schema', 'on_crash', 'probation',
+  'name',
+  'version',
+  'description',
+  'author',
+  'license',
+  'homepage',
+  'repository',
+  'dependencies',
+  'defaultConfig',
+  'configSchema',
+  'hooks',
+  'permissions',
+  'type',
+  'priority',
+  'engines',
+  'reload',
+  'required',
+  'isolation',
+  'onCrash',
+  'default_config',
+  'config_schema',
+  'on_crash',
+  'probation',
 ];
 const STEPS = ['load', 'unload', 'activate', 'deactivate'];
-const STATE = { export_state: ['exportState', 'export_state'], import_state: ['importState', 'import_state'] };
+const STATE = {
+  export_state: ['exportState', 'export_state'],
+  import_state: ['importState', 'import_state'],
+};
 const MANIFEST = ['name', 'version', 'description', 'license', 'homepage', 'engines'];
 
 export class Plugin {
@@ -48,7 +72,11 @@ export class Plugin {
     };
     this.context = new Context(this.parts);
     // The original's `unload(app, config)` uses `context` without having been given one.
-    Object.defineProperty(globalThis, 'context', { value: this.context, writable: true, configurable: true });
+    Object.defineProperty(globalThis, 'context', {
+      value: this.context,
+      writable: true,
+      configurable: true,
+    });
   }
 
   /** @returns {Record<string, (...args: any[]) => any>} what the host may call */
@@ -68,8 +96,10 @@ export class Plugin {
       },
       export_state: () => this.#stateMethod('export_state')?.(),
       import_state: (value, version) => this.#stateMethod('import_state')?.(value, version),
-      plugin_call: (path, args) => this.#call(this.#module, path, args, `The plugin ${this.parts.name}`),
-      service_call: (name, path, args) => this.#call(this.parts.services.get(name), path, args, `The service ${name}`),
+      plugin_call: (path, args) =>
+        this.#call(this.#module, path, args, `The plugin ${this.parts.name}`),
+      service_call: (name, path, args) =>
+        this.#call(this.parts.services.get(name), path, args, `The service ${name}`),
       storage_changed: (changes, deleted) => storage.changed(changes, deleted),
       plugins: (infos, exports) => peers.set(infos, exports),
       config: (config) => void (this.context.config = config),
@@ -80,28 +110,49 @@ export class Plugin {
     const { entry, directory, manifest } = locate(this.hello.plugin.path);
     this.#module = await load(entry);
     const module = this.#module;
-    if (module === null || (typeof module !== 'object' && typeof module !== 'function') || typeof module.load !== 'function') {
-      throw new TypeError(`${entry} exports no plugin: it needs a function load(app, config, context). Write module.exports = { name, version, load }, or export default.`);
+    if (
+      module === null || (typeof module !== 'object' && typeof module !== 'function') ||
+      typeof module.load !== 'function'
+    ) {
+      throw new TypeError(
+        `${entry} exports no plugin: it needs a function load(app, config, context). Write module.exports = { name, version, load }, or export default.`,
+      );
     }
     /** @type {Record<string, any>} */ const fields = {};
     for (const name of MANIFEST) if (manifest[name] !== undefined) fields[name] = manifest[name];
     if (typeof manifest.author === 'string') fields.author = manifest.author;
     Object.assign(fields, manifest.veko);
     for (const name of FIELDS) {
-      if (module[name] !== undefined && typeof module[name] !== 'function') fields[name] = module[name];
+      if (module[name] !== undefined && typeof module[name] !== 'function') {
+        fields[name] = module[name];
+      }
     }
     if (fields.version === undefined) {
       // Some of the original's plugins have none.
       fields.version = '0.0.0';
-      this.parts.log('warning', `${entry} names no version; it counts as 0.0.0. Add version: '1.0.0' to what it exports.`);
+      this.parts.log(
+        'warning',
+        `${entry} names no version; it counts as 0.0.0. Add version: '1.0.0' to what it exports.`,
+      );
     }
     const { functions, constants } = describeExports(module);
-    const steps = [...STEPS.filter((name) => typeof module[name] === 'function'), ...Object.keys(STATE).filter((name) => this.#stateMethod(/** @type {keyof typeof STATE} */ (name)))];
+    const steps = [
+      ...STEPS.filter((name) => typeof module[name] === 'function'),
+      ...Object.keys(STATE).filter((name) =>
+        this.#stateMethod(/** @type {keyof typeof STATE} */ (name))
+      ),
+    ];
     return {
       fields,
       steps,
-      functions: functions.filter((name) => !STEPS.includes(name) && !Object.values(STATE).flat().includes(name)),
-      constants: Object.fromEntries(Object.entries(constants).filter(([name]) => !FIELDS.includes(name) && name !== 'peerDependencies')),
+      functions: functions.filter((name) =>
+        !STEPS.includes(name) && !Object.values(STATE).flat().includes(name)
+      ),
+      constants: Object.fromEntries(
+        Object.entries(constants).filter(([name]) =>
+          !FIELDS.includes(name) && name !== 'peerDependencies'
+        ),
+      ),
       peers: peersOf(module.peerDependencies ?? manifest.peerDependencies, directory),
       node: process.versions.node,
     };
@@ -119,7 +170,9 @@ export class Plugin {
 
   /** @param {string} name */
   async #step(name) {
-    if (typeof this.#module?.[name] === 'function') await this.#module[name](this.#app, this.context.config, this.context);
+    if (typeof this.#module?.[name] === 'function') {
+      await this.#module[name](this.#app, this.context.config, this.context);
+    }
   }
 
   /** @param {keyof typeof STATE} name */
@@ -139,16 +192,28 @@ export class Plugin {
 /** @param {any} peers names, `name@range`, or ranges by name @param {string} directory @returns {Record<string, [string | null, string | null]>} the range and the installed version of each */
 function peersOf(peers, directory) {
   const wanted = Array.isArray(peers)
-    ? peers.map((peer) => /^(@?[^@]+)(?:@(.+))?$/.exec(String(peer)) ?? ['', String(peer)]).map(([, name, range]) => [name, range ?? null])
+    ? peers.map((peer) => /^(@?[^@]+)(?:@(.+))?$/.exec(String(peer)) ?? ['', String(peer)]).map((
+      [, name, range],
+    ) => [name, range ?? null])
     : Object.entries(peers ?? {});
-  return Object.fromEntries(wanted.map(([name, range]) => [name, [range, installedVersion(name, directory)]]));
+  return Object.fromEntries(
+    wanted.map(([name, range]) => [name, [range, installedVersion(name, directory)]]),
+  );
 }
 
 /** `app`, with Express's verbs. @param {any} app @param {Context} context @returns {any} */
 function application(app, context) {
-  const facade = { name: app?.name, devMode: app?.dev_mode ?? false, directory: app?.directory, use: (/** @type {any[]} */ ...fns) => fns.flat().forEach((fn) => context.addMiddleware(fn)) };
+  const facade = {
+    name: app?.name,
+    devMode: app?.dev_mode ?? false,
+    directory: app?.directory,
+    use: (/** @type {any[]} */ ...fns) => fns.flat().forEach((fn) => context.addMiddleware(fn)),
+  };
   for (const verb of ['get', 'post', 'put', 'patch', 'delete', 'options', 'head']) {
-    /** @type {any} */ (facade)[verb] = (/** @type {string} */ path, /** @type {any[]} */ ...steps) => context.addRoute(verb.toUpperCase(), path, ...steps);
+    /** @type {any} */ (facade)[verb] = (
+      /** @type {string} */ path,
+      /** @type {any[]} */ ...steps
+    ) => context.addRoute(verb.toUpperCase(), path, ...steps);
   }
   return facade;
 }

@@ -22,7 +22,9 @@ export function portable(value, depth = 0) {
   if (depth > 100) return false;
   if (Array.isArray(value)) return value.every((item) => portable(item, depth + 1));
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return typeof value.toJSON === 'function';
+  if (prototype !== Object.prototype && prototype !== null) {
+    return typeof value.toJSON === 'function';
+  }
   for (const key in value) if (!portable(value[key], depth + 1)) return false;
   return true;
 }

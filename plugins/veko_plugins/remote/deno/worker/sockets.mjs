@@ -15,7 +15,15 @@ export class Socket extends EventEmitter {
     super();
     this.wire = wire;
     Object.defineProperty(this, 'wire', { enumerable: false });
-    this.request = new Request({ method: 'GET', scheme: 'ws', path: String(wire.url).split('?')[0], host: wire.headers?.host ?? '', body: null, ...wire, state: wire.state ?? {} });
+    this.request = new Request({
+      method: 'GET',
+      scheme: 'ws',
+      path: String(wire.url).split('?')[0],
+      host: wire.headers?.host ?? '',
+      body: null,
+      ...wire,
+      state: wire.state ?? {},
+    });
   }
 
   get url() {
@@ -47,7 +55,11 @@ export class Socket extends EventEmitter {
 
   /** @param {string | Uint8Array | object} data text, bytes, or data that is sent as JSON @param {any} [options] @param {(error?: any) => void} [done] */
   send(data, options, done) {
-    const plain = typeof data === 'string' || data instanceof Uint8Array ? data : data instanceof ArrayBuffer ? new Uint8Array(data) : JSON.stringify(data);
+    const plain = typeof data === 'string' || data instanceof Uint8Array
+      ? data
+      : data instanceof ArrayBuffer
+      ? new Uint8Array(data)
+      : JSON.stringify(data);
     const callback = typeof options === 'function' ? options : done;
     const sent = this.wire.send(plain);
     if (callback) sent.then(() => callback(), callback);
@@ -64,12 +76,16 @@ export class Socket extends EventEmitter {
   }
 
   async *[Symbol.asyncIterator]() {
-    for (let message = await this.receive(); message !== null; message = await this.receive()) yield message;
+    for (let message = await this.receive(); message !== null; message = await this.receive()) {
+      yield message;
+    }
   }
 
   /** @param {number} [code] @param {string} [reason] */
   close(code = 1000, reason = '') {
-    const closed = this.readyState === 3 ? Promise.resolve() : this.wire.close(code, String(reason));
+    const closed = this.readyState === 3
+      ? Promise.resolve()
+      : this.wire.close(code, String(reason));
     this.#closed();
     return closed.catch(() => {});
   }

@@ -34,7 +34,11 @@ export class Storage {
     if (this.#kept.has(name)) return this.#kept.get(name);
     const value = this.#stored.get(name);
     // A copy: changing what was read must not look as if it were stored.
-    return value === undefined ? fallback : typeof value === 'object' ? structuredClone(value) : value;
+    return value === undefined
+      ? fallback
+      : typeof value === 'object'
+      ? structuredClone(value)
+      : value;
   }
 
   /** @param {string} key @param {any} value @returns {boolean} */
@@ -54,7 +58,12 @@ export class Storage {
   /** @param {string} name @param {any} value */
   #keep(name, value) {
     if (!this.#kept.has(name)) {
-      this.log('warning', `storage.set(${JSON.stringify(name)}): ${typeof value === 'function' ? 'a function' : 'a value that is no JSON'} stays in this plugin's memory; it is not stored, and other plugins do not see it. Share it with context.provide.`);
+      this.log(
+        'warning',
+        `storage.set(${JSON.stringify(name)}): ${
+          typeof value === 'function' ? 'a function' : 'a value that is no JSON'
+        } stays in this plugin's memory; it is not stored, and other plugins do not see it. Share it with context.provide.`,
+      );
     }
     this.#kept.set(name, value);
     if (this.#stored.has(name)) this.#remove(name);
@@ -141,7 +150,11 @@ export class Storage {
 
   /** @param {string} key */
   #name(key) {
-    if (!this.#open) throw new Error('This plugin has no storage. Add read:database and write:database to its permissions.');
+    if (!this.#open) {
+      throw new Error(
+        'This plugin has no storage. Add read:database and write:database to its permissions.',
+      );
+    }
     return String(key);
   }
 
@@ -157,7 +170,11 @@ export class Storage {
   /** @returns {[Record<string, any>, string[], boolean] | null} */
   #batch() {
     this.#scheduled = false;
-    const batch = /** @type {[Record<string, any>, string[], boolean]} */ ([this.#changes, [...this.#deleted], this.#cleared]);
+    const batch = /** @type {[Record<string, any>, string[], boolean]} */ ([
+      this.#changes,
+      [...this.#deleted],
+      this.#cleared,
+    ]);
     this.#changes = Object.create(null);
     this.#deleted.clear();
     this.#cleared = false;

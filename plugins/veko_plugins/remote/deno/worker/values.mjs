@@ -13,11 +13,21 @@ import { HostStream, serveIterator } from './streams.mjs';
 /** An object gives its own form on the wire: `[kind, ...rest]`. */
 export const WIRE = Symbol('wire');
 
+/** An object that the host keeps and gives back, without being able to look into it. */
+export class Opaque {
+  /** @param {any} value */
+  constructor(value) {
+    this.value = value;
+  }
+}
+
 const DEEPEST = 200;
 /** Characters from which a text travels in the tail, where it need not be escaped and parsed. */
 const LONG = 16 * 2 ** 10;
 
 export class Values {
+  /** Handles in the message that is being encoded. @type {number[]} */ #given = [];
+
   /**
    * @param {string} nonce
    * @param {import('./handles.mjs').Handles} handles
@@ -31,12 +41,26 @@ export class Values {
 
   /**
    * @param {any} message
-   * @returns {{json: string, tail: Uint8Array[]}}
+   * @returns {{json: string, tail: Uint8Array[], undo: () => void}} `undo`: it is not sent after all
    */
   encode(message) {
     /** @type {Tail} */ const tail = { parts: [], size: 0 };
-    const json = JSON.stringify(this.#wire(message, tail, 0));
-    return { json, tail: tail.parts };
+    this.#given = [];
+    const given = this.#given;
+    const undo = () => this.handles.drop(given.map((handle) => [handle, 1]));
+    try {
+      return { json: JSON.stringify(this.#wire(message, tail, 0)), tail: tail.parts, undo };
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  /** @param {any} value */
+  #give(value) {
+    const handle = this.handles.give(value);
+    this.#given.push(handle);
+    return handle;
   }
 
   /** @param {string} json @param {Buffer} tail */
@@ -58,14 +82,18 @@ export class Values {
       case 'undefined':
         return null;
       case 'bigint':
-        throw new TypeError(`The BigInt ${value}n cannot be sent to the host. Send it as a string or a number.`);
+        throw new TypeError(
+          `The BigInt ${value}n cannot be sent to the host. Send it as a string or a number.`,
+        );
       case 'symbol':
         throw new TypeError(`${String(value)} cannot be sent to the host: it is a symbol.`);
       default:
         return value;
     }
     if (depth > DEEPEST) {
-      throw new TypeError('A value that contains itself, or is nested more than 200 deep, cannot be sent to the host.');
+      throw new TypeError(
+        'A value that contains itself, or is nested more than 200 deep, cannot be sent to the host.',
+      );
     }
     if (Array.isArray(value)) {
       /** @type {any[] | undefined} */ let copy;
@@ -102,23 +130,39 @@ export class Values {
   #function(value) {
     const theirs = hostHandle(value);
     if (theirs !== undefined) return this.mark('own', theirs);
-    return this.mark('fn', this.handles.give(value), value.name);
+    return this.mark('fn', this.#give(value), value.name);
   }
 
   /** @param {any} value @returns {any} what stands for an instance of a class; `undefined`: its members */
   #special(value, /** @type {Tail} */ tail, /** @type {number} */ depth) {
+    if (value instanceof Opaque) return this.#opaque(value);
     if (value[WIRE]) return this.#wire(value[WIRE](this), tail, depth + 1);
     if (value instanceof Uint8Array) return this.#tail('bytes', value, tail);
     if (value instanceof ArrayBuffer) return this.#tail('bytes', new Uint8Array(value), tail);
-    if (ArrayBuffer.isView(value)) return this.#tail('bytes', new Uint8Array(value.buffer, value.byteOffset, value.byteLength), tail);
+    if (ArrayBuffer.isView(value)) {
+      return this.#tail(
+        'bytes',
+        new Uint8Array(value.buffer, value.byteOffset, value.byteLength),
+        tail,
+      );
+    }
     if (value instanceof Date) return this.mark('date', value.toISOString());
-    if (value instanceof Set) return this.mark('set', [...value].map((item) => this.#wire(item, tail, depth + 1)));
+    if (value instanceof Set) {
+      return this.mark(
+        'set',
+        [...value].map((item) => this.#wire(item, tail, depth + 1)),
+      );
+    }
     if (value instanceof Error) return this.mark('error', describeError(value));
     if (value instanceof HostStream && value.untouched) return this.mark('own', value.handle);
     if (typeof value.toJSON === 'function') return this.#wire(value.toJSON(), tail, depth + 1);
-    if (value[Symbol.asyncIterator]) return this.mark('iter', this.handles.give(serveIterator(value)));
+    if (value[Symbol.asyncIterator]) return this.mark('iter', this.#give(serveIterator(value)));
     if (value instanceof Map || value instanceof WeakMap || value instanceof Promise) {
-      throw new TypeError(`A ${value.constructor.name} cannot be sent to the host. ${value instanceof Promise ? 'Await it first.' : 'Send Object.fromEntries(map).'}`);
+      throw new TypeError(
+        `A ${value.constructor.name} cannot be sent to the host. ${
+          value instanceof Promise ? 'Await it first.' : 'Send Object.fromEntries(map).'
+        }`,
+      );
     }
     return undefined;
   }
@@ -131,10 +175,10 @@ export class Values {
     return this.mark(kind, at, bytes.length);
   }
 
-  /** An object that the host keeps and gives back, without being able to look into it. @param {any} value */
-  opaque(value) {
+  /** @param {Opaque} opaque */
+  #opaque({ value }) {
     const name = value?.constructor?.name;
-    return this.mark('fn', this.handles.give(value), typeof name === 'string' ? name : 'object');
+    return this.mark('fn', this.#give(value), typeof name === 'string' ? name : 'object');
   }
 
   /** @param {string} kind @param {any[]} rest */
@@ -147,14 +191,18 @@ export class Values {
     if (value === null || typeof value !== 'object') return value;
     if (Array.isArray(value)) {
       for (let i = 0; i < value.length; i++) {
-        if (value[i] !== null && typeof value[i] === 'object') value[i] = this.#revive(value[i], tail);
+        if (value[i] !== null && typeof value[i] === 'object') {
+          value[i] = this.#revive(value[i], tail);
+        }
       }
       return value;
     }
     const mark = value[this.nonce];
     if (mark !== undefined) return this.#read(mark, tail);
     for (const key in value) {
-      if (value[key] !== null && typeof value[key] === 'object') value[key] = this.#revive(value[key], tail);
+      if (value[key] !== null && typeof value[key] === 'object') {
+        value[key] = this.#revive(value[key], tail);
+      }
     }
     return value;
   }
@@ -180,7 +228,9 @@ export class Values {
         return new HostStream(data, this.handles);
     }
     const read = this.kinds[kind];
-    if (!read) throw new TypeError(`The host sent a value of the unknown kind ${JSON.stringify(kind)}.`);
+    if (!read) {
+      throw new TypeError(`The host sent a value of the unknown kind ${JSON.stringify(kind)}.`);
+    }
     return read(this.#revive(data, tail));
   }
 }

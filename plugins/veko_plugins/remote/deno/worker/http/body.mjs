@@ -8,7 +8,11 @@ import { bodyOf, keepRaw } from './request.mjs';
 
 /** Bytes of a body after decompression. */
 const LARGEST = 16 * 2 ** 20;
-const DECODERS = { gzip: zlib.gunzipSync, deflate: zlib.inflateSync, br: zlib.brotliDecompressSync };
+const DECODERS = {
+  gzip: zlib.gunzipSync,
+  deflate: zlib.inflateSync,
+  br: zlib.brotliDecompressSync,
+};
 const PARAMETERS = 1000;
 const DEEPEST = 32;
 
@@ -30,8 +34,14 @@ export class ClientError extends Error {
  */
 export function parseBody(req) {
   const body = bodyOf(req);
-  const type = body === null || body === undefined ? '' : (req.headers['content-type'] ?? '').split(';')[0].trim().toLowerCase();
-  const parse = type === 'application/json' ? parseJSON : type === 'application/x-www-form-urlencoded' ? parseForm : null;
+  const type = body === null || body === undefined
+    ? ''
+    : (req.headers['content-type'] ?? '').split(';')[0].trim().toLowerCase();
+  const parse = type === 'application/json'
+    ? parseJSON
+    : type === 'application/x-www-form-urlencoded'
+    ? parseForm
+    : null;
   if (!parse) {
     if (body instanceof Uint8Array) keepRaw(req, body);
     req.body = {};
@@ -46,6 +56,21 @@ export function parseBody(req) {
     keepRaw(req, bytes);
     req.body = parse(decode(req, bytes));
   });
+}
+
+/**
+ * For a middleware: a stream stays unread for the handler, and what no parser can read is the
+ * handler's business, which then answers 400.
+ * @param {import('./request.mjs').Request} req
+ */
+export function parseBodyAhead(req) {
+  const body = bodyOf(req);
+  try {
+    if (body === null || body === undefined || body instanceof Uint8Array) parseBody(req);
+    else req.body = {};
+  } catch {
+    req.body = {};
+  }
 }
 
 /** @param {AsyncIterable<Uint8Array>} body */
@@ -66,19 +91,32 @@ function decode(req, bytes) {
   let plain = bytes;
   if (encoding !== 'identity') {
     const decoder = DECODERS[/** @type {'gzip'} */ (encoding)];
-    if (!decoder) throw new ClientError(415, `The body's content encoding ${JSON.stringify(encoding)} is not supported; send gzip, deflate, br or identity.`);
+    if (!decoder) {
+      throw new ClientError(
+        415,
+        `The body's content encoding ${
+          JSON.stringify(encoding)
+        } is not supported; send gzip, deflate, br or identity.`,
+      );
+    }
     try {
       plain = decoder(bytes, { maxOutputLength: LARGEST });
     } catch (error) {
       const large = /** @type {any} */ (error).code === 'ERR_BUFFER_TOO_LARGE';
-      throw new ClientError(large ? 413 : 400, large ? `The body has more than ${LARGEST} bytes.` : `The body is no ${encoding}.`);
+      throw new ClientError(
+        large ? 413 : 400,
+        large ? `The body has more than ${LARGEST} bytes.` : `The body is no ${encoding}.`,
+      );
     }
   }
   const charset = /charset="?([^";\s]+)/i.exec(req.headers['content-type'] ?? '')?.[1] ?? 'utf-8';
   try {
     return new TextDecoder(charset).decode(plain);
   } catch {
-    throw new ClientError(415, `The body's charset ${JSON.stringify(charset)} is not supported; send UTF-8.`);
+    throw new ClientError(
+      415,
+      `The body's charset ${JSON.stringify(charset)} is not supported; send UTF-8.`,
+    );
   }
 }
 
@@ -99,10 +137,19 @@ function parseForm(text) {
   /** @type {Record<string, any>} */ const form = {};
   let count = 0;
   for (const [key, value] of new URLSearchParams(text)) {
-    if (++count > PARAMETERS) throw new ClientError(413, `The form has more than ${PARAMETERS} fields.`);
+    if (++count > PARAMETERS) {
+      throw new ClientError(413, `The form has more than ${PARAMETERS} fields.`);
+    }
     const at = key.indexOf('[');
-    const path = at > 0 ? [key.slice(0, at), ...[...key.slice(at).matchAll(/\[([^[\]]*)\]/g)].map((part) => part[1])] : [key];
-    if (path.length > DEEPEST) throw new ClientError(400, `The form's field ${JSON.stringify(key.slice(0, 80))} is nested more than ${DEEPEST} deep.`);
+    const path = at > 0
+      ? [key.slice(0, at), ...[...key.slice(at).matchAll(/\[([^[\]]*)\]/g)].map((part) => part[1])]
+      : [key];
+    if (path.length > DEEPEST) {
+      throw new ClientError(
+        400,
+        `The form's field ${JSON.stringify(key.slice(0, 80))} is nested more than ${DEEPEST} deep.`,
+      );
+    }
     put(form, path, value);
   }
   return form;
@@ -122,7 +169,11 @@ function put(form, path, value) {
     }
     const known = Object.hasOwn(target, key) ? target[key] : undefined;
     if (last) return define(target, key, known === undefined ? value : [known, value].flat());
-    const next = typeof known === 'object' ? known : path[i + 1] === '' ? (known === undefined ? [] : [known]) : {};
+    const next = typeof known === 'object'
+      ? known
+      : path[i + 1] === ''
+      ? (known === undefined ? [] : [known])
+      : {};
     define(target, key, next);
     target = next;
   }
@@ -130,6 +181,10 @@ function put(form, path, value) {
 
 /** Not by assignment: `__proto__` is a field's name like any other. @param {any} target @param {string} key @param {any} value */
 function define(target, key, value) {
-  Object.defineProperty(target, key, { value, writable: true, enumerable: true, configurable: true });
+  Object.defineProperty(target, key, {
+    value,
+    writable: true,
+    enumerable: true,
+    configurable: true,
+  });
 }
-

@@ -31,8 +31,11 @@ export function run(steps, req, res, done) {
       // What fails after the request went on can change nothing in the answer, and is reported.
       const failed = (/** @type {any} */ problem) => {
         const thrown = problem ?? new Error('A handler failed without an error.');
-        if (called) queueMicrotask(() => { throw thrown; });
-        else once(thrown);
+        if (called) {
+          queueMicrotask(() => {
+            throw thrown;
+          });
+        } else once(thrown);
       };
       try {
         const result = handlesErrors ? step(error, req, res, once) : step(req, res, once);

@@ -27,10 +27,15 @@ export function parseCookies(header) {
  * @param {{maxAge?: number, expires?: Date, path?: string, domain?: string, secure?: boolean, httpOnly?: boolean, sameSite?: boolean | string, partitioned?: boolean, encode?: (value: string) => string}} options `maxAge` in milliseconds, as Express has it
  */
 export function serializeCookie(name, value, options = {}) {
-  if (!/^[\w!#$%&'*.^`|~+-]+$/.test(name)) throw new TypeError(`${JSON.stringify(name)} is no name for a cookie.`);
-  const text = typeof value === 'object' && value !== null ? `j:${JSON.stringify(value)}` : String(value);
+  if (!/^[\w!#$%&'*.^`|~+-]+$/.test(name)) {
+    throw new TypeError(`${JSON.stringify(name)} is no name for a cookie.`);
+  }
+  const text = typeof value === 'object' && value !== null
+    ? `j:${JSON.stringify(value)}`
+    : String(value);
   const parts = [`${name}=${(options.encode ?? encodeURIComponent)(text)}`];
-  const expires = options.expires ?? (options.maxAge === undefined ? undefined : new Date(Date.now() + options.maxAge));
+  const expires = options.expires ??
+    (options.maxAge === undefined ? undefined : new Date(Date.now() + options.maxAge));
   if (options.maxAge !== undefined) parts.push(`Max-Age=${Math.floor(options.maxAge / 1000)}`);
   if (options.domain) parts.push(`Domain=${plain(options.domain)}`);
   parts.push(`Path=${plain(options.path ?? '/')}`);
@@ -48,6 +53,8 @@ export function serializeCookie(name, value, options = {}) {
 /** @param {string} value */
 function plain(value) {
   // deno-lint-ignore no-control-regex
-  if (/[;\u0000-\u001f\u007f]/.test(value)) throw new TypeError(`${JSON.stringify(value)} cannot stand in a cookie.`);
+  if (/[;\u0000-\u001f\u007f]/.test(value)) {
+    throw new TypeError(`${JSON.stringify(value)} cannot stand in a cookie.`);
+  }
   return value;
 }

@@ -6,14 +6,18 @@
  * @module
  */
 import { Readable } from 'node:stream';
-import { WIRE } from '../values.mjs';
+import { Opaque, WIRE } from '../values.mjs';
+import { currentSignal } from '../current.mjs';
 import { portable } from '../portable.mjs';
 import { parseCookies } from './cookies.mjs';
 
 const RAW = Symbol('request');
 const ORIGINAL = Symbol('originalUrl');
 const CHANGED = Symbol('changed');
+const RESPONSE = Symbol('response');
 const EXTRA = Symbol('extra');
+/** Events that speak of the connection, not of the body. */
+const ENDS = new Set(['close', 'aborted']);
 const DEFAULT_PORTS = { http: '80', https: '443' };
 
 /**
@@ -32,8 +36,11 @@ const DEFAULT_PORTS = { http: '80', https: '443' };
  */
 
 export class Request {
+  /** Its response. @type {import('./response.mjs').Response | undefined} */ [RESPONSE] = undefined;
   /** Standard members that were set. @type {Set<keyof Wire> | null} */ [CHANGED] = null;
-  /** Made here, and not sent. @type {{body?: any, rawBody?: Uint8Array, cookies?: any, stream?: Readable}} */ [EXTRA] = {};
+  /** Made here, and not sent. @type {{body?: any, rawBody?: Uint8Array, cookies?: any, stream?: Readable}} */ [
+    EXTRA
+  ] = {};
 
   /** @param {Wire} wire */
   constructor(wire) {
@@ -104,6 +111,19 @@ export class Request {
     return this[ORIGINAL];
   }
 
+  get res() {
+    return this[RESPONSE];
+  }
+
+  set res(value) {
+    this[RESPONSE] = value;
+  }
+
+  /** Aborted when the client has left, or the time for the answer is over. */
+  get signal() {
+    return currentSignal();
+  }
+
   get hostname() {
     return (this[RAW].host ?? '').replace(/:\d+$/, '');
   }
@@ -141,7 +161,8 @@ export class Request {
   }
 
   get socket() {
-    const port = this[RAW].host?.split(':')[1] ?? DEFAULT_PORTS[/** @type {'http'} */ (this[RAW].scheme)];
+    const port = this[RAW].host?.split(':')[1] ??
+      DEFAULT_PORTS[/** @type {'http'} */ (this[RAW].scheme)];
     return { remoteAddress: this.ip, localPort: Number(port), encrypted: this.secure };
   }
 
@@ -173,7 +194,12 @@ export class Request {
   /** @param {string} name @returns {string | undefined} */
   get(name) {
     const lower = String(name).toLowerCase();
-    return this.headers[lower] ?? (lower === 'referrer' ? this.headers.referer : lower === 'referer' ? this.headers.referrer : undefined);
+    return this.headers[lower] ??
+      (lower === 'referrer'
+        ? this.headers.referer
+        : lower === 'referer'
+        ? this.headers.referrer
+        : undefined);
   }
 
   /** @param {string} name */
@@ -208,7 +234,11 @@ export class Request {
   get stream() {
     const extra = this[EXTRA];
     const body = extra.rawBody ?? this[RAW].body;
-    return (extra.stream ??= body === null || body === undefined ? Readable.from([]) : body instanceof Uint8Array ? Readable.from([body]) : Readable.from(body));
+    return (extra.stream ??= body === null || body === undefined
+      ? Readable.from([])
+      : body instanceof Uint8Array
+      ? Readable.from([body])
+      : Readable.from(body));
   }
 
   /** @param {any} target @param {any} [options] */
@@ -218,13 +248,15 @@ export class Request {
 
   /** @param {string} event @param {(...args: any[]) => void} listener */
   on(event, listener) {
-    this.stream.on(event, listener);
+    if (ENDS.has(event)) this.res?.on('close', listener);
+    else this.stream.on(event, listener);
     return this;
   }
 
   /** @param {string} event @param {(...args: any[]) => void} listener */
   once(event, listener) {
-    this.stream.once(event, listener);
+    if (ENDS.has(event)) this.res?.once('close', listener);
+    else this.stream.once(event, listener);
     return this;
   }
 
@@ -234,7 +266,7 @@ export class Request {
 
   /** @param {import('../values.mjs').Values} values */
   [WIRE](values) {
-    /** @type {Record<string, any>} */ const wire = { state: stateOf(this, values) };
+    /** @type {Record<string, any>} */ const wire = { state: stateOf(this) };
     for (const name of this[CHANGED] ?? []) wire[name] = this[RAW][name];
     return values.mark('request', wire);
   }
@@ -259,15 +291,16 @@ export function keepRaw(req, bytes) {
 /**
  * What was hung on a request. What is no JSON stays here: the host keeps a handle and brings it back.
  * @param {Request} req
- * @param {import('../values.mjs').Values} values
  * @returns {Record<string, any> | null}
  */
-export function stateOf(req, values) {
+export function stateOf(req) {
   /** @type {Record<string, any> | null} */ let state = null;
   for (const name of Object.keys(req)) {
     const value = /** @type {any} */ (req)[name];
     if (value === undefined) continue;
-    (state ??= {})[name] = typeof value === 'function' || portable(value) ? value : values.opaque(value);
+    (state ??= {})[name] = typeof value === 'function' || portable(value)
+      ? value
+      : new Opaque(value);
   }
   return state;
 }
@@ -279,12 +312,20 @@ export function changed(req) {
   const names = Object.keys(req);
   const now = /** @type {any} */ (req);
   // An object may have been changed in place: it counts as changed.
-  return names.length !== Object.keys(state).length || names.some((name) => typeof now[name] === 'object' || now[name] !== state[name]);
+  return names.length !== Object.keys(state).length ||
+    names.some((name) => typeof now[name] === 'object' || now[name] !== state[name]);
 }
 
 /** @param {string} type */
 function full(type) {
-  const short = /** @type {Record<string, string>} */ ({ json: 'application/json', html: 'text/html', text: 'text/plain', xml: 'application/xml', urlencoded: 'application/x-www-form-urlencoded', multipart: 'multipart/*' });
+  const short = /** @type {Record<string, string>} */ ({
+    json: 'application/json',
+    html: 'text/html',
+    text: 'text/plain',
+    xml: 'application/xml',
+    urlencoded: 'application/x-www-form-urlencoded',
+    multipart: 'multipart/*',
+  });
   return short[type] ?? type;
 }
 

@@ -9,6 +9,7 @@ import { STATUS_CODES } from 'node:http';
 import path from 'node:path';
 import { WIRE } from '../values.mjs';
 import { serializeCookie } from './cookies.mjs';
+import { Pipe } from './pipe.mjs';
 import { mediaType } from './types.mjs';
 
 /** @typedef {string | Uint8Array | AsyncIterable<Uint8Array> | null} Body */
@@ -18,6 +19,7 @@ export class Response extends EventEmitter {
   statusMessage = '';
   headersSent = false;
   writableEnded = false;
+  closed = false;
   /** @type {Record<string, any>} */ locals = Object.create(null);
   /** @type {Map<string, [string, any]>} lower-case name → name and value */ #headers = new Map();
   /** @type {((body: Body) => void) | null} */ #answer;
@@ -42,7 +44,9 @@ export class Response extends EventEmitter {
 
   /** @param {number} code */
   status(code) {
-    if (!Number.isInteger(code) || code < 100 || code > 999) throw new RangeError(`${String(code)} is no HTTP status.`);
+    if (!Number.isInteger(code) || code < 100 || code > 999) {
+      throw new RangeError(`${String(code)} is no HTTP status.`);
+    }
     this.statusCode = code;
     return this;
   }
@@ -54,7 +58,10 @@ export class Response extends EventEmitter {
       throw Object.assign(error, { code: 'ERR_HTTP_HEADERS_SENT' });
     }
     if (value === undefined) throw new TypeError(`The header ${name} has the value undefined.`);
-    this.#headers.set(name.toLowerCase(), [name, Array.isArray(value) ? value.map(String) : String(value)]);
+    this.#headers.set(name.toLowerCase(), [
+      name,
+      Array.isArray(value) ? value.map(String) : String(value),
+    ]);
     return this;
   }
 
@@ -86,7 +93,7 @@ export class Response extends EventEmitter {
   headerPairs() {
     /** @type {[string, string][]} */ const pairs = [];
     for (const [name, value] of this.#headers.values()) {
-      if (Array.isArray(value)) for (const item of value) pairs.push([name, item]);
+      if (Array.isArray(value)) { for (const item of value) pairs.push([name, item]); }
       else pairs.push([name, value]);
     }
     return pairs;
@@ -94,9 +101,10 @@ export class Response extends EventEmitter {
 
   /** @param {string | Record<string, any>} name @param {any} [value] */
   set(name, value) {
-    if (typeof name === 'object') for (const key in name) this.set(key, name[key]);
-    else if (name.toLowerCase() === 'content-type' && typeof value === 'string') this.setHeader(name, mediaType(value));
-    else this.setHeader(name, value);
+    if (typeof name === 'object') { for (const key in name) this.set(key, name[key]); }
+    else if (name.toLowerCase() === 'content-type' && typeof value === 'string') {
+      this.setHeader(name, mediaType(value));
+    } else this.setHeader(name, value);
     return this;
   }
 
@@ -133,13 +141,25 @@ export class Response extends EventEmitter {
 
   /** @param {string} url */
   location(url) {
-    return this.setHeader('Location', url === 'back' ? (this.req.get('referrer') ?? '/') : encodeURI(url).replace(/%25([0-9a-f]{2})/gi, '%$1'));
+    return this.setHeader(
+      'Location',
+      url === 'back'
+        ? (this.req.get('referrer') ?? '/')
+        : encodeURI(url).replace(/%25([0-9a-f]{2})/gi, '%$1'),
+    );
   }
 
   /** @param {string} [name] */
   attachment(name) {
     if (name) this.type(path.extname(name) || 'bin');
-    return this.setHeader('Content-Disposition', name ? `attachment; filename="${path.basename(name).replace(/["\\\r\n]/g, '_')}"; filename*=UTF-8''${encodeURIComponent(path.basename(name))}` : 'attachment');
+    return this.setHeader(
+      'Content-Disposition',
+      name
+        ? `attachment; filename="${
+          path.basename(name).replace(/["\\\r\n]/g, '_')
+        }"; filename*=UTF-8''${encodeURIComponent(path.basename(name))}`
+        : 'attachment',
+    );
   }
 
   /** @param {string} name @param {any} value @param {Parameters<typeof serializeCookie>[2]} [options] */
@@ -156,16 +176,22 @@ export class Response extends EventEmitter {
 
   /** @param {any} data @returns {this} */
   json(data) {
-    if (!this.hasHeader('content-type')) this.setHeader('Content-Type', 'application/json; charset=utf-8');
+    if (!this.hasHeader('content-type')) {
+      this.setHeader('Content-Type', 'application/json; charset=utf-8');
+    }
     return this.send(JSON.stringify(data) ?? 'null');
   }
 
   /** @param {any} [body] @returns {this} */
   send(body) {
     if (typeof body === 'string') {
-      if (!this.hasHeader('content-type')) this.setHeader('Content-Type', 'text/html; charset=utf-8');
+      if (!this.hasHeader('content-type')) {
+        this.setHeader('Content-Type', 'text/html; charset=utf-8');
+      }
     } else if (body instanceof Uint8Array) {
-      if (!this.hasHeader('content-type')) this.setHeader('Content-Type', 'application/octet-stream');
+      if (!this.hasHeader('content-type')) {
+        this.setHeader('Content-Type', 'application/octet-stream');
+      }
     } else if (body !== undefined && body !== null) return this.json(body);
     this.end(body ?? '');
     return this;
@@ -179,7 +205,11 @@ export class Response extends EventEmitter {
 
   /** @param {any} first a status or the address @param {any} [second] */
   redirect(first, second) {
-    const [status, url] = typeof first === 'number' ? [first, second] : typeof second === 'number' ? [second, first] : [302, first];
+    const [status, url] = typeof first === 'number'
+      ? [first, second]
+      : typeof second === 'number'
+      ? [second, first]
+      : [302, first];
     this.status(status).location(url).type('txt');
     this.end(`${STATUS_CODES[status]}. Redirecting to ${this.getHeader('Location')}`);
   }
@@ -202,13 +232,17 @@ export class Response extends EventEmitter {
     const finish = typeof options === 'function' ? options : done;
     const root = options?.root;
     const whole = root ? path.join(root, path.normalize(`/${file}`)) : file;
-    if (!root && !path.isAbsolute(file)) throw new TypeError(`${file} is no absolute path. Give one, or { root: folder }.`);
+    if (!root && !path.isAbsolute(file)) {
+      throw new TypeError(`${file} is no absolute path. Give one, or { root: folder }.`);
+    }
     fs.readFile(whole, (error, data) => {
       if (!error) {
         if (options?.headers) this.set(options.headers);
         if (!this.hasHeader('content-type')) this.type(path.extname(whole) || 'bin');
         this.end(data);
-      } else if (!finish) this.sendStatus(error.code === 'ENOENT' || error.code === 'EISDIR' ? 404 : 500);
+      } else if (!finish) {
+        this.sendStatus(error.code === 'ENOENT' || error.code === 'EISDIR' ? 404 : 500);
+      }
       finish?.(error ?? undefined);
     });
   }
@@ -233,7 +267,11 @@ export class Response extends EventEmitter {
 
   /** @param {string | Uint8Array} chunk @param {any} [encoding] @param {() => void} [done] */
   write(chunk, encoding, done) {
-    if (this.writableEnded) throw Object.assign(new Error('The response was ended already.'), { code: 'ERR_STREAM_WRITE_AFTER_END' });
+    if (this.writableEnded) {
+      throw Object.assign(new Error('The response was ended already.'), {
+        code: 'ERR_STREAM_WRITE_AFTER_END',
+      });
+    }
     const more = this.#stream().push(bytes(chunk, encoding), () => this.emit('drain'));
     (typeof encoding === 'function' ? encoding : done)?.();
     return more;
@@ -245,15 +283,25 @@ export class Response extends EventEmitter {
     if (typeof encoding === 'function') [encoding, done] = [undefined, encoding];
     if (this.writableEnded) return this;
     if (this.#pipe) {
-      if (chunk !== undefined && chunk !== null && chunk.length) this.#pipe.push(bytes(chunk, encoding), () => {});
+      if (chunk !== undefined && chunk !== null && chunk.length) {
+        this.#pipe.push(bytes(chunk, encoding), () => {});
+      }
       this.#pipe.end();
       this.writableEnded = true;
     } else {
       this.writableEnded = true;
-      this.#send(chunk === undefined || chunk === null || chunk.length === 0 ? null : typeof chunk === 'string' && (!encoding || /^utf-?8$/i.test(encoding)) ? chunk : bytes(chunk, encoding));
+      this.#send(
+        chunk === undefined || chunk === null || chunk.length === 0
+          ? null
+          : typeof chunk === 'string' && (!encoding || /^utf-?8$/i.test(encoding))
+          ? chunk
+          : bytes(chunk, encoding),
+      );
     }
     if (done) this.once('finish', done);
-    if (this.listenerCount('finish') + this.listenerCount('close')) setImmediate(() => this.finish());
+    if (this.listenerCount('finish') + this.listenerCount('close')) {
+      setImmediate(() => this.finish());
+    }
     return this;
   }
 
@@ -264,20 +312,23 @@ export class Response extends EventEmitter {
   }
 
   finish() {
+    this.closed = true;
     this.emit('finish');
     this.emit('close');
   }
 
-  /** Ends what the client does not wait for any more. */
+  /** The client has left: nothing is sent any more. */
   abandon() {
+    if (this.closed) return;
     this.#answer = null;
     this.#pipe?.end();
+    this.closed = this.writableEnded = true;
     this.emit('close');
   }
 
   #stream() {
     if (!this.#pipe) {
-      this.#pipe = new Pipe();
+      this.#pipe = new Pipe(() => this.abandon());
       this.#send(this.#pipe);
     }
     return this.#pipe;
@@ -297,50 +348,18 @@ export class Response extends EventEmitter {
   }
 }
 
-/** What is written to a response, until the host pulls it. */
-class Pipe {
-  /** @type {Uint8Array[]} */ #chunks = [];
-  #size = 0;
-  #ended = false;
-  /** @type {(() => void) | null} */ #wake = null;
-  /** @type {(() => void) | null} */ #drained = null;
-
-  /** @param {Uint8Array} chunk @param {() => void} drained @returns {boolean} whether more may be written at once */
-  push(chunk, drained) {
-    this.#chunks.push(chunk);
-    this.#size += chunk.length;
-    this.#wake?.();
-    if (this.#size < 64 * 1024) return true;
-    this.#drained = drained;
-    return false;
-  }
-
-  end() {
-    this.#ended = true;
-    this.#wake?.();
-  }
-
-  async *[Symbol.asyncIterator]() {
-    for (;;) {
-      if (this.#chunks.length) {
-        const chunk = this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks);
-        this.#chunks = [];
-        this.#size = 0;
-        yield chunk;
-        this.#drained?.();
-        this.#drained = null;
-      } else if (this.#ended) return;
-      else {
-        await new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#wake = resolve));
-        this.#wake = null;
-      }
-    }
-  }
-}
-
 /** @param {any} chunk @param {any} encoding */
 function bytes(chunk, encoding) {
   if (chunk instanceof Uint8Array) return chunk;
-  if (typeof chunk === 'string') return Buffer.from(chunk, typeof encoding === 'string' ? /** @type {any} */ (encoding) : 'utf8');
-  throw new TypeError(`A response's body is text or bytes, not ${chunk === null ? 'null' : typeof chunk}. Use res.json for data.`);
+  if (typeof chunk === 'string') {
+    return Buffer.from(
+      chunk,
+      typeof encoding === 'string' ? /** @type {any} */ (encoding) : 'utf8',
+    );
+  }
+  throw new TypeError(
+    `A response's body is text or bytes, not ${
+      chunk === null ? 'null' : typeof chunk
+    }. Use res.json for data.`,
+  );
 }

@@ -7,9 +7,9 @@
  * @module
  */
 import { Buffer } from 'node:buffer';
-import { currentSignal } from '../connection.mjs';
+import { whenCancelled } from '../current.mjs';
 import { hostHandle } from '../handles.mjs';
-import { ClientError, parseBody } from './body.mjs';
+import { ClientError, parseBody, parseBodyAhead } from './body.mjs';
 import { run } from './chain.mjs';
 import { stateOf } from './request.mjs';
 import { Response } from './response.mjs';
@@ -20,7 +20,8 @@ import { Response } from './response.mjs';
 const REPLACEABLE = ['json', 'send', 'end', 'write', 'writeHead', 'setHeader'];
 
 export class Roles {
-  /** The plugin's function by the one that the host calls. @type {WeakMap<Function, Step>} */ #originals = new WeakMap();
+  /** The plugin's function by the one that the host calls. @type {WeakMap<Function, Step>} */ #originals =
+    new WeakMap();
   /** @type {WeakMap<Step, Step>} */ #handlers = new WeakMap();
   /** @type {WeakMap<Step, Step>} */ #middlewares = new WeakMap();
 
@@ -31,20 +32,34 @@ export class Roles {
 
   /** @param {Step[]} steps middlewares and a handler @returns {Step} what answers the host's requests */
   handler(steps) {
-    const single = steps.length === 1 ? steps[0] : (/** @type {any} */ req, /** @type {any} */ res, /** @type {any} */ next) => run(steps, req, res, next);
+    const single = steps.length === 1
+      ? steps[0]
+      : (/** @type {any} */ req, /** @type {any} */ res, /** @type {any} */ next) =>
+        run(steps, req, res, next);
     const known = this.#handlers.get(single);
     if (known) return known;
-    const serve = (/** @type {Request} */ req) => new Promise((resolve, reject) => {
-      const res = new Response(req, (body) => resolve([res.statusCode, res.headerPairs(), body, stateOf(req, this.connection.values)]));
-      const start = () => run(steps, req, res, (error) => {
-        if (res.headersSent && error) queueMicrotask(() => { throw error; });
-        else reject(error ?? new ClientError(404, `No handler answered ${req.method} ${req.path}.`));
+    const serve = (/** @type {Request} */ req) =>
+      new Promise((resolve, reject) => {
+        const res = new Response(req, (body) =>
+          resolve([res.statusCode, res.headerPairs(), body, stateOf(req)]));
+        const start = () =>
+          run(steps, req, res, (error) => {
+            if (res.headersSent && error) {
+              queueMicrotask(() => {
+                throw error;
+              });
+            } else {reject(
+                error ?? new ClientError(404, `No handler answered ${req.method} ${req.path}.`),
+              );}
+          });
+        req.res = res;
+        whenCancelled(() =>
+          res.abandon()
+        );
+        const waiting = parseBody(req);
+        if (waiting) waiting.then(start, reject);
+        else start();
       });
-      this.#prepare(req, res);
-      const waiting = parseBody(req);
-      if (waiting) waiting.then(start, reject);
-      else start();
-    });
     this.#handlers.set(single, serve);
     this.#originals.set(serve, single);
     return serve;
@@ -54,33 +69,33 @@ export class Roles {
   middleware(step) {
     const known = this.#middlewares.get(step);
     if (known) return known;
-    const serve = (/** @type {Request} */ req, /** @type {Step} */ goOn) => new Promise((resolve, reject) => {
-      const { values, handles } = this.connection;
-      const res = new Response(req, (body) => {
-        handles.release(goOn);
-        resolve([res.statusCode, res.headerPairs(), body, stateOf(req, values)]);
-      });
-      this.#prepare(req, res);
-      // A body that no parser can read is the handler's business: its answer is then 400.
-      let waiting;
-      try {
-        waiting = req.body === undefined ? parseBody(req) : undefined;
-      } catch {
-        req.body = {};
-      }
-      const start = () => run([step], req, res, (error) => {
-        if (error) return reject(error);
-        // After the function's own statements: they may still replace methods or add listeners.
-        queueMicrotask(() => {
-          if (res.headersSent) return;
-          if (REPLACEABLE.some((name) => Object.hasOwn(res, name))) return this.#behind(req, res, goOn).catch(reject);
+    const serve = (/** @type {Request} */ req, /** @type {Step} */ goOn) =>
+      new Promise((resolve, reject) => {
+        const { handles } = this.connection;
+        const res = new Response(req, (body) => {
           handles.release(goOn);
-          resolve(['next', { headers: res.headerPairs(), state: stateOf(req, values), finish: finisher(res) }]);
+          resolve([res.statusCode, res.headerPairs(), body, stateOf(req)]);
+        });
+        req.res = res;
+        whenCancelled(() => res.abandon());
+        parseBodyAhead(req);
+        run([step], req, res, (error) => {
+          if (error) return reject(error);
+          // After the function's own statements: they may still replace methods or add listeners.
+          queueMicrotask(() => {
+            if (res.headersSent) return;
+            if (REPLACEABLE.some((name) => Object.hasOwn(res, name))) {
+              return this.#behind(req, res, goOn).catch(reject);
+            }
+            handles.release(goOn);
+            resolve(['next', {
+              headers: res.headerPairs(),
+              state: stateOf(req),
+              finish: finisher(res),
+            }]);
+          });
         });
       });
-      if (waiting) waiting.then(start, () => start());
-      else start();
-    });
     this.#middlewares.set(step, serve);
     this.#originals.set(serve, step);
     return serve;
@@ -91,22 +106,16 @@ export class Roles {
     const original = this.#originals.get(fn);
     if (original) return original;
     if (hostHandle(fn) === undefined) return fn;
-    const step = async (/** @type {Request} */ req, /** @type {Response} */ res) => replay(res, answerOf(await fn(req)));
+    const step = async (/** @type {Request} */ req, /** @type {Response} */ res) =>
+      replay(res, answerOf(await fn(req)));
     this.#handlers.set(step, fn);
     return step;
   }
 
   /** Calls what lies behind, and gives its answer to the methods that the middleware replaced. @param {Request} req @param {Response} res @param {Step} goOn */
   async #behind(req, res, goOn) {
-    const answer = answerOf(await goOn(stateOf(req, this.connection.values)));
+    const answer = answerOf(await goOn(stateOf(req)));
     replay(res, answer);
-  }
-
-  /** @param {Request} req @param {Response} res */
-  #prepare(req, res) {
-    Object.defineProperty(req, 'res', { value: res, configurable: true, writable: true });
-    const signal = () => currentSignal();
-    Object.defineProperty(req, 'signal', { get: signal, configurable: true });
   }
 }
 
@@ -124,7 +133,11 @@ function finisher(res) {
 /** @param {any} answer a response value, or a handler's answer @returns {{status: number, headers: [string, string][], body: any}} */
 function answerOf(answer) {
   if (Array.isArray(answer)) return { status: answer[0], headers: answer[1], body: answer[2] };
-  return { status: answer.statusCode ?? answer.status, headers: answer.pairs ?? answer.headers, body: answer.body };
+  return {
+    status: answer.statusCode ?? answer.status,
+    headers: answer.pairs ?? answer.headers,
+    body: answer.body,
+  };
 }
 
 /** @param {Response} res @param {{status: number, headers: [string, string][], body: any}} answer */
@@ -135,11 +148,23 @@ function replay(res, { status, headers, body }) {
     else if (name.toLowerCase() !== 'content-length') res.setHeader(name, value);
   }
   const replaced = (/** @type {string} */ name) => Object.hasOwn(res, name);
-  const whole = body === null || body === undefined || typeof body === 'string' || body instanceof Uint8Array;
+  const whole = body === null || body === undefined || typeof body === 'string' ||
+    body instanceof Uint8Array;
   if (!whole) return replaced('write') || replaced('end') ? void pour(body, res) : res.pass(body);
   const text = () => (typeof body === 'string' ? body : body ? Buffer.from(body).toString() : '');
-  if (replaced('json') && /^application\/(?:[\w.-]+\+)?json/i.test(String(res.getHeader('content-type') ?? ''))) return replayJSON(res, text(), body);
-  if (replaced('send')) return res.send(/^(?:text\/|application\/(?:[\w.-]+\+)?json)/i.test(String(res.getHeader('content-type') ?? 'text/')) ? text() : (body ?? ''));
+  if (
+    replaced('json') &&
+    /^application\/(?:[\w.-]+\+)?json/i.test(String(res.getHeader('content-type') ?? ''))
+  ) return replayJSON(res, text(), body);
+  if (replaced('send')) {
+    return res.send(
+      /^(?:text\/|application\/(?:[\w.-]+\+)?json)/i.test(
+          String(res.getHeader('content-type') ?? 'text/'),
+        )
+        ? text()
+        : (body ?? ''),
+    );
+  }
   if (replaced('end') || replaced('write')) return res.end(body ?? '');
   res.pass(body ?? null);
 }
