@@ -97,7 +97,7 @@ class JavaScript(msgspec.Struct, frozen=True):
             argv = [str(self.program), "run", *_DENO_FLAGS, *permissions]
             argv += [f"--v8-flags={','.join(heap)}"] if heap else []
             argv += [str(WORKER)]
-        return Command(argv=tuple(argv), env=_QUIET | environment, cwd=directory)
+        return Command(argv=tuple(argv), env=_QUIET | environment, cwd=directory, prints="stderr")
 
     async def start(
         self,

@@ -89,7 +89,7 @@ def run(
     reporter = Reporter(reported)
     command, environment = start.command, dict(start.command.env)
     with reporter.step("arrange the descriptors"):
-        _arrange(descriptors, reporter)
+        _arrange(descriptors, command.prints, reporter)
     working = command.cwd if folder is None else folder
     assert working is not None
     if folder is not None:
@@ -102,10 +102,11 @@ def run(
     return _call(command, environment, reporter)
 
 
-def _arrange(descriptors: Sequence[int], reporter: Reporter) -> None:
+def _arrange(descriptors: Sequence[int], prints: str, reporter: Reporter) -> None:
     """Give stdio, stderr and the others the numbers that the worker expects; close the rest."""
     stdio, stderr, *others = (fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, _HIGH) for d in descriptors)
-    for number, descriptor in enumerate((stdio, stdio, stderr, *others)):
+    printed = stderr if prints == "stderr" else stdio
+    for number, descriptor in enumerate((stdio, printed, stderr, *others)):
         os.dup2(descriptor, number)
     os.set_blocking(0, True)  # the host may have made its ends of the pairs before it shared them
     os.set_blocking(2, True)

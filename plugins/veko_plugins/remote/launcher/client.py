@@ -148,7 +148,7 @@ class Launcher:
         Args:
             command: What it runs.
             confinement: What it may do; `None` is everything.
-            stdio: Its descriptors 0 and 1.
+            stdio: Its descriptors 0 and, unless `command.prints` says otherwise, 1.
             stderr: Its descriptor 2.
             fds: Its descriptors from 3 on.
 

@@ -7,7 +7,7 @@ JSON; descriptors travel with the first bytes of a `Start`.
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -29,12 +29,15 @@ class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         env: The worker's whole environment.
         cwd: The working folder. `None` makes a private one below the system's temporary folder,
             which `HOME` and `TMPDIR` name unless `env` does, and which is removed at the end.
+        prints: Where descriptor 1 leads, which programs that it starts inherit: to `stdio` or, so
+            that what they print is not mixed with messages, to `stderr`.
     """
 
     argv: tuple[str, ...] | None = None
     entry: str | None = None
     env: dict[str, str] = {}
     cwd: Path | None = None
+    prints: Literal["stdio", "stderr"] = "stdio"
 
     def __post_init__(self) -> None:
         if (self.argv is None) == (self.entry is None):

@@ -105,6 +105,18 @@ module.exports = { name: 'p', version: '1.0.0', load() {}, run: (name) => tries[
 
 
 @pytest.mark.parametrize("name", ["deno", "node"])
+async def test_what_a_started_program_prints_breaks_no_message(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "p.js"
+    path.write_text(
+        "module.exports = { name: 'p', version: '1.0.0', load() {}, run() {\n"
+        "  require('node:child_process').execSync('echo out', { stdio: 'inherit' }); return 1; } };"
+    )
+    async with started(path, None, name) as worker:
+        await worker.load()
+        assert await worker.call("plugin_call", "run", []) == 1
+
+
+@pytest.mark.parametrize("name", ["deno", "node"])
 async def test_a_trusted_plugin_runs_as_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
