@@ -112,6 +112,8 @@ class Guest:
     Attributes:
         methods: What the host may call, by name.
         notes: What the host may call without an answer, by name.
+        app: What the plugin gets as `app`.
+        ready: Set when it can be called.
     """
 
     def __init__(self) -> None:
@@ -143,6 +145,7 @@ class Guest:
         self._resident: Resident | None = None
         self._generation: Any = None
         self._loading: asyncio.Task[PluginRecord] | None = None
+        self.ready = asyncio.Event()
         self._ended = asyncio.Event()
         self._checks = Config({})
 
@@ -158,7 +161,7 @@ class Guest:
     async def stay(self, connection: Connection) -> None:
         """Live until the host ends it or is gone."""
         self._connection = connection
-        self._mirror = Mirror(self._calls, connection.note)
+        self._mirror = Mirror(self._calls, connection.note, self._ask)
         self._neighbours = Neighbours(self._ask)
         kernel = self._kernel
         async with kernel:
@@ -173,6 +176,7 @@ class Guest:
                     self._mirror.update(self._generation.entries)
 
             kernel.bus.moved = moved
+            self.ready.set()
             await self._ended.wait()
             kernel.bus.moved = before
 
@@ -245,17 +249,18 @@ class Guest:
             await self._outcome(asyncio.shield(loading))
         else:
             await self._outcome(self._kernel.toggle(resident.name, True))
+        self._mirror.late = True
 
     async def _deactivate(self) -> None:
         resident = self._guest()
-        resident.raised = None
+        resident.raised, self._mirror.late = None, False
         await self._kernel.toggle(resident.name, False)
         self._mirror.update(self._generation.entries)
         self._raise_again(resident)
 
     async def _unload(self) -> None:
         resident, loading = self._guest(), self._loading
-        resident.raised = None
+        resident.raised, self._mirror.late = None, False
         if loading is not None and not loading.done():
             refusal = StateError("the host does not take what it registers", plugin=resident.name)
             if not resident.go_on.done():
@@ -278,7 +283,7 @@ class Guest:
     def settle_in(self, generation: Any) -> None:
         """Give the context of the plugin's generation the verbs that cross the border."""
         self._generation = generation
-        verbs = Verbs(generation, self._ask, self._connection.note, self._neighbours)
+        verbs = Verbs(generation, self._ask, self._connection.note, self._neighbours, self._mirror)
         verbs.install()
         if self._storage is not None:
             vars(generation.context)["storage"] = self._storage.namespace

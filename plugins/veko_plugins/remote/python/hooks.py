@@ -60,11 +60,17 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
             value, stopped = stop.value, True
         if any(value is one.value for one in seen if one is not None):
             value = None  # the same object; what is new in it is among the changes
-        changes = [None if one is None else one.changes() for one in seen]
+        changes = [None if one is None else _changed(one) for one in seen]
         return back(value), changes if any(changes) else None, stopped
 
     call.__qualname__ = name_of(handler)
     return call
+
+
+def _changed(one: Seen) -> Marked | None:
+    found = one.changes()
+    kind = "request" if isinstance(one.value, Request) else "response"
+    return None if found is None else Marked(kind, found)
 
 
 def _crossing(calls: Calls, entry: Entry, value: object) -> Crossing:

@@ -134,7 +134,7 @@ class Mirror:
         except Exception as error:
             self._undo(batch)
             batch.done.set_exception(error)
-            batch.done.exception()  # known; whoever awaits a handle gets it
+            batch.done.exception()  # known; a plugin that awaits a handle gets it
             _log.error("a write failed: %s", error)
         except BaseException:
             batch.done.cancel()

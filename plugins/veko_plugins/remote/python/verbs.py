@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,8 +18,8 @@ from veko.errors import ServiceError
 from veko.extend import check_text
 
 from ..protocol import is_plain
-from .mirror import CROSSING, Note
-from .neighbours import Neighbours
+from .mirror import CROSSING, Ask, Mirror, Note
+from .neighbours import Neighbours, described
 
 if TYPE_CHECKING:
     from veko import Handle, PluginRecord
@@ -47,14 +47,16 @@ class Verbs:
         ask: Calls a method of the host.
         note: Sends a note to the host.
         neighbours: The other plugins and services.
+        mirror: Registers at the host.
     """
 
     def __init__(
         self,
         generation: Any,
-        ask: Callable[..., Awaitable[Any]],
+        ask: Ask,
         note: Note,
         neighbours: Neighbours,
+        mirror: Mirror,
     ) -> None:
         self._generation = generation
         context: Context = generation.context
@@ -62,15 +64,17 @@ class Verbs:
         self._ask = ask
         self._note = note
         self._neighbours = neighbours
+        self._mirror = mirror
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._register = context.register
         self._declare = context.declare
-        self._use = context.use
+        self._provide = context.provide
 
     def install(self) -> None:
         """Let the context have these verbs."""
-        names = ("declare", "emit", "get_plugin", "list_plugins", "log", "register", "use", "when")
+        names = ("declare", "emit", "get_plugin", "list_plugins", "log", "provide", "register",
+                 "use", "when")  # fmt: skip
         own = {name: getattr(self, name) for name in (*names, "update_config")}
         own |= {name: self._refusal(name, why) for name, why in _WHY.items()}
         vars(self._context).update(own)
@@ -94,7 +98,19 @@ class Verbs:
                 plugin=self._context.name,
                 remedy=f"These cross: {', '.join(CROSSING)}.",
             )
-        return self._register(kind, key, value, priority=priority)
+        handle = self._register(kind, key, value, priority=priority)
+        return self._late(handle) if self._mirror.late else handle
+
+    def provide(self, name: str, value: object) -> Handle:
+        """Offer a service under a name that is not taken: data, or an object with functions."""
+        described(value)  # what cannot cross says so here, not when `load()` has returned
+        handle = self._provide(name, value)
+        return self._late(handle) if self._mirror.late else handle
+
+    def _late(self, handle: Handle) -> Handle:
+        handles = self._generation.handles
+        entry = next((one for one, held in reversed(handles.items()) if held is handle), None)
+        return handle if entry is None else self._mirror.handle(entry, handle)
 
     def declare(self, event: Event[Any]) -> Handle:
         """Declare an event of the plugin's own; the host emits it without checking payloads."""

@@ -15,7 +15,8 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from ..protocol import Connection
 from .guest import Guest
@@ -24,17 +25,8 @@ from .requests import make_request, to_response
 from .routes import make_route
 from .sockets import make_socket
 
-__all__ = ["MODULES", "main"]
+__all__ = ["main"]
 
-MODULES: Final = (
-    "veko_plugins.remote.python.worker",
-    "veko_adapters.asgi",
-    "veko_plugins.context",
-    "asyncio.selector_events",
-    "concurrent.futures.thread",
-    "encodings.idna",
-)
-"""What the launcher imports before it forks, so that a worker starts at once."""
 _GREETING: Final = 30.0
 """Seconds for the host to greet."""
 _LEAVING: Final = 5.0
@@ -96,15 +88,27 @@ async def _serve(sock: socket.socket) -> None:
     )
     living = asyncio.create_task(guest.stay(connection))
     try:
+        await _first(living, guest.ready.wait())
         runtime = f"python {sys.version.split()[0]}"
         await connection.open(
             {"runtime": runtime, "pid": os.getpid()}, timeout=_GREETING, host=False
         )
-        await guest.ended()
+        await _first(living, guest.ended())
         asyncio.get_running_loop().call_later(_LEAVING, os._exit, 0)
         await living
     finally:
         await connection.close()
+
+
+async def _first(living: asyncio.Task[None], event: Coroutine[Any, Any, object]) -> None:
+    """Wait for an event; raise what ended the guest before."""
+    waiting = asyncio.ensure_future(event)
+    try:
+        await asyncio.wait([living, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if living.done():
+        living.result()
 
 
 if __name__ == "__main__":

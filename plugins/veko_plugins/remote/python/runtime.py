@@ -1,0 +1,122 @@
+"""How the host runs a Python worker: forked from the launcher, or by another interpreter.
+
+The launcher has imported what a worker needs (`MODULES`), so a fork is ready within milliseconds. A
+plugin with an environment of its own runs in that environment's interpreter, which starts cold.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from veko import VekoError
+
+from ..launcher import Command
+from .packages import COMPILED, linked_packages, packages
+
+__all__ = ["MODULES", "Python"]
+
+ENTRY: Final = "veko_plugins.remote.python.worker:main"
+MODULES: Final = (
+    "veko_plugins.remote.python.worker",
+    "veko_adapters.asgi",
+    "veko_plugins.context",
+    "anyio._backends._asyncio",
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "stringprep",
+)
+"""What the launcher imports before it forks, so that a worker starts at once."""
+_COLD: Final = """\
+import sys
+sys.path.append(sys.argv.pop())
+from veko_plugins.remote.python.worker import main
+sys.exit(main())
+"""
+_COMPILE: Final = """\
+import importlib, sys
+sys.path.append(sys.argv.pop(1))
+for name in sys.argv[1:]: importlib.import_module(name)
+"""
+_COMPILING: Final = 120.0
+"""Seconds for compiling what a worker imports, once for each interpreter."""
+
+
+class Python(msgspec.Struct, frozen=True):
+    """A runtime for Python plugins.
+
+    Attributes:
+        program: The interpreter of the plugin's own environment; `None` for the host's, forked.
+        cache: Where the folder of links for another interpreter is kept.
+    """
+
+    program: Path | None = None
+    cache: Path = Path(".veko/cache")
+
+    name = "python"
+
+    def command(
+        self, *, environment: Mapping[str, str] = {}, directory: Path | None = None
+    ) -> Command:
+        """Return the command that runs the worker.
+
+        Its descriptor 3, if the launcher gives it one, is the channel by which the host hands it
+        connected sockets; see `connecting`.
+
+        Args:
+            environment: The variables that the plugin may read.
+            directory: The working folder; `None` is a private one.
+        """
+        if self.program is None:
+            return Command(entry=ENTRY, env=dict(environment), cwd=directory)
+        argv = (*self._cold(), _COLD, str(self._links()))
+        return Command(argv=argv, env=dict(environment), cwd=directory)
+
+    def _links(self) -> Path:
+        return linked_packages(self.cache.absolute())
+
+    def _cold(self) -> tuple[str, ...]:
+        # Isolated: neither variables nor the working folder add to what it imports. Bytecode of
+        # the host's packages is kept apart: this may be another version of Python.
+        bytecode = self._links() / "bytecode"
+        return str(self.program), "-I", "-X", f"pycache_prefix={bytecode}", "-c"
+
+    def prepare(self) -> None:
+        """Compile what a worker imports, so that it starts fast, and confined cannot write.
+
+        Takes some seconds the first time; for the host's own interpreter there is nothing to do.
+
+        Raises:
+            VekoError: The environment cannot run a worker; the message says why.
+        """
+        if self.program is None:
+            return
+        command = [*self._cold(), _COMPILE, str(self._links()), *MODULES]
+        try:
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=_COMPILING, env={}
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise VekoError(
+                f"{self.program} cannot run a plugin: {said[-1] if said else error}",
+                remedy=f"The environment needs {', '.join(COMPILED)} in the host's version.",
+            ) from None
+
+    def reads(self) -> tuple[Path, ...]:
+        """Return what the interpreter itself reads: its library, and the packages of the host."""
+        if self.program is None:
+            folders = [sys.prefix, sys.base_prefix, *(p for p in sys.path if p)]
+        else:
+            # The environment, and the installation that it was made from.
+            real = self.program.resolve().parent.parent
+            folders = [str(self.program.absolute().parent.parent), str(real)]
+            folders.append(str(self._links()))
+        found = [Path(one).resolve() for one in folders]
+        found += [path.resolve() for path in packages().values()]
+        return tuple(dict.fromkeys(path for path in found if path.exists()))
