@@ -102,6 +102,7 @@ class Worker:
         self.registered: dict[int, tuple[dict[Any, Any] | list[Any], Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.failures: list[tuple[Any, str]] = []
+        self.denied: list[tuple[str, str, str]] = []
         self.stored: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.answers: dict[str, Callable[..., Any]] = {}
@@ -112,6 +113,7 @@ class Worker:
     def notes(self) -> dict[str, Callable[..., Any]]:
         return {
             "log": lambda level, message, details, fields: self.logs.append((level, message)),
+            "denied": lambda *denied: self.denied.append(denied),
             "failed": lambda error, where: self.failures.append((error, where)),
             "storage": self._store,
             "add_route": lambda rid, method, path, fn, _: self.routes.update({(method, path): fn}),

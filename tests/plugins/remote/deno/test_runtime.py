@@ -152,6 +152,10 @@ async def test_a_confined_plugin_gets_what_it_is_granted(
         for what in ("passwd", "outside", "spawn"):
             with pytest.raises(RemoteError):
                 await worker.call("plugin_call", "run", [what])
+        assert worker.denied[:2] == [
+            ("read:files", "/etc/passwd", f"{path}:7"),
+            ("write:files", f"{path.parent}/written", f"{path}:8"),
+        ]
     assert list(path.parent.iterdir()) == [path]
 
 

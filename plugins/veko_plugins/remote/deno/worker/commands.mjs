@@ -3,7 +3,9 @@
  * @module
  */
 
-/** @typedef {{name: string, type: string, required: boolean, default: any, help: string, kind: string, many: boolean}} Parameter */
+/**
+ * @typedef {{name: string, type: string, required: boolean, default: any, help: string, kind: string, many: boolean}} Parameter
+ */
 
 /** @param {Function} fn @returns {Parameter[]} */
 export function parameters(fn) {
@@ -22,7 +24,11 @@ export function parameters(fn) {
   });
 }
 
-/** @param {Function} fn @returns {(args: any[], named: Record<string, any>) => any} what the host calls: options by name, the rest in order */
+/**
+ * @param {Function} fn
+ * @returns {(args: any[], named: Record<string, any>) => any} what
+ *   the host calls: options by name, the rest in order
+ */
 export function asCommand(fn) {
   const all = names(fn);
   return (args, named) => {
@@ -38,7 +44,10 @@ export function asCommand(fn) {
 
 const REST = '...';
 
-/** @param {Function} fn @returns {[string, string | undefined][]} names and initial values as written */
+/**
+ * @param {Function} fn
+ * @returns {[string, string | undefined][]} names and initial values as written
+ */
 function names(fn) {
   const text = Function.prototype.toString.call(fn).replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
   const single = /^(?:async\s+)?([\w$]+)\s*=>/.exec(text);
@@ -63,7 +72,10 @@ function inside(text, open) {
   return '';
 }
 
-/** @param {string} text @returns {string[]} what stands between the commas of the outermost level */
+/**
+ * @param {string} text
+ * @returns {string[]} what stands between the commas of the outermost level
+ */
 function split(text) {
   const parts = [];
   let depth = 0;

@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import { Call, current } from './current.mjs';
-import { describeError, RemoteError } from './errors.mjs';
+import { denial, describeError, RemoteError } from './errors.mjs';
 import { frame, Reader, Writer } from './framing.mjs';
 import { Handles } from './handles.mjs';
 import { Values } from './values.mjs';
@@ -212,17 +212,30 @@ export class Connection {
 
   /** @param {number} id @param {any} error */
   #fail(id, error) {
+    this.#deny(error);
     this.#send(['fail', id, describeError(error)]);
+  }
+
+  /**
+   * Reports an error that no call of the host's waits for.
+   * @param {any} error
+   * @param {string} where
+   */
+  report(error, where) {
+    this.#deny(error);
+    const thrown = error instanceof Error ? error : new Error(describeError(error).message);
+    this.note('failed', thrown, where);
+  }
+
+  /** @param {any} error */
+  #deny(error) {
+    const denied = denial(error);
+    if (denied) this.note('denied', ...denied);
   }
 
   /** @param {string | number} target @param {any[]} args */
   #take(target, args) {
-    const report = (/** @type {any} */ error) =>
-      this.note(
-        'failed',
-        error instanceof Error ? error : new Error(String(error)),
-        String(target),
-      );
+    const report = (/** @type {any} */ error) => this.report(error, String(target));
     try {
       this.#method(target)(...args)?.catch?.(report);
     } catch (error) {

@@ -66,7 +66,12 @@ export class Context {
     return rid;
   }
 
-  /** @param {string} level @param {any} message @param {any} [details] @param {Record<string, any>} [fields] */
+  /**
+   * @param {string} level
+   * @param {any} message
+   * @param {any} [details]
+   * @param {Record<string, any>} [fields]
+   */
   log(level, message, details = null, fields = {}) {
     this.#parts.log(
       LEVELS[level] ?? level,
@@ -85,7 +90,11 @@ export class Context {
     );
   }
 
-  /** @param {string} method @param {string} path @param {Fn[]} steps middlewares and, last, the handler */
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {Fn[]} steps middlewares and, last, the handler
+   */
   addRoute(method, path, ...steps) {
     const all = steps.flat(Infinity);
     for (const step of all) required(step, 'addRoute');
@@ -117,7 +126,12 @@ export class Context {
     this.addWebsocket(path, handler);
   }
 
-  /** @param {string} event @param {Fn} fn @param {number} [priority] higher first @param {{timeout?: number, observe?: boolean}} [options] `timeout` in seconds */
+  /**
+   * @param {string} event
+   * @param {Fn} fn
+   * @param {number} [priority] higher first
+   * @param {{timeout?: number, observe?: boolean}} [options] `timeout` in seconds
+   */
   hook(event, fn, priority = 10, options = {}) {
     required(fn, 'hook');
     const serve = event === 'route:create' ? asRouteHook(fn, this.#parts.roles) : asHook(fn);
@@ -202,7 +216,11 @@ export class Context {
     return currentSignal();
   }
 
-  /** Runs a function beside the others; its failure is reported. @param {Fn} fn @param {any[]} args */
+  /**
+   * Runs a function beside the others; its failure is reported.
+   * @param {Fn} fn
+   * @param {any[]} args
+   */
   spawn(fn, ...args) {
     required(fn, 'spawn');
     setImmediate(async () => {
@@ -214,7 +232,10 @@ export class Context {
     });
   }
 
-  /** @param {number} seconds @param {Fn} fn called again and again, never twice at once, while the plugin is active */
+  /**
+   * @param {number} seconds
+   * @param {Fn} fn called again and again, never twice at once, while the plugin is active
+   */
   every(seconds, fn) {
     const ticker = new Ticker(
       seconds * 1000,

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { original } from './sourcemaps.mjs';
 
 const WORKER = new URL('.', import.meta.url).href;
-// `at name (file:///a.ts:1:2)`, `at /a.ts:1:2`, and the last line of the runtime's own syntax errors.
+// `at name (file:///a.ts:1:2)`, `at /a.ts:1:2`, and the last line of the runtime's syntax errors.
 const FRAME = /(file:\/\/\/[^\s()]+?|(?<=[\s(])\/[^\s()]+?):(\d+):(\d+)/g;
 // Frames of the runtime itself.
 const INSIDE = /[\s(](?:node:internal\/|node:module:|ext:)/;
@@ -15,7 +15,9 @@ const HEADER = /^((?:file:\/\/)?\/\S+):(\d+)\n/;
 // deno-lint-ignore no-control-regex
 const COLOURS = /\u001b\[[0-9;]*m/g;
 
-/** @typedef {{type: string, message: string, stack?: string | null, file?: string | null, line?: number | null, status?: number | null, code?: any, remedy?: string | null}} Wire */
+/**
+ * @typedef {{type: string, message: string, stack?: string | null, file?: string | null, line?: number | null, status?: number | null, code?: any, remedy?: string | null}} Wire
+ */
 
 /** An error of the host's. Sent back unchanged, it is the one that it was. */
 export class RemoteError extends Error {
@@ -38,7 +40,10 @@ export class RemoteError extends Error {
   }
 }
 
-/** @param {string} stack @returns {string} the stack with paths, and the lines of the original sources */
+/**
+ * @param {string} stack
+ * @returns {string} the stack with paths, and the lines of the original sources
+ */
 export function mapStack(stack) {
   return stack
     .replace(COLOURS, '')
@@ -80,7 +85,11 @@ export function describeError(error) {
   return wire;
 }
 
-/** @param {string} stack @returns {{file?: string, line?: number, column?: number}} the first position in a file of the plugin's */
+/**
+ * @param {string} stack
+ * @returns {{file?: string, line?: number, column?: number}} the
+ *   first position in a file of the plugin's
+ */
 export function position(stack) {
   let first;
   for (const [, file, line, column] of stack.matchAll(FRAME)) {
@@ -90,6 +99,27 @@ export function position(stack) {
   }
   const parsed = HEADER.exec(stack);
   return first ?? (parsed ? { file: pathOf(parsed[1]), line: Number(parsed[2]) } : {});
+}
+
+const PERMISSIONS = /** @type {Record<string, string>} */ ({
+  read: 'read:files',
+  write: 'write:files',
+  net: 'net:connect',
+  env: 'env:read',
+  run: 'process:spawn',
+});
+
+/**
+ * @param {any} error
+ * @returns {[string, string, string] | null} the permission that the runtime missed, for what, and
+ *   where in the plugin's code
+ */
+export function denial(error) {
+  if (error?.name !== 'NotCapable') return null;
+  const found = /^Requires (\w+) access(?: to "?(.*?)"?)?,/.exec(String(error.message));
+  if (!found) return null;
+  const { file, line } = position(mapStack(String(error.stack)));
+  return [PERMISSIONS[found[1]] ?? found[1], found[2] ?? '', file ? `${file}:${line}` : ''];
 }
 
 /** @param {any} error */

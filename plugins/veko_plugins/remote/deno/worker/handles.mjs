@@ -84,7 +84,11 @@ export class Handles {
     return remote;
   }
 
-  /** Drops a host's function that is certainly not needed any more, without waiting for the collector. @param {Function} remote */
+  /**
+   * Drops a host's function that is certainly not needed any more, without waiting for the
+   * collector.
+   * @param {Function} remote
+   */
   release(remote) {
     const handle = numbers.get(remote);
     if (handle === undefined || this.#theirs.get(handle)?.ref.deref() !== remote) return;
@@ -106,7 +110,10 @@ export class Handles {
   }
 }
 
-/** @param {any} value @returns {number | undefined} the host's handle, if the value is a function of the host's */
+/**
+ * @param {any} value
+ * @returns {number | undefined} the host's handle, if the value is a function of the host's
+ */
 export function hostHandle(value) {
   return typeof value === 'function' ? numbers.get(value) : undefined;
 }

@@ -22,17 +22,11 @@ const connection = new Connection(methods, KINDS, (error) => {
   exit(broken ? 1 : 0);
 });
 const log = logger(connection);
-const report = (/** @type {any} */ error, where = 'the plugin') =>
-  connection.note(
-    'failed',
-    error instanceof Error ? error : new Error(describeError(error).message),
-    where,
-  );
 
 redirectOutput(log);
 prepareRequire();
-process.on('uncaughtException', (error) => report(error, 'uncaught error'));
-process.on('unhandledRejection', (error) => report(error, 'unhandled rejection'));
+process.on('uncaughtException', (error) => connection.report(error, 'uncaught error'));
+process.on('unhandledRejection', (error) => connection.report(error, 'unhandled rejection'));
 
 // Ends the worker only. The host sees a crash; the last line of the log says what caused it.
 const end = (/** @type {any} */ code) => {
@@ -56,7 +50,7 @@ const hello = await connection.open({
   node: process.versions.node,
   pid: process.pid,
 });
-const plugin = new Plugin(connection, hello, log, report);
+const plugin = new Plugin(connection, hello, log);
 Object.assign(methods, plugin.methods(), {
   shutdown() {
     connection.writer.flush();

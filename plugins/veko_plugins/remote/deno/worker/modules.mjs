@@ -71,7 +71,10 @@ function awaitsAtTop(error) {
   return error?.code === 'ERR_REQUIRE_ASYNC_MODULE' || /top-level await/.test(error?.message ?? '');
 }
 
-/** A syntax error in CommonJS has no position. The parser for modules finds it in the same text. @param {any} error */
+/**
+ * A syntax error in CommonJS has no position. The parser for modules finds it in the same text.
+ * @param {any} error
+ */
 async function located(error) {
   if (error?.name !== 'SyntaxError' || !broken || String(error.stack).includes(`${broken}:`)) {
     return error;
@@ -111,7 +114,10 @@ export function installedVersion(name, directory) {
   }
 }
 
-/** Lets `require` find TypeScript without its suffix, keep maps, and take `import` beside `export =`. */
+/**
+ * Lets `require` find TypeScript without its suffix, keep maps, and take `import` beside `export
+ * =`.
+ */
 export function prepareRequire() {
   const loader = /** @type {any} */ (Module);
   loader._extensions['.ts'] ??= loader._extensions['.js'];
@@ -138,7 +144,11 @@ export function prepareRequire() {
 /** What Deno does by a flag: `import './helper'` finds helper.ts. @param {any} loader */
 function findSuffixes(loader) {
   loader.registerHooks?.({
-    /** @param {string} name @param {any} context @param {(name: string, context: any) => any} next */
+    /**
+     * @param {string} name
+     * @param {any} context
+     * @param {(name: string, context: any) => any} next
+     */
     resolve(name, context, next) {
       try {
         return next(name, context);
@@ -154,7 +164,10 @@ function findSuffixes(loader) {
   });
 }
 
-/** @param {string} text compiled TypeScript @returns {string} the same lines, without what the runtime's compiler leaves undone */
+/**
+ * @param {string} text compiled TypeScript
+ * @returns {string} the same lines, without what the runtime's compiler leaves undone
+ */
 function repaired(text) {
   const code = /^export = /m.test(text) && /^import /m.test(text) ? toCommonJS(text) : text;
   return code.includes('= _apply_decs_') ? nameDecorated(code) : code;

@@ -14,7 +14,9 @@ const BACKLOG = 4 * 2 ** 20;
 /** Characters of a line that are kept. */
 const LONGEST = 16 * 2 ** 10;
 
-/** @typedef {(level: string, message: string, details?: any, fields?: Record<string, any>) => void} Log */
+/**
+ * @typedef {(level: string, message: string, details?: any, fields?: Record<string, any>) => void} Log
+ */
 
 /** @param {import('./connection.mjs').Connection} connection @returns {Log} */
 export function logger(connection) {
@@ -45,7 +47,12 @@ export function logger(connection) {
   };
 }
 
-/** A stream whose lines are log records. @param {Log} log @param {string} level @param {number} fd */
+/**
+ * A stream whose lines are log records.
+ * @param {Log} log
+ * @param {string} level
+ * @param {number} fd
+ */
 function lines(log, level, fd) {
   let rest = '';
   const stream = new Writable({

@@ -5,7 +5,11 @@
 
 /** @typedef {{functions: string[], constants: Record<string, any>}} Exports */
 
-/** Splits what is shown to others into names of functions and data. @param {any} value @returns {Exports} */
+/**
+ * Splits what is shown to others into names of functions and data.
+ * @param {any} value
+ * @returns {Exports}
+ */
 export function describeExports(value) {
   /** @type {string[]} */ const functions = [];
   /** @type {Record<string, any>} */ const constants = {};
@@ -13,7 +17,13 @@ export function describeExports(value) {
   return { functions, constants };
 }
 
-/** @param {any} value @param {string} prefix @param {string[]} functions @param {Record<string, any>} constants @param {number} depth */
+/**
+ * @param {any} value
+ * @param {string} prefix
+ * @param {string[]} functions
+ * @param {Record<string, any>} constants
+ * @param {number} depth
+ */
 function walk(value, prefix, functions, constants, depth) {
   for (const name of memberNames(value)) {
     let member;
@@ -89,7 +99,11 @@ export function facade(exports, call) {
   });
 }
 
-/** @param {any} value @param {string} path @returns {[any, any]} a member by its dotted path, and the object that has it */
+/**
+ * @param {any} value
+ * @param {string} path
+ * @returns {[any, any]} a member by its dotted path, and the object that has it
+ */
 export function member(value, path) {
   let owner = value;
   const parts = path.split('.');

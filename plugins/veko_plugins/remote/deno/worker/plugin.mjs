@@ -57,14 +57,18 @@ export class Plugin {
   /** @type {any} */ #module = null;
   /** @type {any} */ #app = null;
 
-  /** @param {import('./connection.mjs').Connection} connection @param {any} hello @param {import('./output.mjs').Log} log @param {(error: any, where: string) => void} report */
-  constructor(connection, hello, log, report) {
+  /**
+   * @param {import('./connection.mjs').Connection} connection
+   * @param {any} hello
+   * @param {import('./output.mjs').Log} log
+   */
+  constructor(connection, hello, log) {
     this.hello = hello;
     /** @type {Parts} */ this.parts = {
       name: hello.plugin.name,
       connection,
       log,
-      report,
+      report: (error, where) => connection.report(error, where),
       storage: new Storage(connection, log),
       roles: new Roles(connection),
       peers: new Peers(connection),
@@ -189,7 +193,12 @@ export class Plugin {
   }
 }
 
-/** @param {any} peers names, `name@range`, or ranges by name @param {string} directory @returns {Record<string, [string | null, string | null]>} the range and the installed version of each */
+/**
+ * @param {any} peers names, `name@range`, or ranges by name
+ * @param {string} directory
+ * @returns {Record<string, [string | null, string | null]>} the
+ *   range and the installed version of each
+ */
 function peersOf(peers, directory) {
   const wanted = Array.isArray(peers)
     ? peers.map((peer) => /^(@?[^@]+)(?:@(.+))?$/.exec(String(peer)) ?? ['', String(peer)]).map((

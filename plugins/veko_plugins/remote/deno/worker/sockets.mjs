@@ -53,7 +53,11 @@ export class Socket extends EventEmitter {
     await (protocol === null ? this.wire.accept() : this.wire.accept(protocol));
   }
 
-  /** @param {string | Uint8Array | object} data text, bytes, or data that is sent as JSON @param {any} [options] @param {(error?: any) => void} [done] */
+  /**
+   * @param {string | Uint8Array | object} data text, bytes, or data that is sent as JSON
+   * @param {any} [options]
+   * @param {(error?: any) => void} [done]
+   */
   send(data, options, done) {
     const plain = typeof data === 'string' || data instanceof Uint8Array
       ? data
@@ -67,7 +71,10 @@ export class Socket extends EventEmitter {
     return sent;
   }
 
-  /** @returns {Promise<string | Uint8Array | null>} the next message; `null` when the client has left */
+  /**
+   * @returns {Promise<string | Uint8Array | null>} the
+   *   next message; `null` when the client has left
+   */
   async receive() {
     this.#reading = true;
     const message = this.readyState === 3 ? null : await this.wire.receive();
@@ -107,7 +114,10 @@ export class Socket extends EventEmitter {
   }
 }
 
-/** @param {(socket: Socket, req: Request) => any} handler @returns {(socket: Socket) => Promise<void>} */
+/**
+ * @param {(socket: Socket, req: Request) => any} handler
+ * @returns {(socket: Socket) => Promise<void>}
+ */
 export function serveSocket(handler) {
   return async (socket) => {
     await socket.accept();

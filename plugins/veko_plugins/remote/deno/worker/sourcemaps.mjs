@@ -22,7 +22,12 @@ export function remember(path, text) {
   if (text.includes(MARK)) compiled.set(path, text.slice(text.lastIndexOf(MARK) + MARK.length));
 }
 
-/** @param {string} path @param {number} line from 1 @param {number} column from 1 @returns {[number, number]} */
+/**
+ * @param {string} path
+ * @param {number} line from 1
+ * @param {number} column from 1
+ * @returns {[number, number]}
+ */
 export function original(path, line, column) {
   const lines = map(path);
   if (!lines) return [line, column];
@@ -39,7 +44,10 @@ export function original(path, line, column) {
   return [line, column];
 }
 
-/** @param {string} path @returns {number[][][] | undefined} for each line: [column, original line, original column] */
+/**
+ * @param {string} path
+ * @returns {number[][][] | undefined} for each line: [column, original line, original column]
+ */
 function map(path) {
   const known = maps.get(path);
   const text = compiled.get(path);
@@ -50,7 +58,10 @@ function map(path) {
   return lines;
 }
 
-/** Base-64 variable-length quantities, as in the source map specification (ECMA-426). @param {string} mappings */
+/**
+ * Base-64 variable-length quantities, as in the source map specification (ECMA-426).
+ * @param {string} mappings
+ */
 function decode(mappings) {
   let line = 0;
   let column = 0;

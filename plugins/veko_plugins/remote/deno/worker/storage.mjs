@@ -16,13 +16,18 @@ export class Storage {
   #scheduled = false;
   #open = false;
 
-  /** @param {import('./connection.mjs').Connection} connection @param {import('./output.mjs').Log} log */
+  /**
+   * @param {import('./connection.mjs').Connection} connection
+   * @param {import('./output.mjs').Log} log
+   */
   constructor(connection, log) {
     this.connection = connection;
     this.log = log;
   }
 
-  /** @param {Record<string, any> | null} items all that is stored; `null`: the plugin has no storage */
+  /**
+   * @param {Record<string, any> | null} items all that is stored; `null`: the plugin has no storage
+   */
   open(items) {
     this.#open = items !== null;
     this.#stored = new Map(Object.entries(items ?? {}));

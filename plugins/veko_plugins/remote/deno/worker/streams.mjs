@@ -34,7 +34,9 @@ export class HostStream {
   }
 }
 
-/** @typedef {{pull: (max: number) => Promise<{items: any[], done: boolean}>, stop: () => void}} Served */
+/**
+ * @typedef {{pull: (max: number) => Promise<{items: any[], done: boolean}>, stop: () => void}} Served
+ */
 
 /**
  * One of ours, as the host pulls it: one item a call, so nothing is produced ahead of its reader.

@@ -133,7 +133,10 @@ export class Values {
     return this.mark('fn', this.#give(value), value.name);
   }
 
-  /** @param {any} value @returns {any} what stands for an instance of a class; `undefined`: its members */
+  /**
+   * @param {any} value
+   * @returns {any} what stands for an instance of a class; `undefined`: its members
+   */
   #special(value, /** @type {Tail} */ tail, /** @type {number} */ depth) {
     if (value instanceof Opaque) return this.#opaque(value);
     if (value[WIRE]) return this.#wire(value[WIRE](this), tail, depth + 1);

@@ -132,7 +132,10 @@ function parseJSON(text) {
   }
 }
 
-/** @param {string} text @returns {Record<string, any>} `a[b]=1&c=2&c=3` as `{a: {b: '1'}, c: ['2', '3']}` */
+/**
+ * @param {string} text
+ * @returns {Record<string, any>} `a[b]=1&c=2&c=3` as `{a: {b: '1'}, c: ['2', '3']}`
+ */
 function parseForm(text) {
   /** @type {Record<string, any>} */ const form = {};
   let count = 0;
@@ -179,7 +182,12 @@ function put(form, path, value) {
   }
 }
 
-/** Not by assignment: `__proto__` is a field's name like any other. @param {any} target @param {string} key @param {any} value */
+/**
+ * Not by assignment: `__proto__` is a field's name like any other.
+ * @param {any} target
+ * @param {string} key
+ * @param {any} value
+ */
 function define(target, key, value) {
   Object.defineProperty(target, key, {
     value,

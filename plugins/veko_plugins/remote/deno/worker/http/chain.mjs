@@ -1,6 +1,6 @@
 /**
- * Runs Express-like functions one after the other: `(req, res, next)`, and `(error, req, res, next)`
- * for errors.
+ * Runs Express-like functions one after the other: `(req, res, next)`, and for errors
+ * `(error, req, res, next)`.
  * @module
  */
 

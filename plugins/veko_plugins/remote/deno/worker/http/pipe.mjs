@@ -16,7 +16,11 @@ export class Pipe {
     this.stopped = stopped;
   }
 
-  /** @param {Uint8Array} chunk @param {() => void} drained @returns {boolean} whether more may be written at once */
+  /**
+   * @param {Uint8Array} chunk
+   * @param {() => void} drained
+   * @returns {boolean} whether more may be written at once
+   */
   push(chunk, drained) {
     this.#chunks.push(chunk);
     this.#size += chunk.length;

@@ -207,13 +207,19 @@ export class Request {
     return this.get(name);
   }
 
-  /** @param {string[]} types `json`, `html`, `application/*`, … @returns {string | false} the first that the body is */
+  /**
+   * @param {string[]} types `json`, `html`, `application/*`, …
+   * @returns {string | false} the first that the body is
+   */
   is(...types) {
     const mine = (this.get('content-type') ?? '').split(';')[0].trim().toLowerCase();
     return (mine && types.flat().find((type) => matches(type, mine))) || false;
   }
 
-  /** @param {string[]} types @returns {string | false | string[]} the one that the client likes best */
+  /**
+   * @param {string[]} types
+   * @returns {string | false | string[]} the one that the client likes best
+   */
   accepts(...types) {
     const wanted = (this.get('accept') ?? '*/*').split(',').map((part) => {
       const [type, ...parameters] = part.trim().toLowerCase().split(';');
@@ -289,7 +295,8 @@ export function keepRaw(req, bytes) {
 }
 
 /**
- * What was hung on a request. What is no JSON stays here: the host keeps a handle and brings it back.
+ * What was hung on a request. What is no JSON stays here: the host keeps a handle and brings it
+ * back.
  * @param {Request} req
  * @returns {Record<string, any> | null}
  */

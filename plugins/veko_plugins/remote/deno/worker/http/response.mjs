@@ -1,5 +1,5 @@
 /**
- * `res`, as Express has it. It answers once; what follows the answer is ignored or an error, as there.
+ * `res`, as Express has it. It answers once; what follows is ignored or an error, as there.
  * @module
  */
 import { Buffer } from 'node:buffer';
@@ -162,7 +162,11 @@ export class Response extends EventEmitter {
     );
   }
 
-  /** @param {string} name @param {any} value @param {Parameters<typeof serializeCookie>[2]} [options] */
+  /**
+   * @param {string} name
+   * @param {any} value
+   * @param {Parameters<typeof serializeCookie>[2]} [options]
+   */
   cookie(name, value, options) {
     return this.append('Set-Cookie', serializeCookie(name, value, options));
   }
@@ -227,7 +231,11 @@ export class Response extends EventEmitter {
     return this;
   }
 
-  /** @param {string} file @param {any} [options] `{root, headers}` @param {(error?: any) => void} [done] */
+  /**
+   * @param {string} file
+   * @param {any} [options] `{root, headers}`
+   * @param {(error?: any) => void} [done]
+   */
   sendFile(file, options, done) {
     const finish = typeof options === 'function' ? options : done;
     const root = options?.root;
@@ -247,7 +255,12 @@ export class Response extends EventEmitter {
     });
   }
 
-  /** @param {string} file @param {string} [name] @param {any} [options] @param {(error?: any) => void} [done] */
+  /**
+   * @param {string} file
+   * @param {string} [name]
+   * @param {any} [options]
+   * @param {(error?: any) => void} [done]
+   */
   download(file, name, options, done) {
     this.attachment(name ?? path.basename(file));
     this.sendFile(path.resolve(file), options ?? {}, done);

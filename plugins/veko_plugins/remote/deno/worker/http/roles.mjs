@@ -1,5 +1,6 @@
 /**
- * Express-like functions as the host calls them: a handler answers, a middleware answers or goes on.
+ * Express-like functions as the host calls them: a handler answers, a middleware answers or goes
+ * on.
  *
  * `[status, headers, body, state]` is an answer, `['next', {headers, state, finish}]` goes on
  * without a second round trip. Only a middleware that has replaced a method of `res` waits for what
@@ -30,7 +31,10 @@ export class Roles {
     this.connection = connection;
   }
 
-  /** @param {Step[]} steps middlewares and a handler @returns {Step} what answers the host's requests */
+  /**
+   * @param {Step[]} steps middlewares and a handler
+   * @returns {Step} what answers the host's requests
+   */
   handler(steps) {
     const single = steps.length === 1
       ? steps[0]
@@ -101,7 +105,10 @@ export class Roles {
     return serve;
   }
 
-  /** @param {any} fn what the host sent as a handler @returns {Step} it, as a function of Express */
+  /**
+   * @param {any} fn what the host sent as a handler
+   * @returns {Step} it, as a function of Express
+   */
   express(fn) {
     const original = this.#originals.get(fn);
     if (original) return original;
@@ -112,7 +119,12 @@ export class Roles {
     return step;
   }
 
-  /** Calls what lies behind, and gives its answer to the methods that the middleware replaced. @param {Request} req @param {Response} res @param {Step} goOn */
+  /**
+   * Calls what lies behind, and gives its answer to the methods that the middleware replaced.
+   * @param {Request} req
+   * @param {Response} res
+   * @param {Step} goOn
+   */
   async #behind(req, res, goOn) {
     const answer = answerOf(await goOn(stateOf(req)));
     replay(res, answer);
@@ -130,7 +142,10 @@ function finisher(res) {
   };
 }
 
-/** @param {any} answer a response value, or a handler's answer @returns {{status: number, headers: [string, string][], body: any}} */
+/**
+ * @param {any} answer a response value, or a handler's answer
+ * @returns {{status: number, headers: [string, string][], body: any}}
+ */
 function answerOf(answer) {
   if (Array.isArray(answer)) return { status: answer[0], headers: answer[1], body: answer[2] };
   return {
@@ -140,7 +155,10 @@ function answerOf(answer) {
   };
 }
 
-/** @param {Response} res @param {{status: number, headers: [string, string][], body: any}} answer */
+/**
+ * @param {Response} res
+ * @param {{status: number, headers: [string, string][], body: any}} answer
+ */
 function replay(res, { status, headers, body }) {
   res.statusCode = status;
   for (const [name, value] of headers) {

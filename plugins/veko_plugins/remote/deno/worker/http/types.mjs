@@ -37,7 +37,10 @@ const TYPES = {
   urlencoded: 'application/x-www-form-urlencoded',
 };
 
-/** @param {string} name a media type, a suffix or a file's name @returns {string} the type with its charset */
+/**
+ * @param {string} name a media type, a suffix or a file's name
+ * @returns {string} the type with its charset
+ */
 export function mediaType(name) {
   const type = name.includes('/') && !name.startsWith('/') && !name.startsWith('.')
     ? name
