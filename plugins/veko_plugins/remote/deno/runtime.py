@@ -21,6 +21,7 @@ import msgspec
 
 from veko import VekoError
 
+from ..audit import AuditTrail
 from ..launcher import Command, Launcher, Process
 from ..permissions import Grants
 
@@ -57,6 +58,11 @@ class JavaScript(msgspec.Struct, frozen=True):
 
     name: Literal["deno", "node"]
     program: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads itself, whatever it runs."""
+        return (self.program, WORKER.parent)
 
     def check(self, *, confined: bool) -> None:
         """Refuse what this runtime cannot do.
@@ -107,6 +113,7 @@ class JavaScript(msgspec.Struct, frozen=True):
         directory: Path,
         stderr: int,
         memory: int | None = None,
+        trail: AuditTrail | None = None,
     ) -> tuple[socket.socket, Process]:
         """Start a worker.
 
@@ -117,6 +124,7 @@ class JavaScript(msgspec.Struct, frozen=True):
                 confined runs in a private folder.
             stderr: The worker's descriptor 2, which the caller closes.
             memory: Bytes that it may use; `None` leaves it to the runtime.
+            trail: Gets the accesses that Deno checks.
 
         Returns:
             The host's end of its connection, and its process.
@@ -133,21 +141,26 @@ class JavaScript(msgspec.Struct, frozen=True):
         else:
             here = Path()  # the private folder: where it is, only the launcher knows
             command = self.command(
-                permissions=grants.deno_flags(read=(WORKER.parent, here), write=(here,)),
+                permissions=grants.deno_flags(read=(*self.files, here), write=(here,)),
                 memory=memory,
                 environment=grants.environment(os.environ),
                 directory=None,
             )
             confinement = None
+        fds = () if trail is None else (trail.descriptor,)
+        if trail is not None:
+            command = msgspec.structs.replace(command, env=command.env | trail.environment(3))
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 process = await launcher.start(
-                    command, confinement=confinement, stdio=theirs, stderr=stderr
+                    command, confinement=confinement, stdio=theirs, stderr=stderr, fds=fds
                 )
             except BaseException:
                 ours.close()
                 raise
+        if trail is not None:
+            trail.started()
         return ours, process
 
 

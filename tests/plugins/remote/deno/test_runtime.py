@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from veko_plugins.remote.accesses import Accesses, Watch
+from veko_plugins.remote.audit import AuditTrail
 from veko_plugins.remote.deno import JavaScript, RuntimeMissing, find
 from veko_plugins.remote.deno import runtime as module
 from veko_plugins.remote.launcher import Launcher
@@ -71,11 +73,18 @@ async def test_node_runs_trusted_plugins_only(tmp_path: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def started(path: Path, allowed: Grants | None, name: Any = "deno") -> AsyncIterator[Worker]:
+async def started(
+    path: Path, allowed: Grants | None, name: Any = "deno", trail: AuditTrail | None = None
+) -> AsyncIterator[Worker]:
     """A worker, started by the launcher."""
     async with Launcher() as launcher:
         sock, process = await find(name).start(
-            allowed, launcher=launcher, directory=path.parent, stderr=2, memory=256 * 2**20
+            allowed,
+            launcher=launcher,
+            directory=path.parent,
+            stderr=2,
+            memory=256 * 2**20,
+            trail=trail,
         )
         worker = Worker()
         worker.connection = Connection(sock, methods=worker.methods(), notes=worker.notes())
@@ -145,18 +154,29 @@ async def test_a_confined_plugin_gets_what_it_is_granted(
     path.parent.mkdir()
     path.write_text(TRIES)
     (tmp_path / "node_modules").symlink_to(npm)
-    async with started(path, grants([], folder=path, directory=tmp_path)) as worker:
-        await worker.load()
-        for what, expected in {"own": True, "modules": 3, "secret": None, "cwd": "kept"}.items():
-            assert await worker.call("plugin_call", "run", [what]) == expected
-        for what in ("passwd", "outside", "spawn"):
-            with pytest.raises(RemoteError):
-                await worker.call("plugin_call", "run", [what])
-        assert worker.denied[:2] == [
-            ("read:files", "/etc/passwd", f"{path}:7"),
-            ("write:files", f"{path.parent}/written", f"{path}:8"),
-        ]
+    accesses = Accesses(lambda plugin, text: None)
+    allowed = grants([], folder=path, directory=tmp_path)
+    trail = AuditTrail(Watch(accesses, "p", allowed, audited=True), own=find("deno").files)
+    with contextlib.closing(trail):
+        async with started(path, allowed, trail=trail) as worker:
+            await worker.load()
+            for what, expected in {
+                "own": True,
+                "modules": 3,
+                "secret": None,
+                "cwd": "kept",
+            }.items():
+                assert await worker.call("plugin_call", "run", [what]) == expected
+            for what in ("passwd", "outside", "spawn"):
+                with pytest.raises(RemoteError):
+                    await worker.call("plugin_call", "run", [what])
+            assert worker.denied[:2] == [
+                ("read:files", "/etc/passwd", f"{path}:7"),
+                ("write:files", f"{path.parent}/written", f"{path}:8"),
+            ]
     assert list(path.parent.iterdir()) == [path]
+    refused = {(one.kind, one.value) for one in accesses.of("p") if not one.granted}
+    assert ("read:files", "/etc/passwd") in refused
 
 
 async def test_packages_of_the_nearest_node_modules(tmp_path: Path, npm: Path) -> None:
