@@ -9,27 +9,34 @@ what cannot be accepted (a route with a bad signature) fails the load as it does
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import pkgutil
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 from veko import Context, Kernel, Origin, Plugin, PluginRecord, Subscription
 from veko.errors import NotFoundError, StateError
 from veko.extend import Draft
 
+from ..._lib.permissions import parse_permission
 from ...commands import Commands
 from ...config import Config
 from ...http import Routes
-from ..protocol import Connection
+from ..permissions import Grants
+from ..protocol import Connection, ConnectionLost, Overloaded
+from .audit import Audit, Environment
 from .calls import Calls
 from .described import describe, exported
 from .errors import across
 from .importing import import_plugin
 from .kinds import Stored
-from .mirror import Mirror
+from .mirror import Mirror, Note
 from .neighbours import Neighbour, Neighbours
+from .network import Network
 from .resident import Resident
 from .stored import Mirror as StorageMirror
 from .verbs import Verbs
@@ -39,6 +46,8 @@ __all__ = ["Guest"]
 _ADAPTER: Final = "veko_adapters.asgi:ASGIAdapter"
 _HOSTS_LIMIT: Final = 86_400.0
 """Seconds that a step may take here: the host has limits of its own."""
+_CHANNEL: Final = 3
+"""The descriptor of the channel to the host's broker."""
 _NO_STORAGE: Final = "the storage is off (storage = 'none')"
 
 
@@ -102,6 +111,11 @@ def _silenced(
     return call if plugin is None or plugin.core else _nothing
 
 
+def _quietly(note: Note, *args: Any) -> None:
+    with contextlib.suppress(ConnectionLost, Overloaded):  # there is nobody to tell
+        note(*args)
+
+
 def _nothing(*args: object) -> None:
     """Do nothing, in place of a hook."""
 
@@ -148,6 +162,7 @@ class Guest:
         self.ready = asyncio.Event()
         self._ended = asyncio.Event()
         self._checks = Config({})
+        self._audit: Audit | None = None
 
     @property
     def source(self) -> object:
@@ -195,9 +210,33 @@ class Guest:
 
     async def _describe(self, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         given = {**(self._connection.peer.get("plugin") or {}), **(facts or {})}
+        if (granted := given.get("grants")) is not None and self._audit is None:
+            self._watch(granted)  # before its code runs
         plugin = await import_plugin(given)
         self._resident = Resident(plugin, self._stand_by)
         return describe(plugin)
+
+    def _watch(self, granted: Mapping[str, Any]) -> None:
+        loop, note = asyncio.get_running_loop(), self._connection.note
+
+        def send(*args: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_quietly, note, *args)
+
+        self._audit = audit = Audit(
+            Grants(
+                permissions=tuple(map(parse_permission, granted["permissions"])),
+                folder=Path(granted["folder"]),
+                directory=Path(granted["directory"]),
+                plugin=granted.get("plugin"),
+                everything=granted.get("everything") is True,
+            ),
+            send,
+        )
+        if granted.get("brokered") is True:
+            Network(socket.socket(fileno=_CHANNEL), audit.where).install()
+        audit.install()
+        Environment.install(audit)
 
     def _guest(self) -> Resident:
         if self._resident is None:

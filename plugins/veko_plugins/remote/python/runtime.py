@@ -6,17 +6,20 @@ plugin with an environment of its own runs in that environment's interpreter, wh
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from veko import VekoError
 
-from ..launcher import Command
+from ..launcher import Command, Launcher, Process
+from ..permissions import Grants
 from .packages import COMPILED, linked_packages, packages
 
 __all__ = ["MODULES", "Python"]
@@ -107,6 +110,78 @@ class Python(msgspec.Struct, frozen=True):
                 f"{self.program} cannot run a plugin: {said[-1] if said else error}",
                 remedy=f"The environment needs {', '.join(COMPILED)} in the host's version.",
             ) from None
+
+    async def start(
+        self,
+        grants: Grants | None,
+        *,
+        launcher: Launcher,
+        directory: Path,
+        stderr: int,
+        memory: int | None = None,
+        channel: socket.socket | None = None,
+    ) -> tuple[socket.socket, Process]:
+        """Start a worker.
+
+        Args:
+            grants: What the plugin may do; `None` trusts it as a plugin in this process.
+            launcher: Starts the process.
+            directory: The application's directory, in which a trusted plugin runs. One that is
+                confined runs in a private folder.
+            stderr: The worker's descriptor 2, which the caller closes.
+            memory: Bytes that it may use; `None` is the launcher's default.
+            channel: The worker's end of the channel to the broker, which the caller closes.
+
+        Returns:
+            The host's end of its connection, and its process.
+
+        Raises:
+            LaunchError: It could not be started.
+        """
+        if grants is None:
+            command = self.command(environment=os.environ, directory=directory)
+            confinement = None
+        else:
+            command = self.command(environment=grants.environment(os.environ))
+            confinement = grants.confinement(
+                read=self.reads(),
+                execute=() if self.program is None else (self.program.resolve(),),
+                brokered=channel is not None,
+                memory=memory,
+            )
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await launcher.start(
+                    command,
+                    confinement=confinement,
+                    stdio=theirs,
+                    stderr=stderr,
+                    fds=() if channel is None else (channel.fileno(),),
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return ours, process
+
+    @staticmethod
+    def granted(grants: Grants | None, *, brokered: bool) -> dict[str, Any] | None:
+        """Return what `describe` tells the worker of its permissions, under `grants`.
+
+        Args:
+            grants: What the plugin may do.
+            brokered: Whether the worker has a channel to the broker.
+        """
+        if grants is None:
+            return None
+        return {
+            "permissions": [str(one) for one in grants.permissions],
+            "folder": str(grants.folder),
+            "directory": str(grants.directory),
+            "plugin": grants.plugin,
+            "everything": grants.everything,
+            "brokered": brokered,
+        }
 
     def reads(self) -> tuple[Path, ...]:
         """Return what the interpreter itself reads: its library, and the packages of the host."""

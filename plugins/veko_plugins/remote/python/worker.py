@@ -21,6 +21,7 @@ from typing import Any, Final
 from ..protocol import Connection
 from .guest import Guest
 from .kinds import kinds
+from .network import WorkerLoop
 from .requests import make_request, to_response
 from .routes import make_route
 from .sockets import make_socket
@@ -43,7 +44,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which ends its workers
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("veko").addFilter(_is_workers_own)
-    asyncio.run(_serve(sock))
+    with asyncio.Runner(loop_factory=WorkerLoop) as runner:
+        runner.run(_serve(sock))
     return 0
 
 
