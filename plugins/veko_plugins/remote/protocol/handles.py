@@ -171,7 +171,7 @@ class _Remote:
         self.times = 0
 
     def __del__(self) -> None:
-        self._imports.collected(self.handle, self.times)
+        self._imports.collected(self)
 
 
 class RemoteFunction(_Remote):
@@ -301,12 +301,14 @@ class Imports:
             raise Violation(f"sent more than {MOST} functions")
         return known
 
-    def collected(self, handle: int, times: int) -> None:
-        """Note, from any thread, that a remote object was collected."""
-        known = self._alive.get(handle)
-        if known is not None and known() is None:
-            self._alive.pop(handle, None)
-        self._dropped.append((handle, times))
+    def collected(self, remote: _Remote) -> None:
+        """Note, from any thread, that a remote object is being collected."""
+        known = self._alive.get(remote.handle)
+        # Its weak reference leads to it until `__del__` has returned. One that leads elsewhere
+        # is that of the object which has the handle now. Held by `test_what_is_collected_*`.
+        if known is not None and known() in (None, remote):
+            self._alive.pop(remote.handle, None)
+        self._dropped.append((remote.handle, remote.times))
         if len(self._dropped) == 1:
             self._released()
 

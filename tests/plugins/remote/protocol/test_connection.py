@@ -284,3 +284,15 @@ async def test_a_side_that_does_not_read_holds_calls_back_and_is_cut_off() -> No
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
+
+
+async def test_what_is_collected_is_forgotten_on_both_sides() -> None:
+    async with pair(None, {"methods": {"make": lambda: [lambda: 1, lambda: 2]}}) as (host, worker):
+        for _ in range(100):
+            found = await host.call("make")
+            assert [await one() for one in found] == [1, 2]
+            del found
+        await turns()
+        await host.call("make")
+        assert len(host._imports) <= 2
+        assert len(worker._exports) <= 4
