@@ -7,6 +7,7 @@ import { Context } from './context.mjs';
 import { Roles } from './http/roles.mjs';
 import { installedVersion, load, locate } from './modules.mjs';
 import { describeExports, member, Peers } from './peers.mjs';
+import { portable } from './portable.mjs';
 import { Storage } from './storage.mjs';
 
 /**
@@ -87,7 +88,7 @@ export class Plugin {
   methods() {
     const { storage, peers } = this.parts;
     return {
-      describe: () => this.describe(),
+      describe: (setup) => this.describe(setup),
       load: (setup) => this.load(setup),
       unload: () => this.#step('unload'),
       activate: () => {
@@ -110,8 +111,9 @@ export class Plugin {
     };
   }
 
-  async describe() {
-    const { entry, directory, manifest } = locate(this.hello.plugin.path);
+  /** @param {any} [setup] */
+  async describe(setup) {
+    const { entry, directory, manifest } = locate(setup?.path ?? this.hello.plugin.path);
     this.#module = await load(entry);
     const module = this.#module;
     if (
@@ -127,8 +129,13 @@ export class Plugin {
     if (typeof manifest.author === 'string') fields.author = manifest.author;
     Object.assign(fields, manifest.veko);
     for (const name of FIELDS) {
-      if (module[name] !== undefined && typeof module[name] !== 'function') {
-        fields[name] = module[name];
+      const value = module[name];
+      if (value === undefined || typeof value === 'function') continue;
+      if (portable(value)) fields[name] = value;
+      else {
+        throw new TypeError(
+          `${entry}: ${name} is no plain data. Write it with objects, arrays, texts and numbers.`,
+        );
       }
     }
     if (fields.version === undefined) {
