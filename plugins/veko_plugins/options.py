@@ -69,6 +69,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         timeout: Time limit of each life-cycle call.
         enable_sandbox: Confine plugins to processes of their own. This version cannot, and refuses
             to start with it.
+        locked: Refuse plugins whose files or permissions are not those in `veko.lock`.
+        learn: Let confined plugins do everything, and write which permissions they need to
+            `.veko/learned/`.
         enable_hooks: Dispatch the hooks of plugins.
         enable_api: Serve the management API and the dashboard.
         adapter: The HTTP adapter: its name, the adapter itself, or `None` for no HTTP.
@@ -108,6 +111,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: Count = 3
     timeout: Annotated[float, Meta(gt=0)] = 30.0
     enable_sandbox: bool = False
+    locked: bool = False
+    learn: bool = False
     enable_hooks: bool = True
     enable_api: bool = False
     adapter: Any = "litestar"

@@ -119,6 +119,7 @@ SECTION_H = {
     "source:import": Row(
         Source, True, (SourceImport,), "test_H_source_import_answers_with_a_plugin"
     ),
+    "source:imported": Row(Plugin, False, (Source,), "test_H_source_imported_refuses_a_plugin"),
     "dev:profile": Row(
         PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
     ),
@@ -172,6 +173,7 @@ def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
         "request:error": Response,
         "websocket:connect": Response | HTTPError,
         "source:import": Plugin | VekoError,
+        "source:imported": VekoError,
     }
 
 

@@ -9,8 +9,10 @@ import rich_click as click
 from veko import __version__
 from veko_plugins.logging import LEVELS
 
+from .allow import allow_plugins
 from .backups import back_up, restore_backup
 from .listing import list_events, list_plugins
+from .permissions import list_permissions
 from .run_command import run_command
 from .serve import Settings, serve_here
 from .supervisor import serve_with_workers
@@ -93,6 +95,15 @@ def veko() -> None:
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
     help="Log records as lines of text or as JSON objects.",
 )  # fmt: skip
+@click.option(
+    "--locked",
+    is_flag=True,
+    help="Refuse plugins whose files or permissions are not those in veko.lock.",
+)
+@click.option(
+    "--learn", is_flag=True,
+    help="Let confined plugins do everything, and write the permissions that they need.",
+)  # fmt: skip
 @click.option("--access-log", is_flag=True, help="Log one line per request.")
 @click.option(
     "--otlp", metavar="URL", help="Send traces to this OTLP collector (http://localhost:4318)."
@@ -117,6 +128,8 @@ def serve(
     log_level: str,
     log_file: Path | None,
     log_format: str,
+    locked: bool,
+    learn: bool,
     access_log: bool,
     otlp: str | None,
     forwarded_allow_ips: str,
@@ -138,6 +151,8 @@ def serve(
         log_level=log_level,
         log_file=log_file,
         log_format=log_format,
+        locked=locked,
+        learn=learn,
         access_log=access_log,
         forwarded_allow_ips=tuple(
             part.strip() for part in forwarded_allow_ips.split(",") if part.strip()
@@ -170,14 +185,35 @@ def trace(url: str, file: Path | None, limit: int) -> None:
 @veko.command("list")
 @_directory
 @click.option("--core", is_flag=True, help="Include core plugins.")
+@click.option(
+    "--permissions", is_flag=True,
+    help="Show what plugins ask for, are allowed, have used and were refused; load nothing.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
-def list_(directory: Path | None, core: bool, as_json: bool) -> None:
+def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) -> None:
     """List the plugins of the application in DIR, and why some did not load.
 
     This loads the application but does not serve it.
     """
+    if permissions:
+        raise SystemExit(list_permissions(directory, as_json=as_json, debug=_debugging()))
     raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=_debugging()))
+
+
+@veko.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.option("--all", "everything", is_flag=True, help="All plugins; forget those that are gone.")
+@_debug
+def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> None:
+    """Allow what the plugins NAME ask for, in veko.lock: files and permissions.
+
+    Without NAME, show what differs and change nothing; the exit code is then 1 if anything does.
+    """
+    raise SystemExit(allow_plugins(directory, names, everything=everything, debug=_debugging()))
 
 
 @veko.command()

@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True):
     grace: float
     debug: bool
     otlp: str | None = None
+    locked: bool = False
+    learn: bool = False
     worker: WorkerSettings | None = None
 
 
@@ -168,6 +170,10 @@ def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
         options |= {"dev_mode": True, "watch_mode": True}
     if settings.otlp is not None:
         options["otlp"] = settings.otlp
+    if settings.locked:
+        options["locked"] = True
+    if settings.learn:
+        options["learn"] = True
     options["drain_timeout"] = settings.grace / 2
     return options
 

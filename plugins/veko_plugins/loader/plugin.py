@@ -51,6 +51,15 @@ IMPORT: Final = Event(
     "raises is why it cannot be imported.",
 )
 
+IMPORTED: Final = Event(
+    "source:imported",
+    payload=Plugin,
+    stops=VekoError,
+    fails_closed=True,
+    doc="A plugin was made from its source, and is not loaded yet. Arguments: the `Plugin`, its "
+    "`Source`. A `VekoError` that a handler raises refuses it.",
+)
+
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Manifest))
 
 
@@ -107,11 +116,14 @@ class Loader(Plugin):
             cache = SourceCache(cache, max_source=max_source)
         self.importer = Importer(cache, allow_symlinks=allow_symlinks)
         self._emit: Callable[..., Awaitable[Any]] | None = None
+        self._accept: Callable[..., Awaitable[Any]] | None = None
 
     def load(self, context: Context) -> None:
         """Provide the service and declare its event."""
         context.declare(IMPORT)
+        context.declare(IMPORTED)
         self._emit = context.kernel.bus.emitter(IMPORT)
+        self._accept = context.kernel.bus.emitter(IMPORTED)
         context.provide("loader", self)
 
     async def import_source(
@@ -128,8 +140,18 @@ class Loader(Plugin):
         Raises:
             LoadError: The source cannot be read, compiled or run.
             ManifestError: There is no valid plugin in it. Nothing of it stays imported.
-            VekoError: A handler of `source:import` refuses it.
+            VekoError: A handler of `source:import` or `source:imported` refuses it.
         """
+        loaded = await self._import(source, sources)
+        if self._accept is not None:
+            try:
+                await self._accept(loaded.plugin, source)
+            except BaseException:
+                self.dispose(loaded)
+                raise
+        return loaded
+
+    async def _import(self, source: Source, sources: Mapping[str, bytes] | None) -> Loaded:
         if self._emit is not None:
             asked = SourceImport(wanted=sources)
             answer = await self._emit(source, asked)

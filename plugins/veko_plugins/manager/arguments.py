@@ -32,6 +32,8 @@ class ManagerOptions(TypedDict, total=False):
     max_retries: int
     timeout: float
     enable_sandbox: bool
+    locked: bool
+    learn: bool
     enable_hooks: bool
     enable_api: bool
     adapter: str | Adapter | None

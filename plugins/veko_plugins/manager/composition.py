@@ -27,6 +27,7 @@ from ..probation import Probation
 from ..profiling import Profiling
 from ..reload import EVENTS as RELOAD_EVENTS
 from ..reload import Reload
+from ..remote import Permissions
 from ..signals import Signals
 from ..state import State
 from ..storage import Storage
@@ -110,6 +111,13 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             strict_peers=options.strict_peers, max_source=options.max_source_size
         ),
         "loader": lambda: loader,
+        "permissions": lambda: Permissions(
+            options.directory,
+            sandbox=options.enable_sandbox,
+            locked=options.locked,
+            learn=options.learn,
+            dev_mode=options.dev_mode,
+        ),
         "discovery": lambda: Discovery(
             options.plugins_dir,
             cache=loader.importer.cache,

@@ -126,6 +126,10 @@ class Accesses:
         """Return a plugin's accesses, in order of arrival."""
         return list(self._seen.get(plugin, {}).values())
 
+    def plugins(self) -> list[str]:
+        """Return the names of the plugins that accessed anything."""
+        return list(self._seen)
+
     def counts(self, plugin: str) -> tuple[int, int]:
         """Return how often a plugin did what is granted, and was refused."""
         found = self._seen.get(plugin, {}).values()

@@ -1,0 +1,351 @@
+"""The core plugin `permissions`: what each plugin asks for, is granted, uses and is refused.
+
+It asks `veko.lock` before a plugin runs: with `locked`, a plugin whose files or permissions differ
+is refused before its code runs; without, one that asks for more than it was allowed is refused
+before it goes live, so the running version stays. An application without `veko.lock` has not
+decided anything: then nothing is compared, except with `enable_sandbox`: there the first start
+trusts what it finds and writes the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+import msgspec
+
+from veko import Context, Plugin, PluginRecord, VekoError
+
+from .._lib.private_files import private_folder
+from .._source.source import Source
+from .accesses import Access, Accesses
+from .broker import Broker
+from .database_doors import guard
+from .lock import NAME, Entry, Lock, digest, growth, normal, place
+from .permissions import Grants, grants
+
+__all__ = ["ACCESSES", "LockError", "Permissions"]
+
+ACCESSES: Final = "accesses.json"
+"""The file in `.veko/` that says what plugins of a running application access."""
+_EVERY: Final = 10.0
+_ALLOW: Final = "Run `veko allow {}` to allow it."
+
+
+class LockError(VekoError):
+    """A plugin differs from what `veko.lock` allows. Allow it, or take its change back."""
+
+
+class Permissions(Plugin):
+    """The service `permissions`.
+
+    Args:
+        directory: The application's directory.
+        sandbox: Whether all plugins are confined.
+        locked: Whether a plugin must be exactly what `veko.lock` says.
+        learn: Whether confined plugins are observed only.
+        dev_mode: Whether the plugins are being written here: then no first start writes the file.
+        check: Whether `veko.lock` is asked at all.
+
+    Attributes:
+        accesses: What plugins accessed.
+        learn: Whether confined plugins are observed only.
+    """
+
+    name = "permissions"
+    version = "2.0.0"
+    description = "Permissions: what plugins ask for, are granted, use and are refused."
+    core = True
+
+    accesses: Accesses
+    _context: Context
+
+    def __init__(
+        self,
+        directory: Path = Path(),
+        *,
+        sandbox: bool = False,
+        locked: bool = False,
+        learn: bool = False,
+        dev_mode: bool = False,
+        check: bool = True,
+    ) -> None:
+        self.directory = directory.absolute()
+        self.learn = learn
+        self.accesses = Accesses(self._report)
+        self._sandbox = sandbox
+        self._locked = locked
+        self._check = check
+        self._trusts_first = sandbox and not (dev_mode or learn or locked) and check
+        self._broker: Broker | None = None
+        # By plugin: what the generation that is being loaded is, and the one that runs.
+        self._next: dict[str, tuple[Entry, Source]] = {}
+        self._live: dict[str, tuple[Entry, Source]] = {}
+        self._written: object = None
+        self._read: tuple[object, Lock | None] | None = None
+
+    def load(self, context: Context) -> None:
+        """Provide the service, and follow how plugins come."""
+        self._context = context
+        context.provide("permissions", self)
+        first, last = math.inf, -math.inf
+        context.hook("source:import", self._before, priority=first, timeout=None)
+        context.hook("source:imported", self._imported, priority=first, timeout=None)
+        context.hook("context:create", self._created)
+        context.hook("plugin:loaded", self._loaded)
+        context.hook("plugin:unloaded", self._unloaded)
+        context.hook("app:init", self._trust, timeout=None)
+        context.hook("app:stop", self.save, priority=last)
+        context.every(_EVERY, self.save)
+
+    def unload(self) -> None:
+        """End what connects for workers."""
+        if self._broker is not None:
+            self._broker.close()
+
+    @property
+    def broker(self) -> Broker:
+        """What connects for workers that may open no connection."""
+        if self._broker is None:
+            self._broker = Broker()
+        return self._broker
+
+    def _report(self, plugin: str, text: str) -> None:
+        self._context.log("warning", f"{plugin}: {text}", about=plugin)
+
+    # -- what is granted
+
+    def confines(self, source: Source, permissions: Iterable[str], isolation: str = "none") -> bool:
+        """Return whether a plugin is confined to its permissions."""
+        if self._sandbox or isolation == "process":
+            return True
+        return source.kind == "script" and bool(tuple(permissions))
+
+    def grants(
+        self,
+        source: Source,
+        permissions: Iterable[str],
+        *,
+        isolation: str = "none",
+        plugin: str | None = None,
+    ) -> Grants | None:
+        """Return what a plugin is granted; `None` if it is trusted with everything.
+
+        Args:
+            source: Where it was found.
+            permissions: As in its manifest.
+            isolation: As in its manifest.
+            plugin: Its name.
+
+        Raises:
+            ManifestError: A permission is not valid.
+        """
+        permissions = tuple(permissions)
+        if not self.confines(source, permissions, isolation):
+            return None
+        folder = source.path or self.directory
+        found = grants(
+            permissions, folder=folder, directory=self.directory, plugin=plugin or source.name
+        )
+        return msgspec.structs.replace(found, everything=True) if self.learn else found
+
+    # -- veko.lock
+
+    def entry(self, source: Source, fields: dict[str, Any], hash: str = "") -> Entry:
+        """Return what `veko.lock` holds of a plugin.
+
+        Args:
+            source: Where it was found.
+            fields: The fields of its manifest.
+            hash: The digest of its files, if it is known.
+        """
+        permissions = tuple(fields.get("permissions") or ())
+        isolation = str(fields.get("isolation") or "none")
+        return Entry(
+            version=str(fields.get("version") or ""),
+            source=place(source, self.directory),
+            hash=hash,
+            confined=self.confines(source, permissions, isolation),
+            permissions=normal(permissions),
+        )
+
+    async def _before(self, source: Source, asked: Any = None) -> None:
+        """Refuse what must not run, before its code does."""
+        lock = self._lock(source) if self._check and not self.learn else None
+        if lock is None:
+            return
+        here = place(source, self.directory)
+        found = [one for one in lock.entries.values() if one.source == here]
+        if self._locked:
+            if not found:
+                raise self._unknown(source.name, source)
+            if getattr(asked, "wanted", None) is None:  # else what was allowed runs once more
+                await self._same_files(source, found[0])
+        elif not found and source.name not in lock.entries:
+            fields = source.fields | (source.outline.fields if source.outline is not None else {})
+            now = self.entry(source, fields)
+            if not now.confined:
+                raise self._unknown(source.name, source, now)
+
+    async def _same_files(self, source: Source, entry: Entry) -> None:
+        try:
+            now = await anyio.to_thread.run_sync(digest, source)
+        except OSError as error:
+            raise LockError(
+                f"its files cannot be compared with veko.lock: {error}",
+                plugin=source.name,
+                path=source.path,
+                remedy="Make them readable.",
+            ) from error
+        if now != entry.hash:
+            raise LockError(
+                f"its files are not those of version {entry.version} in veko.lock",
+                plugin=source.name,
+                path=source.path,
+                remedy=_ALLOW.format(source.name),
+            )
+
+    async def _imported(self, plugin: Plugin, source: Source) -> None:
+        """Refuse a plugin that asks for more than it was allowed, before it goes live."""
+        manifest = plugin.manifest
+        fields = {
+            "version": manifest.version,
+            "permissions": manifest.permissions,
+            "isolation": manifest.isolation,
+        }
+        now = self.entry(source, fields)
+        self._next[manifest.name] = now, source
+        if not self._check or self.learn:
+            return
+        lock = self._lock(source)
+        if lock is not None:
+            before = lock.entries.get(manifest.name)
+            if before is None:
+                if self._locked or not now.confined or now.permissions:
+                    raise self._unknown(manifest.name, source, now)
+                return
+        elif self._trusts_first and manifest.name in self._live:
+            before = self._live[manifest.name][0]
+        else:
+            return
+        grown = growth(before, now)
+        if now.source != before.source:
+            grown.append(f"to be {now.source} instead of {before.source}")
+        if grown:
+            raise self._grown(manifest.name, source, now, grown)
+        if self._locked:
+            if (now.permissions, now.confined) != (before.permissions, before.confined):
+                raise self._grown(manifest.name, source, now, ["other permissions"])
+            await self._same_files(source, before)  # it may have changed while it was imported
+
+    def _lock(self, source: Source) -> Lock | None:
+        """Return `veko.lock` as it is now."""
+        stamp = _stamp(self.directory / NAME)
+        if self._read is None or self._read[0] != stamp:
+            self._read = stamp, Lock.read(self.directory)
+        if self._read[1] is None and self._locked:
+            raise LockError(
+                f"there is no veko.lock in {self.directory}",
+                plugin=source.name,
+                remedy="Run `veko allow --all` where you have checked the plugins.",
+            )
+        return self._read[1]
+
+    @staticmethod
+    def _unknown(name: str, source: Source, now: Entry | None = None) -> LockError:
+        asked = ""
+        if now is not None:
+            asked = f"; it asks for {', '.join(now.permissions)}"
+            asked = asked if now.confined else "; it asks to run without being confined"
+        return LockError(
+            f"veko.lock does not have it{asked}",
+            plugin=name,
+            path=source.path,
+            remedy=_ALLOW.format(name),
+        )
+
+    def _grown(self, name: str, source: Source, now: Entry, grown: list[str]) -> LockError:
+        running = self._live.get(name)
+        stays = f"; version {running[0].version} keeps running" if running is not None else ""
+        return LockError(
+            f"version {now.version} asks for more than it was allowed: {', '.join(grown)}{stays}",
+            plugin=name,
+            path=source.path,
+            remedy=_ALLOW.format(name),
+        )
+
+    async def _trust(self) -> None:
+        """Write `veko.lock` at the first start with `enable_sandbox`."""
+        if not self._trusts_first or not self._live:
+            return
+        try:
+            if Lock.read(self.directory) is not None:
+                return
+            entries = {
+                name: msgspec.structs.replace(
+                    entry, hash=await anyio.to_thread.run_sync(digest, source)
+                )
+                for name, (entry, source) in tuple(self._live.items())
+            }
+            Lock(self.directory / NAME, entries).write()
+        except (OSError, VekoError) as error:
+            self._context.log("warning", f"veko.lock cannot be written: {error}")
+        else:
+            text = f"veko.lock was written: {len(entries)} plugins may do what they ask for today"
+            self._context.log("info", f"{text}. Keep it with the application")
+
+    # -- plugins come and go
+
+    def _created(self, context: Context) -> None:
+        manifest = context.manifest
+        if context.plugin.core or not manifest.permissions:
+            return
+        found = self._next.get(context.name)
+        source = found[1] if found is not None else Source(name=context.name, kind="file")
+        if self.confines(source, manifest.permissions, manifest.isolation):
+            return  # the host's end of its worker checks
+        asked = grants(
+            manifest.permissions,
+            folder=source.path or self.directory,
+            directory=self.directory,
+            plugin=context.name,
+        )
+        guard(context, asked)
+
+    def _loaded(self, name: str, record: PluginRecord) -> None:
+        found = self._next.pop(name, None)
+        if found is not None:
+            self._live[name] = found
+
+    def _unloaded(self, name: str) -> None:
+        self._live.pop(name, None)
+
+    def save(self) -> None:
+        """Write what plugins accessed to `.veko/accesses.json`, if there is anything new."""
+        found: dict[str, list[Access]] = {
+            name: self.accesses.of(name) for name in self.accesses.plugins()
+        }
+        data = msgspec.json.encode(found)
+        if not found or data == self._written:
+            return
+        file = self.directory / ".veko" / ACCESSES
+        try:
+            private_folder(file.parent)
+            temporary = file.with_suffix(".tmp")
+            temporary.write_bytes(data)
+            temporary.chmod(0o600)
+            temporary.replace(file)
+            self._written = data
+        except OSError as error:
+            self._context.log("warning", f"{file} cannot be written: {error}")
+
+
+def _stamp(path: Path) -> object:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino

@@ -1,0 +1,132 @@
+"""`veko allow`, `veko list --permissions`, `veko serve --locked`: what the lock file stops."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """An application with one plugin that asks for something, and one that asks for nothing."""
+    write(tmp_path, "weather", "1.0.0", "net:connect:api.example.com:443", "read:files:./data/")
+    write(tmp_path, "plain", "1.0.0")
+    (tmp_path / "veko.toml").write_text('max_retries = 0\nadapter = "asgi"\n')
+    return tmp_path
+
+
+def write(app: Path, name: str, version: str, *permissions: str, more: str = "") -> None:
+    (app / "plugins").mkdir(exist_ok=True)
+    (app / "plugins" / f"{name}.py").write_text(
+        f"name = {name!r}\nversion = {version!r}\npermissions = {list(permissions)!r}\n{more}\n"
+        "def load(): pass\n"
+    )
+
+
+def test_allow_shows_then_writes(veko: Run, app: Path) -> None:
+    shown = veko("allow", "--dir", str(app))
+    assert shown.returncode == 1
+    assert shown.stdout.splitlines() == [
+        "+ plain 1.0.0  (not confined)",
+        "+ weather 1.0.0  (not confined)",
+        "    + net:connect:api.example.com:443",
+        "    + read:files:./data",
+        "Nothing was changed. Name the plugins to allow, or use --all.",
+    ]
+    assert not (app / "veko.lock").exists()
+    done = veko("allow", "weather", "--dir", str(app))
+    assert done.returncode == 0
+    assert "+ weather 1.0.0" in done.stdout
+    assert "plain" not in (app / "veko.lock").read_text()
+    assert veko("allow", "--all", "--dir", str(app)).returncode == 0
+    text = (app / "veko.lock").read_text()
+    assert '[plugins."plain"]' in text
+    assert 'permissions = ["net:connect:api.example.com:443", "read:files:./data"]' in text
+    again = veko("allow", "--dir", str(app))
+    assert (again.returncode, again.stdout) == (0, "veko.lock is up to date\n")
+
+
+def test_allow_says_what_grew(veko: Run, app: Path) -> None:
+    veko("allow", "--all", "--dir", str(app))
+    write(app, "weather", "2.0.0", "net:connect", "read:files:./data")
+    (app / "plugins" / "plain.py").unlink()
+    done = veko("allow", "weather", "--dir", str(app))
+    assert done.stdout.splitlines()[:4] == [
+        "~ weather 2.0.0  (not confined)",
+        "    + net:connect",
+        "    - net:connect:api.example.com:443",
+        "    files changed",
+    ]
+    assert "plain" in (app / "veko.lock").read_text()
+    assert veko("allow", "--all", "--dir", str(app)).stdout.startswith("- plain")
+    assert "plain" not in (app / "veko.lock").read_text()
+
+
+def test_allow_runs_no_code_of_a_plugin_that_spells_out_what_it_asks_for(
+    veko: Run, app: Path
+) -> None:
+    write(app, "weather", "1.0.0", more="raise SystemExit('it ran')")
+    assert veko("allow", "weather", "--dir", str(app)).returncode == 0
+
+
+def test_allow_refuses_what_is_not_valid(veko: Run, app: Path) -> None:
+    assert "Did you mean 'weather'" in veko("allow", "wether", "--dir", str(app)).stderr
+    write(app, "weather", "1.0.0", "read:files:./a/../../etc")
+    done = veko("allow", "weather", "--dir", str(app))
+    assert done.returncode == 1
+    assert "'..' may only begin a relative path" in done.stderr
+    (app / "veko.lock").write_text("version = 7")
+    done = veko("allow", "--all", "--dir", str(app))
+    assert done.returncode == 2
+    assert "veko.lock is not valid" in done.stderr
+    assert (app / "veko.lock").read_text() == "version = 7"
+
+
+def test_list_permissions(veko: Run, app: Path) -> None:
+    veko("allow", "weather", "--dir", str(app))
+    write(app, "weather", "1.1.0", "net:connect:api.example.com:443", "env:read:KEY")
+    (app / ".veko").mkdir(exist_ok=True)
+    accesses = [
+        {"kind": "env:read", "value": "KEY", "granted": False, "times": 3, "where": "weather.py:4"},
+        {"kind": "net:connect", "value": "api.example.com:443", "granted": True, "times": 1200},
+    ]
+    (app / ".veko" / "accesses.json").write_text(json.dumps({"weather": accesses}))
+    done = veko("list", "--permissions", str(app))
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "plain  (not confined, not in veko.lock)",
+        "weather  (not confined, used 1,200 times, refused 3 times)",
+        "  env:read:KEY  (not allowed yet)",
+        "  net:connect:api.example.com:443",
+        "  refused env:read:KEY  3×, last at weather.py:4",
+    ]
+    rows = json.loads(veko("list", "--permissions", "--json", str(app)).stdout)
+    assert rows[1]["declared"] == ["env:read:KEY", "net:connect:api.example.com:443"]
+    assert rows[1]["allowed"] == ["net:connect:api.example.com:443", "read:files:./data"]
+    assert (rows[1]["used"], rows[1]["refused"]) == (1200, 3)
+    (app / ".veko" / "accesses.json").write_text("{")
+    assert veko("list", "--permissions", str(app)).returncode == 0
+
+
+def test_list_reports_plugins_that_are_not_allowed(veko: Run, app: Path) -> None:
+    veko("allow", "plain", "--dir", str(app))
+    done = veko("list", str(app))
+    (line,) = [one for one in done.stdout.splitlines() if one.startswith("weather")]
+    assert "failed" in line
+    assert "veko.lock does not have it; it asks to run without being confined" in line
+    assert "veko allow weather" in line
+
+
+def test_serve_locked_refuses_what_differs(veko: Run, app: Path) -> None:
+    (app / "veko.toml").write_text('max_retries = 0\nadapter = "asgi"\nrequired = ["weather"]\n')
+    for text in ("there is no veko.lock", "not those of version 1.0.0"):
+        done = veko("serve", "--locked", "--port", "0", str(app))
+        assert done.returncode == 1
+        assert text in done.stderr + done.stdout
+        veko("allow", "--all", "--dir", str(app))
+        with (app / "plugins" / "weather.py").open("a") as file:
+            file.write("changed = True\n")
