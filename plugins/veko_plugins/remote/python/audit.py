@@ -1,9 +1,9 @@
 """Names what a plugin accesses: the permission, the value, and the line of its own code.
 
 Python reports files, sockets and processes to an audit hook before it opens them. What the plugin's
-`permissions` do not grant is refused here, with an error that says which one would, and the host is
-told. This is for the name only: code that avoids Python's own functions avoids the hook, and is
-stopped by the kernel (Landlock, seccomp), which names nothing.
+`permissions` do not grant is refused here, with an error that says which one would, and the host
+counts it. This is for the names only: code that avoids Python's own functions avoids the hook, and
+is stopped by the kernel (Landlock, seccomp), which names nothing.
 
 Cost: a dict lookup for each event that Python audits; 5 to 20 µs for a file that is opened.
 """
@@ -14,7 +14,6 @@ import errno
 import os
 import sys
 import sysconfig
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,8 +63,8 @@ class Audit:
         reads = {_absolute(one) for one in runtime if one} - {os.sep}
         reads |= {os.path.realpath(one) for one in reads} | {*self._own, *_HARMLESS}
         self._reads = tuple(sorted(reads))
-        private = {str(Path.cwd()), tempfile.gettempdir(), *_HARMLESS[:1]}
-        private -= {str(grants.directory)}
+        private = {str(Path.cwd())} - {str(grants.directory)}  # of a confined worker alone
+        private.add(_HARMLESS[0])
         self._writes = tuple(sorted({*private, *map(os.path.realpath, private)}))
 
     def install(self) -> None:

@@ -58,8 +58,8 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
                 value = await value
         except Stop as stop:
             value, stopped = stop.value, True
-        if any(value is one.value for one in seen if one is not None):
-            value = None  # the same object; what is new in it is among the changes
+        if any(value is one for one in args):
+            value = None  # it stays the same object; what is new in it is among the changes
         changes = [None if one is None else _changed(one) for one in seen]
         return back(value), changes if any(changes) else None, stopped
 
