@@ -320,7 +320,8 @@ class Kernel(Runtime):
             dependents: Returns the new version of a plugin that needs this one, in any form that
                 `load` takes; `def` or `async def`. It is called with the record of each, a plugin
                 after those that it needs, before anything else happens; what it raises refuses
-                the reload. Without it, they get another generation of their present version.
+                the reload. Without it, they get another generation of their present version. If
+                others come to need the plugin before the swap, the reload begins again with them.
             drained: Whether to wait until the old generations have retired; otherwise it returns
                 right after the swap.
 
@@ -412,10 +413,9 @@ class Kernel(Runtime):
         if not cascade:
             self.refuse_if_needed(record, verb, [record], users=users)
         leaving = [*self.from_the_top(record, [record], users=users), record]
-        for one in leaving[:-1]:
-            if one.active:
-                await self.root.run(operation, one, leaving, detach(self.bus))
-        return await self.root.run(operation, record, leaving, detach(self.bus))
+        for index, one in enumerate(leaving):
+            done = await self.root.run(operation, one, leaving[index:], detach(self.bus))
+        return done
 
     def _moved(self, draft: Draft) -> None:
         gone = [entry.key for entry in draft.removed if entry.kind == "attach"]

@@ -84,7 +84,8 @@ class Operations:
 
         Args:
             record: The plugin.
-            leaving: The plugins that are being unloaded together; `None` to unload by force.
+            leaving: The plugins that are still to be unloaded together, this one first and the one
+                that the others need last; `None` to unload by force.
             spare: Ids of tokens of the caller's own emissions, which are not waited for.
         """
         async with alone(self.bus, "unload", record) as afterwards:
@@ -92,6 +93,8 @@ class Operations:
             if generation is None:
                 return
             if leaving is not None:
+                if record is not leaving[-1] and not record.active:
+                    return  # it was switched off meanwhile
                 await self.steps.ask("plugin:unload", record)
                 if record.active:
                     await self.steps.ask("plugin:deactivate", record)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from .._bus.limits import must_pass
 from ..errors import DependencyError, LoadError, ManifestError, StateError, VekoError
@@ -28,6 +28,9 @@ from .retirement import Retirement
 from .states import State
 
 __all__ = ["Dependents", "reload"]
+
+ATTEMPTS: Final = 16
+"""How often a reload begins again because others came to need the plugin."""
 
 _Form = Plugin | type[Plugin] | Mapping[str, Any] | ModuleType
 Dependents = Callable[[PluginRecord], Awaitable[_Form]] | Callable[[PluginRecord], _Form]
@@ -46,7 +49,7 @@ async def reload(
     Returns:
         The retirement of what was replaced.
     """
-    changed = False
+    changed, outgrown = False, 0
     while True:
         group = operations.runtime.group_of(record)
         async with alone(operations.bus, "reload", *group) as afterwards:
@@ -62,13 +65,24 @@ async def reload(
                 continue
             members = [Member(one) for one in group]
             replacing = _Reload(operations, members, spare, afterwards)
-            retirement = await replacing.run(plugin, given, dependents)
+            try:
+                retirement = await replacing.run(plugin, given, dependents)
+            except _Outgrown as error:
+                outgrown += 1
+                if outgrown < ATTEMPTS:
+                    continue
+                afterwards.report(record, error)
+                raise
             before, changes = members[0].old.given, members[0].changes
             changed = merge_config(before, changes) != before
             break
     if changed and record.current is not None:
         await operations.bus.emit("config:change", record.config, record)
     return retirement
+
+
+class _Outgrown(StateError):
+    """Others came to need a plugin before the swap. The reload begins again, with them."""
 
 
 class _Reload:
@@ -111,7 +125,7 @@ class _Reload:
                 await self._take_down(down)
             before = await self._bring_up(self._members)
         except BaseException as error:
-            if not must_pass(error):
+            if not must_pass(error) and not isinstance(error, _Outgrown):
                 self._afterwards.report(self._blame(error), error)
             gone = [member for member in down if member.record.state is State.LOADING]
             if gone:
@@ -160,6 +174,7 @@ class _Reload:
 
     async def _take_down(self, down: Sequence[Member]) -> None:
         def leave() -> None:
+            self._check_group()
             for member in down:
                 self._at = member
                 member.export()
@@ -236,12 +251,29 @@ class _Reload:
         return before
 
     def _swap(self, members: Sequence[Member], group: dict[str, Generation]) -> None:
+        if members is self._members:  # not one that comes back as it was
+            self._check_group()
         for member in members:
             self._at = member
             member.hand_over()
         for member in members:
             member.record.current = group[member.record.name]
             member.record.plugin = member.plugin
+
+    def _check_group(self) -> None:
+        """Raise if others came to need one of the group: they would keep what is replaced.
+
+        They did so since the locks were taken: a plugin has loaded meanwhile, or was the first time
+        seen to use a service (test_what_comes_to_need_it_while_it_reloads_reloads_too).
+        """
+        known = {member.record for member in self._members}
+        for record in self._operations.runtime.group_of(self._members[0].record):
+            if record not in known:
+                raise _Outgrown(
+                    f"{record.name} came to need it while it was reloaded",
+                    plugin=self._members[0].record.name,
+                    remedy="Reload it again.",
+                )
 
     def _check_services(self, members: Sequence[Member], group: dict[str, Generation]) -> None:
         """Refuse new versions without a service that others look up while they run.

@@ -173,6 +173,9 @@ class Reloading:
         group = [first]
 
         async def dependents(record: PluginRecord) -> Plugin:
+            for former in [one for one in group if one.record is record]:
+                group.remove(former)  # the kernel begins again: others came to need the plugin
+                self._imports.drop(former.imported)
             versions = {one.record.name: one.imported.plugin.manifest.version for one in group}
             group.append(await make(record, versions))
             self._keep_snapshot(group[-1])
