@@ -102,7 +102,11 @@ def veko() -> None:
 )
 @click.option(
     "--learn", is_flag=True,
-    help="Let confined plugins do everything, and write the permissions that they need.",
+    help="Let confined plugins do everything, and say which permissions they need.",
+)  # fmt: skip
+@click.option(
+    "--write", is_flag=True,
+    help="With --learn: put them into package.json and plugin.toml at the end.",
 )  # fmt: skip
 @click.option("--access-log", is_flag=True, help="Log one line per request.")
 @click.option(
@@ -130,6 +134,7 @@ def serve(
     log_format: str,
     locked: bool,
     learn: bool,
+    write: bool,
     access_log: bool,
     otlp: str | None,
     forwarded_allow_ips: str,
@@ -140,6 +145,10 @@ def serve(
     Ctrl+C or SIGTERM stops it: running requests finish, then plugins unload. On SIGHUP, changed
     plugins reload, new ones load and deleted ones unload.
     """
+    if learn and workers > 1:
+        raise click.UsageError("--learn needs one process: leave out --workers")
+    if write and not learn:
+        raise click.UsageError("--write needs --learn")
     settings = Settings(
         directory=directory,
         host=host,
@@ -153,6 +162,7 @@ def serve(
         log_format=log_format,
         locked=locked,
         learn=learn,
+        write=write,
         access_log=access_log,
         forwarded_allow_ips=tuple(
             part.strip() for part in forwarded_allow_ips.split(",") if part.strip()

@@ -28,6 +28,7 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.reload import Refresher
 
 from .application import options_of
+from .learning import show_learned
 from .runner import Quit, Stop, held_back, print_error, reasons, run
 
 __all__ = ["READY", "Settings", "WorkerSettings", "bind", "listening", "options_for", "serve_here"]
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True):
     otlp: str | None = None
     locked: bool = False
     learn: bool = False
+    write: bool = False
     worker: WorkerSettings | None = None
 
 
@@ -132,7 +134,10 @@ def serve_here(settings: Settings) -> int:
             refreshing.cancel()
             await asyncio.wait([refreshing])
             manager.kernel.closing_by = stop.closing_by
+            learned = manager.use("permissions").learned() if settings.learn else []
             await manager.stop()
+            if settings.learn:
+                show_learned(learned, options["root"], write=settings.write)
         return 0
 
     try:

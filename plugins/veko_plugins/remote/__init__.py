@@ -2,6 +2,10 @@
 
 from .accesses import Access
 from .guard import ACCESSES, LockError, Permissions
+from .learning import Learned, write_learned, write_manifest
 from .lock import Entry, Lock, changes, digest
 
-__all__ = ["ACCESSES", "Access", "Entry", "Lock", "LockError", "Permissions", "changes", "digest"]
+__all__ = [
+    "ACCESSES", "Access", "Entry", "Learned", "Lock", "LockError", "Permissions", "changes",
+    "digest", "write_learned", "write_manifest",
+]  # fmt: skip

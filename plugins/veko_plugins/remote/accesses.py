@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from .._lib.permissions import PERMISSIONS, Permission, parse_permission
+from .._lib.permissions import PERMISSIONS, parse_permission
 from .permissions import Grants
 from .protocol import Violation
 
@@ -231,9 +231,3 @@ def printable(text: str) -> str:
 def _matters(kind: str, value: str) -> bool:
     """Return whether a refusal is worth a line: a variable that is not set would be none anyhow."""
     return kind != "env:read" or value in os.environ
-
-
-def least(found: list[Access]) -> list[Permission]:
-    """Return the permissions that accesses need, each once."""
-    texts = dict.fromkeys(one.permission for one in found if one.permission)
-    return [parse_permission(text) for text in texts]

@@ -24,6 +24,7 @@ from .._source.source import Source
 from .accesses import Access, Accesses
 from .broker import Broker
 from .database_doors import guard
+from .learning import Learned, learned, write_learned
 from .lock import NAME, Entry, Lock, digest, growth, normal, place
 from .permissions import Grants, grants
 
@@ -84,6 +85,7 @@ class Permissions(Plugin):
         # By plugin: what the generation that is being loaded is, and the one that runs.
         self._next: dict[str, tuple[Entry, Source]] = {}
         self._live: dict[str, tuple[Entry, Source]] = {}
+        self._observed: dict[str, tuple[Source, tuple[str, ...]]] = {}
         self._written: object = None
         self._read: tuple[object, Lock | None] | None = None
 
@@ -150,7 +152,17 @@ class Permissions(Plugin):
         found = grants(
             permissions, folder=folder, directory=self.directory, plugin=plugin or source.name
         )
-        return msgspec.structs.replace(found, everything=True) if self.learn else found
+        if not self.learn:
+            return found
+        self._observed[plugin or source.name] = source, permissions
+        return msgspec.structs.replace(found, everything=True)
+
+    def learned(self) -> list[Learned]:
+        """Return what was learned of the plugins that are observed, by name."""
+        return [
+            learned(name, source, permissions, self.accesses.of(name), self.directory)
+            for name, (source, permissions) in sorted(self._observed.items())
+        ]
 
     # -- veko.lock
 
@@ -324,7 +336,10 @@ class Permissions(Plugin):
         self._live.pop(name, None)
 
     def save(self) -> None:
-        """Write what plugins accessed to `.veko/accesses.json`, if there is anything new."""
+        """Write what plugins accessed to `.veko/accesses.json`, and what was learned of it.
+
+        Nothing is written if nothing is new.
+        """
         found: dict[str, list[Access]] = {
             name: self.accesses.of(name) for name in self.accesses.plugins()
         }
@@ -338,6 +353,8 @@ class Permissions(Plugin):
             temporary.write_bytes(data)
             temporary.chmod(0o600)
             temporary.replace(file)
+            for one in self.learned():
+                write_learned(one, self.directory)
             self._written = data
         except OSError as error:
             self._context.log("warning", f"{file} cannot be written: {error}")
