@@ -1,6 +1,6 @@
 """The grammar of `permissions`: `kind` or `kind:scope`, as in `read:files:./data`.
 
-A scope has one reading and one normal form, so that whoever reviews a manifest sees what a runtime
+A scope has one reading and one normal form, so a reviewer of a manifest sees what a runtime
 is given: no `..` in the middle of a path, no character that looks like another, no host that a
 resolver would read as an address.
 

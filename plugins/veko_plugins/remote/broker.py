@@ -212,7 +212,7 @@ class Channel:
             return
         answers = None if descriptor is None else _socket_of(descriptor)
         if answers is None:
-            return  # there is nowhere to answer
+            return  # without a socket there is no answer
         if len(self._running) >= _MOST:
             _answer(answers, errno.EAGAIN, f"{_MOST} connections are being made already")
             answers.close()

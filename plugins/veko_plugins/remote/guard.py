@@ -25,7 +25,7 @@ from .accesses import Access, Accesses
 from .broker import Broker
 from .database_doors import guard
 from .learning import Learned, learned, write_learned
-from .lock import NAME, Entry, Lock, digest, growth, normal, place
+from .lock import NAME, Entry, Lock, digest, growth, location, normal
 from .permissions import Grants, grants
 
 __all__ = ["ACCESSES", "LockError", "Permissions"]
@@ -178,7 +178,7 @@ class Permissions(Plugin):
         isolation = str(fields.get("isolation") or "none")
         return Entry(
             version=str(fields.get("version") or ""),
-            source=place(source, self.directory),
+            source=location(source, self.directory),
             hash=hash,
             confined=self.confines(source, permissions, isolation),
             permissions=normal(permissions),
@@ -189,7 +189,7 @@ class Permissions(Plugin):
         lock = self._lock(source) if self._check and not self.learn else None
         if lock is None:
             return
-        here = place(source, self.directory)
+        here = location(source, self.directory)
         found = [one for one in lock.entries.values() if one.source == here]
         if self._locked:
             if not found:

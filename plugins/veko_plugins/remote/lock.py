@@ -31,7 +31,7 @@ from .._lib.permissions import covers, parse_permission
 from .._lib.regular_files import open_regular, read_toml
 from .._source.source import Source
 
-__all__ = ["NAME", "Entry", "Lock", "changes", "digest", "growth", "normal", "place"]
+__all__ = ["NAME", "Entry", "Lock", "changes", "digest", "growth", "location", "normal"]
 
 NAME: Final = "veko.lock"
 _VERSION: Final = 1
@@ -152,7 +152,7 @@ def normal(permissions: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def place(source: Source, directory: Path) -> str:
+def location(source: Source, directory: Path) -> str:
     """Return how `veko.lock` names the place of a plugin."""
     if source.path is None:
         return str(source)
