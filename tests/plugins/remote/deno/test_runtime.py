@@ -210,3 +210,35 @@ def test_the_worker_is_checked(check: tuple[str, ...], tmp_path: Path) -> None:
         env={"DENO_DIR": str(tmp_path), "NO_COLOR": "1"},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+
+
+async def test_a_refusal_is_named_once_even_if_the_plugin_catches_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.ts"
+    path.write_text(
+        "async function silent() {\n"
+        "  const found: string[] = [];\n"
+        "  for (let i = 0; i < 3; i++)\n"
+        "    try { Deno.readTextFileSync('/etc/passwd'); } catch (e) { found.push(`${e}`); }\n"
+        "  try { await Deno.connect({ hostname: 'localhost', port: 1 }); } catch (e) {\n"
+        "    found.push(e instanceof Deno.errors.NotCapable ? e.stack!.split('\\n')[0] : `${e}`);\n"
+        "  }\n"
+        "  return found;\n"
+        "}\n"
+        "export default { name: 'p', version: '1.0.0', load() {}, silent };\n"
+    )
+    allowed = grants(["net:connect:localhost"], folder=path, directory=tmp_path)
+    async with started(path, allowed) as worker:
+        await worker.load()
+        found = await worker.call("plugin_call", "silent", [])
+        assert found[0] == (
+            'NotCapable: Requires read access to "/etc/passwd"; if it needs that, add '
+            '"read:files:/etc/passwd" to its permissions'
+        )
+        assert worker.denied == [("read:files", "/etc/passwd", f"{path}:4")]
+        assert "refused" in found[3]  # by the system: nothing listens there
+    other = grants(["net:connect:10.0.0.1"], folder=path, directory=tmp_path)
+    async with started(path, other) as worker:
+        await worker.load()
+        found = await worker.call("plugin_call", "silent", [])
+        assert 'add "net:connect:localhost:1" to its permissions' in found[3]
+        assert worker.denied[1][:2] == ("net:connect", "localhost:1")

@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import { Call, current } from './current.mjs';
-import { denial, describeError, RemoteError } from './errors.mjs';
+import { describeError, RemoteError } from './errors.mjs';
 import { frame, Reader, Writer } from './framing.mjs';
 import { Handles } from './handles.mjs';
 import { Values } from './values.mjs';
@@ -212,7 +212,6 @@ export class Connection {
 
   /** @param {number} id @param {any} error */
   #fail(id, error) {
-    this.#deny(error);
     this.#send(['fail', id, describeError(error)]);
   }
 
@@ -222,15 +221,8 @@ export class Connection {
    * @param {string} where
    */
   report(error, where) {
-    this.#deny(error);
     const thrown = error instanceof Error ? error : new Error(describeError(error).message);
     this.note('failed', thrown, where);
-  }
-
-  /** @param {any} error */
-  #deny(error) {
-    const denied = denial(error);
-    if (denied) this.note('denied', ...denied);
   }
 
   /** @param {string | number} target @param {any[]} args */

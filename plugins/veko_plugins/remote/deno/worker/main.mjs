@@ -10,6 +10,7 @@ import { KINDS } from './kinds.mjs';
 import { prepareRequire } from './modules.mjs';
 import { logger, redirectOutput } from './output.mjs';
 import { Plugin } from './plugin.mjs';
+import { watchRefusals } from './refusals.mjs';
 
 const deno = /** @type {any} */ (globalThis).Deno;
 /** @type {(code?: any) => never} */ const exit = deno ? deno.exit : process.exit.bind(process);
@@ -50,6 +51,7 @@ const hello = await connection.open({
   node: process.versions.node,
   pid: process.pid,
 });
+watchRefusals((...denied) => connection.note('denied', ...denied));
 const plugin = new Plugin(connection, hello, log);
 Object.assign(methods, plugin.methods(), {
   shutdown() {
