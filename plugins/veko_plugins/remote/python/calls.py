@@ -32,7 +32,8 @@ from ...http import (
     WebSocket,
     compose,
 )
-from .errors import across
+from ..protocol import RemoteIterator
+from .errors import Ending, across, contained
 from .requests import ended, from_response, sent_state, to_response
 
 if TYPE_CHECKING:
@@ -116,11 +117,10 @@ class Calls:
 
     @staticmethod
     async def _answer(request: Request, exchange: Exchange, response: Response) -> Crossing:
-        if exchange.pipes:  # an ASGI application pushes it
-            if response.stream is None:
-                await exchange.close(abort=False)
-            else:
-                response.stream = _closing(response.stream, exchange)
+        if response.stream is not None and not isinstance(response.stream, RemoteIterator):
+            response.stream = _stream(response.stream, exchange)
+        elif exchange.pipes:  # an ASGI application has pushed it
+            await exchange.close(abort=False)
         return *from_response(response), sent_state(request.state)
 
     # -- middleware
@@ -170,15 +170,21 @@ async def _serve(
     return from_response(response)
 
 
-async def _closing(stream: AsyncIterator[Any], exchange: Exchange) -> AsyncIterator[Any]:
-    """Pass a stream on, and end the application that makes it afterwards."""
+async def _stream(stream: AsyncIterator[Any], exchange: Exchange) -> AsyncIterator[Any]:
+    """Pass a stream on, and end what makes it afterwards."""
     abort = True
     try:
         async for chunk in stream:
             yield chunk
         abort = False
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Ending from error
     finally:
-        await exchange.close(abort=abort)
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+        if exchange.pipes:
+            await exchange.close(abort=abort)
 
 
 async def _never(message: object) -> None:
@@ -198,4 +204,4 @@ def name_of(fn: object) -> str:
 
 def _named(call: Callable[..., Any], fn: object) -> Called:
     call.__qualname__ = name_of(fn)
-    return call
+    return contained(call)

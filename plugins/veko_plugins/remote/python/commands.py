@@ -16,6 +16,7 @@ import msgspec
 
 from ...commands import Command, Usage, UsageError, read_usage
 from .calls import Called, Crossing, name_of
+from .errors import contained
 
 __all__ = ["command_call"]
 
@@ -54,7 +55,7 @@ def command_call(command: Command) -> tuple[Called, list[dict[str, Any]]]:
         return await answer if inspect.isawaitable(answer) else answer
 
     call.__qualname__ = name_of(fn)
-    return call, [_described(one) for one in usage.arguments]
+    return contained(call), [_described(one) for one in usage.arguments]
 
 
 def _described(argument: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ Promise: what comes from the other side chooses among known classes and never ru
 from __future__ import annotations
 
 import builtins
+import functools
+import inspect
 import sys
 import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
@@ -24,7 +26,7 @@ from veko.extend import location_of, of_veko
 
 from ..protocol import RemoteError
 
-__all__ = ["across", "error_of", "failure_of"]
+__all__ = ["Ending", "across", "contained", "error_of", "failure_of"]
 
 _T = TypeVar("_T")
 MOST_FRAMES: Final = 40
@@ -60,6 +62,8 @@ def failure_of(error: BaseException, source: Any = None) -> dict[str, Any]:
         return dict(origin)
     if isinstance(error, RemoteError):
         return _said(error)
+    if isinstance(error, Ending) and error.__cause__ is not None:
+        error = error.__cause__
     return _failure(error, source, DEPTH)
 
 
@@ -123,6 +127,31 @@ def _frames(trace: TracebackType | None) -> list[list[object]]:
             found.append([code.co_filename, trace.tb_lineno, code.co_qualname])
         trace = trace.tb_next
     return found[-MOST_FRAMES:]
+
+
+class Ending(Exception):
+    """Stands for a `SystemExit` or a `KeyboardInterrupt` of the plugin's, its cause.
+
+    A handler may fail, but it may not end the process that it shares with the others.
+    """
+
+
+def contained(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a function of the plugin's as one that the other side may call.
+
+    Args:
+        call: A function, `def` or `async def`.
+    """
+
+    @functools.wraps(call)
+    async def called(*args: Any, **named: Any) -> Any:
+        try:
+            answer = call(*args, **named)
+            return await answer if inspect.isawaitable(answer) else answer
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise Ending from error
+
+    return called
 
 
 async def across(call: Awaitable[_T]) -> _T:

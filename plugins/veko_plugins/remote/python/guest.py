@@ -31,7 +31,7 @@ from ..protocol import Connection, ConnectionLost, Overloaded
 from .audit import Audit, Environment
 from .calls import Calls
 from .described import describe, exported
-from .errors import across
+from .errors import across, contained
 from .importing import import_plugin
 from .kinds import Stored
 from .mirror import Mirror, Note
@@ -131,7 +131,7 @@ class Guest:
     """
 
     def __init__(self) -> None:
-        self.methods: dict[str, Callable[..., Any]] = {
+        methods: dict[str, Callable[..., Any]] = {
             "describe": self._describe,
             "load": self._load,
             "activate": self._activate,
@@ -142,6 +142,7 @@ class Guest:
             "check_config": self._check_config,
             "plugin_call": self._plugin_call,
         }
+        self.methods = {name: contained(method) for name, method in methods.items()}
         self.notes: dict[str, Callable[..., Any]] = {
             "storage_changed": self._storage_changed,
             "plugins": self._plugins,

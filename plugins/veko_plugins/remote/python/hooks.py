@@ -19,6 +19,7 @@ from veko.extend import Entry
 from ...http import Request, Response, Route, WebSocket, as_middleware
 from ..protocol import RemoteFunction
 from .calls import Called, Calls, Crossing, name_of
+from .errors import contained
 from .kinds import Marked
 from .requests import Seen, request_value, response_value
 
@@ -64,7 +65,7 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
         return back(value), changes if any(changes) else None, stopped
 
     call.__qualname__ = name_of(handler)
-    return call
+    return contained(call)
 
 
 def _changed(one: Seen) -> Marked | None:

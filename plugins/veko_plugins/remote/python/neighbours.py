@@ -14,6 +14,9 @@ from typing import Any
 from veko import State
 from veko.errors import ServiceError, VekoError
 
+from ..protocol import is_plain
+from .errors import contained
+
 __all__ = ["Neighbour", "Neighbours", "Offered", "described", "offered"]
 
 Ask = Callable[..., Awaitable[Any]]
@@ -236,22 +239,20 @@ def described(value: object) -> dict[str, Any]:
     Raises:
         VekoError: It has neither data nor functions.
     """
-    from ..protocol import is_plain
-
     if is_plain(value):
         return {"value": value}
     if callable(value) and not hasattr(value, "__dict__"):
-        return {"functions": {"__call__": value}, "constants": {}}
+        return {"functions": {"__call__": contained(value)}, "constants": {}}
     functions: dict[str, Callable[..., Any]] = {}
     constants: dict[str, Any] = {}
     for name in (one for one in dir(value) if not one.startswith("_")):
         found = getattr(value, name)
         if callable(found) and not isinstance(found, type):
-            functions[name] = found
+            functions[name] = contained(found)
         elif is_plain(found):
             constants[name] = found
     if callable(value) and not isinstance(value, type):
-        functions["__call__"] = value
+        functions["__call__"] = contained(value)
     if not functions and not constants:
         raise VekoError(
             f"{type(value).__qualname__} offers nothing that another process can use",

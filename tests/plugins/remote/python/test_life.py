@@ -12,7 +12,7 @@ from veko.errors import LoadError, ManifestError, VekoError
 from veko_plugins.remote.python.packages import linked_packages
 from veko_plugins.remote.python.runtime import Python
 
-from .conftest import Start
+from .conftest import Start, request
 
 LIFE = """
     import asyncio
@@ -204,3 +204,22 @@ def test_an_environment_without_msgspec_says_what_it_needs(tmp_path: Path) -> No
     (bare / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
     with pytest.raises(VekoError, match=r"msgspec.*needs msgspec in the host's version"):
         Python(bare / "bin" / "python", tmp_path / "cache").prepare()
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()"])
+async def test_a_handler_cannot_end_the_worker(start: Start, error: str) -> None:
+    host = await start(f"""
+        def leave(): raise {error}
+        async def leave_too(request): raise {error}
+        def hook(): raise {error}
+        def load(context):
+            context.add_command("leave", leave)
+            context.add_route("GET", "/leave", leave_too)
+            context.hook("a:b", hook)
+            context.add_route("GET", "/", lambda: "here")
+    """)
+    for verb, key in (("add_command", "leave"), ("add_route", ("GET", "/leave")), ("hook", "a:b")):
+        with pytest.raises(Exception) as failed:
+            await host.run(verb, key, *([request()] if verb == "add_route" else ()))
+        assert type(failed.value).__name__ == error.partition("(")[0]
+    assert (await host.request("/"))[2] == b"here"
