@@ -144,7 +144,7 @@ class Python(msgspec.Struct, frozen=True):
         else:
             command = self.command(environment=grants.environment(os.environ))
             confinement = grants.confinement(
-                read=self.reads(),
+                read=self.reads(grants.directory),
                 execute=() if self.program is None else (self.program.resolve(),),
                 brokered=channel is not None,
                 memory=memory,
@@ -183,8 +183,15 @@ class Python(msgspec.Struct, frozen=True):
             "brokered": brokered,
         }
 
-    def reads(self) -> tuple[Path, ...]:
-        """Return what the interpreter itself reads: its library, and the packages of the host."""
+    def reads(self, directory: Path) -> tuple[Path, ...]:
+        """Return what the interpreter itself reads: its library, and the packages of the host.
+
+        `python -m veko` puts the working folder on the path: the application's secrets and its
+        storage are no packages (`test_the_application_is_no_package_of_the_host`).
+
+        Args:
+            directory: The application's directory; it and the folders around it are left out.
+        """
         if self.program is None:
             folders = [sys.prefix, sys.base_prefix, *(p for p in sys.path if p)]
         else:
@@ -194,4 +201,7 @@ class Python(msgspec.Struct, frozen=True):
             folders.append(str(self._links()))
         found = [Path(one).resolve() for one in folders]
         found += [path.resolve() for path in packages().values()]
-        return tuple(dict.fromkeys(path for path in found if path.exists()))
+        home = directory.resolve()
+        return tuple(
+            path for path in dict.fromkeys(found) if path.exists() and not home.is_relative_to(path)
+        )

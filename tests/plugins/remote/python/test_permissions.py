@@ -151,3 +151,18 @@ async def test_the_host_connects_for_blocking_and_async_code(
     finally:
         channel.close()
         broker.close()
+
+
+def test_the_application_is_no_package_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m veko` has put the working folder on the path."""
+    home = tmp_path / "app"
+    for folder in (home / ".venv" / "lib", tmp_path / "lib"):
+        folder.mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(folder))
+    for folder in (home, tmp_path, Path("/")):
+        monkeypatch.syspath_prepend(str(folder))
+    read = Python().reads(home)
+    assert {home / ".venv" / "lib", tmp_path / "lib"} <= set(read)
+    assert not [path for path in read if home.is_relative_to(path)]
