@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from veko import LogRecord, Stop, Subscription
+from veko import LogRecord, Origin, Stop, Subscription
 from veko.extend import Entry
 
 from ...http import Request, Response, Route, WebSocket, as_middleware
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["hook_call"]
 
-_PAYLOADS: Final[dict[str, Any]] = {"log": LogRecord}
-"""The types of values that cross as plain data."""
+_DATA: Final = {
+    frozenset(field.name for field in msgspec.structs.fields(type_)): type_
+    for type_ in (LogRecord, Origin)
+}
+"""Classes whose objects cross as plain data, by the names of their fields."""
 
 
 def hook_call(calls: Calls, entry: Entry) -> Called:
@@ -41,13 +44,10 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
     """
     subscription: Subscription = entry.value
     handler, arity = subscription.handler, subscription.arity
-    payload = _PAYLOADS.get(subscription.event)
     back = functools.partial(_crossing, calls, entry)
 
     async def call(*crossed: Any) -> Crossing:
-        args = list(crossed)
-        if payload is not None and args and isinstance(args[0], dict):
-            args[0] = msgspec.convert(args[0], payload, strict=False)
+        args = [_argument(one) if isinstance(one, dict) else one for one in crossed]
         seen = [Seen(one) if isinstance(one, Request | Response) else None for one in args]
         for one in args:
             if isinstance(one, Request):
@@ -66,6 +66,13 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
 
     call.__qualname__ = name_of(handler)
     return contained(call)
+
+
+def _argument(crossed: dict[str, Any]) -> object:
+    type_ = _DATA.get(frozenset(crossed))
+    if type_ is LogRecord:
+        return msgspec.convert(crossed, LogRecord, strict=False)
+    return crossed if type_ is None else type_(**crossed)
 
 
 def _changed(one: Seen) -> Marked | None:

@@ -133,3 +133,16 @@ async def test_the_workers_own_bus_calls_none_of_its_hooks(start: Start) -> None
               "timestamp": "2026-01-01T00:00:00Z"}  # fmt: skip
     await host.run("hook", "log", record)
     assert await host.run("add_command", "calls", [], {}) == ["hello"]
+
+
+async def test_a_hook_on_errors_gets_the_error_and_where_it_came_from(start: Start) -> None:
+    host = await start("""
+        def handle(error, origin):
+            return [type(error).__name__, origin.plugin, origin.part, origin.subject.path]
+        def load(context):
+            context.hook("error:handle", handle)
+    """)
+    origin = {"plugin": "other", "event": None, "handler": "show", "part": "GET /x",
+              "counts": True, "subject": request("/x")}  # fmt: skip
+    value, _, _ = await host.run("hook", "error:handle", LookupError("lost"), origin)
+    assert value == ["LookupError", "other", "GET /x", "/x"]
