@@ -600,6 +600,20 @@ def test_M9_scopes_that_are_not_valid_are_errors(text: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scope", "warns"),
+    [
+        ("", True), (":.", True), (":/", True), (":..", True), (":../..", True),
+        (":./plugins", True), (":./plugins/x", True), (":./.veko/x", True), (":./veko.lock", True),
+        (":./data", False), (":./pluginsdata", False), (":/var/data", False), (":../data", False),
+    ],
+)  # fmt: skip
+def test_M9_writing_to_the_application_itself_is_a_warning(scope: str, warns: bool) -> None:
+    found = findings({"permissions": [f"write:files{scope}", f"read:files{scope}"]})
+    assert found.errors == []
+    assert [fault.path for fault in found.warnings] == ["permissions[0]"] * warns
+
+
+@pytest.mark.parametrize(
     ("name", "near"),
     [
         ("read:file", "read:files"),

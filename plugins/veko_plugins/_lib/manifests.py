@@ -31,7 +31,7 @@ from veko.errors import Fault
 
 from .config_schemas import check_schema
 from .faults import type_faults
-from .permissions import PERMISSIONS, parse_permission
+from .permissions import PERMISSIONS, parse_permission, reaches_application
 from .versions import Requirement, did_you_mean, valid_range
 
 __all__ = [
@@ -138,6 +138,7 @@ def findings(manifest: Manifest | Mapping[str, object], *, plugin: str | None = 
         if text and not short and not _URL.fullmatch(text):
             message = f"expected a URL (https://…); it is {_shown(text)}"
             found.warnings.append(Fault(key, message))
+    found.warnings += _wide_permissions(fields)
     schema = fields.get("config_schema")
     try:
         if schema is not None:
@@ -208,6 +209,13 @@ def _permission_fault(text: str) -> str:
         expected = f"expected one of {', '.join(PERMISSIONS)}, perhaps with a scope "
         return str(error) or f"{expected}(read:files:./data)" + (f" ({near})" if near else "")
     return ""
+
+
+def _wide_permissions(fields: Mapping[str, Any]) -> Iterator[Fault]:
+    for number, text in _texts(fields, "permissions"):
+        if not _permission_fault(text) and reaches_application(parse_permission(text)):
+            message = f"{text!r} lets it change what it may do, and other plugins"
+            yield Fault(f"permissions[{number}]", message)
 
 
 _TEXTS: Final = (tuple[str, ...], tuple[str, ...] | None)

@@ -29,7 +29,7 @@ import msgspec
 
 __all__ = [
     "PERMISSIONS", "Endpoint", "Permission", "covers", "ends_in_number", "parse_permission",
-    "within",
+    "reaches_application", "within",
 ]  # fmt: skip
 
 PERMISSIONS: Final = (
@@ -166,6 +166,16 @@ def covers(granted: Permission, asked: Permission) -> bool:
     if granted.kind == "env:read" and granted.scope.endswith("*"):
         return asked.scope.startswith(granted.scope[:-1])
     return False
+
+
+def reaches_application(permission: Permission) -> bool:
+    """Return whether a permission lets a plugin change `veko.lock`, settings or other plugins."""
+    if permission.kind != "write:files":
+        return False
+    scope = permission.scope
+    parts = ("./veko.lock", "./veko.toml", "./pyproject.toml", "./plugins", "./.veko")
+    climbs = scope in ("", "/") or set(scope.split("/")) == {".."}
+    return climbs or any(within(one, scope) or within(scope, one) for one in parts)
 
 
 def within(path: str, folder: str) -> bool:

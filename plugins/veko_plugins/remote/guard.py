@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import anyio.to_thread
 import msgspec
 
-from veko import Context, Plugin, PluginRecord, VekoError
+from veko import Context, OptionError, Plugin, PluginRecord, VekoError
 
 from .._lib.private_files import private_folder
 from .._source.source import Source
@@ -25,19 +24,15 @@ from .accesses import Access, Accesses
 from .broker import Broker
 from .database_doors import guard
 from .learning import Learned, learned, write_learned
-from .lock import NAME, Entry, Lock, digest, growth, location, normal
+from .lock import Entry, location, normal
+from .locking import Locking
 from .permissions import Grants, grants
 
-__all__ = ["ACCESSES", "LockError", "Permissions"]
+__all__ = ["ACCESSES", "Permissions"]
 
 ACCESSES: Final = "accesses.json"
 """The file in `.veko/` that says what plugins of a running application access."""
 _EVERY: Final = 10.0
-_ALLOW: Final = "Run `veko allow {}` to allow it."
-
-
-class LockError(VekoError):
-    """A plugin differs from what `veko.lock` allows. Allow it, or take its change back."""
 
 
 class Permissions(Plugin):
@@ -75,19 +70,23 @@ class Permissions(Plugin):
         check: bool = True,
     ) -> None:
         self.directory = directory.absolute()
+        if learn and locked:
+            raise OptionError(
+                "learn and locked exclude each other: one lets plugins do everything",
+                remedy="Leave one of them out.",
+            )
         self.learn = learn
         self.accesses = Accesses(self._report)
         self._sandbox = sandbox
-        self._locked = locked
-        self._check = check
-        self._trusts_first = sandbox and not (dev_mode or learn or locked) and check
+        self._locking: Locking | None = None
+        if check and not learn:
+            trusts_first = sandbox and not (dev_mode or locked)
+            self._locking = Locking(self.directory, locked=locked, trusts_first=trusts_first)
         self._broker: Broker | None = None
-        # By plugin: what the generation that is being loaded is, and the one that runs.
+        # By plugin: what the generation that is being loaded is.
         self._next: dict[str, tuple[Entry, Source]] = {}
-        self._live: dict[str, tuple[Entry, Source]] = {}
         self._observed: dict[str, tuple[Source, tuple[str, ...]]] = {}
         self._written: object = None
-        self._read: tuple[object, Lock | None] | None = None
 
     def load(self, context: Context) -> None:
         """Provide the service, and follow how plugins come."""
@@ -143,11 +142,17 @@ class Permissions(Plugin):
             plugin: Its name.
 
         Raises:
+            LockError: It is more than `veko.lock` allows: a worker runs the plugin's code to find
+                out its manifest, so it must not be given more even for that.
             ManifestError: A permission is not valid.
         """
         permissions = tuple(permissions)
         if not self.confines(source, permissions, isolation):
             return None
+        if self._locking is not None:
+            fields = {"permissions": permissions, "isolation": isolation}
+            now = self.entry(source, self._spelled_out(source) | fields)
+            self._locking.before_worker(plugin or source.name, source, now)
         folder = source.path or self.directory
         found = grants(
             permissions, folder=folder, directory=self.directory, plugin=plugin or source.name
@@ -184,41 +189,15 @@ class Permissions(Plugin):
             permissions=normal(permissions),
         )
 
+    def _spelled_out(self, source: Source) -> dict[str, Any]:
+        return source.fields | (source.outline.fields if source.outline is not None else {})
+
     async def _before(self, source: Source, asked: Any = None) -> None:
         """Refuse what must not run, before its code does."""
-        lock = self._lock(source) if self._check and not self.learn else None
-        if lock is None:
-            return
-        here = location(source, self.directory)
-        found = [one for one in lock.entries.values() if one.source == here]
-        if self._locked:
-            if not found:
-                raise self._unknown(source.name, source)
-            if getattr(asked, "wanted", None) is None:  # else what was allowed runs once more
-                await self._same_files(source, found[0])
-        elif not found and source.name not in lock.entries:
-            fields = source.fields | (source.outline.fields if source.outline is not None else {})
-            now = self.entry(source, fields)
-            if not now.confined:
-                raise self._unknown(source.name, source, now)
-
-    async def _same_files(self, source: Source, entry: Entry) -> None:
-        try:
-            now = await anyio.to_thread.run_sync(digest, source)
-        except OSError as error:
-            raise LockError(
-                f"its files cannot be compared with veko.lock: {error}",
-                plugin=source.name,
-                path=source.path,
-                remedy="Make them readable.",
-            ) from error
-        if now != entry.hash:
-            raise LockError(
-                f"its files are not those of version {entry.version} in veko.lock",
-                plugin=source.name,
-                path=source.path,
-                remedy=_ALLOW.format(source.name),
-            )
+        if self._locking is not None:
+            now = self.entry(source, self._spelled_out(source))
+            again = getattr(asked, "wanted", None) is not None
+            await self._locking.before_import(source, now, again=again)
 
     async def _imported(self, plugin: Plugin, source: Source) -> None:
         """Refuse a plugin that asks for more than it was allowed, before it goes live."""
@@ -230,83 +209,20 @@ class Permissions(Plugin):
         }
         now = self.entry(source, fields)
         self._next[manifest.name] = now, source
-        if not self._check or self.learn:
-            return
-        lock = self._lock(source)
-        if lock is not None:
-            before = lock.entries.get(manifest.name)
-            if before is None:
-                if self._locked or not now.confined or now.permissions:
-                    raise self._unknown(manifest.name, source, now)
-                return
-        elif self._trusts_first and manifest.name in self._live:
-            before = self._live[manifest.name][0]
-        else:
-            return
-        grown = growth(before, now)
-        if now.source != before.source:
-            grown.append(f"to be {now.source} instead of {before.source}")
-        if grown:
-            raise self._grown(manifest.name, source, now, grown)
-        if self._locked:
-            if (now.permissions, now.confined) != (before.permissions, before.confined):
-                raise self._grown(manifest.name, source, now, ["other permissions"])
-            await self._same_files(source, before)  # it may have changed while it was imported
-
-    def _lock(self, source: Source) -> Lock | None:
-        """Return `veko.lock` as it is now."""
-        stamp = _stamp(self.directory / NAME)
-        if self._read is None or self._read[0] != stamp:
-            self._read = stamp, Lock.read(self.directory)
-        if self._read[1] is None and self._locked:
-            raise LockError(
-                f"there is no veko.lock in {self.directory}",
-                plugin=source.name,
-                remedy="Run `veko allow --all` where you have checked the plugins.",
-            )
-        return self._read[1]
-
-    @staticmethod
-    def _unknown(name: str, source: Source, now: Entry | None = None) -> LockError:
-        asked = ""
-        if now is not None:
-            asked = f"; it asks for {', '.join(now.permissions)}"
-            asked = asked if now.confined else "; it asks to run without being confined"
-        return LockError(
-            f"veko.lock does not have it{asked}",
-            plugin=name,
-            path=source.path,
-            remedy=_ALLOW.format(name),
-        )
-
-    def _grown(self, name: str, source: Source, now: Entry, grown: list[str]) -> LockError:
-        running = self._live.get(name)
-        stays = f"; version {running[0].version} keeps running" if running is not None else ""
-        return LockError(
-            f"version {now.version} asks for more than it was allowed: {', '.join(grown)}{stays}",
-            plugin=name,
-            path=source.path,
-            remedy=_ALLOW.format(name),
-        )
+        if self._locking is not None:
+            await self._locking.before_live(manifest.name, source, now)
 
     async def _trust(self) -> None:
         """Write `veko.lock` at the first start with `enable_sandbox`."""
-        if not self._trusts_first or not self._live:
+        if self._locking is None:
             return
         try:
-            if Lock.read(self.directory) is not None:
-                return
-            entries = {
-                name: msgspec.structs.replace(
-                    entry, hash=await anyio.to_thread.run_sync(digest, source)
-                )
-                for name, (entry, source) in tuple(self._live.items())
-            }
-            Lock(self.directory / NAME, entries).write()
+            count = await self._locking.trust()
         except (OSError, VekoError) as error:
             self._context.log("warning", f"veko.lock cannot be written: {error}")
-        else:
-            text = f"veko.lock was written: {len(entries)} plugins may do what they ask for today"
+            return
+        if count:
+            text = f"veko.lock was written: {count} plugins may do what they ask for today"
             self._context.log("info", f"{text}. Keep it with the application")
 
     # -- plugins come and go
@@ -329,11 +245,12 @@ class Permissions(Plugin):
 
     def _loaded(self, name: str, record: PluginRecord) -> None:
         found = self._next.pop(name, None)
-        if found is not None:
-            self._live[name] = found
+        if found is not None and self._locking is not None:
+            self._locking.live[name] = found
 
     def _unloaded(self, name: str) -> None:
-        self._live.pop(name, None)
+        if self._locking is not None:
+            self._locking.live.pop(name, None)
 
     def save(self) -> None:
         """Write what plugins accessed to `.veko/accesses.json`, and what was learned of it.
@@ -358,11 +275,3 @@ class Permissions(Plugin):
             self._written = data
         except OSError as error:
             self._context.log("warning", f"{file} cannot be written: {error}")
-
-
-def _stamp(path: Path) -> object:
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino

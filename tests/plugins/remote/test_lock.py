@@ -294,6 +294,46 @@ async def test_code_that_would_run_unconfined_does_not_run_before_it_is_allowed(
     assert "stranger" not in (shop.root / "ran").read_text()
 
 
+async def test_a_plugin_that_was_confined_does_not_run_unconfined_before_it_is_allowed(
+    shop: Shop,
+) -> None:
+    shop.write("1", more="isolation = 'process'")
+    shop.allow(sandbox=False)
+    shop.write("2")
+    with shop.fresh():
+        async with shop.manager() as manager:
+            text = str(manager.report.failed["shop"])
+            assert "version 2 asks for more" in text
+            assert "to run without being confined" in text
+
+
+async def test_a_worker_is_given_no_more_than_was_allowed_not_even_to_find_out_its_manifest(
+    shop: Shop,
+) -> None:
+    path = shop.write("1", "env:read:A")
+    source = Source(name="shop", kind="file", path=path)
+    service = Permissions(shop.root, sandbox=True)
+    assert service.grants(source, ["env:read"]) is not None  # nothing was decided yet
+    shop.allow()
+    allowed = service.grants(source, ["env:read:A"])
+    assert allowed is not None
+    assert allowed.allows("env:read", "A")
+    with pytest.raises(LockError, match="asks for more than it was allowed: env:read"):
+        service.grants(source, ["env:read"])
+    stranger = Source(name="stranger", kind="script", path=path.with_name("stranger.ts"))
+    with pytest.raises(LockError, match=r"veko.lock does not have it"):
+        service.grants(stranger, ["env:read:A"])
+    assert service.grants(stranger, []) is not None
+    observed = Permissions(shop.root, sandbox=True, learn=True).grants(source, ["env:read"])
+    assert observed is not None
+    assert observed.everything
+
+
+def test_what_is_observed_cannot_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="exclude each other"):
+        Permissions(tmp_path, locked=True, learn=True)
+
+
 async def test_another_file_cannot_take_a_plugins_name(shop: Shop) -> None:
     shop.write("1", "env:read")
     shop.allow()
@@ -333,7 +373,7 @@ async def test_locked_refuses_other_permissions(shop: Shop) -> None:
     )
     lock.write()
     async with shop.manager(locked=True) as manager:
-        assert "other permissions" in str(manager.report.failed["shop"])
+        assert "its permissions are not those" in str(manager.report.failed["shop"])
 
 
 async def test_locked_refuses_files_that_change_while_they_are_imported(shop: Shop) -> None:
