@@ -6,14 +6,24 @@ back. Requests, responses, routes, sockets, plugins and errors become Veko's own
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
 
 from veko import VekoError
 
 from ...storage import Packed, pack, unpack
 from ..protocol import Failure, Kinds
 from .errors import error_of, failure_of
+
+_AS_TEXT: Final = (Decimal, UUID, PurePath, time)
 
 __all__ = ["Marked", "Stored", "kinds", "stored"]
 
@@ -86,13 +96,22 @@ def kinds(
 
 
 def _other(value: object) -> object:
-    """Return what stands for a value that cannot cross.
+    """Return a value that is no JSON as data: a struct, a dataclass, a model, a member of an enum.
 
     Raises:
-        VekoError: It is one whose meaning would be lost.
+        VekoError: It is no data.
     """
-    name = type(value).__qualname__
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump(mode="json")
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, _AS_TEXT):
+        return str(value)
     raise VekoError(
-        f"a value of type {name} cannot be sent to another process",
+        f"a value of type {type(value).__qualname__} cannot be sent to another process",
         remedy="Send JSON-able data, bytes, dates, sets, async functions or async iterators.",
     )

@@ -185,6 +185,21 @@ async def test_its_exports_are_called_by_name(start: Start) -> None:
 async def test_events_and_the_log_go_to_the_host(start: Start) -> None:
     host = await start("""
         import threading
+        from dataclasses import dataclass
+        from enum import Enum
+        from msgspec import Struct
+
+        class Kind(Enum):
+            LOOSE = "loose"
+
+        @dataclass
+        class Size:
+            cm: int
+
+        class Item(Struct):
+            name: str
+            size: Size
+            kind: Kind
 
         def load(context):
             context.log("warning", "low", {"left": 3}, item="tea")
@@ -198,10 +213,23 @@ async def test_events_and_the_log_go_to_the_host(start: Start) -> None:
                 thread.start()
                 thread.join()
 
+            async def show():
+                await context.emit("shown", Item("tea", Size(3), Kind.LOOSE))
+
+            async def nothing():
+                await context.emit("shown", object())
+
+            context.add_command("show", show)
+            context.add_command("nothing", nothing)
             context.add_command("sell", sell)
             context.add_command("threaded", threaded)
     """)
     assert host.logged == [("warning", "low", {"left": 3}, {"item": "tea"})]
+    await run(host, "show")
+    assert host.asked == [("emit", "shown", [{"name": "tea", "size": {"cm": 3}, "kind": "loose"}])]
+    host.asked.clear()
+    with pytest.raises(VekoError, match="a value of type object cannot be sent"):
+        await run(host, "nothing")
     host.answers["emit"] = "receipt"
     assert await run(host, "sell") == "receipt"
     assert host.asked == [("emit", "sold", ["tea", 2])]
