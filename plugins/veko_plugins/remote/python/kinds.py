@@ -25,7 +25,7 @@ from .errors import error_of, failure_of
 
 _AS_TEXT: Final = (Decimal, UUID, PurePath, time)
 
-__all__ = ["Marked", "Stored", "kinds", "stored"]
+__all__ = ["Marked", "Named", "Stored", "kinds", "stored"]
 
 
 class Marked:
@@ -41,6 +41,19 @@ class Marked:
     def __init__(self, kind: str, value: object) -> None:
         self.kind = kind
         self.value = value
+
+
+class Named:
+    """The keyword arguments of a call, as its last argument.
+
+    Args:
+        arguments: The arguments by name.
+    """
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.arguments = arguments
 
 
 class Stored:
@@ -83,11 +96,13 @@ def kinds(
     return Kinds(
         encode={
             Marked: lambda marked: (marked.kind, marked.value),
+            Named: lambda named: ("named", named.arguments),
             Stored: lambda one: ("stored", bytes(one.packed)),
         },
         decode={
             "stored": lambda packed: unpack(Packed(packed)),
             "error": error_of,
+            "named": Named,
             **(decode or {}),
         },
         failure=failure,

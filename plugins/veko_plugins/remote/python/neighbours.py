@@ -16,6 +16,7 @@ from veko.errors import ServiceError, VekoError
 
 from ..protocol import is_plain
 from .errors import contained
+from .kinds import Named
 
 __all__ = ["Neighbour", "Neighbours", "Offered", "described", "offered"]
 
@@ -233,6 +234,18 @@ class Neighbours:
         return offered(f"the service {name}", descriptor, self._caller("service_call", name))
 
 
+def _offering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of a service as the host calls it, perhaps with keyword arguments."""
+
+    def call(*args: Any) -> Any:
+        if args and isinstance(args[-1], Named):
+            return function(*args[:-1], **args[-1].arguments)
+        return function(*args)
+
+    call.__qualname__ = getattr(function, "__qualname__", "function")
+    return contained(call)
+
+
 def described(value: object) -> dict[str, Any]:
     """Return how a service of the worker's plugin crosses to the host.
 
@@ -242,17 +255,17 @@ def described(value: object) -> dict[str, Any]:
     if is_plain(value):
         return {"value": value}
     if callable(value) and not hasattr(value, "__dict__"):
-        return {"functions": {"__call__": contained(value)}, "constants": {}}
+        return {"functions": {"__call__": _offering(value)}, "constants": {}}
     functions: dict[str, Callable[..., Any]] = {}
     constants: dict[str, Any] = {}
     for name in (one for one in dir(value) if not one.startswith("_")):
         found = getattr(value, name)
         if callable(found) and not isinstance(found, type):
-            functions[name] = contained(found)
+            functions[name] = _offering(found)
         elif is_plain(found):
             constants[name] = found
     if callable(value) and not isinstance(value, type):
-        functions["__call__"] = contained(value)
+        functions["__call__"] = _offering(value)
     if not functions and not constants:
         raise VekoError(
             f"{type(value).__qualname__} offers nothing that another process can use",

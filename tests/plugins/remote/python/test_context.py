@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from veko.errors import ConfigError, ServiceError, StorageError, VekoError
+from veko_plugins.remote.python.kinds import Named
 
 from .conftest import Host, Start
 
@@ -120,6 +121,7 @@ async def test_services_of_data_and_functions_cross_both_ways(start: Start) -> N
     descriptor = host.more["provide", "cart"][2]
     assert descriptor["constants"] == {"size": 3}
     assert await descriptor["functions"]["add"]("tea", 2) == ["tea", "tea"]
+    assert await descriptor["functions"]["add"]("tea", Named({"times": 3})) == ["tea"] * 3
     assert host.more["provide", "settings"][2] == {"value": {"a": 1}}
     host.answers["service_call"] = "sent"
     assert await run(host, "use") == [2, 3, "sent"]
