@@ -20,7 +20,6 @@ import msgspec
 
 from .._lib.permissions import PERMISSIONS, parse_permission
 from .permissions import Grants
-from .protocol import Violation
 
 __all__ = ["Access", "Accesses", "Watch"]
 
@@ -187,6 +186,8 @@ class Watch:
 
     def _noted(self, kind: object, value: object, where: object, *, granted: bool) -> None:
         if not (isinstance(kind, str) and isinstance(value, str) and isinstance(where, str)):
+            from .protocol import Violation  # the protocol is imported where workers are
+
             raise Violation("sent a note of an access that is not made of texts")
         name, value = of_deno(kind, value)
         times = 0 if self._audited else 1

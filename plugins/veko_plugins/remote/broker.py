@@ -28,24 +28,17 @@ from typing import Any, Final
 
 import msgspec
 
-from veko import VekoError
-
 from .accesses import Watch
 from .addresses import Address, address_of, canonical_host
 from .descriptors import receive
+from .permissions import AccessError
 
-__all__ = ["AccessError", "Broker", "Channel"]
+__all__ = ["Broker", "Channel"]
 
 _MOST: Final = 64
 _LOOKUPS: Final = 4
 _QUESTION: Final = 2_048
 _PER_ADDRESS: Final = 5.0
-
-
-class AccessError(VekoError):
-    """A plugin was refused what its `permissions` do not grant."""
-
-    counts = False  # the plugin is refused; what it makes of that is its own affair
 
 
 class Broker:

@@ -13,8 +13,7 @@ from typing import Any
 
 from veko import Context, Kernel
 
-from .broker import AccessError
-from .permissions import Grants
+from .permissions import AccessError, Grants
 
 __all__ = ["check_service", "guard"]
 

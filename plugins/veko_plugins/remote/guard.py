@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -21,12 +21,14 @@ from veko import Context, OptionError, Plugin, PluginRecord, VekoError
 from .._lib.private_files import private_folder
 from .._source.source import Source
 from .accesses import Access, Accesses
-from .broker import Broker
 from .database_doors import guard
-from .learning import Learned, learned, write_learned
 from .lock import Entry, location, normal
 from .locking import Locking
 from .permissions import Grants, grants
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .learning import Learned
 
 __all__ = ["ACCESSES", "Permissions"]
 
@@ -111,6 +113,8 @@ class Permissions(Plugin):
     def broker(self) -> Broker:
         """What connects for workers that may open no connection."""
         if self._broker is None:
+            from .broker import Broker  # only where workers are
+
             self._broker = Broker()
         return self._broker
 
@@ -164,6 +168,8 @@ class Permissions(Plugin):
 
     def learned(self) -> list[Learned]:
         """Return what was learned of the plugins that are observed, by name."""
+        from .learning import learned  # only with `learn`
+
         return [
             learned(name, source, permissions, self.accesses.of(name), self.directory)
             for name, (source, permissions) in sorted(self._observed.items())
@@ -270,8 +276,11 @@ class Permissions(Plugin):
             temporary.write_bytes(data)
             temporary.chmod(0o600)
             temporary.replace(file)
-            for one in self.learned():
-                write_learned(one, self.directory)
+            if self._observed:
+                from .learning import write_learned
+
+                for one in self.learned():
+                    write_learned(one, self.directory)
             self._written = data
         except OSError as error:
             self._context.log("warning", f"{file} cannot be written: {error}")

@@ -14,20 +14,22 @@ import ipaddress
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from veko.errors import Fault, ManifestError
+from veko.errors import Fault, ManifestError, VekoError
 
 from .._lib.manifests import manifest_error
 from .._lib.permissions import Endpoint, Permission, parse_permission
 from .._lib.private_files import private_folder
 from .addresses import METADATA, Address, canonical_host, denied_networks, is_internal, is_loopback
-from .launcher import Confinement
 from .links import LinkError, is_below, real, without_links
 
-__all__ = ["Grants", "grants"]
+if TYPE_CHECKING:
+    from .launcher import Confinement
+
+__all__ = ["AccessError", "Grants", "grants"]
 
 _RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf",
                     "/etc/gai.conf")  # fmt: skip
@@ -42,6 +44,12 @@ _MACHINE: Final = "hostname,osRelease,osUptime,loadavg,systemMemoryInfo,uid,gid,
 _LOOPBACK: Final = ("127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128")
 _DNS: Final = 53
 _HERE: Final = ("0.0.0.0", "127.0.0.1", "[::]", "[::1]", "localhost")
+
+
+class AccessError(VekoError):
+    """A plugin was refused what its `permissions` do not grant."""
+
+    counts = False  # how the plugin deals with it decides whether it fails
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +244,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ManifestError: A link that the plugin may have made leads elsewhere.
         """
+        from .launcher import Confinement  # only where workers are
+
         if self.everything:
             return None
         connect: tuple[int, ...] | None = () if brokered else self.ports("net:connect")

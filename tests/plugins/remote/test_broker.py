@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from veko_plugins.remote.accesses import Accesses, Watch
-from veko_plugins.remote.broker import AccessError, Broker, Channel
-from veko_plugins.remote.permissions import grants
+from veko_plugins.remote.broker import Broker, Channel
+from veko_plugins.remote.permissions import AccessError, grants
 from veko_plugins.remote.python.outlet import connect
 
 Found = list[tuple[int, int, int, str, tuple[Any, ...]]]
