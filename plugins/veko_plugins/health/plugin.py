@@ -209,6 +209,9 @@ class Health(Plugin):
     ) -> Iterator[str]:
         if record.state is State.FAILED:
             yield masked_text(f"it failed in {record.failed_step}: {record.error}")
+        crashes = self._kernel.registry.get("service", "crashes")
+        if crashes is not None and (reason := crashes.value.gave_up(record.name)):
+            yield reason
         state = breaker.state if breaker is not None else "closed"
         if breaker is not None and state == "open":
             yield f"it is switched off: {breaker.reason}{self._when(breaker)}"

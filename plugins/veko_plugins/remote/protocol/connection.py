@@ -319,6 +319,15 @@ class Connection:
             del self._pings[number]
         return time.perf_counter() - start
 
+    def poke(self) -> None:
+        """Ping the other side without waiting; `heard` says whether anything came back."""
+        number, self._next_ping = self._next_ping, self._next_ping + 1
+        self._wire.write(frame(b'["ping",%d]' % number))
+
+    def abort(self, why: str) -> None:
+        """End the connection at once: calls under way raise `ConnectionLost` with this message."""
+        self._end(ConnectionLost(why))
+
     def _send(self, message: tuple[Any, ...]) -> None:
         if self.reason is not None or self._hello is not None:
             raise self._again()
