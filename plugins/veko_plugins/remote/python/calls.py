@@ -204,4 +204,6 @@ def name_of(fn: object) -> str:
 
 def _named(call: Callable[..., Any], fn: object) -> Called:
     call.__qualname__ = name_of(fn)
-    return contained(call)
+    made = contained(call)
+    vars(made)["own"] = fn  # when it comes back it is the plugin's function again
+    return made

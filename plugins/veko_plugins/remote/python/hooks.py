@@ -17,7 +17,6 @@ from veko import LogRecord, Origin, Stop, Subscription
 from veko.extend import Entry
 
 from ...http import Request, Response, Route, WebSocket, as_middleware
-from ..protocol import RemoteFunction
 from .calls import Called, Calls, Crossing, name_of
 from .errors import contained
 from .kinds import Marked
@@ -47,7 +46,8 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
     back = functools.partial(_crossing, calls, entry)
 
     async def call(*crossed: Any) -> Crossing:
-        args = [_argument(one) if isinstance(one, dict) else one for one in crossed]
+        known: dict[int, Called] = {}
+        args = [_argument(one, known) for one in crossed]
         seen = [Seen(one) if isinstance(one, Request | Response) else None for one in args]
         for one in args:
             if isinstance(one, Request):
@@ -62,17 +62,35 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
         if any(value is one for one in args):
             value = None  # it stays the same object; what is new in it is among the changes
         changes = [None if one is None else _changed(one) for one in seen]
-        return back(value), changes if any(changes) else None, stopped
+        return back(value, known), changes if any(changes) else None, stopped
 
     call.__qualname__ = name_of(handler)
     return contained(call)
 
 
-def _argument(crossed: dict[str, Any]) -> object:
+def _argument(crossed: Any, known: dict[int, Called]) -> object:
+    """Return an argument as the plugin's code gets it.
+
+    Args:
+        crossed: As it has arrived.
+        known: Takes the functions that the host calls for what is the plugin's own in it.
+    """
+    if isinstance(crossed, Route):
+        middlewares = tuple(_own(one, known) for one in crossed.middlewares)
+        handler = _own(crossed.handler, known)
+        return msgspec.structs.replace(crossed, handler=handler, middlewares=middlewares)
+    if not isinstance(crossed, dict):
+        return crossed
     type_ = _DATA.get(frozenset(crossed))
     if type_ is LogRecord:
         return msgspec.convert(crossed, LogRecord, strict=False)
     return crossed if type_ is None else type_(**crossed)
+
+
+def _own(function: Any, known: dict[int, Called]) -> Any:
+    own = getattr(function, "own", function)
+    known[id(own)] = function
+    return own
 
 
 def _changed(one: Seen) -> Marked | None:
@@ -81,36 +99,36 @@ def _changed(one: Seen) -> Marked | None:
     return None if found is None else Marked(kind, found)
 
 
-def _crossing(calls: Calls, entry: Entry, value: object) -> Crossing:
+def _crossing(calls: Calls, entry: Entry, value: object, known: dict[int, Called]) -> Crossing:
     """Return what a hook answered with, as it crosses the border."""
     if isinstance(value, Request):
         return Marked("request", request_value(value))
     if isinstance(value, Response):
         return Marked("response", response_value(value))
     if isinstance(value, Route):
-        return Marked("route", _route_value(calls, entry, value))
+        return Marked("route", _route_value(calls, entry, value, known))
     if isinstance(value, WebSocket):
         return None
     if isinstance(value, list | tuple):
-        return [_crossing(calls, entry, one) for one in value]
+        return [_crossing(calls, entry, one, known) for one in value]
     return value
 
 
-def _route_value(calls: Calls, entry: Entry, route: Route) -> dict[str, Any]:
+def _route_value(
+    calls: Calls, entry: Entry, route: Route, known: dict[int, Called]
+) -> dict[str, Any]:
     context: Context = entry.owner.context
-    handler = route.handler
-    if not isinstance(handler, RemoteFunction):
-        handler = calls.compiled(route, context)
+
+    def around(fn: Any) -> Called:
+        made = known.get(id(fn))
+        return made or calls.middleware(as_middleware(fn, context.name), entry.owner)
+
+    handler = known.get(id(route.handler)) or calls.compiled(route, context)
     return {
         "method": route.method,
         "path": route.path,
         "plugin": route.plugin,
         "sync_to_thread": route.sync_to_thread,
         "handler": handler,
-        "middlewares": [
-            fn
-            if isinstance(fn, RemoteFunction)
-            else calls.middleware(as_middleware(fn, context.name), entry.owner)
-            for fn in route.middlewares
-        ],
+        "middlewares": [around(fn) for fn in route.middlewares],
     }

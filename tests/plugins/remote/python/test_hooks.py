@@ -85,12 +85,18 @@ async def test_a_guard_puts_a_middleware_before_routes_of_others(start: Start) -
                 raise HTTPError(401)
             return await call_next(request)
 
+        async def show(request):
+            return "shown"
+
         def guard(route):
+            if route.handler is show:
+                return replace(route, path="/moved")
             if route.path.startswith("/private"):
                 return replace(route, middlewares=(check, *route.middlewares))
 
         def load(context):
             context.hook("route:create", guard)
+            context.add_route("GET", "/show", show)
     """)
 
     async def handler(sent: Any) -> Any:
@@ -98,7 +104,7 @@ async def test_a_guard_puts_a_middleware_before_routes_of_others(start: Start) -
 
     async def other(sent: Any, following: Any) -> Any: ...
 
-    def route(path: str) -> Marked:
+    def route(path: str, handler: Any = handler) -> Marked:
         return Marked("route", {
             "method": "GET", "path": path, "plugin": "other", "sync_to_thread": True,
             "handler": handler, "middlewares": [other],
@@ -115,6 +121,10 @@ async def test_a_guard_puts_a_middleware_before_routes_of_others(start: Start) -
     headers = {"authorization": "me"}
     answer = await check(request("/private", headers=headers), handler)
     assert answer[2] == b"in"
+    # Its own handler is the function itself in the worker, and the same one for the host.
+    own = host.functions["add_route", ("GET", "/show")]
+    made, _, _ = await host.run("hook", "route:create", route("/show", own))
+    assert (made["handler"], made["path"]) == (own, "/moved")
 
 
 async def test_the_workers_own_bus_calls_none_of_its_hooks(start: Start) -> None:
