@@ -51,14 +51,15 @@ const REST = '...';
 function names(fn) {
   const text = Function.prototype.toString.call(fn).replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
   const single = /^(?:async\s+)?([\w$]+)\s*=>/.exec(text);
-  if (single) return [[single[1], undefined]];
+  if (single) return [[single[1].replaceAll('$', '_'), undefined]];
   const open = text.indexOf('(');
   if (open < 0) return [];
   return split(inside(text, open)).map((part, at) => {
     const found = /^(\.\.\.)?\s*([\w$]+)\s*(?:=\s*([\s\S]+))?$/.exec(part.trim());
     // A pattern such as `{ force }` has no name of its own.
     if (!found) return /** @type {[string, undefined]} */ ([`arg${at + 1}`, undefined]);
-    return /** @type {[string, string | undefined]} */ ([found[2], found[1] ? REST : found[3]]);
+    const name = found[2].replaceAll('$', '_');
+    return /** @type {[string, string | undefined]} */ ([name, found[1] ? REST : found[3]]);
   });
 }
 

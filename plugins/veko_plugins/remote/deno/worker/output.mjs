@@ -21,20 +21,17 @@ const LONGEST = 16 * 2 ** 10;
 /** @param {import('./connection.mjs').Connection} connection @returns {Log} */
 export function logger(connection) {
   let dropped = 0;
+  const report = () => {
+    if (connection.writer.waiting > BACKLOG) return void setTimeout(report, 20);
+    const text =
+      `${dropped} log lines were dropped: the plugin printed faster than they were read.`;
+    dropped = 0;
+    connection.note('log', 'warning', text, null, {});
+  };
   return (level, message, details = null, fields = {}) => {
     if (connection.writer.waiting > BACKLOG) {
-      dropped++;
+      if (dropped++ === 0) setTimeout(report, 20);
       return;
-    }
-    if (dropped) {
-      connection.note(
-        'log',
-        'warning',
-        `${dropped} log lines were dropped: the plugin printed faster than they could be read.`,
-        null,
-        {},
-      );
-      dropped = 0;
     }
     const text = String(message);
     connection.note(

@@ -76,9 +76,13 @@ function isData(value, depth = 0) {
  * @returns {any}
  */
 export function facade(exports, call) {
-  /** @type {Record<string, any>} */ const target = {};
+  /** @type {any} */ const target = exports?.functions.includes('__call__')
+    ? (/** @type {any[]} */ ...args) => call('__call__', args)
+    : {};
   const put = (/** @type {string} */ path, /** @type {any} */ value) => {
     const parts = path.split('.');
+    // Names come from another plugin, which must not reach this one's prototypes.
+    if (parts.some((part) => part === '__proto__' || part === 'prototype')) return;
     let at = target;
     for (const part of parts.slice(0, -1)) at = at[part] ??= {};
     at[parts[parts.length - 1]] = value;
