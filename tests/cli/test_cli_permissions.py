@@ -1,9 +1,11 @@
 """`veko allow`, `veko list --permissions`, `veko serve --locked`: what the lock file stops."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,3 +132,26 @@ def test_serve_locked_refuses_what_differs(veko: Run, app: Path) -> None:
         veko("allow", "--all", "--dir", str(app))
         with (app / "plugins" / "weather.py").open("a") as file:
             file.write("changed = True\n")
+
+
+def test_learning_without_a_confined_plugin_says_so(start: Callable[..., Any], app: Path) -> None:
+    running = start("serve", "--learn", "--port", 0, app)
+    running.wait_for(r"Listening on")
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0
+    assert "Nothing was learned: no plugin is confined" in running.text
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--learn", "--workers", "2"], "--learn needs one process"),
+        (["--write"], "--write needs --learn"),
+        (["--learn", "--locked"], "exclude each other"),
+    ],
+)
+def test_options_that_exclude_each_other(veko: Run, app: Path, words: list[str], why: str) -> None:
+    done = veko("serve", *words, app)
+    assert done.returncode in (1, 2)
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
