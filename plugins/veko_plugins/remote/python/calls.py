@@ -33,7 +33,7 @@ from ...http import (
     compose,
 )
 from ..protocol import RemoteIterator
-from .errors import Ending, across, contained
+from .errors import Ending, across, contained, with_state
 from .requests import ended, from_response, sent_state, to_response
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ class Calls:
 
     def _handler(self, route: Route, target: Callable[[], Target]) -> Called:
         async def answer(request: Request) -> Crossing:
-            found = target()
-            exchange = self.exchange(request, found)
-            return await self._answer(request, exchange, await exchange.pull(request))
+            exchange = self.exchange(request, target())
+            return await self._answer(request, exchange, exchange.pull)
 
         async def serve(socket: WebSocket) -> Crossing:
             exchange = SocketExchange(socket, target(), _Work())
@@ -116,7 +115,14 @@ class Calls:
         return exchange
 
     @staticmethod
-    async def _answer(request: Request, exchange: Exchange, response: Response) -> Crossing:
+    async def _answer(
+        request: Request, exchange: Exchange, run: Callable[[Request], Awaitable[Response]]
+    ) -> Crossing:
+        try:
+            response = await run(request)
+        except Exception as error:
+            with_state(error, request.state)
+            raise
         if response.stream is not None and not isinstance(response.stream, RemoteIterator):
             response.stream = _stream(response.stream, exchange)
         elif exchange.pipes:  # an ASGI application has pushed it
@@ -138,8 +144,7 @@ class Calls:
             subject.scope[_NEXT] = following
             if isinstance(subject, WebSocket):
                 return await _serve(subject, SocketExchange(subject, None, _Work()), run)
-            exchange = self.exchange(subject, None)
-            return await self._answer(subject, exchange, await run(subject))
+            return await self._answer(subject, self.exchange(subject, None), run)
 
         return _named(around, fn)
 

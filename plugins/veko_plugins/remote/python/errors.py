@@ -24,9 +24,9 @@ from veko import VekoError, errors
 from veko.errors import Fault, counts, text_of
 from veko.extend import location_of, of_veko
 
-from ..protocol import RemoteError
+from ..protocol import RemoteError, is_plain
 
-__all__ = ["Ending", "across", "contained", "error_of", "failure_of"]
+__all__ = ["Ending", "across", "contained", "error_of", "failure_of", "state_of", "with_state"]
 
 _T = TypeVar("_T")
 MOST_FRAMES: Final = 40
@@ -35,6 +35,8 @@ DEPTH: Final = 4
 """Errors in a chain of causes that cross."""
 _ORIGIN: Final = "_veko_wire"
 """The attribute with the failure as which an error has come over the border."""
+_STATE: Final = "_veko_state"
+"""The attribute with the state of the request that an error has ended."""
 _PLAIN: Final = ("plugin", "event", "step", "status", "code", "reason")
 _SAFE: Final[dict[str, type[Exception]]] = {}
 """Python's own classes that one text makes an instance of."""
@@ -64,7 +66,26 @@ def failure_of(error: BaseException, source: Any = None) -> dict[str, Any]:
         return _said(error)
     if isinstance(error, Ending) and error.__cause__ is not None:
         error = error.__cause__
-    return _failure(error, source, DEPTH)
+    failure = _failure(error, source, DEPTH)
+    state = getattr(error, _STATE, None)
+    if state:
+        failure["more"]["state"] = state
+    return failure
+
+
+def with_state(error: BaseException, state: Mapping[str, Any]) -> None:
+    """Let an error carry the request's state: what the plugin left there counts all the same."""
+    plain = {key: value for key, value in state.items() if is_plain(value)}
+    if plain:
+        setattr(error, _STATE, plain)
+
+
+def state_of(error: BaseException) -> Mapping[str, Any]:
+    """Return the state of a request as the worker has left it when this error was raised."""
+    origin = getattr(error, _ORIGIN, None)
+    more = origin.get("more") if isinstance(origin, Mapping) else None
+    state = more.get("state") if isinstance(more, Mapping) else None
+    return state if isinstance(state, Mapping) else {}
 
 
 def _failure(error: BaseException, source: Any, depth: int) -> dict[str, Any]:

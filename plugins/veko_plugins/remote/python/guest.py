@@ -307,11 +307,15 @@ class Guest:
                 resident.go_on.set_exception(refusal)
             await asyncio.wait([loading])
             loading.exception()
-        else:
+        elif self._is_loaded():  # else its load has failed, and it was unloaded then
             await self._kernel.unload(resident.name, force=True)
         if self._storage is not None:
             await self._storage.flush()
         self._raise_again(resident)
+
+    def _is_loaded(self) -> bool:
+        record = self._kernel.get(self._guest().name)
+        return record is not None and record.loaded
 
     @staticmethod
     def _raise_again(resident: Resident) -> None:

@@ -18,7 +18,7 @@ from veko.extend import Entry
 
 from ...http import Request, Response, Route, WebSocket, as_middleware
 from .calls import Called, Calls, Crossing, name_of
-from .errors import contained
+from .errors import contained, with_state
 from .kinds import Marked
 from .requests import Seen, request_value, response_value
 
@@ -59,6 +59,11 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
                 value = await value
         except Stop as stop:
             value, stopped = stop.value, True
+        except Exception as error:
+            for one in args:
+                if isinstance(one, Request):
+                    with_state(error, one.state)
+            raise
         if any(value is one for one in args):
             value = None  # it stays the same object; what is new in it is among the changes
         changes = [None if one is None else _changed(one) for one in seen]

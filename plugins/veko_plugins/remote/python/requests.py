@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ...http import ROUTE, Request, Response, Route
 from ..protocol import is_plain
+from .errors import across
 
 __all__ = [
     "Kept", "Seen", "ended", "from_response", "make_request", "make_scope", "received_state",
@@ -152,7 +153,7 @@ class _Body:
 
     async def __call__(self) -> dict[str, Any]:
         try:
-            chunk = await anext(self._chunks)
+            chunk = await across(anext(self._chunks))
         except StopAsyncIteration:
             return await ended()
         data = chunk.encode() if isinstance(chunk, str) else bytes(chunk)
