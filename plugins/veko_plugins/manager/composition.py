@@ -27,7 +27,7 @@ from ..probation import Probation
 from ..profiling import Profiling
 from ..reload import EVENTS as RELOAD_EVENTS
 from ..reload import Reload
-from ..remote import Permissions
+from ..remote import Permissions, Remote
 from ..signals import Signals
 from ..state import State
 from ..storage import Storage
@@ -118,13 +118,16 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             learn=options.learn,
             dev_mode=options.dev_mode,
         ),
+        "remote": lambda: Remote(
+            options.directory, sandbox=options.enable_sandbox, dev_mode=options.dev_mode
+        ),
         "discovery": lambda: Discovery(
             options.plugins_dir,
             cache=loader.importer.cache,
             allow_symlinks=options.allow_symlinks,
             missing_ok="plugins_dir" not in options.origins,
             directory=options.directory,
-            scripts="this version runs plugins that are written in Python",
+            scripts=_no_scripts(options),
         ),
         "loading": lambda: Loading(
             max_retries=options.max_retries,
@@ -185,6 +188,17 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             )
         if name not in made and plugin is not None:
             yield _core(plugin)
+
+
+def _no_scripts(options: Options) -> str | None:
+    """Return why scripts are passed over; `None` if they are not."""
+    if not options.support_typescript:
+        if "support_typescript" in options.origins:
+            return "support_typescript is off"
+        return 'plugins in JavaScript and TypeScript need Deno: pip install "veko[typescript]"'
+    if options.core.get("remote", ...) is None:
+        return "the core plugin `remote` was left out"
+    return None
 
 
 def _telemetry(options: Options) -> Plugin:

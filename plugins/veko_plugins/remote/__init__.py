@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from .learning import Learned, write_learned, write_manifest
     from .lock import Entry, Lock, changes, digest
     from .locking import LockError
+    from .plugin import Remote
 
 __all__ = [
-    "ACCESSES", "Access", "Entry", "Learned", "Lock", "LockError", "Permissions", "changes",
-    "digest", "write_learned", "write_manifest",
+    "ACCESSES", "Access", "Entry", "Learned", "Lock", "LockError", "Permissions", "Remote",
+    "changes", "digest", "write_learned", "write_manifest",
 ]  # fmt: skip
 
 _FILES = {
@@ -27,6 +28,7 @@ _FILES = {
     "learning": ("Learned", "write_learned", "write_manifest"),
     "lock": ("Entry", "Lock", "changes", "digest"),
     "locking": ("LockError",),
+    "plugin": ("Remote",),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

@@ -96,7 +96,7 @@ class Doors:
         named = {k: v for k, v in fields.items() if k.isidentifier() and k not in _OWN}
         context = self._life.context
         if context is not None:
-            known = level if level in _LEVELS else "info"
+            known: Any = level if level in _LEVELS else "info"
             context.log(known, text, details, **named)
 
     def _dropped(self, count: int) -> None:

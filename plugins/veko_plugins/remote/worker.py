@@ -78,6 +78,7 @@ class Worker:
     Attributes:
         connection: The connection to it.
         process: Its process.
+        ends: Is called when it has ended: what belongs to it besides its process.
         why: Why it has ended; `None` while it runs.
     """
 
@@ -87,6 +88,7 @@ class Worker:
     def __init__(self, name: str, lost: Callable[[WorkerLost], None]) -> None:
         self.name = name
         self.why: WorkerLost | None = None
+        self.ends: list[Callable[[], None]] = []
         self._lost: Callable[[WorkerLost], None] | None = lost
         self._log = logging.getLogger(f"veko.plugin.{name}")
         self._output: int | None = None
@@ -113,7 +115,7 @@ class Worker:
             notes: What it may call without an answer.
             kinds: The kinds of values that cross.
             failed: Hears of notes that raised.
-            hello: What it is told first.
+            hello: The first thing that it hears.
 
         Raises:
             VekoError: It could not be started, or did not greet.
@@ -147,7 +149,7 @@ class Worker:
             self.process.kill()
             if isinstance(error, TimeoutError | ConnectionLost):
                 raise WorkerLost(
-                    f"its process did not start: {error or 'it did not greet'}",
+                    f"its process did not start: {str(error) or 'it did not greet'}",
                     plugin=self.name,
                     remedy="What it printed is in the log.",
                 ) from error
@@ -164,6 +166,8 @@ class Worker:
     async def _bury(self, reason: Exception | None) -> None:
         status = await self.process.wait()
         self._drain_output()
+        while self.ends:
+            self.ends.pop()()
         if self.why is None:
             text = self._killed_for or self.process.reason
             if not text and isinstance(reason, VekoError) and "is gone" not in reason.message:

@@ -120,7 +120,7 @@ class Validation(Plugin):
         unmet = self._unmet(manifest, versions, soon=True)
         needs = [] if unmet is None else [Fault("", unmet.message)]
         needs += self._engine_faults(manifest, found.warnings)
-        peers = peer_faults(manifest.peer_dependencies) if manifest.peer_dependencies else []
+        peers = _peer_faults(plugin)
         if self._strict_peers:
             needs += peers
         else:
@@ -278,7 +278,7 @@ class Validation(Plugin):
         kernel, manifest = self._context.kernel, plugin.manifest
         found: Findings = findings(manifest, plugin=manifest.name)
         found.errors += self._engine_faults(manifest, found.warnings)
-        peers = peer_faults(manifest.peer_dependencies)
+        peers = _peer_faults(plugin)
         (found.errors if self._strict_peers else found.warnings).extend(peers)
         here = kernel.use("discovery").scan().sources
         versions = {one.name: one.outline.version for one in here if one.outline is not None}
@@ -332,6 +332,15 @@ class Validation(Plugin):
         except ConfigError as error:
             return [Fault("", error.message)]
         return []
+
+
+def _peer_faults(plugin: Plugin) -> list[Fault]:
+    """Return which peers are missing: distributions, or the npm packages of a script."""
+    own: list[Fault] | None = getattr(plugin, "peer_faults", None)
+    if own is not None:
+        return own
+    peers = plugin.manifest.peer_dependencies
+    return peer_faults(peers) if peers else []
 
 
 def _name(source: Source) -> str | None:

@@ -135,6 +135,8 @@ class Marker:
         return self._other(value, path)
 
     def _other(self, value: Any, path: str) -> Any:
+        if type(value) is msgspec.Raw:  # JSON that was encoded before, without marks
+            return value
         for known in type(value).__mro__:
             encode = self._kinds.encode.get(known)
             if encode is not None:

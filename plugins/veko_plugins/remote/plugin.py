@@ -1,0 +1,308 @@
+"""The core plugin `remote`: plugins whose code runs in processes of their own.
+
+It answers `source:import`: for scripts (JavaScript, TypeScript) always, for Python plugins with
+`isolation = "process"` in their manifest, and for all plugins with the option `enable_sandbox`. A
+generation has a process of its own, so a reload starts the new one while the old one serves.
+
+Cost: nothing is imported and no process is started until there is such a plugin.
+Promise: a process that ends costs its own plugin only, which is restarted: after 0.1 s, then after
+twice as long each time. After three crashes within five minutes it is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from veko import Context, Origin, Plugin, PluginRecord
+from veko.errors import StateError, VekoError
+
+from .._source.loading import Loading
+from .._source.source import Source, SourceImport
+
+if TYPE_CHECKING:
+    from .imports import Imports
+    from .launcher import Launcher
+    from .life import Life
+    from .proxy import RemotePlugin
+    from .stored import Changes
+
+__all__ = ["Remote"]
+
+CRASHES: Final = 3
+WINDOW: Final = 300.0
+"""So many crashes within so many seconds, and a plugin is not restarted any more."""
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 5.0
+_PLUGIN_EVENTS: Final = (
+    "plugin:loaded", "plugin:unloaded", "plugin:activated", "plugin:deactivated",
+)  # fmt: skip
+
+
+class Remote(Plugin):
+    """Runs plugins in workers.
+
+    Args:
+        directory: The application's directory.
+        sandbox: Whether all plugins of the application run in workers.
+        dev_mode: Whether the application is being developed.
+    """
+
+    name = "remote"
+    version = "2.0.0"
+    description = "Plugins in processes of their own: JavaScript, TypeScript, isolated Python."
+    core = True
+
+    _context: Context
+
+    def __init__(
+        self, directory: Path = Path(), *, sandbox: bool = False, dev_mode: bool = False
+    ) -> None:
+        self._directory = directory.absolute()
+        self._sandbox = sandbox
+        self._dev_mode = dev_mode
+        self._launcher: Launcher | None = None
+        self._imports: Imports | None = None
+        self._lives: dict[str, list[Life]] = {}
+        self._crashes: dict[str, deque[float]] = {}
+        self._services: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    def load(self, context: Context) -> None:
+        """Answer `source:import`, and follow what the workers have to know."""
+        self._context = context
+        context.hook("source:import", self._import, timeout=None)
+        context.hook("config:change", self._config_changed)
+        context.hook("config:validate", self._check_config, priority=1, timeout=None)
+        for event in _PLUGIN_EVENTS:
+            context.hook(event, self._plugins_changed, priority=-1)
+        context.hook("plugin:loaded", self._loaded, priority=100)
+
+    async def unload(self) -> None:
+        """End the launcher, and with it all workers."""
+        self._ending = True
+        for task in self._tasks:
+            task.cancel()
+        if self._launcher is not None:
+            await self._launcher.close()
+
+    # -- making plugins
+
+    async def _import(self, source: Any, asked: SourceImport) -> Plugin | None:
+        if not isinstance(source, Source) or not self._wants(source):
+            return None
+        return await self._started().make(source, asked)
+
+    def _wants(self, source: Source) -> bool:
+        if source.kind == "script" or self._sandbox:
+            return True
+        fields = source.outline.fields if source.outline is not None else source.fields
+        if source.outline is not None or source.path is None:
+            return fields.get("isolation") == "process"
+        from .static import says_isolated
+
+        return fields.get("isolation") == "process" or says_isolated(source)
+
+    def _started(self) -> Imports:
+        if self._imports is None:
+            from .imports import Imports
+            from .launcher import Launcher
+            from .python.runtime import MODULES
+
+            self._launcher = Launcher(preload=MODULES)
+            self._imports = Imports(
+                self._context,
+                self._launcher,
+                directory=self._directory,
+                dev_mode=self._dev_mode,
+                setup=self._setup,
+                crashed=self._crashed,
+                written=self._written,
+                ended=self._ended,
+            )
+        return self._imports
+
+    def _setup(self, life: Life, context: Context, config: Any) -> dict[str, Any]:
+        """Return what a worker gets when its plugin loads."""
+        import msgspec
+
+        from .arguments import info_of, plain
+        from .services import describe, exports_of
+        from .stored import entries_of
+
+        self._lives.setdefault(life.name, []).append(life)
+        exports = {}
+        for record in context.list_plugins():
+            if record.name in {one.split("@")[0] for one in _needed(context)}:
+                exports[record.name] = describe(record, exports_of(record))
+        manifest = msgspec.structs.asdict(context.manifest)
+        setup = {
+            "config": plain(config),
+            "storage": entries_of(context, python=life.is_python),
+            "plugins": [info_of(one) for one in context.list_plugins()],
+            "exports": exports,
+            "services": self._offered() if life.is_python else list(self._offered()),
+            "app": {
+                "name": str(getattr(context.app, "name", None) or self._directory.name),
+                "dev_mode": self._dev_mode,
+                "directory": str(self._directory),
+            },
+        }
+        return setup | {"manifest": plain(manifest)} if not life.is_python else setup
+
+    def _offered(self) -> dict[str, Any]:
+        """Return the services of the application's plugins, as they are described to workers."""
+        from .services import describe
+
+        found: dict[str, Any] = {}
+        for entry in self._context.kernel.registry.entries("service"):
+            if not getattr(getattr(entry.owner, "plugin", None), "core", True):
+                try:
+                    found[str(entry.key)] = describe(entry.value)
+                except Exception as error:  # a property of it may raise anything
+                    found[str(entry.key)] = {"reason": f"{type(error).__name__}: {error}"}
+        return found
+
+    # -- what workers have to know
+
+    def _all(self) -> list[Life]:
+        return [life for lives in self._lives.values() for life in lives if not life.down]
+
+    def _plugins_changed(self, name: str) -> None:
+        lives = self._all()
+        if not lives:
+            return
+        from .arguments import info_of
+
+        kernel = self._context.kernel
+        infos = [info_of(one) for one in kernel.records() if one.loaded and not one.core]
+        services = self._offered()
+        before, self._services = self._services, services
+        changed = {key: one for key, one in services.items() if before.get(key) != one}
+        changed |= dict.fromkeys(before.keys() - services.keys())
+        for life in lives:
+            life.note("plugins", infos)
+            if life.is_python and changed:
+                life.note("services", changed)
+
+    def _config_changed(self, config: Any, record: PluginRecord) -> None:
+        for life in self._lives.get(record.name, ()):
+            if life.context is not None and life.context.config is config:
+                from .arguments import plain
+
+                life.note("config", plain(config))
+
+    async def _check_config(self, config: Any, generation: Any) -> Any:
+        """Let the worker check what only its own types can."""
+        plugin: Any = getattr(generation, "plugin", None)
+        if not getattr(plugin, "checks_config", False):
+            return None
+        from .arguments import plain
+
+        found = await plugin.lives[-1].call("check_config", plain(config))
+        return found if isinstance(found, dict) else None
+
+    def _written(self, life: Life, changes: Changes) -> None:
+        """Let the other generations of a plugin see what one has written."""
+        from .stored import as_crossing
+
+        entries, deleted, clear = changes
+        for other in self._lives.get(life.name, ()):
+            if other is life or other.down:
+                continue
+            gone = list(deleted)
+            if clear and other.context is not None:
+                kept = set(other.context.attached("storage").keys())
+                gone += [key for key in self._keys(other) if key not in kept]
+            other.note("storage_changed", as_crossing(entries, python=other.is_python), gone)
+
+    @staticmethod
+    def _keys(life: Life) -> list[str]:
+        return []
+
+    # -- crashes
+
+    def _loaded(self, name: str, record: PluginRecord) -> None:
+        for life in getattr(record.plugin, "lives", ()):
+            if life.context is not None:
+                life.live = True
+                if life.down:  # it has ended while it went live
+                    plugin: Any = record.plugin
+                    self._crashed(plugin, life, life.worker.why)
+
+    def _ended(self, life: Life) -> None:
+        lives = self._lives.get(life.name, [])
+        if life in lives:
+            lives.remove(life)
+        if not lives:
+            self._lives.pop(life.name, None)
+
+    def _crashed(self, plugin: RemotePlugin, life: Life, why: VekoError | None) -> None:
+        """Restart a plugin whose process has ended, unless it does so again and again."""
+        record = self._context.kernel.get(life.name)
+        current: object = None if record is None else record.plugin
+        if self._ending or not life.live or record is None or current is not plugin:
+            return  # it was replaced, or never went live: then its load fails
+        life.live = False
+        error = why or StateError("its process has ended", plugin=life.name)
+        work = self._restart(plugin, record, error)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _restart(
+        self, plugin: RemotePlugin, record: PluginRecord, error: VekoError | Exception
+    ) -> None:
+        name, kernel = record.name, self._context.kernel
+        loading: Loading = self._context.use("loading")
+        while not self._ending:
+            crashes = self._crashes.setdefault(name, deque(maxlen=CRASHES))
+            crashes.append(now := time.monotonic())
+            recent = sum(now - one < WINDOW for one in crashes)
+            what = str(getattr(error, "message", error))
+            plugin.trouble = f"{what}; it is being restarted"
+            await kernel.bus.report(error, owner=record, handler="process")
+            if recent >= CRASHES:
+                await self._give_up(plugin, record)
+                return
+            await anyio.sleep(min(FIRST_WAIT * 2 ** (recent - 1), LONGEST_WAIT))
+            if record.plugin is not plugin or not record.loaded:
+                return  # somebody has reloaded or unloaded it meanwhile
+            try:
+                await loading.reload_plugin(name, drained=False)
+            except VekoError as failure:
+                error = StateError(f"it could not be restarted: {failure}", plugin=name)
+                error.__cause__ = failure
+                continue
+            self._context.log("warning", f"{name} was restarted: {what}", about=name)
+            return
+
+    async def _give_up(self, plugin: RemotePlugin, record: PluginRecord) -> None:
+        error = StateError(
+            f"it is not restarted any more: {CRASHES} crashes within {WINDOW:g} s",
+            plugin=record.name,
+            path=record.source,
+            remedy="Fix it and reload it.",
+        )
+        plugin.trouble = error.message
+        self._context.log("error", f"{record.name}: {error.message}", about=record.name)
+        origin = Origin(plugin=record.name, handler="process")
+        await self._context.kernel.bus.emit("error:critical", error, origin)
+
+
+def _needed(context: Context) -> tuple[str, ...]:
+    from .._lib.versions import Requirement
+
+    found: list[str] = []
+    for text in context.manifest.dependencies:
+        try:
+            found.append(Requirement.parse(text).name)
+        except ValueError:  # loading it reports what is wrong
+            continue
+    return tuple(found)
