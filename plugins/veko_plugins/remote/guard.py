@@ -23,7 +23,7 @@ from .._source.source import Source
 from .accesses import Access, Accesses
 from .database_doors import guard
 from .lock import Entry, location, normal
-from .locking import Locking
+from .locking import Locking, only_a_worker_knows
 from .permissions import Grants, grants
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Permissions(Plugin):
         *,
         isolation: str = "none",
         plugin: str | None = None,
+        folder: Path | None = None,
     ) -> Grants | None:
         """Return what a plugin is granted; `None` if it is trusted with everything.
 
@@ -144,6 +145,7 @@ class Permissions(Plugin):
             permissions: As in its manifest.
             isolation: As in its manifest.
             plugin: Its name.
+            folder: The files that it runs from, if those are a copy of the source.
 
         Raises:
             LockError: It is more than `veko.lock` allows: a worker runs the plugin's code to find
@@ -151,20 +153,34 @@ class Permissions(Plugin):
             ManifestError: A permission is not valid.
         """
         permissions = tuple(permissions)
-        if not self.confines(source, permissions, isolation):
+        fields = {"permissions": permissions, "isolation": isolation}
+        now = self.entry(source, self._spelled_out(source) | fields)
+        if not now.confined and not self._asks_confined(source, now):
             return None
-        if self._locking is not None:
-            fields = {"permissions": permissions, "isolation": isolation}
-            now = self.entry(source, self._spelled_out(source) | fields)
+        if self._locking is not None and now.confined:
             self._locking.before_worker(plugin or source.name, source, now)
-        folder = source.path or self.directory
         found = grants(
-            permissions, folder=folder, directory=self.directory, plugin=plugin or source.name
+            permissions,
+            folder=folder or source.path or self.directory,
+            directory=self.directory,
+            plugin=plugin or source.name,
         )
         if not self.learn:
             return found
         self._observed[plugin or source.name] = source, permissions
         return msgspec.structs.replace(found, everything=True)
+
+    def _asks_confined(self, source: Source, now: Entry) -> bool:
+        """Return whether a plugin is asked for its manifest in a worker that is granted nothing.
+
+        That it is confined may stand in code that has to run first.
+        """
+        locking = self._locking
+        return (
+            locking is not None
+            and only_a_worker_knows(source)
+            and locking.was_confined(source, now)
+        )
 
     def learned(self) -> list[Learned]:
         """Return what was learned of the plugins that are observed, by name."""

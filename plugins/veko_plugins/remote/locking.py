@@ -60,13 +60,13 @@ class Locking:
         lock = self._lock(source)
         if lock is None:
             return
-        found = [one for one in lock.entries.values() if one.source == now.source]
+        found = _at(lock, now)
         if self._locked:
             if not found:
                 raise self._unknown(source.name, source)
             if not again:
                 await self._same_files(source, found[0])
-        if now.confined:
+        if now.confined or (found and found[0].confined and only_a_worker_knows(source)):
             return
         before = found[0] if found else lock.entries.get(source.name)
         if before is None:
@@ -81,6 +81,11 @@ class Locking:
             LockError: It is not allowed.
         """
         self._compared(name, source, now)
+
+    def was_confined(self, source: Source, now: Entry) -> bool:
+        """Return whether the plugin at a source was allowed to run confined only."""
+        lock = self._lock(source)
+        return lock is not None and any(one.confined for one in _at(lock, now))
 
     async def before_live(self, name: str, source: Source, now: Entry) -> None:
         """Refuse a plugin that asks for more than it was allowed, or differs if that is forbidden.
@@ -196,6 +201,15 @@ class Locking:
         }
         Lock(self._directory / NAME, entries).write()
         return len(entries)
+
+
+def only_a_worker_knows(source: Source) -> bool:
+    """Return whether a plugin has to run in a worker to find out what it asks for."""
+    return source.kind == "script" and source.outline is None
+
+
+def _at(lock: Lock, now: Entry) -> list[Entry]:
+    return [one for one in lock.entries.values() if one.source == now.source]
 
 
 def _stamp(path: Path) -> object:

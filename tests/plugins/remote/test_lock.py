@@ -329,6 +329,27 @@ async def test_a_worker_is_given_no_more_than_was_allowed_not_even_to_find_out_i
     assert observed.everything
 
 
+async def test_a_script_that_says_only_when_it_runs_that_it_is_confined(shop: Shop) -> None:
+    path = shop.file.with_suffix(".js")
+    path.write_text("module.exports = { permissions: ask(), load() {} }")
+    source = Source(name="shop", kind="script", path=path)
+    service = Permissions(shop.root)
+    assert service.grants(source, []) is None  # trusted, as without permissions
+    asked = {"version": "1", "permissions": ["env:read:A"]}
+    entry = service.entry(source, asked, digest(source))
+    assert entry.confined
+    Lock(shop.root / "veko.lock", {"shop": entry}).write()
+    first = service.grants(source, [])
+    assert first is not None
+    assert first.permissions == ()
+    second = service.grants(source, ["env:read:A"], folder=shop.root)
+    assert second is not None
+    assert second.allows("env:read", "A")
+    assert second.folder == shop.root
+    with pytest.raises(LockError):
+        service.grants(source, ["env:read:B"])
+
+
 def test_what_is_observed_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="exclude each other"):
         Permissions(tmp_path, locked=True, learn=True)
