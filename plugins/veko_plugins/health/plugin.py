@@ -207,9 +207,6 @@ class Health(Plugin):
     def _critical(
         self, record: PluginRecord, breaker: Breaker | None, own: int, routes: list[Breaker]
     ) -> Iterator[str]:
-        trouble = getattr(record.plugin, "trouble", None)  # of one in a process of its own
-        if trouble is not None:
-            yield masked_text(str(trouble))
         if record.state is State.FAILED:
             yield masked_text(f"it failed in {record.failed_step}: {record.error}")
         crashes = self._kernel.registry.get("service", "crashes")

@@ -16,11 +16,11 @@ from veko.errors import StateError, VekoError
 
 from .arguments import crossing, plain
 from .database_doors import check_service
+from .output import Throttle
 from .protocol import Violation
 from .registrations import Registrations
 from .services import describe, exports_of, member_of
 from .stored import Changes, changes_of, write
-from .worker import Flood
 
 if TYPE_CHECKING:
     from .accesses import Watch
@@ -50,7 +50,7 @@ class Doors:
         self._watch = watch
         self._written = written
         self._registrations = Registrations(life)
-        self._flood = Flood(_RECORDS, self._dropped)
+        self._throttle = Throttle(self._dropped, most=_RECORDS)
         registering = {name: getattr(self._registrations, name) for name in Registrations.VERBS}
         self.notes: dict[str, Callable[..., Any]] = {
             **{name: functools.partial(_begun, verb) for name, verb in registering.items()},
@@ -90,7 +90,7 @@ class Doors:
 
     def _log(self, level: Any = "info", message: Any = "", details: Any = None, *_: Any) -> None:
         fields = _[0] if _ and isinstance(_[0], Mapping) else {}
-        if not self._flood.passes():
+        if not self._throttle.passes():
             return
         text = str(message)[:_LONGEST]
         named = {k: v for k, v in fields.items() if k.isidentifier() and k not in _OWN}

@@ -210,7 +210,8 @@ class Imports:
         worker.ends = ends
         try:
             facts = self._facts(here, sources, grants, bool(ends))
-            return life, _described(await life.call("describe", facts))
+            with worker.liveness.patient():  # an import may block for long
+                return life, _described(await life.call("describe", facts))
         except BaseException as error:
             worker.end()
             if not isinstance(error, Exception) or isinstance(error, VekoError):

@@ -5,25 +5,20 @@ It answers `source:import`: for scripts (JavaScript, TypeScript) always, for Pyt
 generation has a process of its own, so a reload starts the new one while the old one serves.
 
 Cost: nothing is imported and no process is started until there is such a plugin.
-Promise: a process that ends costs its own plugin only, which is restarted: after 0.1 s, then after
-twice as long each time. After three crashes within five minutes it is given up.
+Promise: a process that ends costs its own plugin only, which is restarted; see `crashes`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
-from veko import Context, Origin, Plugin, PluginRecord
+from veko import Context, Plugin, PluginRecord
 from veko.errors import StateError, VekoError
 
 from .._source.loading import Loading
 from .._source.source import Source, SourceImport
+from .crashes import Crashes
 
 if TYPE_CHECKING:
     from .imports import Imports
@@ -34,11 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote"]
 
-CRASHES: Final = 3
-WINDOW: Final = 300.0
-"""So many crashes within so many seconds, and a plugin is not restarted any more."""
-FIRST_WAIT: Final = 0.1
-LONGEST_WAIT: Final = 5.0
 _PLUGIN_EVENTS: Final = (
     "plugin:loaded", "plugin:unloaded", "plugin:activated", "plugin:deactivated",
 )  # fmt: skip
@@ -59,6 +49,7 @@ class Remote(Plugin):
     core = True
 
     _context: Context
+    _restarts: Crashes
 
     def __init__(
         self, directory: Path = Path(), *, sandbox: bool = False, dev_mode: bool = False
@@ -69,14 +60,13 @@ class Remote(Plugin):
         self._launcher: Launcher | None = None
         self._imports: Imports | None = None
         self._lives: dict[str, list[Life]] = {}
-        self._crashes: dict[str, deque[float]] = {}
         self._services: dict[str, Any] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
     def load(self, context: Context) -> None:
         """Answer `source:import`, and follow what the workers have to know."""
         self._context = context
+        self._restarts = Crashes(context, self._reload)
         context.hook("source:import", self._import, timeout=None)
         context.hook("config:change", self._config_changed)
         context.hook("config:validate", self._check_config, priority=1, timeout=None)
@@ -87,10 +77,12 @@ class Remote(Plugin):
     async def unload(self) -> None:
         """End the launcher, and with it all workers."""
         self._ending = True
-        for task in self._tasks:
-            task.cancel()
         if self._launcher is not None:
             await self._launcher.close()
+
+    async def _reload(self, name: str) -> None:
+        loading: Loading = self._context.use("loading")
+        await loading.reload_plugin(name, drained=False)
 
     # -- making plugins
 
@@ -247,53 +239,11 @@ class Remote(Plugin):
         """Restart a plugin whose process has ended, unless it does so again and again."""
         record = self._context.kernel.get(life.name)
         current: object = None if record is None else record.plugin
-        if self._ending or not life.live or record is None or current is not plugin:
+        if self._ending or not life.live or current is not plugin:
             return  # it was replaced, or never went live: then its load fails
         life.live = False
         error = why or StateError("its process has ended", plugin=life.name)
-        work = self._restart(plugin, record, error)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _restart(
-        self, plugin: RemotePlugin, record: PluginRecord, error: VekoError | Exception
-    ) -> None:
-        name, kernel = record.name, self._context.kernel
-        loading: Loading = self._context.use("loading")
-        while not self._ending:
-            crashes = self._crashes.setdefault(name, deque(maxlen=CRASHES))
-            crashes.append(now := time.monotonic())
-            recent = sum(now - one < WINDOW for one in crashes)
-            what = str(getattr(error, "message", error))
-            plugin.trouble = f"{what}; it is being restarted"
-            await kernel.bus.report(error, owner=record, handler="process")
-            if recent >= CRASHES:
-                await self._give_up(plugin, record)
-                return
-            await anyio.sleep(min(FIRST_WAIT * 2 ** (recent - 1), LONGEST_WAIT))
-            if record.plugin is not plugin or not record.loaded:
-                return  # somebody has reloaded or unloaded it meanwhile
-            try:
-                await loading.reload_plugin(name, drained=False)
-            except VekoError as failure:
-                error = StateError(f"it could not be restarted: {failure}", plugin=name)
-                error.__cause__ = failure
-                continue
-            self._context.log("warning", f"{name} was restarted: {what}", about=name)
-            return
-
-    async def _give_up(self, plugin: RemotePlugin, record: PluginRecord) -> None:
-        error = StateError(
-            f"it is not restarted any more: {CRASHES} crashes within {WINDOW:g} s",
-            plugin=record.name,
-            path=record.source,
-            remedy="Fix it and reload it.",
-        )
-        plugin.trouble = error.message
-        self._context.log("error", f"{record.name}: {error.message}", about=record.name)
-        origin = Origin(plugin=record.name, handler="process")
-        await self._context.kernel.bus.emit("error:critical", error, origin)
+        self._restarts.crashed(life.name, error)
 
 
 def _needed(context: Context) -> tuple[str, ...]:

@@ -54,7 +54,6 @@ class RemotePlugin(Plugin):
 
     Attributes:
         lives: Its generations that have begun and not ended.
-        trouble: Why its worker is down, and what is done about that; `None` if it is not.
 
     Raises:
         ManifestError: It is no valid plugin; all faults are listed.
@@ -72,7 +71,6 @@ class RemotePlugin(Plugin):
         ended: Callable[[Life], None],
     ) -> None:
         self.lives: list[Life] = [life]
-        self.trouble: str | None = None
         self.checks_config = described.get("schema") == "type"
         self._life = life
         self._fresh: Life | None = life

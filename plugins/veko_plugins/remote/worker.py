@@ -12,60 +12,26 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from veko import VekoError
 
 from .launcher import Process
+from .liveness import Liveness
+from .output import Output
 from .protocol import Connection, ConnectionLost, Kinds
 
-__all__ = ["Flood", "Worker", "WorkerLost"]
+__all__ = ["Worker", "WorkerLost"]
 
 _GREETING: Final = 20.0
 """Seconds for a worker to greet."""
-UNANSWERED: Final = 10.0
-"""Seconds after which a worker that answers nothing, not even a ping, is killed."""
-_LOOK: Final = 1.0
 _ENDING: Final = 5.0
 """Seconds for a worker to end by itself."""
-_LINES: Final = 200
-"""Lines of a worker's output that are logged in a second."""
-_LONGEST: Final = 2_000
 
 
 class WorkerLost(VekoError):
     """The process of a plugin has ended, so the plugin cannot be called."""
-
-
-class Flood:
-    """Lets so many things pass in a second, and counts the others.
-
-    Args:
-        most: How many.
-        report: Is called with the number of others, at the first one that passes again.
-    """
-
-    def __init__(self, most: int, report: Callable[[int], None]) -> None:
-        self._most = most
-        self._report = report
-        self._second = 0.0
-        self._passed = self._held = 0
-
-    def passes(self) -> bool:
-        """Return whether one more passes."""
-        now = time.monotonic()
-        if now - self._second >= 1:
-            self._second, self._passed = now, 0
-            held, self._held = self._held, 0
-            if held:
-                self._report(held)
-        self._passed += 1
-        if self._passed <= self._most:
-            return True
-        self._held += 1
-        return False
 
 
 class Worker:
@@ -78,12 +44,15 @@ class Worker:
     Attributes:
         connection: The connection to it.
         process: Its process.
+        liveness: Sees to it that it answers.
         ends: Is called when it has ended: what belongs to it besides its process.
         why: Why it has ended; `None` while it runs.
     """
 
     connection: Connection
     process: Process
+    liveness: Liveness
+    _output: Output
 
     def __init__(self, name: str, lost: Callable[[WorkerLost], None]) -> None:
         self.name = name
@@ -91,9 +60,6 @@ class Worker:
         self.ends: list[Callable[[], None]] = []
         self._lost: Callable[[WorkerLost], None] | None = lost
         self._log = logging.getLogger(f"veko.plugin.{name}")
-        self._output: int | None = None
-        self._rest = b""
-        self._flood = Flood(_LINES, self._dropped)
         self._killed_for = ""
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -121,13 +87,11 @@ class Worker:
             VekoError: It could not be started, or did not greet.
         """
         ours, theirs = os.pipe()
-        os.set_blocking(ours, False)
-        self._output = ours
-        asyncio.get_running_loop().add_reader(ours, self._read_output)
+        self._output = Output(ours, self._print, self._dropped)
         try:
             sock, self.process = await begin(theirs)
         except BaseException:
-            self._close_output()
+            self._output.close()
             raise
         finally:
             os.close(theirs)
@@ -140,8 +104,7 @@ class Worker:
             lost=self._gone,
             other=f"the process of {self.name}",
         )
-        connection.watched = False
-        connection.watch = self._watch
+        self.liveness = Liveness(connection, self._blocked)
         try:
             await connection.open(hello, timeout=_GREETING)
         except BaseException as error:
@@ -165,7 +128,8 @@ class Worker:
 
     async def _bury(self, reason: Exception | None) -> None:
         status = await self.process.wait()
-        self._drain_output()
+        self.liveness.stop()
+        self._output.drain()
         while self.ends:
             self.ends.pop()()
         if self.why is None:
@@ -200,9 +164,9 @@ class Worker:
             self.process.kill()
         await self.connection.close()
 
-    def kill(self, why: str) -> None:
-        """Kill it; `lost` is called with the reason."""
-        self._killed_for = self._killed_for or why
+    def _blocked(self, why: str) -> None:
+        self._killed_for = why
+        self.connection.abort(f"the process of {self.name} is {why}")
         self.process.kill()
 
     def _spawn(self, work: Any) -> None:
@@ -210,73 +174,12 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # -- whether it answers
-
-    def _watch(self) -> None:
-        self.connection.watched = True
-        self._spawn(self._look())
-
-    async def _look(self) -> None:
-        connection = self.connection
-        try:
-            await asyncio.sleep(_LOOK)
-            while connection.calls and not connection.closed:
-                try:
-                    await connection.ping(UNANSWERED)
-                except TimeoutError:
-                    if not connection.heard():
-                        self.kill(f"it answered nothing for {UNANSWERED:g} s")
-                        return
-                except ConnectionLost:
-                    return
-                await asyncio.sleep(_LOOK)
-        finally:
-            connection.watched = False
-
-    # -- what it prints
-
-    def _read_output(self) -> None:
-        output = self._output
-        if output is None:
-            return
-        try:
-            data = os.read(output, 2**16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._close_output()
-            return
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[:_LONGEST]
-        for line in lines:
-            self._print(line)
-
-    def _print(self, line: bytes) -> None:
-        if line and self._flood.passes():
-            text = line[:_LONGEST].decode("utf-8", "replace")
-            self._log.info("%s", text, extra={"plugin": self.name})
+    def _print(self, line: str) -> None:
+        self._log.info("%s", line, extra={"plugin": self.name})
 
     def _dropped(self, count: int) -> None:
         self._log.warning(
-            "%d lines of its output were not logged: it printed more than %d in a second",
+            "%d lines of its output were not logged: it prints too much",
             count,
-            _LINES,
             extra={"plugin": self.name},
         )
-
-    def _drain_output(self) -> None:
-        for _ in range(16):
-            if self._output is None:
-                return
-            self._read_output()
-        self._close_output()
-
-    def _close_output(self) -> None:
-        output, self._output = self._output, None
-        if output is not None:
-            asyncio.get_running_loop().remove_reader(output)
-            os.close(output)
-            self._print(self._rest)
-            self._rest = b""
