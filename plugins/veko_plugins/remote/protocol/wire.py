@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from .errors import Violation
 from .framing import Frames
@@ -135,9 +135,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport (called by the loop)."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_HIGH)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(high=_HIGH)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go (called by the transport)."""
