@@ -20,7 +20,15 @@ from veko.errors import HookError
 from ..http import Request, Response, Route, WebSocket
 from .protocol import RemoteFunction, is_plain
 from .python.kinds import Marked
-from .requests import change_request, change_response, request_value, response_of, response_value
+from .requests import (
+    change_request,
+    change_response,
+    request_value,
+    response_of,
+    response_value,
+    take_state,
+)
+from .sockets import socket_value
 
 if TYPE_CHECKING:
     from .life import Life
@@ -106,6 +114,8 @@ class Hooked:
             return value
         if isinstance(value, Origin):
             return await self._origin(value)
+        if isinstance(value, WebSocket) and self._life.is_python:
+            return socket_value(self._life, value)
         if isinstance(value, WebSocket):
             return {"url": value.scope["path"], "path": value.path}
         if isinstance(value, Route):
@@ -161,6 +171,8 @@ class Hooked:
             change_request(original, change.value)
         elif change.kind == "response" and isinstance(original, Response):
             change_response(original, change.value)
+        elif change.kind == "socket" and isinstance(original, WebSocket):
+            take_state(original, _state_in(change.value))
 
     def _value(self, value: Any, first: Any) -> Any:
         if not isinstance(value, Marked):
@@ -174,6 +186,10 @@ class Hooked:
                 return first
             return response_of(value.value)
         return None
+
+
+def _state_in(changes: object) -> object:
+    return changes.get("state") if isinstance(changes, Mapping) else None
 
 
 async def crossing(value: Any, what: str) -> Any:

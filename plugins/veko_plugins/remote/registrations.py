@@ -17,9 +17,11 @@ from veko.errors import HookError, StateError
 from ..http import HTTPError, Request, Route
 from .arguments import Hooked
 from .command_lines import command_of
+from .middlewares import middleware_of
 from .protocol import RemoteFunction, Violation
+from .python.errors import state_of
 from .python.kinds import Marked
-from .requests import current, handler_of, middleware_of
+from .requests import current, handler_of, take_state
 from .services import offered
 from .sockets import socket_handler_of
 from .worker import WorkerLost
@@ -111,7 +113,8 @@ class Registrations:
 
     def provide(self, rid: Any, name: Any, value: Any = None, *_: Any) -> Handle:
         """Register a service."""
-        service = offered(f"the service {_text(name)}", value, self._life.call)
+        life, what = self._life, f"the service {_text(name)}"
+        service = offered(what, value, life.call, python=life.is_python)
         return self._keep(rid, self._context.provide(name, service))
 
     def remove(self, rid: Any) -> None:
@@ -153,6 +156,11 @@ class Registrations:
                 answer = await life.call(fn, *await hooked.sent(args))
             except WorkerLost:
                 return self._without(event, guards)
+            except Exception as error:
+                for one in args:
+                    if isinstance(one, Request):
+                        take_state(one, state_of(error))
+                raise
             finally:
                 if token is not None:
                     current.reset(token)

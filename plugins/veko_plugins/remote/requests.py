@@ -16,7 +16,7 @@ from veko.errors import RouteError
 
 from ..http import HTTPError, Request, Response
 from .protocol import RemoteFunction, RemoteIterator, is_plain
-from .python.errors import failure_of
+from .python.errors import across, state_of
 from .python.kinds import Marked
 from .worker import WorkerLost
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .life import Life
 
 __all__ = [
-    "change_request", "change_response", "handler_of", "middleware_of", "request_value",
-    "response_of", "response_value",
+    "change_request", "change_response", "current", "facts_of", "handler_of", "request_value",
+    "response_of", "response_value", "state_value", "take_state", "unavailable",
 ]  # fmt: skip
 
 _WHOLE: Final = 256 * 2**10
@@ -95,7 +95,7 @@ def facts_of(connection: Any) -> dict[str, Any]:
     }
 
 
-def _state(request: Any) -> dict[str, Any]:
+def state_value(request: Any) -> dict[str, Any]:
     """Return the state; what neither is data nor came from a worker stays at the host."""
     return {
         key: value
@@ -108,7 +108,7 @@ async def request_value(request: Request) -> Marked:
     """Return a request as it crosses; a body that is not long is read for that."""
     facts = facts_of(request)
     facts["method"] = request.method
-    facts["state"] = state = _state(request) if request.state else {}
+    facts["state"] = state = state_value(request) if request.state else {}
     body = await _body(request)
     if body is None and is_plain(state):
         facts["body"] = None
@@ -150,7 +150,7 @@ def change_request(request: Request, changes: object) -> None:
         raise ValueError("the changes of a request are no object")
     state = changes.get("state")
     if isinstance(state, Mapping):
-        kept = {k: v for k, v in request.state.items() if k not in _state(request)}
+        kept = {k: v for k, v in request.state.items() if k not in state_value(request)}
         request.state.clear()
         request.state.update(kept | dict(state))
     scope, before = request.scope, len(changes)
@@ -214,8 +214,23 @@ def response_of(answer: object) -> Response:
         ) from None
     if not hasattr(body, "__anext__"):
         raise RouteError("its process answered with a body that is neither text nor bytes")
-    response.stream = body
+    response.stream = _chunks(body)
     return response
+
+
+async def _chunks(body: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Yield the chunks of a worker; what it raises is raised as the class that it was."""
+    try:
+        while True:
+            try:
+                chunk = await across(anext(body))
+            except StopAsyncIteration:
+                return
+            yield chunk
+    finally:
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _raw(headers: Any) -> list[tuple[bytes, bytes]]:
@@ -240,7 +255,8 @@ def change_response(response: Response, changes: object) -> None:
         response.body = body.encode() if isinstance(body, str) else body
 
 
-def _take_state(request: Request, state: object) -> None:
+def take_state(request: Any, state: object) -> None:
+    """Take what a worker has left in the state of a request or a WebSocket."""
     if isinstance(state, Mapping):
         request.state.update(state)
 
@@ -251,16 +267,19 @@ def handler_of(life: Life, fn: RemoteFunction) -> Callable[[Request], Any]:
 
     async def handler(request: Request) -> Response:
         if life.down:
-            raise _unavailable(name)
+            raise unavailable(name)
         token = current.set(request)
         try:
             answer = await life.call(fn, await request_value(request))
         except WorkerLost:
-            raise _unavailable(name) from None
+            raise unavailable(name) from None
+        except Exception as error:
+            take_state(request, state_of(error))
+            raise
         finally:
             current.reset(token)
         if isinstance(answer, list) and len(answer) > 3 and answer[3]:
-            _take_state(request, answer[3])
+            take_state(request, answer[3])
         return response_of(answer)
 
     handler.__name__ = handler.__qualname__ = fn.name or "handler"
@@ -268,106 +287,7 @@ def handler_of(life: Life, fn: RemoteFunction) -> Callable[[Request], Any]:
     return handler
 
 
-def middleware_of(life: Life, fn: RemoteFunction) -> Callable[..., Any]:
-    """Return the middleware whose function is in a worker."""
-
-    async def middleware(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        behind = _Behind(life, request, call_next)
-        if life.down:
-            return await behind.without()
-        lent = life.worker.connection.lend(behind, "next")
-        token = current.set(request)
-        try:
-            answer = await life.call(fn, await request_value(request), lent)
-        except WorkerLost:
-            return await behind.without()
-        except Exception as error:
-            if behind.passes(error):
-                raise behind.error from None  # type: ignore[misc]
-            raise
-        finally:
-            current.reset(token)
-            lent.withdraw()
-        if isinstance(answer, list) and len(answer) == 2 and answer[0] == "next":
-            return await behind.gone_on(answer[1])
-        if isinstance(answer, list) and len(answer) > 3 and answer[3]:
-            _take_state(request, answer[3])
-        return response_of(answer)
-
-    middleware.__name__ = middleware.__qualname__ = fn.name or "middleware"
-    vars(middleware)["remote"] = fn
-    return middleware
-
-
-class _Behind:
-    """What lies behind a middleware: `next`, as the worker calls it."""
-
-    def __init__(self, life: Life, request: Request, call_next: Callable[[Request], Any]) -> None:
-        self._life = life
-        self._request = request
-        self._next = call_next
-        self.called = False
-        self.error: Exception | None = None
-
-    async def __call__(self, given: Any = None) -> Any:
-        """Call what lies behind; the answer is its response as it crosses."""
-        headers = None
-        if isinstance(given, list) and len(given) == 2:  # a Python worker: state and headers
-            given, headers = given
-        changes: dict[str, Any] = {}
-        if headers is not None:
-            changes["headers"] = headers
-        if isinstance(given, Mapping):
-            if self._life.is_python:
-                changes["state"] = given
-            else:
-                _take_state(self._request, given)
-        if changes:
-            change_request(self._request, changes)
-        self.called = True
-        try:
-            response = await self._next(self._request)
-        except Exception as error:
-            self.error = error
-            raise
-        value = response_value(response)
-        if self._life.is_python:
-            value["state"] = _state(self._request)
-        return value
-
-    async def without(self) -> Response:
-        """Answer without the middleware: its process is down."""
-        if self.called or self._life.refuses(guards=True):
-            raise _unavailable(self._life.name)
-        response: Response = await self._next(self._request)
-        return response
-
-    def passes(self, error: Exception) -> bool:
-        """Return whether an error that came back is the one that `next` has raised."""
-        before = self.error
-        if before is None:
-            return False
-        was, now = failure_of(before), failure_of(error)
-        return (was["type"], was["message"]) == (now["type"], now["message"])
-
-    async def gone_on(self, effects: object) -> Response:
-        """Call what lies behind for a middleware that has ended, and add its headers."""
-        if not isinstance(effects, Mapping):
-            raise RouteError("its process answered with something else than a response")
-        _take_state(self._request, effects.get("state"))
-        response: Response = await self._next(self._request)
-        for name, value in effects.get("headers") or ():
-            if name.lower() == "set-cookie":
-                response.headers.add(name, value)
-            elif name not in response.headers:
-                response.headers[name] = value
-        finish = effects.get("finish")
-        if isinstance(finish, RemoteFunction) and not self._life.down:
-            finish.note({**response_value(response), "body": None})
-        return response
-
-
-def _unavailable(plugin: str) -> HTTPError:
+def unavailable(plugin: str) -> HTTPError:
     from .life import unavailable
 
     return unavailable(plugin)

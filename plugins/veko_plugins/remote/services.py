@@ -16,6 +16,7 @@ from veko import PluginRecord
 from veko.errors import NotFoundError
 
 from .protocol import RemoteFunction, is_plain
+from .python.kinds import Named
 
 __all__ = ["Offered", "describe", "exports_of", "member_of", "offered"]
 
@@ -102,18 +103,25 @@ def _function(label: str, call: Call, name: str) -> Call:
     return function
 
 
-def offered(what: str, given: object, call: Callable[..., Awaitable[Any]]) -> Any:
+def offered(
+    what: str, given: object, call: Callable[..., Awaitable[Any]], *, python: bool = False
+) -> Any:
     """Return the service that a worker provides, as other plugins use it.
 
     Args:
         what: Names it in messages.
         given: `{value}`, `{functions, constants}`, or the value itself.
         call: Calls a function of the worker.
+        python: Whether that is a Python worker, whose functions take keyword arguments.
     """
+
+    def named_arguments(keywords: dict[str, Any]) -> list[Any]:
+        return ([Named(keywords)] if python else [keywords]) if keywords else []
+
     if isinstance(given, Mapping) and isinstance(functions := given.get("functions"), Mapping):
 
         async def named(name: str, *args: Any, **keywords: Any) -> Any:
-            return await call(functions[name], *args, *([keywords] if keywords else []))
+            return await call(functions[name], *args, *named_arguments(keywords))
 
         constants = given.get("constants")
         return Offered(what, named, functions, constants if isinstance(constants, Mapping) else {})
@@ -122,7 +130,7 @@ def offered(what: str, given: object, call: Callable[..., Awaitable[Any]]) -> An
         function = value
 
         async def itself(name: str, *args: Any, **keywords: Any) -> Any:
-            return await call(function, *args, *([keywords] if keywords else []))
+            return await call(function, *args, *named_arguments(keywords))
 
         return Offered(what, itself, (), {})
     return value

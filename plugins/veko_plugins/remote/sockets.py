@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..http import SocketClosed, WebSocket
 from .python.kinds import Marked
-from .requests import facts_of
+from .requests import facts_of, state_value
 from .worker import WorkerLost
 
 if TYPE_CHECKING:
     from .life import Life
     from .protocol import RemoteFunction
 
-__all__ = ["socket_handler_of"]
+__all__ = ["socket_handler_of", "socket_value"]
 
 
 def socket_handler_of(life: Life, fn: RemoteFunction) -> Callable[[WebSocket], Any]:
@@ -25,26 +25,26 @@ def socket_handler_of(life: Life, fn: RemoteFunction) -> Callable[[WebSocket], A
             from .life import unavailable
 
             raise unavailable(life.name)
-        verbs = _Verbs(socket, life.is_python)
-        names = ("accept", "receive", "send", "close")
-        lent = {name: life.worker.connection.lend(getattr(verbs, name), name) for name in names}
         try:
-            await life.call(fn, Marked("socket", _facts(socket) | lent))
+            await life.call(fn, socket_value(life, socket))
         except WorkerLost:
             await socket.close(1012, "the plugin is being restarted")
-        finally:
-            for one in lent.values():
-                one.withdraw()
 
     handler.__name__ = handler.__qualname__ = fn.name or "websocket"
     vars(handler)["remote"] = fn
     return handler
 
 
+def socket_value(life: Life, socket: WebSocket) -> Marked:
+    """Return a WebSocket as it crosses, with functions for what the worker may do with it."""
+    verbs = _Verbs(socket, life.is_python)
+    functions = {name: getattr(verbs, name) for name in ("accept", "receive", "send", "close")}
+    return Marked("socket", _facts(socket) | functions)
+
+
 def _facts(socket: WebSocket) -> dict[str, Any]:
-    state = {k: v for k, v in socket.state.items() if isinstance(v, str | int | float | bool)}
     return facts_of(socket) | {
-        "state": state,
+        "state": state_value(socket),
         "subprotocols": socket.subprotocols,
         "accepted": socket.accepted,
     }

@@ -34,6 +34,10 @@ _DATA: Final = {
 """Classes whose objects cross as plain data, by the names of their fields."""
 
 
+_COPIES: Final = (Request, Response, WebSocket)
+"""Classes whose objects are copies of the host's: what changes in them is sent back."""
+
+
 def hook_call(calls: Calls, entry: Entry) -> Called:
     """Return the function that the host calls for a hook.
 
@@ -48,7 +52,7 @@ def hook_call(calls: Calls, entry: Entry) -> Called:
     async def call(*crossed: Any) -> Crossing:
         known: dict[int, Called] = {}
         args = [_argument(one, known) for one in crossed]
-        seen = [Seen(one) if isinstance(one, Request | Response) else None for one in args]
+        seen = [Seen(one) if isinstance(one, _COPIES) else None for one in args]
         for one in args:
             if isinstance(one, Request):
                 calls.exchange(one, None)
@@ -100,7 +104,8 @@ def _own(function: Any, known: dict[int, Called]) -> Any:
 
 def _changed(one: Seen) -> Marked | None:
     found = one.changes()
-    kind = "request" if isinstance(one.value, Request) else "response"
+    kinds = {Request: "request", Response: "response", WebSocket: "socket"}
+    kind = next(kind for type_, kind in kinds.items() if isinstance(one.value, type_))
     return None if found is None else Marked(kind, found)
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote
 
-from ...http import ROUTE, Request, Response, Route
+from ...http import ROUTE, Request, Response, Route, WebSocket
 from ..protocol import is_plain
 from .errors import across
 
@@ -193,12 +193,12 @@ class Seen:
     """An argument of a hook, and how it was before the hook ran.
 
     Args:
-        value: The request or the response.
+        value: The request, the response or the WebSocket.
     """
 
     __slots__ = ("_before", "value")
 
-    def __init__(self, value: Request | Response) -> None:
+    def __init__(self, value: Request | Response | WebSocket) -> None:
         self.value = value
         self._before = self._look()
 
@@ -207,6 +207,8 @@ class Seen:
         if isinstance(value, Response):
             return value.status, tuple(value.headers.raw), value.body, value.stream
         scope = value.scope
+        if isinstance(value, WebSocket):
+            return (bool(value.state),)
         return (
             scope["method"], scope["path"], scope["query_string"], tuple(value.headers.raw),
             bool(value.state),
@@ -218,6 +220,8 @@ class Seen:
         if isinstance(value, Response):
             return None if now == self._before else response_value(value)
         changed: dict[str, Any] = {}
+        if isinstance(value, WebSocket):
+            return {"state": sent_state(value.state)} if now[0] or self._before[0] else None
         if now[0] != self._before[0]:
             changed["method"] = now[0]
         if now[1:3] != self._before[1:3]:
