@@ -135,7 +135,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport (called by the loop)."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        # uvloop's transports have its methods, and not its class.
+        self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_HIGH)
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -5,6 +5,7 @@ import contextvars
 from typing import Any
 
 import pytest
+import uvloop
 
 from veko_plugins.remote.protocol import ConnectionLost, Overloaded, RemoteError
 
@@ -296,3 +297,13 @@ async def test_what_is_collected_is_forgotten_on_both_sides() -> None:
         await host.call("make")
         assert len(host._imports) <= 2
         assert len(worker._exports) <= 4
+
+
+def test_on_uvloop() -> None:
+    async def run() -> None:
+        async with pair(None, {"methods": {"echo": lambda value: value}}) as (host, _):
+            for size in (1, 100_000, 4_000_000):
+                assert await host.call("echo", b"x" * size) == b"x" * size
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
