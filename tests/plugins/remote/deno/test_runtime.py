@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from veko_plugins.remote.accesses import Accesses, Watch
@@ -177,6 +178,23 @@ async def test_a_confined_plugin_gets_what_it_is_granted(
     assert list(path.parent.iterdir()) == [path]
     refused = {(one.kind, one.value) for one in accesses.of("p") if not one.granted}
     assert ("read:files", "/etc/passwd") in refused
+
+
+@pytest.mark.parametrize("everything", [True, False])
+async def test_what_is_read_is_not_reported_as_written(tmp_path: Path, everything: bool) -> None:
+    path = tmp_path / "p.js"
+    path.write_text(TRIES)
+    accesses = Accesses(lambda plugin, text: None)
+    allowed = grants(["read:files"], folder=path, directory=tmp_path)
+    allowed = msgspec.structs.replace(allowed, everything=everything)
+    trail = AuditTrail(Watch(accesses, "p", allowed, audited=True), own=find("deno").files)
+    with contextlib.closing(trail):
+        async with started(path, allowed, trail=trail) as worker:
+            await worker.load()
+            assert await worker.call("plugin_call", "run", ["passwd"]) is True
+    found = {(one.kind, one.value) for one in accesses.of("p")}
+    assert ("read:files", "/etc/passwd") in found
+    assert not any(kind == "write:files" for kind, _ in found)
 
 
 async def test_packages_of_the_nearest_node_modules(tmp_path: Path, npm: Path) -> None:
