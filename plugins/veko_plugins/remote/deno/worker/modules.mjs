@@ -13,12 +13,12 @@ import { remember } from './sourcemaps.mjs';
 
 const SUFFIXES = ['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 
-/** @typedef {{entry: string, directory: string, manifest: Record<string, any>}} Located */
+/** @typedef {{entry: string, manifest: Record<string, any>}} Located */
 
 /** @param {string} file a plugin's file or folder @returns {Located} */
 export function locate(file) {
   if (!fs.statSync(file).isDirectory()) {
-    return { entry: file, directory: path.dirname(file), manifest: {} };
+    return { entry: file, manifest: {} };
   }
   const manifest = readManifest(path.join(file, 'package.json'));
   const candidates = [manifest.main, ...SUFFIXES.map((suffix) => `index${suffix}`)].filter((name) =>
@@ -27,7 +27,7 @@ export function locate(file) {
   for (const name of candidates) {
     const entry = path.join(file, name);
     if (fs.existsSync(entry) && fs.statSync(entry).isFile()) {
-      return { entry, directory: file, manifest };
+      return { entry, manifest };
     }
   }
   throw new Error(
@@ -96,22 +96,28 @@ function isNamespace(value) {
 }
 
 /**
+ * Asks the resolver, which sees `node_modules` that the plugin itself may not look for.
  * @param {string} name an npm package
- * @param {string} directory where the search begins
- * @returns {string | null} the version that the plugin would get
+ * @param {string} entry the file that would require it
+ * @returns {string | null} the version that it would get
  */
-export function installedVersion(name, directory) {
-  for (let folder = directory;; folder = path.dirname(folder)) {
-    const file = path.join(folder, 'node_modules', name, 'package.json');
+export function installedVersion(name, entry) {
+  const require = createRequire(pathToFileURL(entry));
+  for (const file of [`${name}/package.json`, name]) {
     try {
-      if (fs.existsSync(file)) {
-        return String(JSON.parse(fs.readFileSync(file, 'utf8')).version ?? '');
-      }
+      const found = require.resolve(file);
+      const folder = `${path.sep}node_modules${path.sep}${
+        name.replaceAll('/', path.sep)
+      }${path.sep}`;
+      const at = found.lastIndexOf(folder);
+      if (at < 0) return null;
+      const manifest = fs.readFileSync(found.slice(0, at + folder.length) + 'package.json', 'utf8');
+      return String(JSON.parse(manifest).version ?? '');
     } catch {
-      return null;
+      // A package may keep its package.json to itself, and then shows its main file.
     }
-    if (folder === path.dirname(folder)) return null;
   }
+  return null;
 }
 
 /**

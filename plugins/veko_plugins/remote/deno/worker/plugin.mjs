@@ -113,7 +113,7 @@ export class Plugin {
 
   /** @param {any} [setup] */
   async describe(setup) {
-    const { entry, directory, manifest } = locate(setup?.path ?? this.hello.plugin.path);
+    const { entry, manifest } = locate(setup?.path ?? this.hello.plugin.path);
     this.#module = await load(entry);
     const module = this.#module;
     if (
@@ -164,7 +164,7 @@ export class Plugin {
           !FIELDS.includes(name) && name !== 'peerDependencies'
         ),
       ),
-      peers: peersOf(module.peerDependencies ?? manifest.peerDependencies, directory),
+      peers: peersOf(module.peerDependencies ?? manifest.peerDependencies, entry),
       node: process.versions.node,
     };
   }
@@ -202,18 +202,18 @@ export class Plugin {
 
 /**
  * @param {any} peers names, `name@range`, or ranges by name
- * @param {string} directory
+ * @param {string} entry
  * @returns {Record<string, [string | null, string | null]>} the
  *   range and the installed version of each
  */
-function peersOf(peers, directory) {
+function peersOf(peers, entry) {
   const wanted = Array.isArray(peers)
     ? peers.map((peer) => /^(@?[^@]+)(?:@(.+))?$/.exec(String(peer)) ?? ['', String(peer)]).map((
       [, name, range],
     ) => [name, range ?? null])
     : Object.entries(peers ?? {});
   return Object.fromEntries(
-    wanted.map(([name, range]) => [name, [range, installedVersion(name, directory)]]),
+    wanted.map(([name, range]) => [name, [range, installedVersion(name, entry)]]),
   );
 }
 
