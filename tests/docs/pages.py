@@ -1,6 +1,7 @@
 """Runs the code blocks of a page of the docs in order, as a reader would.
 
-- A ``python`` or ``toml`` block whose first line is a comment with a file name becomes that file.
+- A ``python``, ``toml``, ``javascript`` or ``typescript`` block whose first line is a comment with
+  a file name becomes that file.
 - Any other ``python`` block runs; the blocks of a page share one namespace.
 - In a ``console`` block, each line after ``$`` runs in a shell and must print the lines below it;
   ``...`` in them matches anything. ``veko serve`` keeps running in the background until the next
@@ -24,7 +25,8 @@ import msgspec
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
+_FILE = re.compile(r"(?:#|//) ([\w./-]+\.(?:py|toml|js|ts))\n")
+_FILES = {"python", "toml", "javascript", "typescript"}
 _SECONDS = 60
 
 
@@ -38,6 +40,11 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text("utf-8")
     for found in _BLOCK.finditer(text):
         yield Block(found[1], found[2], text.count("\n", 0, found.start(2)) + 1)
+
+
+def is_file(block: Block) -> re.Match[str] | None:
+    """Return the match of the file's name if a block becomes a file."""
+    return _FILE.match(block.text) if block.language in _FILES else None
 
 
 class Runner:
@@ -55,8 +62,7 @@ class Runner:
         sys.modules[self.module.__name__] = self.module
         try:
             for block in blocks(self.page):
-                named = _FILE.match(block.text) if block.language in {"python", "toml"} else None
-                if named:
+                if named := is_file(block):
                     file = self.directory / named[1]
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_text(block.text, "utf-8")

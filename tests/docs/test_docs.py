@@ -42,8 +42,11 @@ def test_each_block_is_run_or_of_a_language_that_is_not(page: Path) -> None:
     found = list(pages.blocks(page))
     fences = re.findall(r"^```", page.read_text("utf-8"), re.MULTILINE)
     assert len(fences) == 2 * len(found), "a block has no language"
-    assert {block.language for block in found} <= {"python", "console", "toml", "sh", "text"}
+    files = {"python", "toml", "javascript", "typescript"}
+    assert {block.language for block in found} <= files | {"console", "sh", "text"}
     for block in found:
+        if block.language in {"javascript", "typescript"}:
+            assert pages.is_file(block), f"line {block.line}: only files are run"
         if block.language == "toml":
             tomllib.loads(block.text)
 

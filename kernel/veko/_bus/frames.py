@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from .codegen import FILENAME
-from .frame_variables import variables
 from .limits import on_asyncio, resume
 from .lookup import Plans
 from .owners import Owner
@@ -41,7 +40,7 @@ def detach(bus: object) -> frozenset[int]:
     tokens: set[int] = set()
     while frame is not None:
         if _emits(frame):
-            tokens.add(id(variables(frame).get("token")))
+            tokens.add(id(frame.f_locals.get("token")))
         frame = frame.f_back
     Pin.release_all(bus)
     return frozenset(tokens)
@@ -58,7 +57,7 @@ def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dic
     cancelled: dict[_O, int] = {}
     for task in asyncio.all_tasks() if on_asyncio() is not None else ():
         frames = list(suspended_frames(task.get_coro()))
-        if any(id(variables(frame).get("token")) in spare for frame in frames if _emits(frame)):
+        if any(id(frame.f_locals.get("token")) in spare for frame in frames if _emits(frame)):
             continue
         found = [_owner(frame, owners, before) for frame in frames]
         for owner in (one for one in found if one is not None):
@@ -91,7 +90,7 @@ def suspended_frames(awaited: Any) -> Iterator[FrameType]:
             return
         yield frame
         if frame.f_code is resume.__code__:  # it drives a coroutine by hand
-            awaited = variables(frame)["coroutine"]
+            awaited = frame.f_locals["coroutine"]
         else:
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
 
@@ -107,7 +106,7 @@ def _owner(frame: FrameType, owners: Collection[_O], before: Registry) -> _O | N
         owner = None if step is None else step.subscription.owner
         return next((one for one in owners if one is owner), None)
     # A pin is found by its type, under whatever name: the code that holds it is not ours.
-    for pin in variables(frame).values():
+    for pin in frame.f_locals.values():
         if not isinstance(pin, Pin) or pin.plans is None:
             continue
         if pin.plans.registry.version <= before.version:

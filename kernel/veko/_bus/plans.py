@@ -22,7 +22,6 @@ import anyio
 from .codegen import FILENAME, MISSING, code_of
 from .events import Event, Stop
 from .failures import subject_of
-from .frame_variables import variables
 from .handles import Subscription
 from .limits import must_pass, on_asyncio, resume_limited
 from .owners import Owner
@@ -349,7 +348,7 @@ class Plan:
             index = sum(start <= frame.f_lineno for start in starts) - 1
             return None if index < 0 else frame.f_globals[f"s{index}"]
         # `_ask_at_once` awaits no handler itself: it names them otherwise.
-        return variables(frame).get("step")
+        return frame.f_locals.get("step")
 
 
 EMITTING: Final = {

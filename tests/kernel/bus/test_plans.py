@@ -9,7 +9,6 @@ import anyio.lowlevel
 import pytest
 
 from veko import Bus, Event, HookError, Stop
-from veko._bus.frames import _emits, cut, suspended_frames
 from veko._bus.plans import HOT, LONG, Plan
 
 pytestmark = pytest.mark.anyio
@@ -270,40 +269,6 @@ async def test_plans_of_a_changed_event_do_not_pile_up() -> None:
     gc.collect()
     mine = [p for p in gc.get_objects() if isinstance(p, Plan) and p.host is bus and p.event == "x"]
     assert mine == []
-
-
-@pytest.mark.parametrize("verb", ["emit", "first", "gather"])
-async def test_a_frame_that_was_read_holds_nothing_up(verb: str) -> None:
-    class Owner:
-        name = "owner"
-
-    begun, go = anyio.Event(), anyio.Event()
-
-    async def wait(value: Any) -> None:
-        begun.set()
-        await go.wait()
-
-    bus, owner = Bus(), Owner()
-    subscription = bus.on("x", wait, owner=owner, timeout=None)
-    emission = getattr(bus, verb)("x", 1)
-    while not hasattr(emission, "cr_frame"):  # what an async verb returns may wrap the coroutine
-        emission = emission.__await__()
-    async with anyio.create_task_group() as group:
-
-        async def run() -> None:
-            await emission
-
-        group.start_soon(run)
-        await begun.wait()
-        frames = list(suspended_frames(emission))
-        assert any(map(_emits, frames))
-        before = bus.registry
-        subscription.cancel()
-        cut([], before, frozenset({0}))
-        go.set()
-    with anyio.fail_after(2):
-        await bus.drained(before, owner, frozenset())
-    assert frames
 
 
 @pytest.mark.parametrize("form", ["loop", "generated"])
