@@ -3,10 +3,11 @@
 It knows nothing of plugins: messages, values, handles and a `Connection` that both sides use.
 """
 
-from .connection import JSON_LIMIT, LIMIT, Connection
+from .connection import Connection
 from .errors import ConnectionLost, GoneError, Overloaded, ProtocolError, RemoteError, Violation
 from .handles import Lent, RemoteFunction, RemoteIterator
 from .messages import PROTOCOL, Failure
+from .packing import JSON_LIMIT, LIMIT
 from .values import Kinds, is_plain
 
 __all__ = [

@@ -95,6 +95,7 @@ class Answers:
         self._note = 0  # notes have negative ids of ours
         self._ended = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._unbegun: dict[int, CoroutineType[Any, Any, Any]] = {}  # whose tasks have not begun
 
     def call(self, id: int, target: str | int, args: list[Any] | Exception, parent: int) -> None:
         """Answer a call.
@@ -147,6 +148,10 @@ class Answers:
         tasks = [task for task in self._tasks.values() if task is not current]
         for task in tasks:
             task.cancel()
+        # A task that is cancelled before its first step does not touch what it was to await.
+        for coroutine in self._unbegun.values():
+            coroutine.close()
+        self._unbegun.clear()
         return tasks
 
     # -- in order
@@ -188,6 +193,7 @@ class Answers:
             return
         if type(result) is CoroutineType:
             self._late += 1
+            self._unbegun[id] = result
             self._tasks[id] = self._loop.create_task(self._finish(id, result), context=context)
         else:
             self._succeed(id, result)
@@ -198,6 +204,7 @@ class Answers:
 
     async def _finish(self, id: int, result: CoroutineType[Any, Any, Any]) -> None:
         self._late -= 1
+        self._unbegun.pop(id, None)
         try:
             value = await result
         except (KeyboardInterrupt, SystemExit):
@@ -230,6 +237,7 @@ class Answers:
         if type(result) is CoroutineType:
             self._late += 1
             self._note -= 1
+            self._unbegun[self._note] = result
             task = self._loop.create_task(
                 self._finish_note(self._note, name, result), context=context
             )
@@ -237,6 +245,7 @@ class Answers:
 
     async def _finish_note(self, id: int, name: str, result: CoroutineType[Any, Any, Any]) -> None:
         self._late -= 1
+        self._unbegun.pop(id, None)
         try:
             await result
         except Exception as error:

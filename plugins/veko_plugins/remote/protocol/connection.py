@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import itertools
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -27,22 +26,14 @@ from .errors import ConnectionLost, GoneError, Overloaded, ProtocolError, Remote
 from .framing import Frames, frame
 from .handles import Exports, Imports, Lent
 from .messages import PROTOCOL, Call, Cancel, Drop, Fail, Hello, Message, Note, Ok, Ping, Pong
-from .values import Kinds, Marker, Reader, failure_of, is_plain
+from .packing import JSON_LIMIT, LIMIT, Packer
+from .values import Kinds, Reader, failure_of
 from .wire import Wire
 
-__all__ = ["JSON_LIMIT", "LIMIT", "Connection"]
+__all__ = ["Connection"]
 
-LIMIT: Final = 16 * 2**20
-"""Bytes that a frame may have."""
-JSON_LIMIT: Final = 2**20
-"""Bytes of JSON among them. Decoding 1 MiB takes 5 ms if it is ordinary data and 20 ms at worst;
-16 MiB would block the loop for 1.1 s at worst. Bytes and long texts travel in the tail."""
 _MOST_CALLS: Final = 10_000
 """Calls that may wait for an answer."""
-_LARGE: Final = 64 * 2**10
-"""Bytes of JSON from which the garbage collector is held back while they are decoded: it would look
-through what is being made again and again (1 MiB of `[]`: 39 ms instead of 15 ms)."""
-
 _numbers: Final = itertools.count(1)
 
 
@@ -104,6 +95,7 @@ class Connection:
         self._context = contextvars.copy_context()
         self._imports = Imports(self, self._released)
         self._exports = Exports(self._imports)
+        self._packer = Packer(self._exports, self._imports, self._kinds)
         self._answers = Answers(
             self._number,
             methods=methods,
@@ -115,8 +107,6 @@ class Connection:
             failed=failed,
             broke=self.broke,
         )
-        self._nonce = ""
-        self._nonce_text = b""
         self._hello: asyncio.Future[dict[str, Any]] | None = self._loop.create_future()
         self._waiting: dict[int, _Waiting] = {}
         self._next_id = 1
@@ -154,8 +144,7 @@ class Connection:
         facts: dict[str, Any] = {"protocol": PROTOCOL, "limit": frames.limit}
         facts |= {"json_limit": frames.json_limit, **hello}
         if host:
-            self._set_nonce(secrets.token_hex(16))
-            facts["nonce"] = self._nonce
+            facts["nonce"] = self._packer.nonce = secrets.token_hex(16)
         self._sock = None
         try:
             await self._wire.connect(sock)
@@ -166,10 +155,6 @@ class Connection:
             lost = error if isinstance(error, ConnectionLost) else None
             self._end(lost or ConnectionLost(f"{self._other} did not say hello in {timeout:g} s"))
             raise
-
-    def _set_nonce(self, nonce: str) -> None:
-        self._nonce = nonce
-        self._nonce_text = f'"{nonce}"'.encode()
 
     async def close(self) -> None:
         """End the connection; what was written before still goes out if it is read at once.
@@ -331,38 +316,7 @@ class Connection:
     def _send(self, message: tuple[Any, ...]) -> None:
         if self.reason is not None or self._hello is not None:
             raise self._again()
-        try:
-            if is_plain(message):
-                text = msgspec.json.encode(message)
-                if len(text) < _LARGE:
-                    self._wire.write(frame(text))
-                    return
-        except (UnicodeEncodeError, RecursionError):  # half a surrogate pair; too deep
-            pass
-        marker = Marker(self._nonce, self._exports, self._kinds)
-        try:
-            self._wire.write(self._bounded(msgspec.json.encode(marker.mark(message)), marker.tail))
-        except RecursionError:
-            marker.undo()
-            raise TypeError("a value that is nested this deeply cannot be sent") from None
-        except BaseException:
-            marker.undo()
-            raise
-
-    def _bounded(self, text: bytes, tail: Sequence[bytes | bytearray | memoryview]) -> bytes:
-        """Return a frame, unless the other side would end the connection because of its size."""
-        size = len(text) + sum(map(len, tail))
-        most, most_json = self.peer["limit"], self.peer["json_limit"]
-        if size > most:
-            raise ValueError(
-                f"{size} bytes are too much for one message, at most {most} may be sent"
-            )
-        if len(text) > most_json:
-            raise ValueError(
-                f"{len(text)} bytes of JSON are too many for a message, at most {most_json} may be "
-                "sent. Send bytes or text instead, or several values."
-            )
-        return frame(text, tail)
+        self._wire.write(self._packer.pack(message))
 
     def _released(self) -> None:
         """See to it that collected functions are dropped; called from any thread."""
@@ -381,15 +335,10 @@ class Connection:
 
     def received(self, buffer: bytearray, start: int, end: int, last: int) -> None:
         """Take a frame (called by the wire)."""
-        view = memoryview(buffer)
-        message = _decode(view[start:end])
+        message, reader = self._packer.unpack(buffer, start, end, last)
         if self._hello is not None:
             self._greeted(self._hello, message)
             return
-        reader = None
-        if buffer.find(self._nonce_text, start, end) >= 0:
-            tail = view[end:last]
-            reader = Reader(self._nonce, self._exports, self._imports, self._kinds, tail)
         try:
             self._take(message, reader)
         except RecursionError:
@@ -400,7 +349,11 @@ class Connection:
         answers = self._answers
         if isinstance(message, Ok):
             value = message.value if reader is None else _read(reader, message.value)
-            self._answered(message.id, value)
+            if (future := self._answered(message.id)) is not None:
+                if isinstance(value, GoneError):
+                    future.set_exception(value)
+                else:
+                    future.set_result(value)
         elif isinstance(message, Call):
             args = message.args if reader is None else _read(reader, message.args)
             answers.call(message.id, message.target, args, message.parent)
@@ -408,7 +361,8 @@ class Connection:
             args = message.args if reader is None else _read(reader, message.args)
             answers.note(message.target, args)
         elif isinstance(message, Fail):
-            self._answered(message.id, RemoteError(message.error))
+            if (future := self._answered(message.id)) is not None:
+                future.set_exception(RemoteError(message.error))
         elif isinstance(message, Cancel):
             answers.cancel(message.id)
         elif isinstance(message, Drop):
@@ -429,30 +383,25 @@ class Connection:
         if facts.get("protocol") != PROTOCOL:
             theirs = str(facts.get("protocol"))[:40]
             raise Violation(f"speaks protocol {theirs}, this Veko speaks protocol {PROTOCOL}")
-        if not self._nonce:
+        if not self._packer.nonce:
             nonce = facts.get("nonce")
             if not isinstance(nonce, str) or not nonce.isalnum():
                 raise Violation("sent no nonce in its hello")
-            self._set_nonce(nonce)
-        self.peer = facts | {
-            name: size if isinstance(size := facts.get(name), int) and size > 0 else default
-            for name, default in (("limit", LIMIT), ("json_limit", JSON_LIMIT))
-        }
-        self._hello = None
+            self._packer.nonce = nonce
+        for name in ("limit", "json_limit"):
+            if isinstance(size := facts.get(name), int) and size > 0:
+                setattr(self._packer, name, size)
+        self._hello, self.peer = None, facts
         if not hello.done():
-            hello.set_result(self.peer)
+            hello.set_result(facts)
 
-    def _answered(self, number: int, value: Any) -> None:
+    def _answered(self, number: int) -> asyncio.Future[Any] | None:
+        """Return what waits for the answer of a call; `None` if its caller was cancelled."""
         waiting = self._waiting.pop(number, None)
         if waiting is None:
             raise Violation(f"answered the call {number}, which does not wait for an answer")
         future = waiting.future
-        if future is None or future.done():
-            return
-        if isinstance(value, RemoteError | GoneError):
-            future.set_exception(value)
-        else:
-            future.set_result(value)
+        return None if future is None or future.done() else future
 
     def _pong(self, number: int) -> None:
         if not 1 <= number < self._next_ping:
@@ -491,24 +440,3 @@ def _read(reader: Reader, value: Any) -> Any:
         return reader.read(value)
     except GoneError as error:
         return error
-
-
-def _decode(text: memoryview) -> Message:
-    held = len(text) >= _LARGE and gc.isenabled()
-    if held:
-        gc.disable()
-    try:
-        return messages.decode(text)
-    except msgspec.ValidationError as error:
-        _refuse("sent a message that does not fit", error)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _refuse("sent a frame that is not JSON", error)
-    except RecursionError:
-        raise Violation("sent a message that is nested too deeply") from None
-    finally:
-        if held:
-            gc.enable()
-
-
-def _refuse(what: str, error: Exception) -> NoReturn:
-    raise Violation(f"{what}: {str(error)[:200]}") from None

@@ -24,6 +24,8 @@ _HIGH: Final = 2**20
 """Bytes that wait to be sent, above which writers should wait."""
 _SLICE: Final = 0.002
 """Seconds of reading after which the rest of the loop has its turn."""
+_MOST_FRAMES: Final = 100
+"""Frames after which it has its turn too: each may have started a task, which runs then."""
 
 
 class Receiver(Protocol):
@@ -158,14 +160,12 @@ class Wire(asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         frames, received = self._frames, self._receiver.received
-        end = 0.0
+        end, left = time.perf_counter() + _SLICE, _MOST_FRAMES
         try:
             while not self._ended and (found := frames.next()) is not None:
                 received(frames.buffer, *found)
-                now = time.perf_counter()
-                if end == 0.0:
-                    end = now + _SLICE
-                elif now > end:
+                left -= 1
+                if time.perf_counter() > end or not left:
                     self._pause()
                     return
         except Violation as error:
