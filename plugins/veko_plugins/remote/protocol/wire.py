@@ -24,6 +24,8 @@ _HIGH: Final = 2**20
 """Bytes that wait to be sent, above which writers should wait."""
 _SLICE: Final = 0.002
 """Seconds of reading after which the rest of the loop has its turn."""
+_LONG: Final = 0.01
+"""Seconds of reading, by one frame, after which it has as much time."""
 _MOST_FRAMES: Final = 100
 """Frames after which it has its turn too: each may have started a task, which runs then."""
 
@@ -160,22 +162,26 @@ class Wire(asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         frames, received = self._frames, self._receiver.received
-        end, left = time.perf_counter() + _SLICE, _MOST_FRAMES
+        start, left = time.perf_counter(), _MOST_FRAMES
         try:
             while not self._ended and (found := frames.next()) is not None:
                 received(frames.buffer, *found)
                 left -= 1
-                if time.perf_counter() > end or not left:
-                    self._pause()
+                if (took := time.perf_counter() - start) > _SLICE or not left:
+                    self._pause(took)
                     return
         except Violation as error:
             self._receiver.broke(error)
 
-    def _pause(self) -> None:
-        if not self._ended and self._transport is not None and not self._resuming:
-            self._resuming = True
-            self._transport.pause_reading()
+    def _pause(self, took: float) -> None:
+        if self._ended or self._transport is None or self._resuming:
+            return
+        self._resuming = True
+        self._transport.pause_reading()
+        if took < _LONG:
             self._loop.call_soon(self._resume)
+        else:  # large frames, one after the other, leave the loop half of its time
+            self._loop.call_later(took, self._resume)
 
     def _resume(self) -> None:
         self._resuming = False
