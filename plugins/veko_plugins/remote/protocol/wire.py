@@ -72,7 +72,7 @@ class Wire(asyncio.BufferedProtocol):
         self._out_size = 0
         self._most = 2 * frames.limit
         self._blocked = False  # the transport's buffer is above its mark
-        self._resuming = False
+        self._resuming: asyncio.Handle | None = None
         self._ended = False
         self.heard = False
         self.room: asyncio.Future[None] | None = None
@@ -174,20 +174,22 @@ class Wire(asyncio.BufferedProtocol):
             self._receiver.broke(error)
 
     def _pause(self, took: float) -> None:
-        if self._ended or self._transport is None or self._resuming:
+        if self._ended or self._transport is None or self._resuming is not None:
             return
-        self._resuming = True
         self._transport.pause_reading()
         if took < _LONG:
-            self._loop.call_soon(self._resume)
+            self._resuming = self._loop.call_soon(self._resume)
         else:  # large frames, one after the other, leave the loop half of its time
-            self._loop.call_later(took, self._resume)
+            self._resuming = self._loop.call_later(took, self._resume)
 
     def _resume(self) -> None:
-        self._resuming = False
+        self._resuming = None
         self._read()
-        if not self._resuming and not self._ended and self._transport is not None:
+        if self._transport is not None and not (self._paused() or self._ended):
             self._transport.resume_reading()
+
+    def _paused(self) -> bool:
+        return self._resuming is not None
 
     # -- ending
 
@@ -205,6 +207,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def _stop(self) -> None:
         self._ended = True
+        if self._resuming is not None:
+            self._resuming.cancel()
         self._out.clear()
         self._out_size = 0
         self._blocked = False
