@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import inspect
 import pkgutil
 import socket
@@ -70,6 +71,21 @@ class App:
             "with the host. There are: name, dev_mode, directory.",
             name=name,
             obj=self,
+        )
+
+
+class _Absent(dict[str, str]):
+    """Why a context lacks an attribute: what other plugins attach stays with the host."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        near = difflib.get_close_matches(name, [one for one in dir(Context) if one[0] != "_"], n=1)
+        return (
+            f"a context has no attribute {name!r} in a process of its own: what other plugins "
+            "attach to contexts stays with the host. "
+            + (f"Did you mean {near[0]!r}?" if near else "Let that plugin provide a service.")
         )
 
 
@@ -152,6 +168,7 @@ class Guest:
         }
         self.app = App()
         self._kernel = _Kernel(self.app, timeout=_HOSTS_LIMIT, drain_timeout=_HOSTS_LIMIT)
+        self._kernel.absent = _Absent()
         self._calls = Calls(self._kernel)
         self._connection: Connection
         self._mirror: Mirror

@@ -323,6 +323,8 @@ async def test_the_config_is_of_the_type_that_the_schema_names(start: Start, for
         ("context.register('own', 'x', 1)", "of the kind 'own' cannot be registered"),
         ("context.provide('x', object())", "offers nothing that another process can use"),
         ("context.use(dict)", "types do not cross"),
+        ("context.shortcodes.new()", "what other plugins attach to contexts stays with the host"),
+        ("context.spwan", "Did you mean 'spawn'"),
         ("context.app.router", "its object stays with the host"),
         (
             "context.declare(Event('x', fails_closed=True))",
