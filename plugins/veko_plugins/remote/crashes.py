@@ -130,7 +130,8 @@ class Crashes:
     async def _report(self, name: str, error: Exception) -> None:
         kernel = self._context.kernel
         record = kernel.get(name)
-        await kernel.bus.report(error, owner=record or name, handler=f"{name}.process")
+        owner = None if record is None else record.current  # it counts against the generation
+        await kernel.bus.report(error, owner=owner or name, handler=f"{name}.process")
 
     async def _report_end(self, name: str, why: str, cause: Exception) -> None:
         last = cause.message if isinstance(cause, VekoError) else str(cause)

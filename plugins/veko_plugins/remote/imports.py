@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ import anyio.to_thread
 
 from veko import Context
 from veko.errors import LoadError, VekoError
+from veko.extend import location_of
 
 from .._source.bytecode import MAX_SOURCE, read_source
 from .._source.content import Content, content_of
@@ -72,6 +74,15 @@ class Imports:
         self._crashed = crashed
         self._written = written
         self._ended = ended
+        self._workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+    async def close(self) -> None:
+        """Kill all workers, and wait until nothing of them is left."""
+        for worker in tuple(self._workers):
+            worker.end()
+        await self._launcher.close()
+        for worker in tuple(self._workers):
+            await worker.ended()
 
     async def make(self, source: Source, asked: SourceImport) -> RemotePlugin:
         """Make the plugin of a source.
@@ -178,6 +189,7 @@ class Imports:
                     self._crashed(plugin, life, why)
 
         worker = life.worker = Worker(source.name, lost)
+        self._workers.add(worker)
         doors = Doors(life, watch, self._written)
         ends: list[Callable[[], None]] = []
         begin = self._script if script else self._python
@@ -217,10 +229,7 @@ class Imports:
             if not isinstance(error, Exception) or isinstance(error, VekoError):
                 _complete(error, source)
                 raise
-            from .._source.import_errors import explain
-
-            assert source.path is not None
-            raise explain(error, source.name, source.path, source.name) from error
+            raise _import_error(error, source) from error
 
     def _facts(
         self,
@@ -326,6 +335,22 @@ def _fields(source: Source, described: Mapping[str, Any]) -> dict[str, Any]:
 def _permissions(fields: Mapping[str, Any]) -> tuple[str, ...]:
     found = fields.get("permissions")
     return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
+
+def _import_error(error: Exception, source: Source) -> LoadError:
+    """Return the error of a plugin whose code raised while it was imported."""
+    where, said = location_of(error, source.path), str(error).strip() or type(error).__name__
+    kind = type(error).__name__
+    syntax = isinstance(error, SyntaxError)
+    text = f"syntax error: {said}" if syntax else f"importing it raised {kind}: {said}"
+    return LoadError(
+        text,
+        step="import",
+        plugin=source.name,
+        path=source.path if where is None else where.path,
+        line=None if where is None else where.line,
+        remedy="Fix the line; nothing of the plugin was registered.",
+    )
 
 
 def _complete(error: BaseException, source: Source) -> None:

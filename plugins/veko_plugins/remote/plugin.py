@@ -22,7 +22,6 @@ from .crashes import Crashes
 
 if TYPE_CHECKING:
     from .imports import Imports
-    from .launcher import Launcher
     from .life import Life
     from .proxy import RemotePlugin
     from .stored import Changes
@@ -57,7 +56,6 @@ class Remote(Plugin):
         self._directory = directory.absolute()
         self._sandbox = sandbox
         self._dev_mode = dev_mode
-        self._launcher: Launcher | None = None
         self._imports: Imports | None = None
         self._lives: dict[str, list[Life]] = {}
         self._services: dict[str, Any] = {}
@@ -77,8 +75,8 @@ class Remote(Plugin):
     async def unload(self) -> None:
         """End the launcher, and with it all workers."""
         self._ending = True
-        if self._launcher is not None:
-            await self._launcher.close()
+        if self._imports is not None:
+            await self._imports.close()
 
     async def _reload(self, name: str) -> None:
         loading: Loading = self._context.use("loading")
@@ -107,10 +105,9 @@ class Remote(Plugin):
             from .launcher import Launcher
             from .python.runtime import MODULES
 
-            self._launcher = Launcher(preload=MODULES)
             self._imports = Imports(
                 self._context,
-                self._launcher,
+                Launcher(preload=MODULES),
                 directory=self._directory,
                 dev_mode=self._dev_mode,
                 setup=self._setup,

@@ -175,11 +175,13 @@ class RemotePlugin(Plugin):
 
     def _export_state(self) -> object:
         """Ask for the state. The swap does not wait; the next generation's calls do."""
-        return _State(_ask(self._life, "export_state"))
+        life = self._life
+        return None if life.down else _State(_ask(life, "export_state"))
 
     def _import_state(self, state: Any, version: str = "") -> None:
-        life = self._life
-        life.wait_for(self._hand_over(life, state, version))
+        if state is not None:  # else what had it has crashed
+            life = self._life
+            life.wait_for(self._hand_over(life, state, version))
 
     async def _hand_over(self, life: Life, state: Any, version: str) -> None:
         try:

@@ -148,10 +148,11 @@ class Worker:
 
     def end(self) -> None:
         """Let it end: it is asked to, and killed if it does not in time. A second call is fine."""
-        if self._lost is None and self.why is not None:
+        if self._lost is None or self.why is not None:
             return
         self._lost = None
-        self.why = self.why or WorkerLost("its process was ended", plugin=self.name)
+        self.why = WorkerLost("its process was ended", plugin=self.name)
+        self.liveness.stop()
         with contextlib.suppress(VekoError):
             self.connection.note("shutdown")
         self._spawn(self._end())
@@ -163,6 +164,11 @@ class Worker:
         except TimeoutError:
             self.process.kill()
         await self.connection.close()
+
+    async def ended(self) -> None:
+        """Wait until nothing of it is left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _blocked(self, why: str) -> None:
         self._killed_for = why

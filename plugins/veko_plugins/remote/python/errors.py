@@ -247,6 +247,8 @@ def _instance(
         return _http(kind, status, message, more)
     error = kind.__new__(kind, message)
     error.args = (message,)
+    if isinstance(error, SyntaxError):  # its text is not its first argument
+        error.msg = message
     if isinstance(error, VekoError):
         path, line = more.get("path"), more.get("line")
         VekoError.__init__(
