@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,64 @@ def test_options_that_exclude_each_other(veko: Run, app: Path, words: list[str],
     assert done.returncode in (1, 2)
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_learning_says_what_plugins_needed(
+    start: Callable[..., Any], veko: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in TypeScript, with a package.json to write to, and one in Python, without."""
+    monkeypatch.setenv("SET_HERE", "1")
+    (tmp_path / "data").mkdir()
+    folder = tmp_path / "plugins" / "shop"
+    folder.mkdir(parents=True)
+    manifest = {"name": "shop", "version": "1.0.0", "main": "index.ts"}
+    asked = {"isolation": "process", "permissions": ["net:connect:x.example"]}
+    (folder / "package.json").write_text(json.dumps({**manifest, "veko": asked}, indent=2))
+    (folder / "index.ts").write_text(
+        "const fs = require('node:fs');\n"
+        "export = { load(app: any, config: any, context: any) {\n"
+        f"  const data = {str(tmp_path / 'data')!r};\n"
+        "  for (let i = 0; i < 6; i++) Deno.writeTextFileSync(`${data}/${i}.txt`, 'x');\n"
+        "  Deno.readTextFileSync('/etc/hostname');\n"
+        "  fs.readdirSync(__dirname);\n"
+        "  Deno.env.get('SET_HERE'); Deno.env.get('NOT_SET');\n"
+        "  Deno.connect({ hostname: '127.0.0.1', port: 1 }).catch(() => {});\n"
+        "} };\n"
+    )
+    (tmp_path / "plugins" / "tea.py").write_text(
+        "import os, pathlib, socket\n"
+        "name = 'tea'\nversion = '1.0.0'\nisolation = 'process'\n"
+        "def load(context):\n"
+        "    pathlib.Path(context.app.directory, 'data', 'tea.txt').write_text('x')\n"
+        "    pathlib.Path('/etc/hostname').read_text()\n"
+        "    os.environ.get('SET_HERE'), os.environ.get('NOT_SET')\n"
+        "    try: socket.create_connection(('localhost', 1), 1)\n"
+        "    except OSError: pass\n"
+    )
+    (tmp_path / "veko.toml").write_text('max_retries = 0\nadapter = "asgi"\n')
+    running = start("serve", "--learn", "--write", "--port", 0, tmp_path)
+    running.wait_for(r"Listening on")
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0, running.text
+    assert "failed" not in running.text
+    package = json.loads((folder / "package.json").read_text())
+    assert package == {
+        **manifest,
+        "veko": {
+            "isolation": "process",
+            "permissions": [
+                "env:read:SET_HERE", "net:connect:127.0.0.1:1", "read:files:/etc/hostname",
+                "write:files:./data",
+            ],
+        },
+    }  # fmt: skip
+    assert "- net:connect:x.example" in running.text
+    learned = tomllib.loads((tmp_path / ".veko" / "learned" / "tea.toml").read_text())
+    assert learned["permissions"] == [
+        "env:read:SET_HERE", "net:connect:localhost:1", "read:files:/etc/hostname",
+        "write:files:./data",
+    ]  # fmt: skip
+    assert "it has no package.json or plugin.toml; edit its source" in running.text
+    rows = json.loads(veko("list", "--permissions", "--json", tmp_path).stdout)
+    assert {row["name"]: row["refused"] for row in rows} == {"shop": 0, "tea": 0}
+    assert all(row["used"] > 3 for row in rows)

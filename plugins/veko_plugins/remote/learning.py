@@ -24,7 +24,9 @@ from .._lib.permissions import Endpoint, Permission, covers, parse_permission
 from .._lib.private_files import private_folder
 from .._source.source import Source
 from .accesses import Access
+from .links import is_below
 from .lock import normal
+from .permissions import grants
 
 __all__ = ["Learned", "learned", "least_permissions", "write_learned", "write_manifest"]
 
@@ -70,7 +72,12 @@ def learned(
         found: What it accessed.
         directory: The application's directory.
     """
-    found = list(found)
+    own = grants((), folder=source.path or directory, directory=directory).own()
+    found = [
+        one
+        for one in found
+        if one.kind != "read:files" or not any(is_below(Path(one.value), folder) for folder in own)
+    ]
     other = dict.fromkeys(
         f"{one.kind}:{one.value}" for one in found if one.kind in ("ffi", "import", "sys")
     )

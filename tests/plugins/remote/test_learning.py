@@ -126,9 +126,21 @@ def one(path: Path, *needed: str, declared: tuple[str, ...] = ()) -> Learned:
     return Learned("shop", Source(name="shop", kind=kind, path=path), declared, needed)
 
 
+def test_its_own_files_need_no_permission(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins" / "shop"
+    folder.mkdir(parents=True)
+    found = [
+        Access("read:files", str(folder / "views" / "a.html"), True),
+        Access("write:files", str(folder / "cache" / "a"), True),
+    ]
+    result = learned("shop", Source(name="shop", kind="package", path=folder), [], found, tmp_path)
+    assert result.needed == ("write:files:./plugins/shop/cache",)
+
+
 def test_what_no_permission_grants_is_said(tmp_path: Path) -> None:
     found = [Access("ffi", "libc.so.6", True), Access("env:read", "", True)]
-    result = learned("shop", Source(name="shop", kind="file"), ["env:read:*"], found, tmp_path)
+    source = Source(name="shop", kind="file", path=tmp_path / "shop.py")
+    result = learned("shop", source, ["env:read:*"], found, tmp_path)
     assert result.needed == ()
     assert result.difference() == ["- env:read", "! no permission grants ffi:libc.so.6"]
 
