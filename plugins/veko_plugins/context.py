@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import veko
-from veko import Handle
+from veko import Handle, Subscription
 
 from .storage import Namespace
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
+
+    from .transpile import TranspileFunction
 
     _Settings = _TypeVar("_Settings", default=Any)
 else:  # see veko.Context
@@ -70,6 +72,20 @@ class AddMiddleware(Protocol):
         ...
 
 
+class AddTranspiler(Protocol):
+    def __call__(
+        self,
+        suffix: str,
+        fn: TranspileFunction,
+        *,
+        to: str = ".py",
+        version: str = "",
+        timeout: float | None = 30.0,
+    ) -> Subscription:
+        """Make files of a suffix plugins: `fn(text, path)` returns Python."""
+        ...
+
+
 class Context(veko.Context[_Settings]):
     """`veko.Context` with the verbs of the core plugins.
 
@@ -80,6 +96,7 @@ class Context(veko.Context[_Settings]):
         add_websocket: `add_websocket(path, *middlewares, handler)`.
         add_middleware: `add_middleware(fn, priority=10)`.
         add_command: `add_command(name, fn, description="")`.
+        add_transpiler: `add_transpiler(suffix, fn, to=".py", version="", timeout=30)`.
     """
 
     storage: Namespace
@@ -88,6 +105,7 @@ class Context(veko.Context[_Settings]):
     add_websocket: AddWebSocket
     add_middleware: AddMiddleware
     add_command: AddCommand
+    add_transpiler: AddTranspiler
 
     def attach(self, name: str, factory: Callable[[Context], Any]) -> Handle:
         """See `veko.Context.attach`; the factory may use what core plugins attach."""

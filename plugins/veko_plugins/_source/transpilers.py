@@ -108,6 +108,10 @@ class Transpilers(Protocol):
         """
         ...
 
+    def used(self, path: str) -> None:
+        """Note that a file is imported as the transpilers of now make it."""
+        ...
+
     async def transpile(self, path: str, source: bytes) -> Python:
         """Turn a source into Python.
 

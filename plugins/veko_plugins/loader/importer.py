@@ -34,8 +34,9 @@ from veko import LoadError
 
 from .._source.bytecode import Compiled, SourceCache
 from .._source.import_errors import declared_peers, explain
+from .foreign import Foreign
 
-__all__ = ["ROOT", "Importer", "ModuleGeneration"]
+__all__ = ["ROOT", "Importer", "ModuleGeneration", "sources_of"]
 
 ROOT: Final = "veko_generation"
 _numbers: dict[str, itertools.count[int]] = {}
@@ -51,10 +52,13 @@ class ModuleGeneration:
         module: The module; `None` after `dispose`.
         sources: Its source files by path, as they were when it was imported; late imports run
             them, even if the files have changed.
+        transpiled: What its sources in other languages were compiled to, or why they were not, by
+            path.
+        foreign: Their paths, by the path that each would have without its suffix.
     """
 
-    __slots__ = ("__weakref__", "_builtins", "_own", "importer", "is_package", "module", "name",
-                 "number", "path", "root", "sources")  # fmt: skip
+    __slots__ = ("__weakref__", "_builtins", "_own", "foreign", "importer", "is_package", "module",
+                 "name", "number", "path", "root", "sources", "transpiled")  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +77,8 @@ class ModuleGeneration:
         self.is_package = is_package
         self.module: ModuleType | None = None
         self.sources = dict(sources or {})
+        self.transpiled: Mapping[str, Compiled | Exception] = {}
+        self.foreign: Mapping[str, str] = {}
         self._builtins: dict[str, Any] | None = None
         self._own: re.Pattern[bytes] | None = None
         if is_package and path.name.isidentifier():
@@ -89,7 +95,10 @@ class ModuleGeneration:
 
     def compile(self, path: str) -> Compiled:
         """Compile a file as it was when the generation was imported, or else as it is now."""
-        compiled = self.importer.cache.compile(path, self.sources.get(path))
+        ready = self.transpiled.get(path)
+        if isinstance(ready, Exception):
+            raise ready
+        compiled = ready or self.importer.cache.compile(path, self.sources.get(path))
         self.sources[path] = compiled.source
         return compiled
 
@@ -186,6 +195,9 @@ class _Finder:
                     if not held:
                         generation.importer.check_inside(generation, file)
                     return _spec(fullname, file, _Loader(fullname, file, generation), home)
+            if stem in generation.foreign:
+                file = generation.foreign[stem]
+                return _spec(fullname, file, _Loader(fullname, file, generation), None)
             if os.path.isdir(stem):  # noqa: PTH112
                 namespace = ModuleSpec(fullname, None, is_package=True)
                 namespace.submodule_search_locations = [stem]
@@ -194,6 +206,12 @@ class _Finder:
 
 
 _finder: Final = _Finder()
+
+
+def sources_of(module: object) -> Mapping[str, bytes]:
+    """Return the source files of the generation that a module is part of; none for others."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    return loader.generation.sources if isinstance(loader, _Loader) else {}
 
 
 def _spec(name: str, file: str, loader: _Loader, folder: str | None) -> ModuleSpec:
@@ -224,6 +242,7 @@ class Importer:
         is_package: bool,
         sources: Mapping[str, bytes] | None = None,
         fields: Mapping[str, object] | None = None,
+        foreign: Foreign | None = None,
     ) -> ModuleGeneration:
         """Import a file or package folder as a new generation.
 
@@ -233,11 +252,14 @@ class Importer:
             is_package: Whether it is a folder.
             sources: The `sources` of an earlier generation, to import that once more.
             fields: The fields of `plugin.toml`, for the remedies of errors.
+            foreign: Its sources in other languages.
 
         Raises:
             LoadError: It cannot be read or compiled, or its code raised, `SystemExit` included.
         """
         generation = ModuleGeneration(self, name, path, is_package, sources)
+        if foreign is not None:
+            generation.transpiled, generation.foreign = foreign.transpiled, foreign.by_stem
         file = str(path / "__init__.py" if is_package else path)
         folder = str(path) if is_package else None
         root = generation.root

@@ -36,7 +36,8 @@ from .._source.bytecode import MAX_SOURCE, SourceCache
 from .._source.content import Content, content_of
 from .._source.import_errors import explain
 from .._source.source import Source, SourceImport
-from .importer import Importer, ModuleGeneration
+from .foreign import transpiled
+from .importer import Importer, ModuleGeneration, sources_of
 
 __all__ = ["IMPORT", "Loaded", "Loader", "Source", "SourceCache", "plugin_of"]
 
@@ -175,8 +176,15 @@ class Loader(Plugin):
                 remedy="The core plugin `remote` does; it was left out.",
             )
         package = source.kind == "package"
-        generation = self.importer.load(
-            source.name, source.path, is_package=package, sources=sources, fields=source.fields
+        importer = self.importer
+        foreign = await transpiled(source.path, importer.cache, sources, importer.allow_symlinks)
+        generation = importer.load(
+            source.name,
+            source.path,
+            is_package=package,
+            sources=sources,
+            fields=source.fields,
+            foreign=foreign,
         )
         try:
             module = generation.module
@@ -195,9 +203,14 @@ class Loader(Plugin):
         # that load side by side have to arrive in order.
         keep: dict[str, bytes] = {}
         limit = self.importer.cache.max_source
-        content = content_of(source.path, dict(held), keep=keep, limit=limit)
-        generation.sources = {**keep, **held}
+        others = foreign.sources() if foreign is not None else {}
+        content = content_of(source.path, {**others, **held}, keep=keep, limit=limit)
+        generation.sources = {**keep, **others, **held}
         return Loaded(plugin, generation, source, content)
+
+    def sources_of(self, module: object) -> Mapping[str, bytes]:
+        """Return the source files of the generation that a module is part of; none for others."""
+        return sources_of(module)
 
     def dispose(self, loaded: Loaded | ModuleGeneration | None) -> None:
         """Take a generation's modules out of `sys.modules`, or free what a handler made of it.

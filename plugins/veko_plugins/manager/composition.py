@@ -31,6 +31,7 @@ from ..remote import Permissions, Remote
 from ..signals import Signals
 from ..state import State
 from ..storage import Storage
+from ..transpile import Transpile
 from ..validation import Validation
 from ..watch import EVENTS as FILE_EVENTS
 from ..watch import Watch
@@ -121,6 +122,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         "remote": lambda: Remote(
             options.directory, sandbox=options.enable_sandbox, dev_mode=options.dev_mode
         ),
+        "transpile": lambda: Transpile(loader.importer.cache),
         "discovery": lambda: Discovery(
             options.plugins_dir,
             cache=loader.importer.cache,

@@ -48,6 +48,7 @@ class LoadAll:
         self._load = load
         self._report = LoadReport()
         self._sources: dict[str, tuple[Form | Source, Imported | None]] = {}
+        self._seen: set[str] = set()  # what was considered in an earlier round
         self._required: set[str] = set()
 
     async def run(
@@ -60,33 +61,71 @@ class LoadAll:
             also: What else to load, by name: plugins in other forms, or from elsewhere.
         """
         discovery = self._imports.discovery
-        found = discovery.scan()
+        before: frozenset[str] = frozenset()
+        described: dict[str, Manifest | Outline] = {}
+        while True:
+            suffixes = frozenset(discovery.suffixes())
+            found = discovery.scan()
+            await self._report_problems(found, among)
+            for name, origin in await self._wanted(found, among, also or {}, suffixes - before):
+                manifest = await self._describe(name, origin)
+                if manifest is not None:
+                    described[manifest.name] = manifest
+            plan = self._plan(described.values())
+            async with anyio.create_task_group() as group:
+                self._start_ready(group, plan)
+            before = suffixes
+            if suffixes >= frozenset(discovery.suffixes()):
+                break
+            # A transpiler was loaded. What lacked a plugin may find it in another language now.
+            left = (*plan.faults, *plan.skipped)
+            described = {name: described[name] for name in left}
+        for name, origin in (also or {}).items():
+            if _key(name, origin) not in self._seen and isinstance(origin, Source):
+                await self._find_again(name, origin)  # which reports that it is none
+        await self._report_left(plan)
         for line in discovery.passed_over():
             self._context.log("warning", line)
-        await self._report_problems(found, among)
-        sources = [s for s in found.sources if among is None or s.path in among]
-        wanted: list[tuple[str, Form | Source]] = [(source.name, source) for source in sources]
-        known = {str(source) for source in sources}
-        for name, origin in (also or {}).items():
-            if not isinstance(origin, Source):
-                wanted.append((name, origin))
-            elif str(origin) not in known and name not in self._report.failed:
-                again = await self._find_again(name, origin)
-                wanted += [(name, again)] if again is not None else []
-        manifests = [
-            manifest
-            for name, origin in wanted
-            if (manifest := await self._describe(name, origin)) is not None
-        ]
-        plan = await self._plan(manifests)
-        async with anyio.create_task_group() as group:
-            self._start_ready(group, plan)
-        for name, skipped in plan.skipped.items():
-            self._report.skipped[name] = str(skipped)
-            self._dispose(self._sources[name][1])
         discovery.forget()
         self._note_required(found)
         return self._report
+
+    async def _wanted(
+        self,
+        found: Found,
+        among: Collection[Path] | None,
+        also: Mapping[str, Form | Source],
+        new: Collection[str],
+    ) -> list[tuple[str, Form | Source]]:
+        """Return what is to be loaded, and was not considered in an earlier round.
+
+        Args:
+            found: What is found now.
+            among: The files and folders that count; `None` for all.
+            also: What else to load, by name.
+            new: The suffixes that there were not in the round before; among others than `.py`.
+        """
+        later = tuple(new) if self._seen else ()
+        wanted: list[tuple[str, Form | Source]] = [
+            (source.name, source)
+            for source in found.sources
+            if among is None or source.path in among or str(source.path).endswith(later)
+        ]
+        known = {str(origin) for _, origin in wanted} | self._seen
+        for name, origin in also.items():
+            if not isinstance(origin, Source):
+                wanted.append((name, origin))
+            elif not (str(origin) in known or name in self._report.failed or self._later(origin)):
+                again = await self._find_again(name, origin)
+                wanted += [(name, again)] if again is not None else []
+        fresh = [one for one in wanted if _key(*one) not in self._seen]
+        self._seen.update(_key(*one) for one in fresh)
+        return fresh
+
+    def _later(self, source: Source) -> bool:
+        """Return whether a source is in a language that only a transpiler makes importable."""
+        path = source.path
+        return path is not None and path.is_file() and not self._imports.discovery.file_of(path)
 
     def _note_required(self, found: Found) -> None:
         """List the plugins that are required, and have requests refused if they did not load."""
@@ -114,6 +153,9 @@ class LoadAll:
         for problem in found.problems:
             if among is not None and problem.path not in among:
                 continue
+            if f"{problem.path}!" in self._seen:
+                continue
+            self._seen.add(f"{problem.path}!")
             if self._is_off(problem.name):
                 continue
             taken = problem.name in self._report.failed or any(
@@ -172,13 +214,16 @@ class LoadAll:
         self._report.off[name] = f"enabled = false in [plugins.{name}]"
         return True
 
-    async def _plan(self, manifests: Collection[Manifest | Outline]) -> Plan:
-        """Put plugins in order, and report those whose dependencies cannot be met."""
+    def _plan(self, manifests: Collection[Manifest | Outline]) -> Plan:
+        """Put plugins in order."""
         active = {one.name: one.version for one in self._context.kernel.records() if one.active}
         failed = dict.fromkeys(self._report.failed, "failed to load")
         failed |= {name: f"is left out ({why})" for name, why in self._report.off.items()}
         dependencies: Dependencies = self._context.use("dependencies")
-        plan = dependencies.plan(manifests, active, failed=failed)
+        return dependencies.plan(manifests, active, failed=failed)
+
+    async def _report_left(self, plan: Plan) -> None:
+        """Report the plugins whose dependencies cannot be met."""
         for name, fault in plan.faults.items():
             source, imported = self._sources[name]
             self._dispose(imported)
@@ -187,7 +232,9 @@ class LoadAll:
                 await self._failed(name, self._checks.complete(fault, source))
             else:
                 await self._failed(name, fault)
-        return plan
+        for name, skipped in plan.skipped.items():
+            self._report.skipped[name] = str(skipped)
+            self._dispose(self._sources[name][1])
 
     def _start_ready(self, group: anyio.abc.TaskGroup, plan: Plan) -> None:
         """Start to load each plugin that has all it needs; the end of one may make others ready."""
@@ -214,6 +261,10 @@ class LoadAll:
     async def _failed(self, name: str, error: Exception) -> None:
         self._report.failed[name] = error
         await self._context.kernel.bus.report(error, owner=name, handler="load")
+
+
+def _key(name: str, origin: Form | Source) -> str:
+    return str(origin) if isinstance(origin, Source) else name
 
 
 def _found_twice(name: str, path: Path | None) -> ManifestError:

@@ -1,1 +1,5 @@
-"""Transpilers: what turns the source of a plugin into code that Python runs."""
+"""Transpilers: what turns sources of other languages into Python that can be imported."""
+
+from .plugin import TRANSPILE, Code, Python, Transpile, TranspileFunction
+
+__all__ = ["TRANSPILE", "Code", "Python", "Transpile", "TranspileFunction"]
