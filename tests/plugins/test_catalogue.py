@@ -24,6 +24,7 @@ from veko_plugins._source.source import Source, SourceImport
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
 from veko_plugins.storage.engine import Engine
 from veko_plugins.storage.queries import Query
+from veko_plugins.transpile import Code
 from veko_plugins.watchdog import Block
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +121,7 @@ SECTION_H = {
         Source, True, (SourceImport,), "test_H_source_import_answers_with_a_plugin"
     ),
     "source:imported": Row(Plugin, False, (Source,), "test_H_source_imported_refuses_a_plugin"),
+    "source:transpile": Row(Code, True, (), "test_H_source_transpile_gets_the_code_of_a_suffix"),
     "dev:profile": Row(
         PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
     ),
@@ -174,6 +176,7 @@ def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
         "websocket:connect": Response | HTTPError,
         "source:import": Plugin | VekoError,
         "source:imported": VekoError,
+        "source:transpile": SyntaxError | LoadError,
     }
 
 
@@ -265,6 +268,24 @@ async def test_H_source_import_answers_with_a_plugin(tmp_path: Path) -> None:
         )
         await manager.unload_plugin("other")
         assert freed == ["other"] * 3
+
+
+async def test_H_source_transpile_gets_the_code_of_a_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "shop.shout"
+    path.write_text("NAME, VERSION = 'shop', '1'\nDEF LOAD(): ...\n")
+    seen: list[Code] = []
+
+    def load(context: Any) -> None:
+        context.add_transpiler(".shout", lambda text, path: text.lower())
+        context.hook("source:transpile", seen.append, priority=50)
+
+    async with managed(tmp_path, auto_load=False) as manager:
+        await manager.load_plugin(made("quiet", load))
+        await manager.load_plugin(path)
+        assert [(code.path, code.suffix, code.text) for code in seen] == [
+            (path, ".shout", path.read_text())
+        ]
+        assert manager.get_plugin("shop") is not None
 
 
 async def test_a_source_is_not_imported_if_its_importer_fails(tmp_path: Path) -> None:
@@ -405,6 +426,12 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
         await manager.load_plugin(made("slow", hangs))
     with pytest.raises(NotFoundError):
         await manager.load_plugin("unknown")
+    await manager.load_plugin(
+        made("quiet", lambda context: context.add_transpiler(".loud", lambda text, _: text.lower()))
+    )
+    path = root / "loud.loud"
+    path.write_text("NAME, VERSION = 'loud', '1'\nDEF LOAD(): ...\n")
+    await manager.load_plugin(path)
     path = root / "plugins" / "note.txt"
     path.write_text("1")
     await until("file:add")

@@ -156,8 +156,8 @@ class SourceCache:
 
     def find(self, path: str, source: bytes) -> Compiled | None:
         """Return what a source of any language was compiled to before; `None` if nobody knows."""
-        place = self._place(path, source)
-        return None if place is None else _cached(*place, source)
+        location = self._locate(path, source)
+        return None if location is None else _cached(*location, source)
 
     def keep(self, path: str, source: bytes, python: Python) -> Compiled:
         """Compile the Python that was made of a source, and cache its code.
@@ -172,25 +172,25 @@ class SourceCache:
         """
         text = source.decode("utf-8", "replace")
         compiled = _compiled(python.tree(text, path), source, path)
-        place = self._place(path, source)
-        if place is not None:
-            self._store(*place, compiled)
+        location = self._locate(path, source)
+        if location is not None:
+            self._store(*location, compiled)
         return compiled
 
     def _compile(self, path: str, source: bytes) -> Compiled:
-        place = self._place(path, source)
-        if place is None:
+        location = self._locate(path, source)
+        if location is None:
             return _fresh(path, source)
-        found = _cached(*place, source)
+        found = _cached(*location, source)
         if found is not None:
             return found
         compiled = _fresh(path, source)
-        digest = place[1]
+        digest = location[1]
         if self._seen.setdefault(path, digest) == digest:
-            self._store(*place, compiled)
+            self._store(*location, compiled)
         return compiled  # if edited while the process runs: writing it would block the loop
 
-    def _place(self, path: str, source: bytes) -> tuple[str, bytes] | None:
+    def _locate(self, path: str, source: bytes) -> tuple[str, bytes] | None:
         """Return the cache file of a source, and the digest of what it was made of."""
         if self._prefix is None:
             return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from veko import Context, Plugin, PluginRecord
-from veko.errors import StateError, VekoError
+from veko.errors import LoadError, StateError, VekoError
 
 from .._source.loading import Loading
 from .._source.source import Source, SourceImport
@@ -87,6 +87,14 @@ class Remote(Plugin):
     async def _import(self, source: Any, asked: SourceImport) -> Plugin | None:
         if not isinstance(source, Source) or not self._wants(source):
             return None
+        if source.kind == "file" and source.path is not None and source.path.suffix != ".py":
+            raise LoadError(
+                f"a plugin in {source.path.suffix[1:]} cannot run in a process of its own",
+                step="import",
+                plugin=source.name,
+                path=source.path,
+                remedy="Write it in Python, or run it in the application's process.",
+            )
         return await self._started().make(source, asked)
 
     def _wants(self, source: Source) -> bool:

@@ -127,8 +127,9 @@ class Transpiler:
         if isinstance(error, TimeoutError) and not str(error):
             error = TimeoutError(f"it took longer than {self._timeout:g} s")
         bus, record = self._context.kernel.bus, self._context.plugin
+        owner = record.current or record
         name = TRANSPILE.name
-        await bus.report(error, owner=record, event=name, handler=self.__name__, subject=path)
+        await bus.report(error, owner=owner, event=name, handler=self.__name__, subject=path)
         return LoadError(
             f"the transpiler of {self.plugin} for {self.suffix} failed: "
             f"{type(error).__name__}: {error}",
