@@ -427,9 +427,11 @@ class Dependencies(Plugin):
         """Parse a requirement; see `Requirement.parse`."""
         return Requirement.parse(requirement)
 
-    def engine_faults(self, engines: Mapping[str, str]) -> list[Fault]:
-        """Return a fault for each of a manifest's `engines` that this process does not meet."""
-        return engine_faults(engines, self.engine_versions)
+    def engine_faults(
+        self, engines: Mapping[str, str], runtime: Mapping[str, str] | None = None
+    ) -> list[Fault]:
+        """Return a fault for each of `engines` that neither this process nor a runtime meets."""
+        return engine_faults(engines, {**self.engine_versions, **(runtime or {})})
 
 
 def _engines() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import socket
 import weakref
@@ -148,9 +147,6 @@ class Imports:
             self._ended(life)
             raise
         made.append(plugin)
-        node = described.get("node")
-        if isinstance(node, str) and source.kind == "script":
-            await self._engine(node)
 
         def dispose() -> None:
             plugin.dispose()
@@ -159,12 +155,6 @@ class Imports:
 
         asked.dispose = dispose
         return plugin
-
-    async def _engine(self, node: str) -> None:
-        """Let `engines.node` be compared with the Node version that the runtime stands for."""
-        if self._context.kernel.registry.get("service", "engine:node") is None:
-            with contextlib.suppress(VekoError):  # another one has just done it
-                await self._context.provide("engine:node", node)
 
     async def _start(
         self,

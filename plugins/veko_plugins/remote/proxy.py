@@ -53,6 +53,7 @@ class RemotePlugin(Plugin):
         ended: Is called when a generation has ended.
 
     Attributes:
+        engine_versions: The version of Node that its runtime stands for.
         lives: Its generations that have begun and not ended.
 
     Raises:
@@ -87,6 +88,8 @@ class RemotePlugin(Plugin):
             constants if isinstance(constants, Mapping) else {},
         )
         self._peers = described.get("peers")
+        node = described.get("node")
+        self.engine_versions = {"node": node} if isinstance(node, str) else {}
         vars(self).update(fields)
         checked_plugin(self, source=source, module=self._exports)
         life.manifest = self.manifest

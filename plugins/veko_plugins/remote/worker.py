@@ -26,6 +26,8 @@ __all__ = ["Worker", "WorkerLost"]
 
 _GREETING: Final = 20.0
 """Seconds for a worker to greet."""
+_DYING: Final = 1.0
+"""Seconds from the end of the connection to that of the process, which says how it ended."""
 _ENDING: Final = 5.0
 """Seconds for a worker to end by itself."""
 
@@ -123,11 +125,15 @@ class Worker:
     def _gone(self, reason: Exception | None) -> None:
         if not hasattr(self, "process"):
             return
-        self.process.kill()
         self._spawn(self._bury(reason))
 
     async def _bury(self, reason: Exception | None) -> None:
-        status = await self.process.wait()
+        try:
+            async with asyncio.timeout(_DYING):
+                status = await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            status = await self.process.wait()
         self.liveness.stop()
         self._output.drain()
         while self.ends:

@@ -119,7 +119,7 @@ class Validation(Plugin):
         found = findings(manifest, plugin=manifest.name)
         unmet = self._unmet(manifest, versions, soon=True)
         needs = [] if unmet is None else [Fault("", unmet.message)]
-        needs += self._engine_faults(manifest, found.warnings)
+        needs += self._engine_faults(plugin, found.warnings)
         peers = _peer_faults(plugin)
         if self._strict_peers:
             needs += peers
@@ -173,13 +173,16 @@ class Validation(Plugin):
         )
         return fault
 
-    def _engine_faults(self, manifest: Manifest, warnings: list[Fault]) -> list[Fault]:
-        engines = manifest.engines
+    def _engine_faults(self, plugin: Plugin, warnings: list[Fault]) -> list[Fault]:
+        engines = plugin.manifest.engines
         if not engines:
             return []
         service = self._context.kernel.use("dependencies")
-        faults: list[Fault] = service.engine_faults(engines)
-        if "node" not in service.engine_versions and valid_range(engines.get("node", "")):
+        own: dict[str, str] = getattr(plugin, "engine_versions", {})  # of a runtime of its own
+        faults: list[Fault] = service.engine_faults(engines, own)
+        if "node" not in {**service.engine_versions, **own} and valid_range(
+            engines.get("node", "")
+        ):
             # A plugin in Python runs without a JavaScript runtime, though its manifest names one.
             warnings += [fault for fault in faults if fault.path == "engines.node"]
             faults = [fault for fault in faults if fault.path != "engines.node"]
@@ -277,7 +280,7 @@ class Validation(Plugin):
     def _report(self, path: Path, plugin: Plugin) -> ValidationReport:
         kernel, manifest = self._context.kernel, plugin.manifest
         found: Findings = findings(manifest, plugin=manifest.name)
-        found.errors += self._engine_faults(manifest, found.warnings)
+        found.errors += self._engine_faults(plugin, found.warnings)
         peers = _peer_faults(plugin)
         (found.errors if self._strict_peers else found.warnings).extend(peers)
         here = kernel.use("discovery").scan().sources
