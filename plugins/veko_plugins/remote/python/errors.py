@@ -249,6 +249,8 @@ def _instance(
     error.args = (message,)
     if isinstance(error, SyntaxError):  # its text is not its first argument
         error.msg = message
+        error.filename, error.lineno = failure.get("file"), failure.get("line")
+        error.offset = failure.get("column")
     if isinstance(error, VekoError):
         path, line = more.get("path"), more.get("line")
         VekoError.__init__(

@@ -1,90 +1,28 @@
 """The plugins in the original's documentation, unchanged, in a running application."""
 
-import asyncio
 import contextlib
-import itertools
-import json
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from veko_plugins import PluginManager
-
-from .conftest import SECONDS
+from .application import App, running
 from .original import Block, plugins
 
 
-class App:
-    """An application whose plugins are the files in a folder."""
-
-    def __init__(self, manager: PluginManager, client: httpx.AsyncClient) -> None:
-        self.manager = manager
-        self.client = client
-        self.logged: list[tuple[str, str, str]] = []
-        manager.on("log", self._log)
-
-    def _log(self, record: Any) -> None:
-        self.logged.append((record.plugin, record.type, record.message))
-
-    async def get(self, path: str, **options: Any) -> httpx.Response:
-        return await self.client.get(path, **options)
-
-    async def post(self, path: str, **options: Any) -> httpx.Response:
-        return await self.client.post(path, **options)
-
-    async def said(self, plugin: str, level: str, text: str) -> None:
-        """Wait for a line in the log."""
-        await self.until(
-            lambda: any(
-                one == plugin and kind == level and text in message
-                for one, kind, message in self.logged
-            ),
-            lambda: f"{plugin} did not log {level}: {text}\n" + "\n".join(map(str, self.logged)),
-        )
-
-    async def until(self, true: Callable[[], bool], otherwise: Callable[[], str] = str) -> None:
-        for _ in range(int(SECONDS * 100)):
-            if true():
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail(otherwise())
-
-    async def stored(self, plugin: str) -> dict[str, Any]:
-        """What a plugin has stored."""
-        path = await self.manager.backup_plugins()
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        start = rows.index({"namespace": plugin}) + 1
-        return dict(itertools.takewhile(lambda row: isinstance(row, list), rows[start:]))
-
-
 @pytest.fixture
-def app(
-    tmp_path: Path,
-) -> Callable[..., contextlib.AbstractAsyncContextManager[App]]:
+def app(tmp_path: Path) -> Callable[..., contextlib.AbstractAsyncContextManager[App]]:
     """Start an application with blocks of the document, and files of the test's own."""
 
-    @contextlib.asynccontextmanager
-    async def started(*names: str, **files: str) -> AsyncIterator[App]:
-        found = plugins()
-        folder = tmp_path / "plugins"
-        folder.mkdir()
+    def started(*names: str, **files: str) -> contextlib.AbstractAsyncContextManager[App]:
         for number, name in enumerate(names):
-            found[name].write(folder, f"original{number}")
-        for name, text in files.items():
-            stem, _, suffix = name.rpartition("_")
-            (folder / f"{stem}.{suffix}").write_text(text, "utf-8")
-        manager = PluginManager(root=tmp_path, adapter="asgi", dev_mode=True)
-        transport = httpx.ASGITransport(app=manager.asgi)  # type: ignore[arg-type]
-        client = httpx.AsyncClient(transport=transport, base_url="http://veko")
-        one = App(manager, client)
-        async with client, manager:
-            yield one
+            plugins()[name].write(tmp_path / "plugins", f"original{number}")
+        return running(tmp_path, files)
 
     return started
 
