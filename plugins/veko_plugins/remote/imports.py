@@ -109,6 +109,8 @@ class Imports:
     ) -> RemotePlugin:
         known = {**source.fields, **(source.outline.fields if source.outline is not None else {})}
         permissions, isolation = _permissions(known), str(known.get("isolation") or "none")
+        if source.outline is None and source.kind != "script":
+            isolation = "process"  # its code is why it runs here; nothing of it runs unconfined
         made: list[RemotePlugin] = []
         start = functools.partial(self._start, source, here, asked.wanted, made)
         life, described = await start(permissions, isolation)
@@ -166,7 +168,9 @@ class Imports:
         isolation: str,
     ) -> tuple[Life, dict[str, Any]]:
         service: Permissions = self._context.use("permissions")
-        grants = service.grants(here, permissions, isolation=isolation, plugin=source.name)
+        grants = service.grants(
+            source, permissions, isolation=isolation, plugin=source.name, folder=here.path
+        )
         script = source.kind == "script"
         watch = None
         if grants is not None:

@@ -17,6 +17,7 @@ from veko import VekoError
 
 from .._source.source import Source
 from .lock import NAME, Entry, Lock, digest, growth
+from .static import says_isolated
 
 __all__ = ["LockError", "Locking"]
 
@@ -205,7 +206,7 @@ class Locking:
 
 def only_a_worker_knows(source: Source) -> bool:
     """Return whether a plugin has to run in a worker to find out what it asks for."""
-    return source.kind == "script" and source.outline is None
+    return source.outline is None and (source.kind == "script" or says_isolated(source))
 
 
 def _at(lock: Lock, now: Entry) -> list[Entry]:
