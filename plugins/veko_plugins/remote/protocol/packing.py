@@ -16,7 +16,7 @@ from .errors import Violation
 from .framing import frame
 from .handles import Exports, Imports
 from .messages import Message, decode
-from .values import Kinds, Marker, Reader, is_plain
+from .values import Kinds, Marker, Reader, Unsendable, is_plain
 
 __all__ = ["JSON_LIMIT", "LIMIT", "Packer"]
 
@@ -82,6 +82,9 @@ class Packer:
         except RecursionError:
             marker.undo()
             raise TypeError("a value that is nested this deeply cannot be sent") from None
+        except Unsendable as error:
+            marker.undo()
+            raise error.within(message[2:]) from None
         except BaseException:
             marker.undo()
             raise

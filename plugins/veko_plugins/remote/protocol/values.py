@@ -11,7 +11,7 @@ looked through only if the nonce occurs in its text (`bytes.find`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -22,11 +22,13 @@ from .errors import GoneError, Violation
 from .handles import Exports, Imports, Lent
 from .messages import Failure
 
-__all__ = ["Kinds", "Marker", "Reader", "is_plain"]
+__all__ = ["Kinds", "Marker", "Reader", "Unsendable", "failure_of", "is_plain"]
 
 _LONG: Final = 16 * 2**10
 """Characters from which a text travels in the tail, where it need not be escaped and parsed."""
 _LONGEST_MESSAGE: Final = 4_000
+_FIXED: Final = frozenset({int, float, bool, type(None), msgspec.Raw})
+"""Classes whose values are JSON as they are; `Raw` is JSON that was encoded before."""
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -80,6 +82,42 @@ def is_plain(value: object) -> bool:
     return kind in _SCALARS
 
 
+class Unsendable(TypeError):
+    """A value cannot cross the border.
+
+    Args:
+        value: The value.
+        why: A message that follows the path to it.
+    """
+
+    def __init__(self, value: object, why: str) -> None:
+        super().__init__(f"the value: {why}")
+        self._value = value
+        self._why = why
+
+    def within(self, whole: object) -> TypeError:
+        """Return the error with the path from a whole value to what cannot cross."""
+        return TypeError(f"{_path(whole, self._value) or 'the value'}: {self._why}")
+
+
+def _path(whole: object, part: object) -> str | None:
+    """Return the path from a value to a part of it; `None` if it is not in it."""
+    if whole is part:
+        return ""
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(whole, Mapping):
+        if any(key is part for key in whole):
+            return ""
+        items = whole.items()
+    elif isinstance(whole, list | tuple):
+        items = enumerate(whole)
+    for key, item in items:
+        if (below := _path(item, part)) is not None:
+            step = f"[{key}]" if isinstance(whole, list | tuple) else f".{key}"
+            return step + below
+    return None
+
+
 class Marker:
     """Makes marks, for one frame.
 
@@ -106,56 +144,56 @@ class Marker:
             self._exports.drop(handle, 1)
         self._sent.clear()
 
-    def mark(self, value: Any, path: str = "") -> Any:
+    def mark(self, value: Any) -> Any:
         """Return a value with marks instead of what JSON cannot say.
 
-        Args:
-            value: The value.
-            path: Where it is, for the message.
-
         Raises:
-            TypeError: It holds something that cannot cross the border.
+            Unsendable: It holds something that cannot cross the border.
         """
         kind = type(value)
+        if kind in _FIXED:
+            return value
         if kind is str:
-            if not value.isascii():
-                value = _whole(value)
-            return self._text(value) if len(value) >= _LONG else value
-        if kind in _SCALARS:
-            return value
-        if kind is dict or isinstance(value, Mapping):
-            return {
-                self._key(key, path): self.mark(item, f"{path}.{key}")
-                for key, item in value.items()
-            }
-        if isinstance(value, list | tuple):
-            return [self.mark(item, f"{path}[{i}]") for i, item in enumerate(value)]
-        if isinstance(value, bytes | bytearray | memoryview):
-            return self._bytes("bytes", value)
-        return self._other(value, path)
+            return value if value.isascii() and len(value) < _LONG else self._text(value)
+        if kind is dict:  # most values are texts in an object: they cost no call
+            made = {}
+            for key, item in value.items():
+                kind = type(item)
+                if kind not in _FIXED and not (
+                    kind is str and item.isascii() and len(item) < _LONG
+                ):
+                    item = self.mark(item)  # noqa: PLW2901
+                made[key if type(key) is str else self._key(key)] = item
+            return made
+        if kind is list or kind is tuple:
+            return [self.mark(item) for item in value]
+        return self._other(value)
 
-    def _other(self, value: Any, path: str) -> Any:
-        if type(value) is msgspec.Raw:  # JSON that was encoded before, without marks
-            return value
+    def _other(self, value: Any) -> Any:
         for known in type(value).__mro__:
             encode = self._kinds.encode.get(known)
             if encode is not None:
                 kind, *rest = encode(value)
-                return self._made(kind, *(self.mark(item, path) for item in rest))
+                return self._made(kind, *(self.mark(item) for item in rest))
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._bytes("bytes", value)
         if isinstance(value, Lent):
             return self._handle(value.kind, value.handle, value.name)
         if (own := self._exports.imports.handle_of(value)) is not None:
             return self._made("own", own)
+        if isinstance(value, Mapping):
+            return {self._key(key): self.mark(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mark(item) for item in value]
         if isinstance(value, BaseException):
             failure = (self._kinds.failure or failure_of)(value)
             return self._made("error", msgspec.to_builtins(failure))
         if isinstance(value, datetime | date):
             return self._made("date", _instant(value).isoformat())
         if isinstance(value, AbstractSet):
-            items = [self.mark(item, f"{path}[{i}]") for i, item in enumerate(value)]
-            return self._made("set", items)
+            return self._made("set", [self.mark(item) for item in value])
         if isinstance(value, str):  # a subclass, such as a member of StrEnum
-            return self.mark(str.__str__(value), path)
+            return self.mark(str.__str__(value))
         if isinstance(value, int):
             return int(value)
         if isinstance(value, float):
@@ -166,24 +204,28 @@ class Marker:
             name = getattr(value, "__qualname__", type(value).__qualname__)
             return self._handle("fn", self._exports.add(value), name)
         if self._kinds.other is not None:
-            return self.mark(self._kinds.other(value), path)
-        raise TypeError(
-            f"{path or 'the value'}: {_article(type(value).__qualname__)} cannot be sent to "
-            "another process. Send JSON, bytes, dates, sets, functions or async iterators instead."
+            return self.mark(self._kinds.other(value))
+        raise Unsendable(
+            value,
+            f"{_article(type(value).__qualname__)} cannot be sent to another process. "
+            "Send JSON, bytes, dates, sets, functions or async iterators instead.",
         )
 
-    def _key(self, key: object, path: str) -> str:
+    @staticmethod
+    def _key(key: object) -> str:
         if isinstance(key, str):
             return str.__str__(key)
         if isinstance(key, int | float) and not isinstance(key, bool):
             return str(key)
-        raise TypeError(
-            f"{path or 'the value'}: a key is {_article(type(key).__qualname__)}. Keys must be "
-            "texts or numbers to be sent to another process."
+        raise Unsendable(
+            key,
+            f"a key is {_article(type(key).__qualname__)}. Keys must be texts or numbers to be "
+            "sent to another process.",
         )
 
     def _text(self, value: str) -> Any:
-        return self._bytes("text", value.encode())
+        value = _whole(value)
+        return value if len(value) < _LONG else self._bytes("text", value.encode())
 
     def _bytes(self, kind: str, value: bytes | bytearray | memoryview) -> Any:
         if isinstance(value, memoryview) and not (value.c_contiguous and value.itemsize == 1):
