@@ -1,9 +1,9 @@
-"""Crashes: a plugin whose worker ends unasked is loaded again, and given up if that goes on.
+"""Crashes: a plugin whose worker ends unasked is loaded again, and given up after too many crashes.
 
 It waits 0.1 s, then twice as long each time, at most 5 s, and reloads the plugin. The third crash
 within 300 s ends that: its health is `critical`, and `plugin:error` says why. The plugin stays
 loaded, with its state, storage and configuration; what it registered answers as its `on_crash`
-says. A reload by hand, or of changed files, starts counting anew.
+says. A reload by hand, or of changed files, starts counting again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The owner of an object keeps it as long as the other side may use it: it counts how often it sent
 the handle, and the other side, when it has collected the last reference, drops as many. So a drop
-that crosses with the handle being sent anew takes nothing away. An object that is lent (`lend`) is
+that crosses with the handle being sent again takes nothing away. An object that is lent (`lend`) is
 withdrawn by its owner, however late the other side collects.
 
 Promise: the other side cannot make either table grow past its bound, nor drop or call what it was
@@ -155,7 +155,7 @@ class Exports:
 
 
 def _key(target: Any) -> object:
-    """Return what tells an object from others, as long as it lives; methods are made anew."""
+    """Return what tells an object from others, as long as it lives; methods are made at each access."""
     if type(target) is MethodType:
         return id(target.__self__), id(target.__func__)
     return id(target)

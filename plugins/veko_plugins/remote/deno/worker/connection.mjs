@@ -20,7 +20,7 @@ export class Connection {
   #next = 1;
   /** @type {any} */ hello = null;
   /** Bytes of JSON in a frame. */ textLimit = 2 ** 20;
-  /** What the host is told of this side. @type {Record<string, any>} */ mine = {};
+  /** What this side says to the host. @type {Record<string, any>} */ mine = {};
 
   /**
    * @param {Record<string, Method>} methods

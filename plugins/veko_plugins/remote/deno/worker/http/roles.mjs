@@ -2,7 +2,7 @@
  * Express-like functions as the host calls them: a handler answers, a middleware answers or goes
  * on.
  *
- * `[status, headers, body, state]` is an answer, `['next', {headers, state, finish}]` goes on
+ * `[status, headers, body, state]` is an answer, `['next', {headers, state, finish}]` continues
  * without a second round trip. Only a middleware that has replaced a method of `res` waits for what
  * lies behind it, because it wants to see the data.
  * @module
