@@ -155,7 +155,7 @@ class Exports:
 
 
 def _key(target: Any) -> object:
-    """Return what tells an object from others, as long as it lives; methods are made at each access."""
+    """Return what tells an object from others, as long as it lives; methods live for a moment."""
     if type(target) is MethodType:
         return id(target.__self__), id(target.__func__)
     return id(target)
