@@ -1,4 +1,4 @@
-"""What a plugin's `permissions` grant: to the system, to Deno, and at the doors of the context.
+"""What a plugin's `permissions` grant, and what the kernel enforces of it.
 
 Always granted: reading the plugin's own file or folder and the nearest `node_modules`, and the
 plugin's own storage namespace. Nothing else is, without a permission. A relative path is one of
@@ -10,7 +10,6 @@ called. A symbolic link is followed if only the application's operator can have 
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from veko.errors import Fault, ManifestError, VekoError
 from .._lib.manifests import manifest_error
 from .._lib.permissions import Endpoint, Permission, parse_permission
 from .._lib.private_files import private_folder
-from .addresses import METADATA, Address, canonical_host, denied_networks, is_internal, is_loopback
+from .addresses import Address, canonical_host, is_internal, is_loopback
 from .links import LinkError, is_below, real, without_links
 
 if TYPE_CHECKING:
@@ -39,12 +38,7 @@ _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.
 """What most programs read, and all of what a plugin may run that may run every program."""
 _OF_RUNTIMES: Final = ("LD_", "DYLD_", "DENO_", "NODE_OPTIONS", "PYTHON", "GLIBC_")
 """Beginnings of variables that change what a runtime does; never handed on."""
-_MACHINE: Final = "hostname,osRelease,osUptime,loadavg,systemMemoryInfo,uid,gid,cpus"
-"""What any process learns about the machine without opening a file."""
-_EVERYTHING: Final = ("read=/", "write=/", "net", "env", "run", "sys", "ffi", "import")
-_LOOPBACK: Final = ("127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128")
 _DNS: Final = 53
-_HERE: Final = ("0.0.0.0", "127.0.0.1", "[::]", "[::1]", "localhost")
 
 
 class AccessError(VekoError):
@@ -119,19 +113,21 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         Link-local addresses and those of a cloud's metadata have to be granted as addresses. A
         name leads to this machine only if it is `localhost`: else its owner could aim it here.
         """
-        if self.everything or any(one.address == address for one in self._endpoints(port)):
+        if self.everything or any(one.address == address for one in self.endpoints(port)):
             return True
         if is_internal(address):
             return False
         if not is_loopback(address) or host == "localhost" or host.endswith(".localhost"):
             return True
-        return any(not one.host for one in self._endpoints(port))
+        return any(not one.host for one in self.endpoints(port))
 
-    def _endpoints(self, port: int | None = None) -> list[Endpoint]:
-        found = [Endpoint.parse(one) if one else Endpoint() for one in self._of("net:connect")]
+    def endpoints(self, port: int | None = None) -> list[Endpoint]:
+        """Return what `net:connect` grants, perhaps only what includes a port."""
+        found = [Endpoint.parse(one) if one else Endpoint() for one in self.values("net:connect")]
         return [one for one in found if port is None or one.port in (None, port)]
 
-    def _of(self, kind: str) -> list[str]:
+    def values(self, kind: str) -> list[str]:
+        """Return the scopes of a kind of permission, an empty one for everything."""
         return [one.scope for one in self.permissions if one.kind == kind]
 
     def _allows_path(self, kind: str, value: str) -> bool:
@@ -182,7 +178,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
                 private_folder(path)
             found.append(path)
         if faults:
-            raise self._refused(faults)
+            raise self.refused(faults)
         return tuple(found)
 
     def _without_links(self, scope: str) -> Path:
@@ -197,7 +193,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
             LinkError: A link is elsewhere, or links lead in a circle.
         """
         home = real(self.directory)
-        writable = [one for one in self._of("write:files") if one]
+        writable = [one for one in self.values("write:files") if one]
         closed = [real(self.folder), *(real(self.directory / one) for one in writable)]
 
         def is_closed(folder: Path) -> bool:
@@ -217,7 +213,8 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         ]
         return tuple(real(one) for one in found if one.exists())
 
-    def _refused(self, faults: Sequence[Fault]) -> ManifestError:
+    def refused(self, faults: Sequence[Fault]) -> ManifestError:
+        """Return the error of permissions that cannot be granted."""
         return manifest_error(faults, plugin=self.plugin, path=self.folder)
 
     # -- what a runtime is given
@@ -250,7 +247,7 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
         if self.everything:
             return None
         connect: tuple[int, ...] | None = () if brokered else self.ports("net:connect")
-        named = any(one.address is None for one in self._endpoints())
+        named = any(one.address is None for one in self.endpoints())
         readable = [*self.own(), *self.paths("read:files"), *read]
         if connect != () and named:  # the worker looks the names up itself
             connect = None if connect is None else (*connect, _DNS)
@@ -282,80 +279,6 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """Return those of some variables that the plugin may read."""
         return {name: value for name, value in given.items() if self.allows("env:read", name)}
-
-    def deno_flags(self, read: Iterable[Path] = (), write: Iterable[Path] = ()) -> list[str]:
-        """Return the flags with which Deno enforces what is granted.
-
-        Variables that are not granted are undefined, as in an environment that lacks them.
-        Connecting and listening are one permission to Deno; the kernel tells them apart by port.
-
-        Args:
-            read: What the runtime itself reads.
-            write: What the runtime itself writes.
-
-        Raises:
-            ManifestError: A path cannot be given to Deno, or a link leads elsewhere.
-        """
-        # Without a path, Deno's audit trail names every file that is read as one that is written
-        # too. Held by `test_what_is_read_is_not_reported_as_written`.
-        if self.everything:
-            return [f"--allow-{kind}" for kind in _EVERYTHING]
-        flags = [f"--allow-sys={_MACHINE}", "--ignore-env"]
-        for flag, kind, more in (
-            ("read", "read:files", (*self.own(), *read)),
-            ("write", "write:files", tuple(write)),
-        ):
-            if self.scopes(kind) is None:
-                flags.append(f"--allow-{flag}=/")
-                continue
-            lexical = [str(self.directory / scope) for scope in self._of(kind)]
-            paths = dict.fromkeys([*map(str, (*self.paths(kind), *more)), *lexical])
-            if flag == "read":
-                paths |= dict.fromkeys([*map(str, self.paths("write:files")), str(self.folder)])
-            flags += self._listed(flag, paths)
-        names = self.scopes("env:read")
-        flags += ["--allow-env"] if names is None else self._listed("env", names)
-        programs = self.programs()
-        flags += ["--allow-run"] if programs is None else self._listed("run", map(str, programs))
-        return flags + self._network_flags()
-
-    def _network_flags(self) -> list[str]:
-        connect, listen = self.scopes("net:connect"), self.scopes("net:listen")
-        hosts: list[str] = []
-        wide = connect is None
-        for one in (Endpoint.parse(scope) for scope in connect or ()):
-            wide = wide or not one.host  # Deno knows no "any host at this port"; the kernel does
-            hosts.append(str(one))
-        for scope in ("",) if listen is None else listen:
-            one = Endpoint.parse(scope) if scope else Endpoint()
-            port = "" if one.port is None else f":{one.port}"
-            hosts += [
-                f"{host}{port}" for host in ([str(Endpoint(one.host))] if one.host else _HERE)
-            ]
-        if not wide and not hosts:
-            return []
-        flags = ["--allow-net"] if wide else self._listed("net", hosts)
-        closed = list(METADATA)
-        addresses = [one.address for one in self._endpoints() if one.address is not None]
-        names = {one.host.rpartition(".")[2] for one in self._endpoints()}
-        local = "localhost" in names or any(map(is_loopback, addresses))
-        if not wide and not local and listen == ():
-            closed += map(ipaddress.ip_network, _LOOPBACK)
-        # Deno compares what a name resolved to with what is denied. It takes no network of IPv6.
-        denied = [
-            str(one) if one.version == 4 else f"[{one.network_address}]"
-            for one in denied_networks(closed, addresses)
-            if one.version == 4 or one.num_addresses == 1
-        ]
-        return [*flags, *self._listed("net", denied, verb="deny")]
-
-    def _listed(self, flag: str, values: Iterable[str], *, verb: str = "allow") -> list[str]:
-        values = list(dict.fromkeys(values))
-        for value in values:
-            if "," in value:  # Deno would read what is behind it as one more path
-                message = f"Deno cannot be given {value!r}, which has a comma"
-                raise self._refused([Fault("permissions", message)])
-        return [f"--{verb}-{flag}={','.join(values)}"] if values else []
 
 
 def grants(

@@ -12,6 +12,7 @@ import pytest
 
 from veko_plugins.remote.accesses import Accesses, Watch
 from veko_plugins.remote.audit import AuditTrail
+from veko_plugins.remote.deno.flags import deno_flags
 from veko_plugins.remote.deno.runtime import find
 from veko_plugins.remote.permissions import Grants, grants
 from veko_plugins.remote.protocol import Violation
@@ -141,7 +142,7 @@ async def run_deno(tmp_path: Path, script: str, given: Grants, trail: AuditTrail
     (private / "main.mjs").write_text(script)
     deno = find("deno")
     command = deno.command(
-        permissions=given.deno_flags(read=[Path()], write=[Path()]),
+        permissions=deno_flags(given, read=[Path()], write=[Path()]),
         environment=given.environment(os.environ) | trail.environment(trail.descriptor),
         directory=private,
     )

@@ -24,6 +24,7 @@ from veko import VekoError
 from ..audit import AuditTrail
 from ..launcher import Command, Launcher, Process
 from ..permissions import Grants
+from .flags import deno_flags
 
 __all__ = ["JavaScript", "RuntimeMissing", "find"]
 
@@ -141,7 +142,7 @@ class JavaScript(msgspec.Struct, frozen=True):
         else:
             here = Path()  # the private folder: where it is, only the launcher knows
             command = self.command(
-                permissions=grants.deno_flags(read=(*self.files, here), write=(here,)),
+                permissions=deno_flags(grants, read=(*self.files, here), write=(here,)),
                 memory=memory,
                 environment=grants.environment(os.environ),
                 directory=None,
