@@ -197,7 +197,7 @@ class Imports:
                 functools.partial(begin, grants, watch, ends),
                 methods=doors.methods,
                 notes=doors.notes,
-                kinds=kinds(_DECODE, source=lambda: source.path),
+                kinds=kinds(_DECODE, source=lambda: source.path, traces=grants is None),
                 failed=functools.partial(self._note_failed, life),
                 hello=hello,
             )

@@ -13,7 +13,8 @@ from veko.errors import RouteError
 
 from ..http import Request, Response, WebSocket
 from .protocol import RemoteFunction
-from .python.errors import failure_of, state_of
+from .python.errors import state_of
+from .python.failures import failure_of
 from .requests import (
     change_request,
     current,

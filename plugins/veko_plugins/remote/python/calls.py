@@ -10,6 +10,7 @@ copied that the code does not ask for.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,8 @@ from ...http import (
     compose,
 )
 from ..protocol import RemoteIterator
-from .errors import Ending, across, contained, with_state
+from .errors import across
+from .failures import Ending, contained, with_state
 from .requests import ended, from_response, sent_state, to_response
 
 if TYPE_CHECKING:
@@ -202,7 +204,7 @@ def _release() -> None:
 
 def name_of(fn: object) -> str:
     """Return the name of a function, for the host's messages."""
-    while hasattr(fn, "func"):
+    while isinstance(fn, functools.partial):
         fn = fn.func
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ...commands import Command, Usage, UsageError, read_usage
 from .calls import Called, Crossing, name_of
-from .errors import contained
+from .failures import contained
 
 __all__ = ["command_call"]
 

@@ -12,35 +12,23 @@ Promise: what comes from the other side chooses among known classes and never ru
 from __future__ import annotations
 
 import builtins
-import functools
-import inspect
 import sys
-import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from veko import VekoError, errors
-from veko.errors import Fault, counts, text_of
-from veko.extend import location_of, of_veko
+from veko.errors import Fault, counts
 
-from ..protocol import RemoteError, is_plain
+from ..protocol import RemoteError
+from .failures import DEPTH, MOST_FRAMES, ORIGIN, said
 
-__all__ = ["Ending", "across", "contained", "error_of", "failure_of", "state_of", "with_state"]
+__all__ = ["across", "error_of", "state_of"]
 
 _T = TypeVar("_T")
-MOST_FRAMES: Final = 40
-"""Frames of one error that cross, the innermost ones."""
-DEPTH: Final = 4
-"""Errors in a chain of causes that cross."""
-_ORIGIN: Final = "_veko_wire"
-"""The attribute with the failure as which an error has come over the border."""
-_STATE: Final = "_veko_state"
-"""The attribute with the state of the request that an error has ended."""
-_PLAIN: Final = ("plugin", "event", "step", "status", "code", "reason")
 _SAFE: Final[dict[str, type[Exception]]] = {}
 """Python's own classes that one text makes an instance of."""
-_made: dict[tuple[str, str, str], type[BaseException]] = {}
+_made: dict[tuple[str, str, str], type[Exception]] = {}
 
 
 for _name, _kind in vars(builtins).items():
@@ -52,150 +40,20 @@ for _name, _kind in vars(builtins).items():
         _SAFE[_name] = _kind
 
 
-def failure_of(error: BaseException, source: Any = None) -> dict[str, Any]:
-    """Return an error as it crosses the border.
-
-    Args:
-        error: The error. One that came over the border goes back as it came.
-        source: The file or folder of the plugin, to find the line that is its own.
-    """
-    origin = getattr(error, _ORIGIN, None)
-    if origin is not None:
-        return dict(origin)
-    if isinstance(error, RemoteError):
-        return _said(error)
-    if isinstance(error, Ending) and error.__cause__ is not None:
-        error = error.__cause__
-    failure = _failure(error, source, DEPTH)
-    state = getattr(error, _STATE, None)
-    if state:
-        failure["more"]["state"] = state
-    return failure
-
-
-def with_state(error: BaseException, state: Mapping[str, Any]) -> None:
-    """Let an error carry the request's state: what the plugin left there counts all the same."""
-    plain = {key: value for key, value in state.items() if is_plain(value)}
-    if plain:
-        setattr(error, _STATE, plain)
-
-
-def state_of(error: BaseException) -> Mapping[str, Any]:
-    """Return the state of a request as the worker has left it when this error was raised."""
-    origin = getattr(error, _ORIGIN, None)
-    more = origin.get("more") if isinstance(origin, Mapping) else None
-    state = more.get("state") if isinstance(more, Mapping) else None
-    return state if isinstance(state, Mapping) else {}
-
-
-def _failure(error: BaseException, source: Any, depth: int) -> dict[str, Any]:
-    kind = type(error)
-    more: dict[str, Any] = {
-        "module": kind.__module__,
-        "bases": [one.__name__ for one in kind.__mro__[1:-1]],
-        "frames": _frames(error.__traceback__),
-    }
-    if not counts(error):
-        more["counts"] = False
-    found: dict[str, Any] = {"type": kind.__name__, "message": _text(error), "more": more}
-    found["stack"] = "".join(traceback.format_exception(error, limit=-MOST_FRAMES))
-    where = location_of(error, source)
-    if where is not None:
-        found["file"], found["line"] = where.path, where.line
-    if isinstance(error, VekoError):
-        found["remedy"] = error.remedy
-        if error.path is not None:
-            more["path"], more["line"] = str(error.path), error.line
-    for name in _PLAIN:
-        value = getattr(error, name, None)
-        if isinstance(value, str) or type(value) is int:
-            (found if name in ("status", "code") else more)[name] = value
-    faults: Sequence[Any] = getattr(error, "faults", ())
-    if faults:
-        more["faults"] = [[one.path, one.message] for one in faults if isinstance(one, Fault)]
-    if found.get("status") is not None:
-        more["headers"] = dict(getattr(error, "headers", None) or {})
-        listed = getattr(error, "errors", None) or ()
-        more["errors"] = [[getattr(one, f, "") for f in _HTTP_FAULT] for one in listed]
-    notes = getattr(error, "__notes__", ())
-    if notes:
-        more["notes"] = [str(note) for note in notes]
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if cause is not None and depth:
-        more["cause"] = _failure(cause, source, depth - 1)
-    if isinstance(error, BaseExceptionGroup) and depth:
-        more["group"] = [_failure(one, source, depth - 1) for one in error.exceptions[:DEPTH]]
-    return found
-
-
-_HTTP_FAULT: Final = ("detail", "location", "name")
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, VekoError):
-        detail = getattr(error, "detail", None)
-        return detail if isinstance(detail, str) else error.message
-    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str):
-        return error.args[0]
-    return text_of(error)
-
-
-def _frames(trace: TracebackType | None) -> list[list[object]]:
-    found: list[list[object]] = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not of_veko(trace.tb_frame):
-            found.append([code.co_filename, trace.tb_lineno, code.co_qualname])
-        trace = trace.tb_next
-    return found[-MOST_FRAMES:]
-
-
-class Ending(Exception):
-    """Stands for a `SystemExit` or a `KeyboardInterrupt` of the plugin's, its cause.
-
-    A handler may fail, but it may not end the process that it shares with the others.
-    """
-
-
-def contained(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Return a function of the plugin's as one that the other side may call.
-
-    Args:
-        call: A function, `def` or `async def`.
-    """
-
-    @functools.wraps(call)
-    async def called(*args: Any, **named: Any) -> Any:
-        try:
-            answer = call(*args, **named)
-            return await answer if inspect.isawaitable(answer) else answer
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise Ending from error
-
-    return called
-
-
 async def across(call: Awaitable[_T]) -> _T:
     """Await a call to the other side; what that raised is raised as the class that it was."""
     try:
         return await call
     except RemoteError as error:
-        raise error_of(_said(error)) from None
+        raise error_of(said(error)) from None
 
 
-def _said(error: RemoteError) -> dict[str, Any]:
-    return {
-        "type": error.type,
-        "message": error.message,
-        "stack": error.stack,
-        "file": error.file,
-        "line": error.line,
-        "column": error.column,
-        "status": error.status,
-        "code": error.code,
-        "remedy": error.remedy,
-        "more": getattr(error, "more", None) or {},
-    }
+def state_of(error: BaseException) -> Mapping[str, Any]:
+    """Return the state of a request as the worker has left it when this error was raised."""
+    origin = getattr(error, ORIGIN, None)
+    more = origin.get("more") if isinstance(origin, Mapping) else None
+    state = more.get("state") if isinstance(more, Mapping) else None
+    return state if isinstance(state, Mapping) else {}
 
 
 def error_of(failure: Mapping[str, Any]) -> Exception:
@@ -206,7 +64,7 @@ def error_of(failure: Mapping[str, Any]) -> Exception:
             runtimes send.
     """
     error = _error(failure, DEPTH)
-    setattr(error, _ORIGIN, dict(failure))
+    setattr(error, ORIGIN, dict(failure))
     return error
 
 
@@ -245,7 +103,8 @@ def _instance(
         kind = _http_error()
     if issubclass(kind, _http_error()):
         return _http(kind, status, message, more)
-    error = kind.__new__(kind, message)
+    make: Any = kind.__new__
+    error: Exception = make(kind, message)
     error.args = (message,)
     if isinstance(error, SyntaxError):  # its text is not its first argument
         error.msg = message
@@ -308,8 +167,8 @@ def _class(name: str, more: Mapping[str, Any]) -> type[Exception]:
         names: dict[str, Any] = {"__module__": module or "remote", "__str__": _own_text}
         if issubclass(base, VekoError):
             del names["__str__"]
-        made = _made[key] = type(name, (base,), names)
-    return made  # type: ignore[return-value]
+        made = _made[key] = cast("type[Exception]", type(name, (base,), names))
+    return made
 
 
 def _own_text(error: BaseException) -> str:

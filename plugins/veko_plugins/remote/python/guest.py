@@ -10,29 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import inspect
-import pkgutil
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from veko import Context, Kernel, Origin, Plugin, PluginRecord, Subscription
+from veko import Origin, PluginRecord
 from veko.errors import NotFoundError, StateError
 from veko.extend import Draft
 
 from ..._lib.permissions import parse_permission
-from ...commands import Commands
 from ...config import Config
-from ...http import Routes
 from ..permissions import Grants
 from ..protocol import Connection, ConnectionLost, Overloaded
+from .application import App, WorkerKernel, core_plugins
 from .audit import Audit, Environment
 from .calls import Calls
 from .described import describe, exported
-from .errors import across, contained
+from .errors import across
+from .failures import contained
 from .importing import import_plugin
 from .kinds import Stored
 from .mirror import Mirror, Note
@@ -44,96 +41,14 @@ from .verbs import Verbs
 
 __all__ = ["Guest"]
 
-_ADAPTER: Final = "veko_adapters.asgi:ASGIAdapter"
-_HOSTS_LIMIT: Final = 86_400.0
-"""Seconds that a step may take here: the host has limits of its own."""
 _CHANNEL: Final = 3
 """The descriptor of the channel to the host's broker."""
 _NO_STORAGE: Final = "the storage is off (storage = 'none')"
 
 
-class App:
-    """What a plugin in a process of its own gets as `app`.
-
-    Attributes:
-        name: The name of the application.
-        dev_mode: Whether the application is being developed.
-        directory: The application's folder.
-    """
-
-    name = ""
-    dev_mode = False
-    directory = "."
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"the application has no attribute {name!r} in a process of its own: its object stays "
-            "with the host. There are: name, dev_mode, directory.",
-            name=name,
-            obj=self,
-        )
-
-
-class _Absent(dict[str, str]):
-    """Why a context lacks an attribute: what other plugins attach stays with the host."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> str:
-        near = difflib.get_close_matches(name, [one for one in dir(Context) if one[0] != "_"], n=1)
-        return (
-            f"a context has no attribute {name!r} in a process of its own: what other plugins "
-            "attach to contexts stays with the host. "
-            + (f"Did you mean {near[0]!r}?" if near else "Let that plugin provide a service.")
-        )
-
-
-class _Kernel(Kernel):
-    """A kernel with one plugin, whose dependencies are at the host."""
-
-    def needs(self, record: PluginRecord) -> tuple[str, ...]:
-        """Return none: the host has seen to it that they are active."""
-        return ()
-
-
-class _Border(Plugin):
-    """The core plugin that knows which generation is the guest's, and what fails in its tasks."""
-
-    name = "border"
-    version = "2.0.0"
-    core = True
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-
-    def load(self, context: Context) -> None:
-        """Stand between the plugin and the worker's own bus."""
-        context.intercept(_silenced)
-        context.intercept_step(self._enclose)
-        context.hook("error:handle", self._guest.failed, observe=True)
-
-    def _enclose(self, step: str, owner: Any) -> AbstractContextManager[Any]:
-        if step == "load()" and not owner.plugin.core:
-            self._guest.settle_in(owner)
-        return nullcontext()
-
-
-def _silenced(
-    event: str, subscription: Subscription, call: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Let the worker's bus pass the plugin's hooks by: the host's bus calls them."""
-    plugin = getattr(subscription.owner, "plugin", None)
-    return call if plugin is None or plugin.core else _nothing
-
-
 def _quietly(note: Note, *args: Any) -> None:
     with contextlib.suppress(ConnectionLost, Overloaded):  # there is nobody to tell
         note(*args)
-
-
-def _nothing(*args: object) -> None:
-    """Do nothing, in place of a hook."""
 
 
 class Guest:
@@ -167,8 +82,7 @@ class Guest:
             "shutdown": self.end,
         }
         self.app = App()
-        self._kernel = _Kernel(self.app, timeout=_HOSTS_LIMIT, drain_timeout=_HOSTS_LIMIT)
-        self._kernel.absent = _Absent()
+        self._kernel = WorkerKernel(self.app)
         self._calls = Calls(self._kernel)
         self._connection: Connection
         self._mirror: Mirror
@@ -198,9 +112,8 @@ class Guest:
         self._neighbours = Neighbours(self._ask)
         kernel = self._kernel
         async with kernel:
-            for core in (self._checks, Commands(), Routes(pkgutil.resolve_name(_ADAPTER)())):
+            for core in core_plugins(self._checks, self.settle_in, self.failed):
                 await kernel.load(core)
-            await kernel.load(_Border(self))
             before = kernel.bus.moved
 
             def moved(draft: Draft) -> None:

@@ -18,7 +18,7 @@ from veko.extend import Entry
 
 from ...http import Request, Response, Route, WebSocket, as_middleware
 from .calls import Called, Calls, Crossing, name_of
-from .errors import contained, with_state
+from .failures import contained, with_state
 from .kinds import Marked
 from .requests import Seen, request_value, response_value
 

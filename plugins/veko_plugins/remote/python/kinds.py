@@ -21,7 +21,8 @@ from veko import VekoError
 
 from ...storage import Packed, pack, unpack
 from ..protocol import Failure, Kinds
-from .errors import error_of, failure_of
+from .errors import error_of
+from .failures import failure_of
 
 _AS_TEXT: Final = (Decimal, UUID, PurePath, time)
 
@@ -82,16 +83,18 @@ def kinds(
     decode: Mapping[str, Callable[..., Any]] | None = None,
     *,
     source: Callable[[], object] = lambda: None,
+    traces: bool = True,
 ) -> Kinds:
     """Return the kinds of a connection between two Python processes.
 
     Args:
         decode: What makes values of further kinds.
         source: Returns the file or folder of the plugin, to find the line of an error.
+        traces: Whether errors say where in the code they were raised; see `failure_of`.
     """
 
     def failure(error: BaseException) -> Failure:
-        return Failure(**failure_of(error, source()))
+        return Failure(**failure_of(error, source(), traces=traces))
 
     return Kinds(
         encode={

@@ -15,7 +15,7 @@ from veko import State
 from veko.errors import ServiceError, VekoError
 
 from ..protocol import is_plain
-from .errors import contained
+from .failures import contained
 from .kinds import Named
 
 __all__ = ["Neighbour", "Neighbours", "Offered", "described", "offered"]
