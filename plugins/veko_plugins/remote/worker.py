@@ -158,6 +158,8 @@ class Worker:
             return
         self._lost = None
         self.why = WorkerLost("its process was ended", plugin=self.name)
+        if not hasattr(self, "liveness"):  # it could not be started
+            return
         self.liveness.stop()
         with contextlib.suppress(VekoError):
             self.connection.note("shutdown")

@@ -12,6 +12,8 @@ from veko.errors import VekoError
 from veko_plugins import PluginManager
 from veko_plugins.remote import Remote
 
+from .test_conformance import Trusting
+
 SHORTENER = Path(__file__).parents[4] / "examples" / "shortener"
 
 
@@ -23,7 +25,7 @@ async def test_the_shorteners_plugins_run_in_workers_or_say_why_not(tmp_path: Pa
         "def load(context):\n"
         '    context.add_route("GET", "/admin/notes", lambda: ["secret"])\n'
     )
-    core = {"remote": Remote(tmp_path, sandbox=True)}
+    core = {"permissions": Trusting(tmp_path), "remote": Remote(tmp_path, sandbox=True)}
     async with PluginManager(
         root=tmp_path, adapter="asgi", storage="sqlite:///:memory:", core=core, max_retries=0
     ) as manager:
