@@ -1,6 +1,7 @@
 """The plugins in the original's documentation, unchanged, in a running application."""
 
 import contextlib
+import fcntl
 import shutil
 import socket
 import subprocess
@@ -214,26 +215,27 @@ async def test_auth(app: Any) -> None:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[None]:
+def redis(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Redis at its usual port: the plugin passes on options that today's client ignores."""
     program = _redis_server()
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 6379)) == 0:
-            pytest.skip("another Redis has port 6379, and the test would empty it")
-    server = subprocess.Popen(
-        [program, "--port", "6379", "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        for line in server.stdout:
-            if "Ready to accept connections" in line:
-                break
-        yield
-    finally:
-        server.kill()
-        server.communicate()
+    # Tests that run beside this one wait for the port.
+    lock = tmp_path_factory.getbasetemp().parent / "redis.lock"
+    with lock.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 6379)) == 0:
+                pytest.skip("another Redis has port 6379, and the test would empty it")
+        command = [program, "--port", "6379", "--bind", "127.0.0.1", "--save", ""]
+        server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            for line in server.stdout:
+                if "Ready to accept connections" in line:
+                    break
+            yield
+        finally:
+            server.kill()
+            server.communicate()
 
 
 def _redis_server() -> str:
