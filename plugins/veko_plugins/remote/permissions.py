@@ -248,19 +248,20 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
             return None
         connect: tuple[int, ...] | None = () if brokered else self.ports("net:connect")
         named = any(one.address is None for one in self.endpoints())
-        readable = [*self.own(), *self.paths("read:files"), *read]
+        # Those of the system and of the runtime are resolved too: the launcher follows no link.
+        readable = [*self.own(), *self.paths("read:files"), *map(real, read)]
         if connect != () and named:  # the worker looks the names up itself
             connect = None if connect is None else (*connect, _DNS)
-            readable += map(Path, _RESOLVER)
+            readable += map(real, _RESOLVER)
         programs, spawns = self.programs(), self.scopes("process:spawn") != ()
         if spawns:
-            readable += map(Path, _SYSTEM)
-        runnable = tuple(map(Path, _SYSTEM)) if programs is None else programs
+            readable += map(real, _SYSTEM)
+        runnable = tuple(map(real, _SYSTEM)) if programs is None else programs
         limits = {} if memory is None else {"memory": memory}
         return Confinement(
             read=tuple(dict.fromkeys(readable)),
-            write=(*self.paths("write:files", create=True), *write),
-            execute=(*execute, *runnable),
+            write=(*self.paths("write:files", create=True), *map(real, write)),
+            execute=tuple(dict.fromkeys((*map(real, execute), *runnable))),
             connect=connect,
             listen=self.ports("net:listen"),
             udp=connect != () and not brokered,
