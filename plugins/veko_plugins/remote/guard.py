@@ -10,6 +10,7 @@ trusts what it finds and writes the file.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ import msgspec
 
 from veko import Context, OptionError, Plugin, PluginRecord, VekoError
 
-from .._lib.private_files import private_folder
+from .._lib.private_files import open_private, private_folder
 from .._source.source import Source
 from .accesses import Access, Accesses
 from .database_doors import guard
@@ -288,9 +289,9 @@ class Permissions(Plugin):
         file = self.directory / ".veko" / ACCESSES
         try:
             private_folder(file.parent)
-            temporary = file.with_suffix(".tmp")
-            temporary.write_bytes(data)
-            temporary.chmod(0o600)
+            temporary = file.with_name(f".{file.name}.{os.getpid()}")  # several may serve
+            with open(temporary, "wb", opener=open_private) as written:
+                written.write(data)
             temporary.replace(file)
             if self._observed:
                 from .learning import write_learned

@@ -481,3 +481,19 @@ async def test_H_source_imported_refuses_a_plugin(shop: Shop) -> None:
             await manager.reload_plugin("shop")
         assert manager.get_plugin("shop").version == "1"
         assert seen == [("shop", path)] * 2
+
+
+async def test_what_was_accessed_is_written_for_this_user_alone(shop: Shop) -> None:
+    shop.write("1")
+    async with shop.manager() as manager:
+        service = manager.use("permissions")
+        service.accesses.record("shop", "read:files", "/etc/passwd", granted=False)
+        service.save()
+        file = shop.root / ".veko" / "accesses.json"
+        assert b"/etc/passwd" in file.read_bytes()
+        assert file.stat().st_mode & 0o077 == 0
+        before = file.stat().st_mtime_ns
+        service.save()  # nothing is new
+        assert file.stat().st_mtime_ns == before
+    left = {path.name for path in file.parent.iterdir() if "accesses" in path.name}
+    assert left == {"accesses.json"}
