@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,11 @@ import importlib, sys
 sys.path.append(sys.argv.pop(1))
 for name in sys.argv[1:]: importlib.import_module(name)
 """
+_DEVICES: Final = (
+    "/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/etc/localtime",
+    "/usr/share/zoneinfo",
+)  # fmt: skip
+"""What Python's library and others open by themselves; nothing in it is anybody's."""
 _COMPILING: Final = 120.0
 """Seconds for compiling what a worker imports, once for each interpreter."""
 
@@ -144,7 +149,8 @@ class Python(msgspec.Struct, frozen=True):
         else:
             command = self.command(environment=grants.environment(os.environ))
             confinement = grants.confinement(
-                read=self.reads(grants.directory),
+                read=(*self.reads(grants.directory), *_present(_DEVICES)),
+                write=_present(_DEVICES[:1]),
                 execute=() if self.program is None else (self.program.resolve(),),
                 brokered=channel is not None,
                 memory=memory,
@@ -205,3 +211,7 @@ class Python(msgspec.Struct, frozen=True):
         return tuple(
             path for path in dict.fromkeys(found) if path.exists() and not home.is_relative_to(path)
         )
+
+
+def _present(paths: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(path.resolve() for path in map(Path, paths) if path.exists())

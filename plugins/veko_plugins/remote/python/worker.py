@@ -51,7 +51,8 @@ def main() -> int:
 
 def _take_socket() -> socket.socket:
     sock = socket.socket(fileno=os.dup(0))
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing, end = os.pipe()  # a confined worker may not be able to open /dev/null
+    os.close(end)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
