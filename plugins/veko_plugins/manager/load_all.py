@@ -33,6 +33,7 @@ class LoadAll:
         imports: Imports the sources that do not tell their manifest.
         checks: Tells what else is wrong with plugins whose dependencies cannot be met.
         load: Loads one plugin, with its import if it was imported already.
+        make: Imports a source; a failure is reported.
     """
 
     def __init__(
@@ -41,11 +42,15 @@ class LoadAll:
         imports: Imports,
         checks: PluginChecks,
         load: Callable[[str, Imported | None, Form | Source], Awaitable[None]],
+        make: Callable[[Source], Awaitable[Imported]],
     ) -> None:
         self._context = context
         self._imports = imports
         self._checks = checks
         self._load = load
+        self._make = make
+        self._coming: dict[str, anyio.Event] = {}  # by plugin: set when it has been imported
+        self._ahead: dict[str, Imported | Exception] = {}
         self._report = LoadReport()
         self._sources: dict[str, tuple[Form | Source, Imported | None]] = {}
         self._seen: set[str] = set()  # what was considered in an earlier round
@@ -67,7 +72,9 @@ class LoadAll:
             suffixes = frozenset(discovery.suffixes())
             found = discovery.scan()
             await self._report_problems(found, among)
-            for name, origin in await self._wanted(found, among, also or {}, suffixes - before):
+            wanted = await self._wanted(found, among, also or {}, suffixes - before)
+            await self._import_ahead(wanted)
+            for name, origin in wanted:
                 manifest = await self._describe(name, origin)
                 if manifest is not None:
                     described[manifest.name] = manifest
@@ -173,6 +180,22 @@ class LoadAll:
             await self._failed(name, error)
             return None
 
+    async def _import_ahead(self, wanted: Collection[tuple[str, Form | Source]]) -> None:
+        """Start the scripts side by side that have to be started to know what they are."""
+
+        async def make(key: str, source: Source) -> None:
+            try:
+                self._ahead[key] = await self._imports.make(source)
+            except Exception as error:
+                self._ahead[key] = error  # `_describe` reports it
+
+        async with anyio.create_task_group() as group:
+            for name, source in wanted:
+                if not isinstance(source, Source) or source.kind != "script":
+                    continue
+                if source.outline is None and not self._is_off(name):
+                    group.start_soon(make, _key(name, source), source)
+
     async def _describe(self, name: str, source: Form | Source) -> Manifest | Outline | None:
         """Return what an origin says of its plugin; `None` if that is loaded or cannot be."""
         described: Manifest | Outline | None = None
@@ -183,7 +206,10 @@ class LoadAll:
             described = source.outline
         if described is None:  # only running it tells its manifest
             try:
-                imported = await self._imports.make(source)
+                ahead = self._ahead.pop(_key(name, source), None)
+                if isinstance(ahead, Exception):
+                    raise ahead
+                imported = ahead or await self._imports.make(source)
             except Exception as error:
                 await self._failed(name, error)
                 return None
@@ -242,6 +268,8 @@ class LoadAll:
         async def load_one(name: str) -> None:
             source, imported = self._sources[name]
             try:
+                if isinstance(source, Source):
+                    imported = await self._arrive(name, source, imported)
                 await self._load(name, imported, source)
             except Exception as error:  # was reported where it failed
                 self._report.failed[name] = error
@@ -253,6 +281,25 @@ class LoadAll:
 
         for name in plan.ready():
             group.start_soon(load_one, name)
+
+    async def _arrive(self, name: str, source: Source, made: Imported | None) -> Imported:
+        """Import a plugin that is about to load.
+
+        An import in another process takes its time. Those that come from there load in the order in
+        which they were begun, so hooks of one priority run in the same order at each start
+        (test_plugins_in_workers_load_in_order).
+        """
+        earlier = list(self._coming.values())
+        self._coming[name] = mine = anyio.Event()
+        try:
+            imported = made or await self._make(source)
+            if imported.loaded is not None and imported.loaded.answered is not None:
+                for one in earlier:
+                    await one.wait()
+            return imported
+        finally:
+            del self._coming[name]
+            mine.set()
 
     def _dispose(self, imported: Imported | None) -> None:
         if imported is not None:

@@ -137,7 +137,7 @@ class Loading(Plugin):
             config = Exactly(before[name].config) if name in before else None
             await self._load(origin, config, imported, left)
 
-        run = LoadAll(self._context, self._imports, self._checks, load)
+        run = LoadAll(self._context, self._imports, self._checks, load, self._make)
         return await run.run(among, {name: one.origin for name, one in before.items()})
 
     def kept(self) -> dict[str, Kept]:

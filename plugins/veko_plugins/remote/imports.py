@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import os
 import socket
 import weakref
 from collections.abc import Callable, Mapping
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Imports"]
 
+_AT_ONCE: Final = max(4, os.cpu_count() or 1)
+"""Workers that are started side by side."""
 _MARKS: Final = ("request", "response", "route", "plugin", "socket")
 _DECODE: Final = {kind: functools.partial(Marked, kind) for kind in _MARKS}
 
@@ -74,6 +78,7 @@ class Imports:
         self._written = written
         self._ended = ended
         self._workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+        self._starting = asyncio.Semaphore(_AT_ONCE)
 
     async def close(self) -> None:
         """Kill all workers, and wait until nothing of them is left."""
@@ -113,7 +118,8 @@ class Imports:
             isolation = "process"  # its code is why it runs here; nothing of it runs unconfined
         made: list[RemotePlugin] = []
         start = functools.partial(self._start, source, here, asked.wanted, made)
-        life, described = await start(permissions, isolation)
+        async with self._starting:
+            life, described = await start(permissions, isolation)
         try:
             fields = _fields(source, described)
             declared = _permissions(fields), str(fields.get("isolation") or "none")

@@ -399,3 +399,26 @@ async def test_several_managers_at_once(app: App) -> None:
     ):
         assert (await client.get("/hello/b")).json()["text"] == "hello b"
     assert (await app.json("/hello/a"))["text"] == "hello a"
+
+
+async def test_plugins_in_workers_load_in_order(app: App) -> None:
+    """Hooks of one priority run in the order of the plugins, however long each takes to start."""
+    text = """
+{head} = {{ name: '{name}'{version}, load(app, config, context) {{ context.hook('asked', (value) => value + '{name}'); }} }};
+const until = Date.now() + {wait}; while (Date.now() < until);
+"""
+    for index, name in enumerate("abcdefgh"):
+        computed = index % 2  # these have to be started to know their name
+        app.put(
+            f"{name}.js",
+            text.format(
+                head="module.exports", name=name, wait=(8 - index) * 20,
+                version=", version: String(1)" if computed else ", version: '1'",
+            ),
+        )  # fmt: skip
+    app.put(
+        "aa.py",
+        "name, version = 'aa', '1'\ndef load(context):\n    context.hook('asked', lambda value: value + '-')",
+    )
+    manager = await app.start()
+    assert await manager.bus.emit("asked", "") == "-abcdefgh"
