@@ -100,7 +100,7 @@ async def test_the_third_crash_within_five_minutes_ends_the_restarts(
         assert story.kernel.get("shop").active  # type: ignore[union-attr]
 
 
-async def test_a_reload_by_hand_starts_counting_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reload_by_hand_starts_the_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with story_of(monkeypatch) as story:
         for text in ("one", "two", "three"):
             await story.crash(text)
