@@ -536,6 +536,64 @@ async def tasks_and_late_routes(app: Application) -> Seen:
 
 
 @scenario
+async def limits_and_breakers(app: Application) -> Seen:
+    app.plugin(
+        "frail",
+        """
+        import asyncio
+
+        async def slow(request):
+            if request.path == "/slow":
+                await asyncio.sleep(30)
+
+        async def late(value):
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                context_.log("info", "cut")
+                raise
+
+        async def hang(request):
+            context_.log("info", "hang began")
+            try:
+                await asyncio.sleep(30)
+            finally:
+                context_.log("info", "hang ended")
+
+        def fail(): raise ValueError("always")
+
+        def load(context):
+            global context_
+            context_ = context
+            context.hook("request:start", slow, timeout=0.2)
+            context.hook("order:paid", late, timeout=0.2)
+            context.add_route("GET", "/slow", lambda: "never")
+            context.add_route("GET", "/fail", fail)
+            context.add_route("GET", "/fine", lambda: "fine")
+            context.add_route("GET", "/hang", hang)
+        """,
+    )
+    seen: Seen = []
+    async with app.serving(error_threshold=3, drain_timeout=0.3):
+        manager, logged, began = app.manager, list[str](), asyncio.Event()
+        manager.on("log", lambda record: logged.append(record.message))
+        manager.on("log", lambda record: began.set() if "began" in record.message else None)
+        seen.append(await app.get("/slow"))
+        seen.append(await manager.bus.emit("order:paid", 5))
+        seen += [(await app.get("/fail"))[0] for _ in range(6)]
+        seen.append(await app.get("/fine"))
+        health = manager.check_plugin_health("frail")
+        seen.append((health.health, health.error_count, health.reasons))
+        hanging = asyncio.create_task(app.get("/hang"))
+        async with asyncio.timeout(SECONDS):
+            await began.wait()
+        await manager.unload_plugin("frail")
+        seen.append((await hanging)[:2])
+        seen.append(sorted(logged))
+    return [*seen, *app.failures]
+
+
+@scenario
 async def loads_that_fail(app: Application) -> Seen:
     seen: Seen = []
     for name, text in {
