@@ -10,15 +10,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from veko import PluginRecord
+import msgspec
+
+from veko import Manifest, PluginRecord
 from veko.errors import NotFoundError
 
 from .protocol import RemoteFunction, is_plain
 from .python.kinds import Named
 
 __all__ = ["Offered", "describe", "exports_of", "member_of", "offered"]
+
+_NO_EXPORTS: Final = frozenset((
+    *(field.name for field in msgspec.structs.fields(Manifest)), "load", "unload", "activate",
+    "deactivate", "export_state", "import_state",
+))  # fmt: skip
+"""What a plugin is made of: the manager's business, not other plugins'."""
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -149,6 +157,7 @@ def exports_of(record: PluginRecord) -> dict[str, Any]:
         str(name): value
         for name, value in found.items()
         if not str(name).startswith("_")
+        and (declared or str(name) not in _NO_EXPORTS)
         and not isinstance(value, ModuleType | type)
         and (declared or is_plain(value) or _is_own(value, names))
     }
