@@ -72,6 +72,8 @@ def _error(failure: Mapping[str, Any], depth: int) -> Exception:
     found = failure.get("more")
     more: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     name, message = str(failure.get("type") or "Error"), str(failure.get("message") or "")
+    if not name.isidentifier() or len(name) > _LONGEST_NAME:
+        name = "Error"
     group = more.get("group")
     if isinstance(group, list) and group and depth:
         error: Exception = ExceptionGroup(
@@ -185,6 +187,9 @@ def _known(name: str) -> type[Exception] | None:
         kind: type[Exception] = getattr(http, name)
         return kind
     return _SAFE.get(name)
+
+
+_LONGEST_NAME: Final = 200
 
 
 def _is_ours(module: str) -> bool:

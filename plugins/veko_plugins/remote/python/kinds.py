@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from veko import VekoError
+from veko.errors import StorageError
 
 from ...storage import Packed, pack, unpack
 from ..protocol import Failure, Kinds
@@ -103,14 +104,35 @@ def kinds(
             Stored: lambda one: ("stored", bytes(one.packed)),
         },
         decode={
-            "stored": lambda packed: unpack(Packed(packed)),
-            "error": error_of,
-            "named": Named,
+            "stored": _unstored,
+            "error": _error,
+            "named": _named,
             **(decode or {}),
         },
         failure=failure,
         other=_other,
     )
+
+
+def _unstored(packed: object) -> object:
+    if not isinstance(packed, bytes):
+        raise TypeError("a stored value is no bytes")
+    try:
+        return unpack(Packed(packed))
+    except StorageError as error:
+        raise ValueError(error.message) from error
+
+
+def _error(failure: object) -> Exception:
+    if not isinstance(failure, dict):
+        raise TypeError("an error is no object")
+    return error_of(failure)
+
+
+def _named(arguments: object) -> Named:
+    if not isinstance(arguments, dict):
+        raise TypeError("keyword arguments are no object")
+    return Named(arguments)
 
 
 def _other(value: object) -> object:

@@ -9,6 +9,7 @@ from veko.errors import ConfigError, Fault, LoadError, VekoError
 from veko_plugins.http import HTTPError
 from veko_plugins.remote.python.errors import error_of
 from veko_plugins.remote.python.failures import failure_of
+from veko_plugins.remote.python.kinds import kinds
 
 
 class Broke(LookupError):
@@ -73,6 +74,16 @@ def test_a_worker_is_not_told_where_in_the_host_an_error_was_raised() -> None:
         assert "secret" not in text
 
 
+def test_marks_that_are_malformed_are_the_workers_fault() -> None:
+    decode = kinds().decode
+    for kind, sent in (
+        ("stored", b"\xc1"), ("stored", b"\xc7\x01\x63\x00"), ("stored", "text"), ("error", [1]),
+        ("named", 3), ("stored", msgspec.msgpack.encode([1]) + b"x"),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError)):
+            decode[kind](sent)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -83,6 +94,8 @@ def test_a_worker_is_not_told_where_in_the_host_an_error_was_raised() -> None:
         {"type": "A", "message": "x", "more": {"bases": ["VekoError", 7], "faults": 3, "notes": 1}},
         {"type": "A", "message": "x", "more": {"group": [3, {}], "cause": "no", "counts": False}},
         {"type": "UnicodeDecodeError", "message": "x", "more": {"module": "builtins"}},
+        {"type": "a\0b", "message": "\0", "more": {"module": "x\0", "frames": [["\0", 1, "\0"]]}},
+        {"type": "x" * 10_000, "message": "x", "more": {"path": "\0", "bases": ["VekoError"]}},
         {"type": "SystemExit", "message": "3", "more": {"module": "builtins"}},
     ],
 )
