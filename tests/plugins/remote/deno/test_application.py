@@ -126,3 +126,41 @@ async def test_a_crash_is_reported_and_the_plugin_comes_back(tmp_path: Path) -> 
             assert answer.headers["retry-after"]
             await app.wait()
         assert answer.json() != first
+
+
+MIDDLEWARE = """const compression = require('compression');
+const cookies = require('cookie-parser');
+const cors = require('cors');
+const helmet = require('helmet');
+const morgan = require('morgan');
+const multer = require('multer');
+const session = require('express-session');
+const options = { secret: 'x', resave: false, saveUninitialized: true };
+module.exports = { name: 'mw', version: '1.0.0', load(app, config, context) {
+  context.addMiddleware(morgan(':method :url :status'));
+  context.addRoute('GET', '/a', cors(), helmet(), cookies(), (req, res) => res.json(req.cookies));
+  context.addRoute('POST', '/up', multer().single('f'), (req, res) =>
+    res.json([req.file.originalname, req.file.size, req.body]));
+  context.addRoute('GET', '/s', session(options), (req, res) => {
+    req.session.n = (req.session.n ?? 0) + 1;
+    res.json(req.session.n);
+  });
+  context.addRoute('GET', '/z', compression({ threshold: 0 }), (req, res) =>
+    res.type('txt').send('x'.repeat(5000)));
+} };
+"""
+
+
+async def test_middleware_of_express(tmp_path: Path, npm: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(npm)
+    async with running(tmp_path, {"mw.js": MIDDLEWARE}) as app:
+        answer = await app.get("/a", headers={"Cookie": "a=b", "Origin": "http://x"})
+        assert answer.json() == {"a": "b"}
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        await app.said("mw", "info", "GET /a 200")
+        answer = await app.post("/up", files={"f": ("n.txt", b"hello")}, data={"k": "v"})
+        assert answer.json() == ["n.txt", 5, {"k": "v"}]
+        assert [(await app.get("/s")).json() for _ in range(3)] == [1, 2, 3]
+        answer = await app.get("/z", headers={"Accept-Encoding": "gzip"})
+        assert (answer.headers["content-encoding"], answer.text) == ("gzip", "x" * 5000)

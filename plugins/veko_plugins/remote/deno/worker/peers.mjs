@@ -3,6 +3,8 @@
  * @module
  */
 
+import { portable } from './portable.mjs';
+
 /** @typedef {{functions: string[], constants: Record<string, any>}} Exports */
 
 /**
@@ -33,7 +35,7 @@ function walk(value, prefix, functions, constants, depth) {
       continue; // a getter that fails is no export
     }
     if (typeof member === 'function') functions.push(prefix + name);
-    else if (isData(member)) constants[prefix + name] = member;
+    else if (portable(member)) constants[prefix + name] = member;
     else if (depth < 2 && isPlain(member)) {
       walk(member, `${prefix}${name}.`, functions, constants, depth + 1);
     }
@@ -59,15 +61,6 @@ function memberNames(value) {
 function isPlain(value) {
   return value !== null && typeof value === 'object' &&
     [Object.prototype, null].includes(Object.getPrototypeOf(value));
-}
-
-/** @param {any} value @returns {boolean} whether all of it is JSON, functions nowhere */
-function isData(value, depth = 0) {
-  if (value === null || ['string', 'boolean'].includes(typeof value)) return true;
-  if (typeof value === 'number') return Number.isFinite(value);
-  if (typeof value !== 'object' || depth > 20) return false;
-  if (Array.isArray(value)) return value.every((item) => isData(item, depth + 1));
-  return isPlain(value) && Object.values(value).every((item) => isData(item, depth + 1));
 }
 
 /**

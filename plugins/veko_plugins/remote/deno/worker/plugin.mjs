@@ -4,6 +4,7 @@
  */
 import process from 'node:process';
 import { Context } from './context.mjs';
+import { Request } from './http/request.mjs';
 import { Roles } from './http/roles.mjs';
 import { installedVersion, load, locate } from './modules.mjs';
 import { describeExports, member, Peers } from './peers.mjs';
@@ -176,6 +177,7 @@ export class Plugin {
     peers.set(setup.plugins, setup.exports);
     this.context.config = setup.config;
     this.#app = this.context.app = application(setup.app, this.context);
+    Object.defineProperty(Request.prototype, 'app', { value: this.#app, configurable: true });
     await this.#module.load(this.#app, setup.config, this.context);
   }
 
@@ -225,7 +227,11 @@ function application(app, context) {
     directory: app?.directory,
     use: (/** @type {any[]} */ ...fns) => fns.flat().forEach((fn) => context.addMiddleware(fn)),
   };
-  for (const verb of ['get', 'post', 'put', 'patch', 'delete', 'options', 'head']) {
+  // Express's `app.get('setting')` shares its name with the verb; there are no settings.
+  const get = (/** @type {string} */ path, /** @type {any[]} */ ...steps) =>
+    steps.length ? context.addRoute('GET', path, ...steps) : undefined;
+  Object.assign(facade, { get, enabled: () => false, locals: {} });
+  for (const verb of ['post', 'put', 'patch', 'delete', 'options', 'head']) {
     /** @type {any} */ (facade)[verb] = (
       /** @type {string} */ path,
       /** @type {any[]} */ ...steps

@@ -3,8 +3,14 @@
  * @module
  */
 
-/** @param {any} value @returns {boolean} */
-export function portable(value, depth = 0) {
+const DEEPEST = 100;
+
+/**
+ * @param {any} value
+ * @param {any[]} [around] what it is in; what contains itself is no JSON
+ * @returns {boolean}
+ */
+export function portable(value, around = []) {
   if (value === null) return true;
   switch (typeof value) {
     case 'object':
@@ -15,16 +21,21 @@ export function portable(value, depth = 0) {
     case 'number':
       return Number.isFinite(value);
     case 'undefined':
-      return depth > 0;
+      return around.length > 0;
     default:
       return false;
   }
-  if (depth > 100) return false;
-  if (Array.isArray(value)) return value.every((item) => portable(item, depth + 1));
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) {
-    return typeof value.toJSON === 'function';
+  if (around.length > DEEPEST || around.includes(value)) return false;
+  around.push(value);
+  try {
+    if (Array.isArray(value)) return value.every((item) => portable(item, around));
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) {
+      return typeof value.toJSON === 'function';
+    }
+    for (const key in value) if (!portable(value[key], around)) return false;
+    return true;
+  } finally {
+    around.pop();
   }
-  for (const key in value) if (!portable(value[key], depth + 1)) return false;
-  return true;
 }

@@ -247,11 +247,6 @@ export class Request {
       : Readable.from(body));
   }
 
-  /** @param {any} target @param {any} [options] */
-  pipe(target, options) {
-    return this.stream.pipe(target, options);
-  }
-
   /** @param {string} event @param {(...args: any[]) => void} listener */
   on(event, listener) {
     if (ENDS.has(event)) this.res?.on('close', listener);
@@ -276,6 +271,44 @@ export class Request {
     for (const name of this[CHANGED] ?? []) wire[name] = this[RAW][name];
     return values.mark('request', wire);
   }
+}
+
+// The rest of a readable stream, which is made when the first of these is asked for.
+const METHODS = /** @type {const} */ ([
+  'addListener',
+  'destroy',
+  'emit',
+  'listenerCount',
+  'listeners',
+  'off',
+  'pause',
+  'pipe',
+  'prependListener',
+  'read',
+  'removeAllListeners',
+  'removeListener',
+  'resume',
+  'setEncoding',
+  'unpipe',
+]);
+for (const name of METHODS) {
+  Object.defineProperty(Request.prototype, name, {
+    /** @param {any[]} args */
+    value(...args) {
+      const result = /** @type {any} */ (this.stream)[name](...args);
+      return result === this.stream ? this : result;
+    },
+    writable: true,
+    configurable: true,
+  });
+}
+for (const name of /** @type {const} */ (['readable', 'readableEnded', 'destroyed'])) {
+  Object.defineProperty(Request.prototype, name, {
+    get() {
+      return this.stream[name];
+    },
+    configurable: true,
+  });
 }
 
 /** @param {Request} req @param {keyof Wire} name @param {any} value */

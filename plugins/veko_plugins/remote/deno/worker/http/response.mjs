@@ -24,6 +24,7 @@ export class Response extends EventEmitter {
   /** @type {Map<string, [string, any]>} lower-case name → name and value */ #headers = new Map();
   /** @type {((body: Body) => void) | null} */ #answer;
   /** @type {Pipe | null} */ #pipe = null;
+  /** Whether `writeHead` was called. */ #headed = false;
 
   /** @param {any} req @param {(body: Body) => void} answer called once, with what is sent */
   constructor(req, answer) {
@@ -269,9 +270,19 @@ export class Response extends EventEmitter {
   /** @param {number} status @param {any} [reason] @param {Record<string, any>} [headers] */
   writeHead(status, reason, headers) {
     this.statusCode = status;
+    this.#headed = true;
     const given = typeof reason === 'object' ? reason : headers;
     for (const name in given ?? {}) this.setHeader(name, given[name]);
     return this;
+  }
+
+  /** Node's own name for it, which session and compression middlewares call. */
+  _implicitHeader() {
+    this.writeHead(this.statusCode);
+  }
+
+  get app() {
+    return this.req?.app;
   }
 
   flushHeaders() {
@@ -312,9 +323,7 @@ export class Response extends EventEmitter {
       );
     }
     if (done) this.once('finish', done);
-    if (this.listenerCount('finish') + this.listenerCount('close')) {
-      setImmediate(() => this.finish());
-    }
+    this.#finishSoon();
     return this;
   }
 
@@ -322,6 +331,13 @@ export class Response extends EventEmitter {
   pass(body) {
     this.writableEnded = true;
     this.#send(body);
+    this.#finishSoon();
+  }
+
+  #finishSoon() {
+    if (this.listenerCount('finish') + this.listenerCount('close')) {
+      setImmediate(() => this.finish());
+    }
   }
 
   finish() {
@@ -349,6 +365,8 @@ export class Response extends EventEmitter {
 
   /** @param {Body} body */
   #send(body) {
+    // A middleware that wants to add headers at the last moment has replaced it.
+    if (Object.hasOwn(this, 'writeHead') && !this.#headed) this.writeHead(this.statusCode);
     this.headersSent = true;
     const answer = this.#answer;
     this.#answer = null;
