@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import inspect
+import keyword
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,11 @@ def command_of(life: Life, fn: RemoteFunction, parameters: object) -> Callable[.
     signature, notes = _signature(parameters, script=not life.is_python)
 
     async def command(*args: Any, **named: Any) -> Any:
-        given = {name: _sendable(value) for name, value in named.items()}
+        # `from` is a name in JavaScript; here it is `from_`.
+        given = {
+            name[:-1] if keyword.iskeyword(name[:-1]) else name: _sendable(value)
+            for name, value in named.items()
+        }
         return await life.call(fn, [_sendable(one) for one in args], given)
 
     command.__name__ = command.__qualname__ = fn.name or "command"
@@ -67,6 +72,8 @@ def _signature(parameters: object, *, script: bool) -> tuple[inspect.Signature, 
         if not isinstance(one, Mapping) or not str(one.get("name", "")).isidentifier():
             raise Violation("described a parameter of a command that has no name")
         name, many = str(one["name"]), one.get("many") is True
+        if keyword.iskeyword(name):
+            name += "_"
         annotation = _annotation(one.get("type"))
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         default = inspect.Parameter.empty if one.get("required") else one.get("default")
@@ -87,8 +94,8 @@ def _signature(parameters: object, *, script: bool) -> tuple[inspect.Signature, 
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
         if optional and parameter.default is inspect.Parameter.empty:
-            keyword = inspect.Parameter.KEYWORD_ONLY
-            made[index:] = [one.replace(kind=keyword) for one in made[index:]]
+            only = inspect.Parameter.KEYWORD_ONLY
+            made[index:] = [one.replace(kind=only) for one in made[index:]]
             break
         optional = optional or parameter.default is not inspect.Parameter.empty
     try:

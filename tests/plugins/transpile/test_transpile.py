@@ -84,7 +84,9 @@ async def until(check: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_they_load_in_one_graph_with_plugins_in_python(tmp_path: Path, plugins: Path) -> None:
+async def test_T4_they_load_in_one_graph_with_plugins_in_python(
+    tmp_path: Path, plugins: Path
+) -> None:
     card(plugins, "base")
     card(plugins, "above", "'above'", "needs: base")
     plugins.joinpath("aaa.py").write_text(
@@ -116,7 +118,7 @@ async def test_what_needs_a_plugin_that_no_language_has_is_reported_once(
         assert sorted(map(str, failed)) == ["aaa", "lost"]
 
 
-async def test_the_cache_goes_by_content_and_by_the_transpiler(
+async def test_T2_the_cache_goes_by_content_and_by_the_transpiler(
     tmp_path: Path, plugins: Path
 ) -> None:
     path = card(plugins, "one")

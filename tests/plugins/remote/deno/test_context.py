@@ -32,7 +32,7 @@ async def test_storage_is_a_plain_call(start: Start) -> None:
     await worker.until(lambda: ("info", "flushed") in worker.logs)
 
 
-async def test_storage_keeps_what_is_no_json_in_memory(start: Start) -> None:
+async def test_T6_storage_keeps_what_is_no_json_in_memory(start: Start) -> None:
     worker = await loaded(
         start,
         """context.storage.set('fn', (n) => n + 1);

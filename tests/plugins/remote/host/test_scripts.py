@@ -220,6 +220,35 @@ async def load(context):
         await manager.run_command("greet")
 
 
+async def test_c6_command_lines_of_scripts(app: App) -> None:
+    app.put(
+        "tools.js",
+        """
+module.exports = {
+  name: 'tools', version: '1.0.0',
+  load(app, config, context) {
+    context.addCommand('move', (from, to, dry = false, times = 1) => ({ from, to, dry, times }), 'Moves.');
+    context.addCommand('all', (first, ...rest) => [first, rest]);
+    context.addCommand('none', () => 'done');
+  },
+};
+""",
+    )
+    manager = await app.start()
+    commands: Any = manager.use("commands")
+    moved = {"from": "a", "to": "b", "dry": False, "times": 1}
+    assert await manager.run_command("move", "a", "b") == moved
+    assert await commands.invoke("move", ["a", "b"]) == moved
+    assert await commands.invoke("move", ["a", "b", "--dry", "--times", "3"]) == {
+        **moved, "dry": True, "times": 3,
+    }  # fmt: skip
+    assert "Moves." in str(await commands.invoke("move", ["--help"]))
+    assert await commands.invoke("all", ["a", "b", "c"]) == ["a", ["b", "c"]]
+    assert await manager.run_command("none") == "done"
+    with pytest.raises(VekoError, match="too many"):
+        await manager.run_command("none", 1)
+
+
 async def test_storage_is_kept_and_shared_over_generations(app: App) -> None:
     app.put(
         "keeper.js",
@@ -340,7 +369,7 @@ async def test_engines_and_peers_are_those_of_node(
     assert any("express" in one for one in report.warnings)
 
 
-async def test_without_support_scripts_are_passed_over(
+async def test_O3_without_support_scripts_are_passed_over(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.put("hello.js", HELLO)
