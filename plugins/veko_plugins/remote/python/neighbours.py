@@ -140,6 +140,15 @@ class Neighbour(SimpleNamespace):
     exports: Any
     module: Any
 
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(vars(self))
+        raise AttributeError(
+            f"of the plugin {vars(self).get('name')} another process does not know {name!r}. It "
+            f"knows: {known}.",
+            name=name,
+            obj=self,
+        )
+
 
 class Neighbours:
     """All plugins and services of the host that the plugin may ask for.

@@ -153,6 +153,7 @@ async def test_other_plugins_are_seen_and_called(start: Start) -> None:
                         [(one.name, one.active) for one in context.list_plugins()],
                         context.get_plugin("nothing"), context.get_plugin("shop").name]
             context.add_command("look", look)
+            context.add_command("uptime", lambda: context.get_plugin("db").uptime)
         """,
         plugins=infos,
         exports={"db": {"functions": ["query"], "constants": {"size": 4}}},
@@ -162,6 +163,8 @@ async def test_other_plugins_are_seen_and_called(start: Start) -> None:
     assert found == ["db", "2.1", "active", 4, 4, ["row"], [["db", True], ["off", False]], None,
                      "shop"]  # fmt: skip
     assert host.asked[-1] == ("plugin_call", "db", "query", ["select"])
+    with pytest.raises(AttributeError, match="of the plugin db another process does not know"):
+        await run(host, "uptime")
     host.connection.note("plugins", infos[:1])
     assert (await run(host, "look"))[6] == [["db", True]]
 
