@@ -125,6 +125,11 @@ class SourceCache:
         self._ahead[path] = compiled, settled
         return compiled.fields
 
+    def read_ahead(self, path: str) -> bytes:
+        """Return the source that `ahead` has read; empty if it has read none."""
+        kept = self._ahead.get(path)
+        return b"" if kept is None else kept[0].source
+
     def compile(self, path: str, source: bytes | None = None) -> Compiled:
         """Read and compile a source.
 

@@ -50,6 +50,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         entry_point: The entry point, if it is one; its distribution is `entry_point.dist`.
         outline: What is known without running it; `None` if it has to be imported first.
         fields: The fields of `plugin.toml`, or of `package.json`.
+        requires: Whether it may list distributions that it needs: in a `# /// script` block, in
+            `requirements.txt` or in `pyproject.toml`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     entry_point: EntryPoint | None = None
     outline: Outline | None = None
     fields: dict[str, object] = {}
+    requires: bool = False
 
     @property
     def file(self) -> Path | None:

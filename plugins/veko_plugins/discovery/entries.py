@@ -22,7 +22,7 @@ from .._source.outline import FIELDS
 from .._source.packages import read_package
 from .._source.scripts import PACKAGE, is_script
 
-__all__ = ["INIT", "TOML", "Entry", "look_at", "read_fields", "siblings"]
+__all__ = ["INIT", "TOML", "Entry", "look_at", "may_require", "read_fields", "siblings"]
 
 INIT: Final = "__init__.py"
 TOML: Final = "plugin.toml"
@@ -122,6 +122,19 @@ def _is_regular(path: Path, file: Path, linked: bool) -> bool:
 
 def _unreadable(text: str, path: Path, remedy: str) -> LoadError:
     return LoadError(text, step="discover", path=path, remedy=remedy)
+
+
+def may_require(path: Path, package: bool, text: bytes) -> bool:
+    """Return whether a plugin may list distributions that it needs.
+
+    Args:
+        path: Its file or folder.
+        package: Whether it is a folder.
+        text: Its source.
+    """
+    return b"# /// script" in text or (
+        package and any((path / name).is_file() for name in ("requirements.txt", "pyproject.toml"))
+    )
 
 
 def read_fields(path: Path) -> dict[str, object]:

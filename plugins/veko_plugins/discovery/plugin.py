@@ -41,7 +41,7 @@ from .._source.packages import main_file
 from .._source.scripts import SUFFIXES, is_script, manifest_fields
 from .._source.source import Outline, Problem, Source
 from .._source.transpilers import PYTHON
-from .entries import INIT, TOML, Entry, look_at, read_fields, siblings
+from .entries import INIT, TOML, Entry, look_at, may_require, read_fields, siblings
 from .script_fields import script_fields
 
 __all__ = ["GROUP", "RESOLVE", "Discovery", "Found", "Outline", "Problem", "Source"]
@@ -319,8 +319,8 @@ class Discovery(Plugin):
         package = entry.kind == "package"
         fields = read_fields(path / TOML) if package else entry.fields
         outline: Outline | None = None
+        file = path / (entry.main or INIT) if package or entry.main else path
         try:
-            file = path / (entry.main or INIT) if package or entry.main else path
             if entry.kind == "script":
                 text, _ = read_source(str(file), self._cache.max_source)
                 written = script_fields(text.decode())
@@ -332,6 +332,7 @@ class Discovery(Plugin):
             # Whatever the parser makes of a file is a fault of that plugin alone: importing it
             # raises the error, with the line (test_one_bad_file_is_a_fault_of_its_plugin_alone).
             pass
+        text = self._cache.read_ahead(str(file))
         return Source(
             name=outline.name if outline is not None else self._guess(path, fields),
             kind=entry.kind,
@@ -339,6 +340,7 @@ class Discovery(Plugin):
             main=entry.main,
             outline=outline,
             fields=fields,
+            requires=entry.kind != "script" and may_require(path, package, text),
         )
 
     def _guess(self, path: Path, fields: Mapping[str, object] | None = None) -> str:

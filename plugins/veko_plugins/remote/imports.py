@@ -27,6 +27,7 @@ from .doors import Doors
 from .life import Life
 from .proxy import RemotePlugin
 from .python.kinds import Marked, kinds
+from .static import says_isolated
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -88,8 +89,15 @@ class Imports:
         for worker in tuple(self._workers):
             await worker.ended()
 
-    async def make(self, source: Source, asked: SourceImport) -> RemotePlugin:
+    async def make(
+        self, source: Source, asked: SourceImport, program: Path | None = None
+    ) -> RemotePlugin:
         """Make the plugin of a source.
+
+        Args:
+            source: Where it was found.
+            asked: What to import, to be filled in.
+            program: The interpreter of its own environment; `None` for the host's.
 
         Raises:
             LoadError: It could not be started, or its code raised.
@@ -103,21 +111,27 @@ class Imports:
                 write = functools.partial(copy_of, source, asked.wanted, self._directory)
                 here = copy = await anyio.to_thread.run_sync(write)
         try:
-            return await self._made(source, here, copy, asked)
+            return await self._made(source, here, copy, asked, program)
         except BaseException:
             if copy is not None:
                 remove_copy(copy)
             raise
 
     async def _made(
-        self, source: Source, here: Source, copy: Source | None, asked: SourceImport
+        self,
+        source: Source,
+        here: Source,
+        copy: Source | None,
+        asked: SourceImport,
+        program: Path | None,
     ) -> RemotePlugin:
         known = {**source.fields, **(source.outline.fields if source.outline is not None else {})}
         permissions, isolation = _permissions(known), str(known.get("isolation") or "none")
-        if source.outline is None and source.kind != "script":
+        own = program is not None and not says_isolated(source)
+        if source.outline is None and source.kind != "script" and not own:
             isolation = "process"  # its code is why it runs here; nothing of it runs unconfined
         made: list[RemotePlugin] = []
-        start = functools.partial(self._start, source, here, asked.wanted, made)
+        start = functools.partial(self._start, source, here, asked.wanted, made, program)
         async with self._starting:
             life, described = await start(permissions, isolation)
         try:
@@ -170,6 +184,7 @@ class Imports:
         here: Source,
         sources: Mapping[str, bytes] | None,
         made: list[RemotePlugin],
+        program: Path | None,
         permissions: tuple[str, ...],
         isolation: str,
     ) -> tuple[Life, dict[str, Any]]:
@@ -192,7 +207,7 @@ class Imports:
         self._workers.add(worker)
         doors = Doors(life, watch, self._written)
         ends: list[Callable[[], None]] = []
-        begin = self._script if script else self._python
+        begin = self._script if script else functools.partial(self._python, program)
         path = here.file if script else here.path
         hello = {
             "plugin": {"name": source.name, "path": str(path), "kind": life.kind},
@@ -281,6 +296,7 @@ class Imports:
 
     async def _python(
         self,
+        program: Path | None,
         grants: Grants | None,
         watch: Watch | None,
         ends: list[Callable[[], None]],
@@ -289,7 +305,8 @@ class Imports:
         from .broker import Channel
         from .python.runtime import Python
 
-        runtime, channel = Python(cache=self._directory / ".veko" / "cache"), None
+        runtime = Python(program=program, cache=self._directory / ".veko" / "cache")
+        channel = None
         if watch is not None:
             service: Permissions = self._context.use("permissions")
             channel = Channel(service.broker, watch)

@@ -1,8 +1,9 @@
 """The core plugin `remote`: plugins whose code runs in processes of their own.
 
 It answers `source:import`: for scripts (JavaScript, TypeScript) always, for Python plugins with
-`isolation = "process"` in their manifest, and for all plugins with the option `enable_sandbox`. A
-generation has a process of its own, so a reload starts the new one while the old one serves.
+`isolation = "process"` in their manifest, for those that need other distributions than the host
+has, and for all plugins with the option `enable_sandbox`. A generation has a process of its own, so
+a reload starts the new one while the old one serves.
 
 Cost: nothing is imported and no process is started until there is such a plugin.
 Promise: a process that ends costs its own plugin only, which is restarted; see `crashes`.
@@ -10,6 +11,7 @@ Promise: a process that ends costs its own plugin only, which is restarted; see 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,7 @@ from .._source.source import Source, SourceImport
 from .crashes import Crashes
 
 if TYPE_CHECKING:
+    from .environments import Environments
     from .imports import Imports
     from .life import Life
     from .proxy import RemotePlugin
@@ -57,6 +60,7 @@ class Remote(Plugin):
         self._sandbox = sandbox
         self._dev_mode = dev_mode
         self._imports: Imports | None = None
+        self._environments: Environments | None = None
         self._lives: dict[str, list[Life]] = {}
         self._services: dict[str, Any] = {}
         self._ending = False
@@ -77,6 +81,8 @@ class Remote(Plugin):
         self._ending = True
         if self._imports is not None:
             await self._imports.close()
+        if self._environments is not None:
+            self._environments.close()
 
     async def _reload(self, name: str) -> None:
         loading: Loading = self._context.use("loading")
@@ -85,7 +91,10 @@ class Remote(Plugin):
     # -- making plugins
 
     async def _import(self, source: Any, asked: SourceImport) -> Plugin | None:
-        if not isinstance(source, Source) or not self._wants(source):
+        if not isinstance(source, Source):
+            return None
+        program = await self._program(source, asked) if source.requires else None
+        if program is None and not self._wants(source):
             return None
         if source.kind == "file" and source.path is not None and source.path.suffix != ".py":
             raise LoadError(
@@ -95,7 +104,24 @@ class Remote(Plugin):
                 path=source.path,
                 remedy="Write it in Python, or run it in the application's process.",
             )
-        return await self._started().make(source, asked)
+        return await self._started().make(source, asked, program)
+
+    async def _program(self, source: Source, asked: SourceImport) -> Path | None:
+        """Return the interpreter of a plugin's own environment; `None` if the host's will do."""
+        from .environments import Environments, requirements_of
+
+        wanted = requirements_of(source, asked.wanted)
+        missing = wanted.unmet()
+        if not missing:
+            return None
+        if self._environments is None:
+            stored = self._directory / ".veko"
+            log = functools.partial(self._context.log, "info")
+            self._environments = Environments(stored / "environments", stored / "cache", log)
+        self._context.log(
+            "info", f"{source.name} gets a process and an environment of its own: {missing[0]}"
+        )
+        return await self._environments.get(source.name, wanted)
 
     def _wants(self, source: Source) -> bool:
         if source.kind == "script" or self._sandbox:
