@@ -1,4 +1,4 @@
-"""Where uv looks for distributions: where pip of this machine does, unless uv is told otherwise.
+"""Where uv looks for distributions: where pip of this machine does, unless `UV_…` variables differ.
 
 So what pip can install here uv can too, with nothing set up twice.
 
