@@ -20,7 +20,7 @@ from veko import VekoError
 from .launcher import Process
 from .liveness import Liveness
 from .output import Output
-from .protocol import Connection, ConnectionLost, Kinds
+from .protocol import Connection, ConnectionLost, Kinds, ProtocolError
 
 __all__ = ["Worker", "WorkerLost"]
 
@@ -125,6 +125,8 @@ class Worker:
     def _gone(self, reason: Exception | None) -> None:
         if not hasattr(self, "process"):
             return
+        if isinstance(reason, ProtocolError):  # it has not ended by itself, and will not
+            self.process.kill()
         self._spawn(self._bury(reason))
 
     async def _bury(self, reason: Exception | None) -> None:
