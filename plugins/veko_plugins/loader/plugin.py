@@ -88,7 +88,7 @@ class Loaded(msgspec.Struct, frozen=True):
         """Its source files by path, to import it once more; `None` if they are not known."""
         if self.generation is not None:
             return self.generation.sources
-        return self.answered.held if self.answered is not None else None
+        return (self.answered.held or None) if self.answered is not None else None
 
 
 class Loader(Plugin):

@@ -270,8 +270,13 @@ module.exports = {
     await manager.reload_plugin("keeper")
     assert await app.json("/loads") == 2
     assert await app.json("/x") == {"deep": [1]}
-    await manager.restart()
+    path = await manager.backup_plugins()
+    await manager.reload_plugin("keeper")
     assert await app.json("/loads") == 3
+    await manager.restore_plugins(path)
+    assert await app.json("/loads") == 3  # 2 were saved, and it was loaded once more
+    await manager.restart()
+    assert await app.json("/loads") == 4
 
 
 async def test_hooks_middleware_and_guards(app: App) -> None:
