@@ -147,7 +147,9 @@ class JavaScript(msgspec.Struct, frozen=True):
                 environment=grants.environment(os.environ),
                 directory=None,
             )
-            confinement = None
+            # Deno checks hosts and names of variables; the kernel holds what it checks too late,
+            # such as a link out of the plugin's folder.
+            confinement = grants.confinement(read=self.files, execute=(self.program,))
         fds = () if trail is None else (trail.descriptor,)
         if trail is not None:
             command = msgspec.structs.replace(command, env=command.env | trail.environment(3))

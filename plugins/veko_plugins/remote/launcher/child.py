@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import native, warden
+from . import confine, native, warden
 from .messages import Command, Start
 
 _HIGH = 1 << 8
@@ -97,6 +97,9 @@ def run(
     with reporter.step(f"enter the working folder {working}"):
         os.chdir(working)
     _default_signals()
+    if start.confinement is not None:
+        with reporter.step("be confined"):
+            confine.confine(start.confinement, folder, executes=command.argv is not None)
     if command.argv is not None:
         _execute(command, environment, reporter)
     return _call(command, environment, reporter)

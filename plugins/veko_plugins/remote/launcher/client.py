@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from veko import VekoError
 
+from .confine import missing
 from .confinement import Confinement
 from .messages import (
     MOST_DESCRIPTORS,
@@ -157,8 +158,11 @@ class Launcher:
         """
         if len(fds) + 2 > MOST_DESCRIPTORS:
             raise ValueError(f"at most {MOST_DESCRIPTORS - 2} fds, got {len(fds)}")
-        if confinement is not None:
-            raise LaunchError("confinement is not supported yet", step="confine")
+        if confinement is not None and (lacks := missing(confinement)):
+            raise LaunchError(
+                f"this system cannot enforce what the worker may not do: {'; '.join(lacks)}",
+                step="be confined",
+            )
         link = await self._open()
         return await link.start(command, confinement, [stdio.fileno(), stderr, *fds])
 

@@ -30,6 +30,15 @@ def prctl(option: int, *arguments: object) -> int:
     return _checked(_LIBRARY.prctl(ctypes.c_int(option), *wide))
 
 
+def capset(header: object, data: object) -> int:
+    """Set this thread's capabilities; see `capset(2)`.
+
+    Raises:
+        OSError: It failed.
+    """
+    return _checked(_LIBRARY.capset(header, data))
+
+
 def _checked(result: int) -> int:
     if result == -1:
         number = ctypes.get_errno()
