@@ -28,7 +28,7 @@ import rich_click as click
 from veko import OptionError, VekoError
 from veko_plugins.logging import Logging
 from veko_plugins.options import NO_STORAGE, Options
-from veko_plugins.storage import Storage
+from veko_plugins.storage import Storage, is_shared
 
 from .runner import Quit, Stop, print_error, run
 from .serve import READY, Settings, WorkerSettings, bind, listening, options_for
@@ -89,13 +89,16 @@ def refuse_unshared(options: Options, workers: int) -> None:
     storage: object = options.core.get("storage", Storage)
     if options.storage == NO_STORAGE and "storage" not in options.core:
         return
+    if storage is Storage and is_shared(options.storage):
+        return
     if storage is not None and not getattr(storage, "shared", False):
         named = "SQLite" if storage is Storage else f"the storage {type(storage).__name__}"
         raise OptionError(
             f"{named} belongs to one process and cannot be shared by {workers} workers",
-            remedy="Serve with one worker, replace the core plugin `storage` by one that processes "
-            "can share (its `shared` is true; those for Redis, PostgreSQL and NATS are still to "
-            f'come), or serve without storage: storage = "{NO_STORAGE}".',
+            remedy="Serve with one worker, give the option `storage` the URL of a server "
+            "(redis://…, postgresql://…, nats://…), replace the core plugin `storage` by one that "
+            "processes can share (its `shared` is true), or serve without storage: "
+            f'storage = "{NO_STORAGE}".',
         )
 
 

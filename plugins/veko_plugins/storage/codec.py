@@ -16,6 +16,7 @@ becomes the plain value that it equals.
 from __future__ import annotations
 
 import datetime as dt
+import struct
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -25,7 +26,7 @@ import msgspec
 
 from veko.errors import StorageError
 
-__all__ = ["MAX_KEY", "Packed", "check_key", "pack", "unpack"]
+__all__ = ["MAX_KEY", "Expiring", "Packed", "check_key", "expiry_of", "pack", "unpack"]
 
 MAX_KEY: Final = 512
 # Bytes. SQLite allows 10**9, but values are written on the event loop and kept in memory.
@@ -44,6 +45,18 @@ class Packed(bytes):
     __slots__ = ()
 
 
+class Expiring(msgspec.Struct, frozen=True):
+    """A value that is stored until a moment.
+
+    Attributes:
+        until: Seconds since the epoch.
+        value: The value.
+    """
+
+    until: float
+    value: object
+
+
 class _Unstorable(Exception):
     """Part of a value cannot be encoded."""
 
@@ -53,7 +66,16 @@ class _Unstorable(Exception):
         self.where = where
 
 
+# The moment comes first and has a fixed size, so that it is read without decoding the value.
+_UNTIL: Final = struct.Struct(">d")
+_EXPIRING: Final = 12
+# The position of an extension's type, by its first byte; a moment and a value have 9 bytes or more.
+_TYPE_AT: Final = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD8: 1}
+
+
 def _restore(code: int, data: memoryview) -> object:
+    if code == _EXPIRING:
+        return Expiring(_UNTIL.unpack_from(data)[0], _decode(data[_UNTIL.size :]))
     rebuild = _DECODERS.get(code)
     if rebuild is None:
         raise ValueError(f"unknown extension type {code}: written by a newer version?")
@@ -65,7 +87,7 @@ _decode: Final[Callable[[bytes | memoryview], object]] = msgspec.msgpack.Decoder
     ext_hook=_restore
 ).decode
 
-# Numbers are part of the file format: never reuse one.
+# Numbers are part of the file format: never reuse one. 12 is `_EXPIRING`.
 _DECODERS: Final[dict[int, Callable[..., object]]] = {
     1: tuple,
     2: set,
@@ -108,12 +130,22 @@ def check_key(key: object) -> None:
             ) from None
 
 
-def pack(key: str, value: object) -> tuple[object, bytes]:
+def expiry_of(data: bytes) -> float | None:
+    """Return the moment, in seconds since the epoch, until which an encoded value is stored."""
+    at = _TYPE_AT.get(data[0]) if data else None
+    if at is None or len(data) <= at + _UNTIL.size or data[at] != _EXPIRING:
+        return None
+    until: float = _UNTIL.unpack_from(data, at + 1)[0]
+    return until
+
+
+def pack(key: str, value: object, until: float | None = None) -> tuple[object, bytes]:
     """Encode the value of an entry.
 
     Args:
         key: The key of the entry, for errors.
         value: The value.
+        until: The moment, in seconds since the epoch, until which it is stored; `None` for no end.
 
     Returns:
         What to keep in memory (the value itself if it is an immutable scalar, else its `Packed`
@@ -133,12 +165,14 @@ def pack(key: str, value: object) -> tuple[object, bytes]:
         pass  # the slow path finds and reports the reason
     if data is None:
         data = _encode_tagged(key, value)
+    if until is not None:
+        data = _encode(msgspec.msgpack.Ext(_EXPIRING, _UNTIL.pack(until) + data))
     if len(data) > MAX_VALUE:
         raise StorageError(
             f"cannot store {key!r}: its {len(data)} bytes are more than {MAX_VALUE}",
             remedy="Write it to a file and store the file's name",
         )
-    return (value if type(value) in _SCALARS else Packed(data)), data
+    return (value if type(value) in _SCALARS and until is None else Packed(data)), data
 
 
 def _encode_tagged(key: str, value: object) -> bytes:

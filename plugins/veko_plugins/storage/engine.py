@@ -21,21 +21,19 @@ second one is refused. Changes that other programs make to the file are not noti
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal, TypeVar
 
 from veko.errors import StorageError
 
+from .base import BaseEngine
 from .checkpoints import Checkpoints
-from .codec import check_key
 from .database import MEMORY, Database, is_busy
-from .namespace import Namespace, Surround, overlay
+from .namespace import ABSENT, Encoded, Namespace, matches, overlay
 from .write import Write
 
 __all__ = ["Durability", "Engine"]
@@ -45,11 +43,9 @@ _Answer = TypeVar("_Answer")
 
 # Seconds that closing finally waits for the thread, which may be stuck in a commit.
 _RELEASE: Final = 1.0
-# Seconds between two looks of a waiting thread at whether the loop has ended.
-_LOOP_ENDED: Final = 1.0
 
 
-class Engine:
+class Engine(BaseEngine):
     """A storage file on one asyncio event loop, open inside its `async with`.
 
     Args:
@@ -77,13 +73,11 @@ class Engine:
         close_timeout: float = 10.0,
         report: Callable[[StorageError], object] | None = None,
     ) -> None:
+        super().__init__(report)
         self.path = None if str(path) == MEMORY else Path(path).absolute()
         self.durability: Durability = durability if self.path else "process"
-        self.surround: Surround | None = None
         self._busy_timeout = busy_timeout
         self._close_timeout = close_timeout
-        self._report = report or _log
-        self._namespaces: dict[str, Namespace] = {}
         self._database: Database | None = None
         self._closing: asyncio.Task[None] | None = None
         self._released: Future[None] | None = None
@@ -92,19 +86,10 @@ class Engine:
         self._idle = True
         self._retry: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event = asyncio.Event()
-        self._last_reported: str | None = None
-        self._thread_id = 0
-        self._accepting = self._held = False
+        self._held = False
 
     def __repr__(self) -> str:
         return f"<Engine {self.path or MEMORY} ({'open' if self._database else 'closed'})>"
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def open(self) -> None:
         """Open the file, in a thread.
@@ -113,10 +98,7 @@ class Engine:
             StorageError: The file is damaged, is not a storage, is in use, or is not writable; or
                 this engine was opened before.
         """
-        if self._thread_id:
-            raise StorageError("this engine was opened before", remedy="Create a new Engine")
-        self._loop = asyncio.get_running_loop()
-        self._thread_id = threading.get_ident()
+        self._begin()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="veko-storage")
         opening = self._thread.submit(Database, self.path, full=self.durability == "power")
         try:
@@ -128,28 +110,11 @@ class Engine:
         self._checkpoints = Checkpoints(database.checkpoint, self._thread, self._step)
         self._accepting = True
 
-    def namespace(self, name: str) -> Namespace:
-        """Return the entries of one plugin; the same object for the same name.
-
-        Raises:
-            StorageError: The name is not a `str` of 1 to 512 characters.
-        """
-        found = self._namespaces.get(name)
-        if found is None:
-            check_key(name)
-            found = self._namespaces[name] = Namespace(name, self)
-        return found
-
     def namespaces(self) -> list[str]:
         """Return the names that have entries on disk, sorted."""
         return self._guarded(lambda database: database.namespaces())
 
     # The methods below are for this package.
-
-    async def flush(self) -> None:
-        """Wait until every write so far is on disk or has failed."""
-        for write in self._unwritten():
-            await write.settled()
 
     async def threaded(
         self, work: Callable[[Database], _Answer], *, alone: bool = False
@@ -209,46 +174,26 @@ class Engine:
                 self._idle = False
                 self._loop.call_soon(self._step)
         if cleared:
+            watched = namespace in self._watches
+            keys = self.namespace(namespace).keys() if watched else ()
             write.cleared = True
-            write.entries.clear()
+            write.entries = dict.fromkeys(keys)
         write.entries.update(entries)
         return write
 
-    def check(self) -> bool:
-        """Return whether this is the event loop's thread, where writes are made.
+    async def swap(self, namespace: Namespace, key: str, expected: object, value: Encoded) -> bool:
+        """Set or delete an entry if it has the expected value; see `Namespace.compare_and_set`."""
+        if not self.check():
+            raise StorageError("compare_and_set is called on the event loop only")
+        if not matches(namespace.get(key, ABSENT), expected):
+            return False
+        await namespace.put(key, value)
+        return True
 
-        Raises:
-            StorageError: The storage is closed.
-        """
-        if not self._accepting:
-            raise self._closed()
-        return threading.get_ident() == self._thread_id
-
-    def on_loop(self, work: Callable[[], _Answer]) -> _Answer:
-        """Call a function on the loop's thread, which may be this one, and return its result.
-
-        Raises:
-            StorageError: The loop has ended.
-        """
-        if threading.get_ident() == self._thread_id or not self._accepting:
-            return work()
-        answer: Future[_Answer] = Future()
-
-        def run() -> None:
-            try:
-                answer.set_result(work())
-            except BaseException as error:
-                answer.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(run)
-        except RuntimeError:
-            raise self._closed() from None
-        # A loop that ends drops what was to be called: the thread would wait forever.
-        while not wait((answer,), _LOOP_ENDED).done:
-            if self._loop.is_closed():
-                raise self._closed()
-        return answer.result()
+    def _expired(self, namespace: str, key: str) -> None:
+        found = self._namespaces.get(namespace)
+        if self._accepting and found is not None and found.drop_expired(key):
+            self.write(namespace, {key: None})
 
     # Writing to disk. `_idle` is False from the first write until no write is pending.
 
@@ -300,6 +245,8 @@ class Engine:
             self._last_reported = None
             for write in batch:
                 write.settle()
+                if write.namespace in self._watches:
+                    self._watches.publish(write.namespace, write.entries)
             self._checkpoints.wrote(pages)
         elif len(batch) > 1 and not busy:
             # One namespace's failure must not fail the others: try each alone.
@@ -315,26 +262,6 @@ class Engine:
     def _become_idle(self) -> None:
         self._idle = True
         self._drained.set()
-
-    def _fail(self, write: Write, error: StorageError) -> None:
-        error.plugin = write.namespace
-        found = self._namespaces.get(write.namespace)
-        if found is not None:
-            found.forget()
-        write.settle(error, self._lost)
-
-    def _lost(self, error: StorageError) -> None:
-        # A full disk fails every write: report it once until a write succeeds again.
-        text = str(error)
-        if text != self._last_reported:
-            self._last_reported = text
-            if threading.get_ident() == self._thread_id:
-                self._report(error)
-                return
-            try:  # another thread dropped the last reference to the handle
-                self._loop.call_soon_threadsafe(self._report, error)
-            except RuntimeError:
-                _log(error)
 
     def _unwritten(self) -> list[Write]:
         return [*(write for batch in self._batches for write in batch), *self._pending.values()]
@@ -357,13 +284,6 @@ class Engine:
             return read(self._database)
         except sqlite3.Error as error:
             raise self.explain(error) from error
-
-    def _closed(self) -> StorageError:
-        return StorageError(
-            "the storage is closed",
-            path=self.path,
-            remedy="Use it while the manager runs: from load() until unload() has returned",
-        )
 
     async def close(self) -> None:
         """Finish pending writes within `close_timeout`, and close; a second call does nothing."""
@@ -399,8 +319,7 @@ class Engine:
             lost = f"the write had not finished {self._close_timeout:g} s after closing began"
             write.settle(StorageError(lost, plugin=write.namespace, path=self.path), self._lost)
         self._forget()
-        for namespace in self._namespaces.values():
-            namespace.forget()
+        self._end()
         # In the thread, after what it runs now, so that no connection is closed while in use.
         self._released = self._thread.submit(database.close)
         self._thread.shutdown(wait=False)
@@ -434,7 +353,3 @@ async def _to_completion(running: asyncio.Future[_Answer]) -> _Answer:
 def _abandon(opening: Future[Database]) -> None:
     if opening.exception() is None:
         opening.result().close()
-
-
-def _log(error: StorageError) -> None:
-    logging.getLogger("veko.storage").error("a write failed: %s", error)

@@ -18,15 +18,19 @@ from veko import Context, Event, Plugin
 from veko.errors import OptionError
 
 from .._lib.masking import masked_text
+from .base import BaseEngine
+from .database import MEMORY
 from .engine import Durability, Engine
+from .port import find_backend, schemes
 from .queries import Queries, Query
-from .transfers import Transfers
+from .shared import SharedEngine
+from .transfers import SharedTransfers, Transfers
 
-__all__ = ["Storage", "parse_url"]
+__all__ = ["Storage", "is_shared", "parse_url"]
 
 CONNECT: Final = Event(
     "database:connect",
-    payload=Engine,
+    payload=BaseEngine,
     doc="The storage is open, and plugins hear it: after they have loaded, before `app:start`; and "
     "when the storage is switched on. Argument: the engine.",
 )
@@ -40,14 +44,15 @@ QUERY: Final = Event(
 )
 DISCONNECT: Final = Event(
     "database:disconnect",
-    payload=Engine,
+    payload=BaseEngine,
     doc="The storage is about to be closed, before plugins unload; or it is switched off. "
     "Argument: the engine.",
 )
 
 # Seconds for hooks that still run around a write when the storage closes.
 _HOOKS_TIMEOUT: Final = 3.0
-_KNOWN: Final = "sqlite:///path, sqlite:///:memory:"
+_OF_ONE: Final = frozenset({"sqlite", "memory"})
+_KNOWN: Final = "sqlite:///path, memory:, redis://…, postgresql://…, nats://…"
 
 
 class Storage(Plugin):
@@ -55,16 +60,17 @@ class Storage(Plugin):
 
     Args:
         target: A path, or a URL: `sqlite:///relative/path`, `sqlite:////absolute/path`,
-            `sqlite:///:memory:`, each optionally with `?durability=power`.
-        durability: What awaited writes survive: `"process"`, `kill -9`; `"power"`, a power cut
-            too.
+            `sqlite:///:memory:`, each optionally with `?durability=power`; `memory:`; or the URL of
+            a server whose adapter is installed: `redis://…`, `postgresql://…`, `nats://…`.
+        durability: What awaited writes to a file survive: `"process"`, `kill -9`; `"power"`, a
+            power cut too.
 
     Attributes:
-        shared: Whether several processes may use one storage at once; false here. A core plugin
-            that replaces this one may set it.
+        shared: Whether several processes may use one storage at once: true for servers. A core
+            plugin that replaces this one may set it.
 
     Raises:
-        OptionError: The URL has an unknown scheme or parameter.
+        OptionError: The URL has an unknown scheme or parameter, or its adapter is not installed.
     """
 
     name = "storage"
@@ -76,7 +82,7 @@ class Storage(Plugin):
     shared = False
 
     _context: Context
-    _engine: Engine
+    _engine: BaseEngine
 
     def __init__(
         self,
@@ -84,8 +90,16 @@ class Storage(Plugin):
         *,
         durability: Durability | None = None,
     ) -> None:
-        self.path, asked = parse_url(target)
-        self.durability: Durability = durability or asked
+        self.path: str | None = None
+        self._url: str | None = None
+        self.durability: Durability = durability or "process"
+        if is_shared(target):
+            self._url = str(target)
+            find_backend(self._url)  # an error is reported now
+            self.shared = True
+        else:
+            self.path, asked = parse_url(target)
+            self.durability = durability or asked
         self._begun = False  # whether the application's plugins have loaded
         self._connected = False
 
@@ -100,7 +114,10 @@ class Storage(Plugin):
         context.hook("plugin:activated", self._on_activated, timeout=None)
         context.attach("storage", lambda holder: engine.namespace(holder.name))
         context.provide("storage", engine)
-        context.provide("transfer", Transfers(engine))
+        if isinstance(engine, Engine):
+            context.provide("transfer", Transfers(engine))
+        elif isinstance(engine, SharedEngine):
+            context.provide("transfer", SharedTransfers(engine))
 
     async def deactivate(self) -> None:
         """Announce that it is switched off, unless `app:stop` has."""
@@ -138,19 +155,32 @@ class Storage(Plugin):
             await self._context.kernel.bus.emit(DISCONNECT.name, self._engine)
 
     @asynccontextmanager
-    async def _opened(self, context: Context) -> AsyncIterator[Engine]:
+    async def _opened(self, context: Context) -> AsyncIterator[BaseEngine]:
         bus = context.kernel.bus
 
         def report(error: Exception) -> None:
             context.log("error", f"a write failed: {error}")
 
-        async with Engine(self.path, durability=self.durability, report=report) as engine:
+        made: BaseEngine
+        if self._url is not None:
+            made = SharedEngine(find_backend(self._url), report=report)
+        else:
+            made = Engine(self.path or MEMORY, durability=self.durability, report=report)
+        async with made as engine:
             heard = functools.partial(bus.heard, QUERY.name)
             queries = Queries(engine, bus.emitter(QUERY.name), heard)
             try:
                 yield engine
             finally:
                 await queries.close(_HOOKS_TIMEOUT)
+
+
+def is_shared(target: str | Path | None) -> bool:
+    """Return whether several processes can use the storage of a URL or path at once."""
+    scheme, separator, rest = str(target or "").partition(":")
+    if not separator or not scheme or scheme in _OF_ONE:
+        return False
+    return rest.startswith("//") or scheme in schemes()
 
 
 def parse_url(target: str | Path) -> tuple[str, Durability]:
@@ -168,7 +198,9 @@ def parse_url(target: str | Path) -> tuple[str, Durability]:
     if not separator:
         if not text:
             raise OptionError("the storage has no path", remedy=f"Give a path or one of {_KNOWN}")
-        return text, "process"
+        return (MEMORY if text == "memory:" else text), "process"
+    if scheme == "memory" and not rest:
+        return MEMORY, "process"
     if scheme != "sqlite":
         raise OptionError(
             f"storage {shown!r}: the scheme {scheme!r} is unknown",

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from veko.errors import StorageError
 
-from .codec import Packed, check_key, pack, unpack
-from .engine import Engine
+from .base import BaseEngine
+from .codec import Expiring, Packed, check_key, expiry_of, pack, unpack
 from .namespace import Entries, Namespace, Operation
 
 __all__ = ["Queries", "Query", "Result"]
@@ -59,8 +59,12 @@ class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
     @property
     def entries(self) -> dict[str, object]:
         """The values that it sets, by key; a copy."""
-        found = self._entries.items()
-        return {key: unpack(Packed(value)) for key, value in found if value is not None}
+        found: dict[str, object] = {}
+        for key, packed in self._entries.items():
+            if packed is not None:
+                value = unpack(Packed(packed))
+                found[key] = value.value if isinstance(value, Expiring) else value
+        return found
 
     @property
     def started(self) -> bool:
@@ -68,7 +72,7 @@ class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
         return self._write is not None
 
     def replace(self, entries: Mapping[str, object]) -> Query:
-        """Return a query that sets other entries instead.
+        """Return a query that sets other entries instead; a key that expires still does.
 
         Args:
             entries: The values to set, by key.
@@ -83,7 +87,8 @@ class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
         packed: Entries = {}
         for key, value in entries.items():
             check_key(key)
-            packed[key] = pack(key, value)[1]
+            former = self._entries.get(key)
+            packed[key] = pack(key, value, None if former is None else expiry_of(former))[1]
         return Query("update", packed, self._turn)
 
     def __await__(self) -> Generator[object, None, Result]:
@@ -134,7 +139,7 @@ class _Turn:
                  "query", "submitted", "through")  # fmt: skip
 
     def __init__(
-        self, engine: Engine, namespace: Namespace, operation: Operation, entries: Entries
+        self, engine: BaseEngine, namespace: Namespace, operation: Operation, entries: Entries
     ) -> None:
         self.engine = engine
         self.namespace = namespace
@@ -203,7 +208,7 @@ class Queries:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: BaseEngine,
         emit: Callable[[Query], Awaitable[object]],
         wanted: Callable[[], bool],
     ) -> None:

@@ -24,7 +24,16 @@ from .codec import Packed, check_key, pack, unpack
 
 __all__ = ["Snapshot", "Staged", "exchange", "temporary_of"]
 
-_ALL: Final = "SELECT namespace, key, value FROM entry ORDER BY namespace, key"
+# Entries that expire are left out: they would have expired when a backup is restored. The bytes are
+# those that `codec.expiry_of` looks at.
+_LASTING: Final = (
+    "NOT (substr(value, 1, 1) = x'c7' AND substr(value, 3, 1) = x'0c' "
+    "OR substr(value, 1, 1) = x'c8' AND substr(value, 4, 1) = x'0c' "
+    "OR substr(value, 1, 1) = x'c9' AND substr(value, 6, 1) = x'0c' "
+    "OR substr(value, 1, 2) = x'd80c')"
+)
+_ALL: Final = f"SELECT namespace, key, value FROM entry WHERE {_LASTING} ORDER BY namespace, key"
+_STAGED_ALL: Final = "SELECT namespace, key, value FROM entry"
 _STAGED: Final = """
 CREATE TABLE entry (
     namespace TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (namespace, key)
@@ -60,12 +69,14 @@ class Snapshot:
             raise
 
     def __len__(self) -> int:
-        """The number of entries."""
-        (count,) = self._connection.execute("SELECT count(*) FROM entry").fetchone()
+        """The number of entries, without those that expire."""
+        (count,) = self._connection.execute(
+            f"SELECT count(*) FROM entry WHERE {_LASTING}"
+        ).fetchone()
         return int(count)
 
     def rows(self) -> Iterator[tuple[str, str, bytes]]:
-        """Iterate over namespace, key and encoded value of every entry, in order."""
+        """Iterate over namespace, key and encoded value of every entry that does not expire."""
         return iter(self._connection.execute(_ALL))
 
     @staticmethod
@@ -135,6 +146,23 @@ class Staged:
             self._write()
             self._connection.execute("COMMIT")
         self._connection.close()
+
+    def entries(self) -> dict[str, dict[str, bytes]]:
+        """Return the finished entries by namespace and key."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            found: dict[str, dict[str, bytes]] = {
+                name: {} for (name,) in connection.execute("SELECT namespace FROM name")
+            }
+            for namespace, key, value in connection.execute(_STAGED_ALL):
+                found.setdefault(namespace, {})[key] = value
+        return found
+
+    def refill(self, entries: dict[str, dict[str, bytes]]) -> None:
+        """Exchange the finished entries for others."""
+        rows = [(name, key, value) for name, one in entries.items() for key, value in one.items()]
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM entry")
+            connection.executemany(_ADD, rows)
 
     def remove(self) -> None:
         """Close and remove the file; a second call does nothing."""

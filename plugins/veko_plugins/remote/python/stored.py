@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from veko.errors import StorageError
 
-from ...storage import Namespace, Packed, Surround
+from ...storage import Encoded, Namespace, Packed, Surround, Watch
 from .kinds import Stored
 
 __all__ = ["Mirror"]
@@ -154,6 +154,17 @@ class Mirror:
                 self._data[key] = held  # type: ignore[assignment]
         self.namespace.forget()
 
+    async def swap(self, namespace: Namespace, key: str, expected: object, value: Encoded) -> bool:
+        """Refuse: a worker has no atomic writes."""
+        raise _not_here("compare_and_set")
+
+    def watch(self, namespace: str, prefix: str) -> Watch:
+        """Refuse: changes are not reported to a worker one by one."""
+        raise _not_here("watch")
+
+    def expire(self, namespace: str, key: str, until: float) -> None:
+        """Leave it to the host, whose storage removes the entry; reading checks the moment."""
+
     async def flush(self) -> None:
         """Wait until every write so far has been carried out or has failed."""
         self._start()
@@ -167,3 +178,10 @@ class Mirror:
         for key, value in changes.items():
             self._data[key] = Packed(Stored(key, value).packed)
         self.namespace.forget()
+
+
+def _not_here(verb: str) -> StorageError:
+    return StorageError(
+        f"storage.{verb} does not work in a plugin that runs in a process of its own",
+        remedy="Let a plugin in the application's process do it, and call it as a service",
+    )
