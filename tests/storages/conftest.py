@@ -124,12 +124,15 @@ class RedisServer(Server):
     get_it = "apt-get install redis-server"
     scheme, database = "redis", "/0"
 
+    def prepare(self) -> None:
+        self.folder.joinpath("redis.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            'appendonly yes\nappendfsync always\nsave ""\n'
+            f"user default off\nuser veko on >{PASSWORD} ~* &* +@all\n"
+        )
+
     def command(self) -> list[str]:
-        return [
-            self.find(self.program), "--port", str(self.port), "--bind", "127.0.0.1",
-            "--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always",
-            "--save", "", "--user", f"veko on >{PASSWORD} ~* &* +@all", "--user", "default off",
-        ]  # fmt: skip
+        return [self.find(self.program), str(self.folder / "redis.conf")]
 
     def answers(self) -> bool:
         """Return whether it has read its file."""
@@ -139,7 +142,10 @@ class RedisServer(Server):
         ):
             made.sendall(f"AUTH veko {PASSWORD}\r\nPING\r\n".encode())
             made.settimeout(1)
-            return b"PONG" in made.recv(200) + made.recv(200)
+            answer = b""
+            while answer.count(b"\r\n") < 2 and (data := made.recv(200)):
+                answer += data
+            return b"PONG" in answer
         return False
 
 

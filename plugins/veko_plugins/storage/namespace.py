@@ -162,8 +162,9 @@ class Namespace:
         """Return an async iterator of the `Change`s of entries whose keys begin with a prefix.
 
         It has all changes that are committed from now on, this process's own too; where processes
-        share a storage, in one order for all, and those of the last moment may be repeated. If a key changes again before its change is taken,
-        only the later one is there. It ends when the storage closes; `close()` ends it earlier.
+        share a storage, in one order for all, and those of the last moment may be repeated. If a
+        key changes again before its change is taken, only the later one is there. It ends when the
+        storage closes; `close()` ends it earlier.
         """
         return self._engine.watch(self.name, prefix)
 

@@ -437,6 +437,7 @@ async def test_failure_that_nobody_awaited_is_in_the_log(
         ("sqlite:///my%20data.db", "my data.db", "process"),
         ("sqlite:///:memory:", ":memory:", "process"),
         (":memory:", ":memory:", "process"),
+        ("memory:", ":memory:", "process"),
         ("sqlite:///s.db?durability=power", "s.db", "power"),
     ],
 )
@@ -449,8 +450,8 @@ def test_target(target: str | Path, path: str, durability: str) -> None:
 @pytest.mark.parametrize(
     ("target", "word"),
     [
-        ("redis://localhost", "redis"),
-        ("postgres://localhost/x", "postgres"),
+        ("mysql://localhost", "mysql"),
+        ("mongodb://localhost/x", "mongodb"),
         ("sqlite://s.db", "slashes"),
         ("sqlite:///", "slashes"),
         ("", "path"),
@@ -462,6 +463,21 @@ def test_unknown_target_names_those_known(target: str, word: str) -> None:
     with pytest.raises(OptionError, match=word) as caught:
         Storage(target)
     assert "Known" in str(caught.value) or "sqlite:///" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("redis://u:secret@localhost?prefix=A-b", "prefix"),
+        ("redis://u:secret@localhost:port", "redis://user:password@host:port/0"),
+        ("nats://u:secret@localhost?stream=x", "nats://user:password@host:port"),
+    ],
+)
+def test_wrong_parts_of_a_servers_url_are_named(target: str, word: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        Storage(target)
+    assert word in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 async def test_memory_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
