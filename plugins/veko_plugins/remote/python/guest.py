@@ -36,7 +36,7 @@ from .mirror import Mirror, Note
 from .neighbours import Neighbour, Neighbours
 from .network import Network
 from .resident import Resident
-from .stored import Mirror as StorageMirror
+from .stored import StoredMirror
 from .verbs import Verbs
 
 __all__ = ["Guest"]
@@ -87,7 +87,7 @@ class Guest:
         self._connection: Connection
         self._mirror: Mirror
         self._neighbours: Neighbours
-        self._storage: StorageMirror | None = None
+        self._storage: StoredMirror | None = None
         self._resident: Resident | None = None
         self._generation: Any = None
         self._loading: asyncio.Task[PluginRecord] | None = None
@@ -183,7 +183,7 @@ class Guest:
         if entries is None:
             self._kernel.absent["storage"] = _NO_STORAGE
         else:
-            self._storage = StorageMirror(resident.name, entries, self._store)
+            self._storage = StoredMirror(resident.name, entries, self._store)
         self._loading = asyncio.create_task(
             self._kernel.load(resident, setup.get("config"), again=lambda error: True)
         )

@@ -49,9 +49,31 @@ class Offered(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._constants:
             return copy.deepcopy(self._constants[name])
-        if self._functions is not None and name not in self._functions:
+        if self._functions is None or name in self._functions:
+            return self._function(name)
+        inner = self._below(name)
+        if inner is None:
             raise KeyError(name)
-        return self._function(name)
+        return inner
+
+    def _below(self, name: str) -> Offered | None:
+        """Return an object in this one: its members are named with a dot."""
+        start = f"{name}."
+        functions = [
+            one.removeprefix(start) for one in self._functions or () if one.startswith(start)
+        ]
+        constants = {
+            key.removeprefix(start): value
+            for key, value in self._constants.items()
+            if key.startswith(start)
+        }
+        if not functions and not constants:
+            return None
+
+        async def call(inner: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            return await self._call(f"{start}{inner}", args, named)
+
+        return Offered(f"{self._what}.{name}", call, functions, constants)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # copying, pickling and the like look for these
@@ -76,11 +98,15 @@ class Offered(Mapping[str, Any]):
         return function
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._constants
-        yield from self._functions or ()
+        names = (*self._constants, *(self._functions or ()))
+        return iter(dict.fromkeys(name.partition(".")[0] for name in names))
 
     def __len__(self) -> int:
-        return len(self._constants) + len(self._functions or ())
+        return len(list(iter(self)))
+
+    def __call__(self, *args: Any, **named: Any) -> Awaitable[Any]:
+        """Call the service itself, if it is a function."""
+        return self._call("__call__", args, named)
 
     def __repr__(self) -> str:
         return f"<{self._what} of another process>"

@@ -21,7 +21,7 @@ from veko.errors import StorageError
 from ...storage import Encoded, Namespace, Packed, Surround, Watch
 from .kinds import Stored
 
-__all__ = ["Mirror"]
+__all__ = ["StoredMirror"]
 
 _log: Final = logging.getLogger("veko.storage")
 _T = TypeVar("_T")
@@ -43,7 +43,7 @@ class _Write:
         return asyncio.shield(self.done).__await__()
 
 
-class Mirror:
+class StoredMirror:
     """The engine of the one namespace that a worker has.
 
     Args:

@@ -152,17 +152,26 @@ async def test_other_plugins_are_seen_and_called(start: Start) -> None:
                         await db.exports["query"]("select"),
                         [(one.name, one.active) for one in context.list_plugins()],
                         context.get_plugin("nothing"), context.get_plugin("shop").name]
+            async def nested():
+                api = context.get_plugin("db").exports.api
+                return [api.limit, await api.fetch(1), sorted(context.get_plugin("db").exports)]
+
+            context.add_command("nested", nested)
             context.add_command("look", look)
             context.add_command("uptime", lambda: context.get_plugin("db").uptime)
         """,
         plugins=infos,
-        exports={"db": {"functions": ["query"], "constants": {"size": 4}}},
+        exports={
+            "db": {"functions": ["query", "api.fetch"], "constants": {"size": 4, "api.limit": 7}}
+        },
     )
     host.answers["plugin_call"] = ["row"]
     found = await run(host, "look")
     assert found == ["db", "2.1", "active", 4, 4, ["row"], [["db", True], ["off", False]], None,
                      "shop"]  # fmt: skip
     assert host.asked[-1] == ("plugin_call", "db", "query", ["select"])
+    assert await run(host, "nested") == [7, ["row"], ["api", "query", "size"]]
+    assert host.asked[-1] == ("plugin_call", "db", "api.fetch", [1])
     with pytest.raises(AttributeError, match="of the plugin db another process does not know"):
         await run(host, "uptime")
     host.connection.note("plugins", infos[:1])
