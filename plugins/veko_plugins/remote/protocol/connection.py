@@ -14,7 +14,6 @@ import contextvars
 import itertools
 import secrets
 import socket
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from .framing import Frames, frame
 from .handles import Exports, Imports, Lent
 from .messages import PROTOCOL, Call, Cancel, Drop, Fail, Hello, Message, Note, Ok, Ping, Pong
 from .packing import JSON_LIMIT, LIMIT, Packer
+from .pings import Pings
 from .values import Kinds, Reader, failure_of
 from .wire import Wire
 
@@ -110,8 +110,7 @@ class Connection:
         self._hello: asyncio.Future[dict[str, Any]] | None = self._loop.create_future()
         self._waiting: dict[int, _Waiting] = {}
         self._next_id = 1
-        self._pings: dict[int, asyncio.Future[None]] = {}
-        self._next_ping = 1
+        self._pings = Pings(self._wire.write)
         self.reason: ConnectionLost | None = None
         self.peer: dict[str, Any] = {}
         self.watched = True
@@ -211,10 +210,11 @@ class Connection:
             self.reason = reason or ConnectionLost(f"the connection to {self._other} was closed")
             self._wire.close(at_once=at_once)
             calls = [call.future for call in self._waiting.values()]
-            for future in (self._hello, *calls, *self._pings.values()):
+            for future in (self._hello, *calls):
                 if future is not None and not future.done():
                     future.set_exception(self._again())
                     future.exception()  # who waited may have gone: then nobody asks for it
+            self._pings.end(self._again)
             self._waiting.clear()
             self._exports.clear()
             if self._lost is not None:
@@ -293,21 +293,11 @@ class Connection:
         """
         if self.reason is not None:
             raise self._again()
-        number, self._next_ping = self._next_ping, self._next_ping + 1
-        start = time.perf_counter()
-        self._pings[number] = answer = self._loop.create_future()
-        try:
-            self._wire.write(frame(b'["ping",%d]' % number))
-            async with asyncio.timeout(timeout):
-                await answer
-        finally:
-            del self._pings[number]
-        return time.perf_counter() - start
+        return await self._pings.wait(timeout)
 
     def poke(self) -> None:
         """Ping the other side without waiting; `heard` says whether anything came back."""
-        number, self._next_ping = self._next_ping, self._next_ping + 1
-        self._wire.write(frame(b'["ping",%d]' % number))
+        self._pings.send()
 
     def abort(self, why: str) -> None:
         """End the connection at once: calls under way raise `ConnectionLost` with this message."""
@@ -371,7 +361,7 @@ class Connection:
         elif isinstance(message, Ping):
             self._wire.write(frame(b'["pong",%d]' % message.number))
         elif isinstance(message, Pong):
-            self._pong(message.number)
+            self._pings.answered(message.number)
         else:
             raise Violation(f"sent {kind.__name__.lower()!r} twice")
 
@@ -402,13 +392,6 @@ class Connection:
             raise Violation(f"answered the call {number}, which does not wait for an answer")
         future = waiting.future
         return None if future is None or future.done() else future
-
-    def _pong(self, number: int) -> None:
-        if not 1 <= number < self._next_ping:
-            raise Violation(f"answered the ping {number}, which was not sent")
-        answer = self._pings.get(number)
-        if answer is not None and not answer.done():
-            answer.set_result(None)
 
     # -- answering
 
