@@ -121,7 +121,8 @@ class Remote(Plugin):
         self._context.log(
             "info", f"{source.name} gets a process and an environment of its own: {missing[0]}"
         )
-        return await self._environments.get(source.name, wanted)
+        trusted = not self._wants(source)
+        return await self._environments.get(source.name, wanted, trusted=trusted)
 
     def _wants(self, source: Source) -> bool:
         if source.kind == "script" or self._sandbox:

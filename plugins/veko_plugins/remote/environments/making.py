@@ -6,9 +6,10 @@ plugins that need the same share it. With both there nothing is asked of the net
 Deleting a lock resolves its requirements again.
 
 Cost: seconds for a new environment, a look at two files for one that is there.
-Promise: an environment is made aside and renamed when it is complete, so a process that is killed
-leaves nothing that counts, and two processes may make the same one. One that no application has
-used for 30 days is removed when another one is made.
+Promise: making one runs no code of what is installed, unless a trusted plugin needs a distribution
+that has to be built. An environment is made aside and renamed when it is complete, so a process
+that is killed leaves nothing that counts, and two processes may make the same one. One that no
+application has used for 30 days is removed when another one is made.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ UNUSED: Final = 30 * 24 * 3600.0
 """Seconds after its last use that an environment is kept."""
 _ABANDONED: Final = 3600.0
 """Seconds after which what was made aside is left over: its process was killed."""
+_AT_ONCE: Final = 4
+"""Environments that are made side by side."""
 _LONGEST: Final = 20
 """Lines that an error shows of what uv said."""
 
@@ -64,27 +67,33 @@ class Environments:
         self._log = log
         self._used: dict[Path, int] = {}  # with a descriptor that holds a shared lock
         self._making: dict[str, anyio.Lock] = {}
+        self._turns = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def get(self, name: str, requirements: Requirements) -> Path:
+    async def get(self, name: str, requirements: Requirements, *, trusted: bool = True) -> Path:
         """Return the interpreter of an environment that has some requirements.
 
         Args:
             name: The plugin that needs it, for the log.
             requirements: What it needs.
+            trusted: Whether distributions may be built, which runs their code in no confinement,
+                and be fetched from URLs; else the index must have wheels of them.
 
         Raises:
             LoadError: It cannot be made; the message is uv's reason.
         """
+        if not trusted:
+            requirements.check_index_only(name)
         key = _digest(_tag(), requirements.python, *requirements.distributions)
-        async with self._making.setdefault(key, anyio.Lock()):
+        async with self._making.setdefault(key, anyio.Lock()), self._turns:
             lock = self._folder / f"{key}.txt"
+            build = () if trusted else ("--no-build",)
             try:
                 with anyio.fail_after(TIMEOUT):
                     if not await anyio.to_thread.run_sync(lock.is_file):
-                        await self._resolve(name, requirements, lock)
+                        await self._resolve(name, requirements, lock, build)
                     environment = self._folder / _digest(_tag(), lock.read_text())
                     if not await anyio.to_thread.run_sync(_is_complete, environment):
-                        await self._make(name, requirements, lock, environment)
+                        await self._make(name, requirements, lock, environment, build)
                     self._use(lock, environment)
             except TimeoutError:
                 raise _failed(name, requirements, f"it took longer than {TIMEOUT:g} s") from None
@@ -107,19 +116,25 @@ class Environments:
             self._used[environment] = descriptor
         os.utime(mark)
 
-    async def _resolve(self, name: str, requirements: Requirements, lock: Path) -> None:
-        own = (f"{one}=={importlib.metadata.version(one)}" for one in COMPILED)
-        wanted = "\n".join((*requirements.distributions, *own)).encode()
+    async def _resolve(
+        self, name: str, requirements: Requirements, lock: Path, build: tuple[str, ...]
+    ) -> None:
+        wanted = "\n".join((*requirements.distributions, *_own())).encode()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         python = requirements.python or sys.executable
         made = await self._uv(
             name, requirements, "pip", "compile", "-", "--python", python, "--no-header",
-            "--no-annotate", "--quiet", given=wanted,
+            "--no-annotate", "--quiet", *build, given=wanted,
         )  # fmt: skip
         _write(lock, made)
 
     async def _make(
-        self, name: str, requirements: Requirements, lock: Path, environment: Path
+        self,
+        name: str,
+        requirements: Requirements,
+        lock: Path,
+        environment: Path,
+        build: tuple[str, ...],
     ) -> None:
         pinned = ", ".join((await anyio.to_thread.run_sync(lock.read_text)).split("\n")[:-1])
         self._log(f"making an environment for {name}: {pinned}")
@@ -134,12 +149,18 @@ class Environments:
                 *run, "venv", str(made), "--python", python, "--relocatable", "--no-project",
                 "--quiet",
             )  # fmt: skip
-            await self._uv(
-                *run, "pip", "install", "--python", str(_interpreter(made)), "--no-deps",
-                "--requirements", str(lock), "--compile-bytecode", "--quiet",
-            )  # fmt: skip
-            runtime = Python(program=_interpreter(made), cache=self._cache)
+            program = _interpreter(made)
+            install = ("pip", "install", "--python", str(program), "--no-deps", "--quiet")
+            await self._uv(*run, *install, "--no-build", *_own())
+            # Before the rest is installed: a `.pth` file of it would run here, in no confinement.
+            runtime = Python(program=program, cache=self._cache)
             await anyio.to_thread.run_sync(runtime.prepare)
+            await self._uv(*run, *install, *build, "--requirements", str(lock))
+            # Without `site` for the same reason; confined, a plugin cannot write bytecode itself.
+            compiling = [str(program), *["-I", "-S", "-m", "compileall", "-q"], str(made / "lib")]
+            await anyio.run_process(
+                compiling, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             _complete(made)
             try:
                 made.rename(environment)
@@ -254,8 +275,12 @@ def _write(file: Path, text: str) -> None:
 
 def _tag() -> str:
     """Return what else an environment depends on: the host's Python, and what Veko needs in it."""
-    own = (f"{one}=={importlib.metadata.version(one)}" for one in COMPILED)
-    return " ".join((sys.executable, sys.version, sysconfig.get_platform(), *own))
+    return " ".join((sys.executable, sys.version, sysconfig.get_platform(), *_own()))
+
+
+def _own() -> tuple[str, ...]:
+    """Return what Veko itself needs in an environment."""
+    return tuple(f"{one}=={importlib.metadata.version(one)}" for one in COMPILED)
 
 
 def _digest(*texts: str) -> str:

@@ -56,6 +56,21 @@ class Requirements(msgspec.Struct, frozen=True):
             found.append(f"Python {self.python} is wanted, this is {here}")
         return found
 
+    def check_index_only(self, plugin: str) -> None:
+        """Refuse what is not to be found in the package index by its name.
+
+        Raises:
+            LoadError: A requirement names a URL, which the host would fetch for the plugin.
+        """
+        for text in self.distributions:
+            if Requirement(text).url is not None:
+                raise LoadError(
+                    f"it is confined, and requires {text.partition('?')[0]}",
+                    step="environment",
+                    plugin=plugin,
+                    remedy="Name a version of it in the package index.",
+                )
+
 
 def requirements_of(source: Source, sources: Mapping[str, bytes] | None = None) -> Requirements:
     """Return what a plugin needs.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,52 @@ async def test_without_a_solution_uv_says_why(tmp_path: Path) -> None:
         assert raised.value.plugin == "none"
     left = tmp_path / ".veko" / "environments"
     assert list(left.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("docopt==0.6.2", "(?s)docopt.*(build|wheel)"),  # the index has no wheel of it
+        ("idna @ https://127.0.0.1:9/idna.whl", "it is confined, and requires idna @ https"),
+    ],
+)
+async def test_nothing_is_built_or_fetched_for_a_confined_plugin(
+    tmp_path: Path, wanted: str, said: str
+) -> None:
+    path = write(tmp_path, "shut", wanted, more="isolation = 'process'")
+    async with Application(tmp_path, auto_load=False) as app:
+        with pytest.raises(LoadError, match=said):
+            await app.manager.load_plugin(path)
+
+
+async def test_making_one_runs_nothing_of_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, wheels = tmp_path / "ran", tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "veko_trap-1.0-py3-none-any.whl", "w") as wheel:
+        info = "veko_trap-1.0.dist-info"
+        names = {
+            "veko_trap.pth": f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n",
+            f"{info}/METADATA": "Metadata-Version: 2.1\nName: veko-trap\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        for name, text in names.items():
+            wheel.writestr(name, text)
+        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in names))
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+    environments = Environments(tmp_path / "environments", tmp_path / "cache", print)
+    made = await environments.get("trap", Requirements(("veko-trap==1.0",)), trusted=False)
+    environments.close()
+    assert not ran.exists()
+    subprocess.run([made, "-c", ""], check=True)
+    assert ran.exists()  # so it was installed
+
+
+async def test_a_trusted_one_may_need_what_has_to_be_built(tmp_path: Path) -> None:
+    write(tmp_path, "built", "docopt==0.6.2", "docopt", "docopt")
+    async with Application(tmp_path) as app:
+        assert await app.ask("ask:built") == ["0.6.2", "docopt"]
 
 
 async def test_without_uv_it_says_what_to_install(
