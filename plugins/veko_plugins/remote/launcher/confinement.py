@@ -9,7 +9,8 @@ class Confinement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What a worker may do; whatever is not named is refused by the kernel.
 
     A path grants itself and, for a folder, all below it. A path that does not exist when the
-    worker starts grants nothing.
+    worker starts grants nothing, nor does one to be read or written that leads through a symbolic
+    link: resolve it first.
 
     Attributes:
         read: Files and folders that may be read.

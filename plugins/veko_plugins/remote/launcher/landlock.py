@@ -73,9 +73,9 @@ def restrict(confinement: Confinement, *, version: int) -> None:
     size = 24 if version >= _SCOPES_SINCE else 16 if version >= _TCP_SINCE else 8
     ruleset = native.syscall(_CREATE_RULESET, _pointer(attributes[:size]), size, 0)
     try:
-        for rights, paths in _grants(confinement, files):
+        for rights, paths, follow in _grants(confinement, files):
             for path in paths:
-                _allow(ruleset, Path(path), rights & files)
+                _allow(ruleset, Path(path), rights & files, follow=follow)
         for right, ports in ((_CONNECT, confinement.connect), (_BIND, confinement.listen)):
             for port in (ports or ()) if net & right else ():
                 rule = struct.pack("=QQ", right, port)
@@ -85,20 +85,45 @@ def restrict(confinement: Confinement, *, version: int) -> None:
         os.close(ruleset)
 
 
-def _grants(confinement: Confinement, files: int) -> Iterator[tuple[int, Iterable[Path | str]]]:
-    yield _READ, confinement.read
-    yield _READ, _SYSTEM
-    yield files & ~_EXECUTE & ~_DEVICES & ~_IOCTL, confinement.write
-    yield _READ_FILE | _WRITE_FILE, ("/dev/null",)
-    yield _READ | _EXECUTE, confinement.execute
+def _grants(
+    confinement: Confinement, files: int
+) -> Iterator[tuple[int, Iterable[Path | str], bool]]:
+    """Yield rights, the paths that get them, and whether links in these are followed."""
+    yield _READ, confinement.read, False
+    yield _READ, _SYSTEM, True
+    yield files & ~_EXECUTE & ~_DEVICES & ~_IOCTL, confinement.write, False
+    yield _READ_FILE | _WRITE_FILE, ("/dev/null",), True
+    yield _READ | _EXECUTE, confinement.execute, True
     if confinement.execute:
         root = Path("/")
-        yield _READ_FILE | _EXECUTE, [one for at in _LINKERS for one in root.glob(at[1:])]
+        yield _READ_FILE | _EXECUTE, [one for at in _LINKERS for one in root.glob(at[1:])], True
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _open(path: Path, *, follow: bool) -> int:
+    """Open a path; without `follow`, one that leads through a symbolic link is not found.
+
+    The host has resolved the links. An older version of the plugin, which runs on, could put
+    another in between (`test_a_link_that_is_put_into_a_granted_path_grants_nothing`).
+    """
+    flags = os.O_PATH | os.O_CLOEXEC
+    if follow:
+        return os.open(path, flags)
+    descriptor = os.open(path.anchor, flags)
+    for part in path.parts[1:]:
+        try:
+            below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = below
+    if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    return descriptor
+
+
+def _allow(ruleset: int, path: Path, rights: int, *, follow: bool) -> None:
     try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = _open(path, follow=follow)
     except OSError as error:
         # What does not exist, or what this user cannot reach, grants nothing.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):

@@ -155,6 +155,25 @@ async def test_files_are_those_that_are_granted(workers: Workers, tmp_path: Path
     assert await attempt(workers, moved, limits) in {"EACCES", "EXDEV"}
 
 
+async def test_a_link_that_is_put_into_a_granted_path_grants_nothing(
+    workers: Workers, tmp_path: Path
+) -> None:
+    """The host had resolved `data/inner` before another worker could replace it."""
+    home = tmp_path
+    for name in ("data", "secret"):
+        (home / name).mkdir()
+        (home / name / "a").write_text("x")
+    (home / "data" / "inner").symlink_to("../secret")
+    (home / "moved").symlink_to("secret")
+    for granted in (home / "data" / "inner", home / "moved", home / "moved" / "a"):
+        for limits in (
+            Confinement(read=(*_LIBRARY, granted), execute=(_PYTHON,)),
+            Confinement(read=_LIBRARY, write=(granted,), execute=(_PYTHON,)),
+        ):
+            code = f"open({str(home / 'secret' / 'a')!r})"
+            assert await attempt(workers, code, limits) == "EACCES"
+
+
 async def test_its_own_folder_is_its_own(workers: Workers) -> None:
     code = "open('x', 'w').write('1'); assert os.getcwd() == os.environ['HOME']"
     assert await attempt(workers, code) == "done"
