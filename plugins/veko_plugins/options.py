@@ -67,8 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         allow_hot_reload: Reload a plugin when one of its files changes.
         max_retries: Tries after a first load that failed.
         timeout: Time limit of each life-cycle call.
-        enable_sandbox: Confine plugins to processes of their own. This version cannot, and refuses
-            to start with it.
+        enable_sandbox: Run each plugin in a process of its own, confined to its `permissions`.
         locked: Refuse plugins whose files or permissions are not those in `veko.lock`.
         learn: Let confined plugins do everything, and write which permissions they need to
             `.veko/learned/`.

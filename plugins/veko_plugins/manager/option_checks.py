@@ -3,7 +3,7 @@
 A guard that is not required is reported too: the application would start without it.
 
 A misspelt section, or an option that nothing reads yet, would otherwise look like a setting that
-does not work. An option that promises protection and gives none is refused.
+does not work. An option that promises protection is refused without what protects.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ NOT_YET: Final = frozenset(("enable_api",))
 
 
 def refuse_unsafe(options: Options) -> None:
-    """Refuse to run untrusted code as if it were confined.
+    """Refuse to run plugins that are to be confined without what confines them.
 
     Raises:
-        OptionError: `enable_sandbox` is set.
+        OptionError: `enable_sandbox` is set, and `core` leaves out a core plugin that it needs.
     """
-    if options.enable_sandbox:
-        raise OptionError(
-            "enable_sandbox: plugins cannot be confined in this version",
-            remedy="Leave it out, and run only plugins that you trust.",
-        )
+    for name in ("remote", "permissions") if options.enable_sandbox else ():
+        if options.core.get(name, ...) is None:
+            raise OptionError(
+                f"enable_sandbox needs the core plugin {name!r}, which `core` leaves out",
+                remedy=f"Take {name} out of `core`, or leave out enable_sandbox.",
+            )
 
 
 def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:

@@ -67,9 +67,10 @@ def test_the_docs_do_not_say_that_a_sandbox_has_no_effect(tmp_path: Path) -> Non
     assert "`enable_sandbox`" not in text.partition("without effect")[2]
 
 
-def test_a_sandbox_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="enable_sandbox"):
-        PluginManager(root=tmp_path, enable_sandbox=True)
+@pytest.mark.parametrize("name", ["remote", "permissions"])
+def test_a_sandbox_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OptionError, match=f"enable_sandbox needs the core plugin '{name}'"):
+        PluginManager(root=tmp_path, enable_sandbox=True, core={name: None})
 
 
 def test_no_option_without_effect_has_one() -> None:
