@@ -54,7 +54,7 @@ EVENTS = (
     "plugin:unloaded", "plugin:activated", "plugin:deactivated", "log",
 )  # fmt: skip
 LATER = {
-    "O11": "processes", "O13": "dashboard",
+    "O13": "dashboard",
     **dict.fromkeys(("D1", "D2", "D3", "D4", "D6", "D7", "D9"), "development tools"),
     **dict.fromkeys(("P1", "P2", "P3", "P4", "cache", "auth"), "practical examples"),
     "dev:debug": "development tools", "dev:profile": "development tools",

@@ -70,6 +70,8 @@ class Remote(Plugin):
         self._context = context
         self._restarts = Crashes(context, self._reload)
         context.hook("source:import", self._import, timeout=None)
+        context.hook("source:imported", self._imported)
+        context.hook("plugin:load", self._refuse)
         context.hook("config:change", self._config_changed)
         context.hook("config:validate", self._check_config, priority=1, timeout=None)
         for event in _PLUGIN_EVENTS:
@@ -83,6 +85,31 @@ class Remote(Plugin):
             await self._imports.close()
         if self._environments is not None:
             self._environments.close()
+
+    @staticmethod
+    def _imported(plugin: Any) -> None:
+        """Refuse a plugin that was imported here though it is to be isolated.
+
+        Its manifest did not say so where it could be read: the value is computed.
+        """
+        if isinstance(plugin, Plugin) and _is_here(plugin):
+            raise LoadError(
+                "its `isolation` cannot be read without running it, and it has run here",
+                step="import",
+                plugin=plugin.manifest.name,
+                path=plugin.source,
+                remedy='Write isolation = "process" at the top of its module, as it stands.',
+            )
+
+    @staticmethod
+    def _refuse(name: str, record: PluginRecord) -> None:
+        """Refuse a plugin that is to be isolated and was given as an object."""
+        if _is_here(record.plugin):
+            raise StateError(
+                'its isolation is "process", and it was given as an object of this one',
+                plugin=name,
+                remedy="Load it from its file.",
+            )
 
     async def _reload(self, name: str) -> None:
         loading: Loading = self._context.use("loading")
@@ -276,6 +303,11 @@ class Remote(Plugin):
         life.live = False
         error = why or StateError("its process has ended", plugin=life.name)
         self._restarts.crashed(life.name, error)
+
+
+def _is_here(plugin: Plugin) -> bool:
+    """Return whether a plugin that is to be isolated is no proxy of a worker."""
+    return plugin.manifest.isolation == "process" and not hasattr(plugin, "lives")
 
 
 def _needed(context: Context) -> tuple[str, ...]:
