@@ -149,7 +149,9 @@ class JavaScript(msgspec.Struct, frozen=True):
             )
             # Deno checks hosts and names of variables; the kernel holds what it checks too late,
             # such as a link out of the plugin's folder.
-            confinement = grants.confinement(read=self.files, execute=(self.program,))
+            confinement = grants.confinement(
+                read=self.files, execute=(self.program,), memory=memory
+            )
         fds = () if trail is None else (trail.descriptor,)
         if trail is not None:
             command = msgspec.structs.replace(command, env=command.env | trail.environment(3))

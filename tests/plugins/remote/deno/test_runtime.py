@@ -260,3 +260,44 @@ async def test_a_refusal_is_named_once_even_if_the_plugin_catches_it(tmp_path: P
         found = await worker.call("plugin_call", "silent", [])
         assert 'add "net:connect:localhost:1" to its permissions' in found[3]
         assert worker.denied[1][:2] == ("net:connect", "localhost:1")
+
+
+NET = """module.exports = { name: 'p', version: '1.0.0', load() {},
+  get: async (url) => (await fetch(url)).status,
+  read: (path) => require('node:fs').readFileSync(path, 'utf8'),
+  host: () => require('node:os').hostname().length > 0,
+  random: () => require('node:crypto').randomBytes(8).length,
+  memory: () => process.memoryUsage().rss > 0 };
+"""
+
+
+async def test_the_network_and_links_of_a_confined_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "plugins" / "p.js"
+    path.parent.mkdir()
+    path.write_text(NET)
+    (tmp_path / "secret").write_text("hidden")
+    (path.parent / "link").symlink_to(tmp_path / "secret")
+    served: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        served.append(writer.get_extra_info("sockname")[1])
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    one = await asyncio.start_server(answer, "127.0.0.1", 0)
+    two = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with one, two:
+        ports = [server.sockets[0].getsockname()[1] for server in (one, two)]
+        asked = [f"net:connect:127.0.0.1:{ports[0]}", "read:files:./plugins"]
+        async with started(path, grants(asked, folder=path, directory=tmp_path)) as worker:
+            await worker.load()
+            assert await worker.call("plugin_call", "get", [f"http://127.0.0.1:{ports[0]}/"]) == 204
+            for name, expected in (("host", True), ("random", 8), ("memory", True)):
+                assert await worker.call("plugin_call", name, []) == expected
+            with pytest.raises(RemoteError):
+                await worker.call("plugin_call", "get", [f"http://127.0.0.1:{ports[1]}/"])
+            with pytest.raises(RemoteError, match=r"EACCES|EPERM|ermission"):
+                await worker.call("plugin_call", "read", [str(path.parent / "link")])
+    assert served == [ports[0]]
