@@ -1,4 +1,4 @@
-"""The same plugins, in the host's process and in workers: what is observed is the same.
+"""The same plugins, in the host's process and in workers, confined or not: all is the same.
 
 Each scenario loads plugins from files, drives them through the manager (HTTP over a real server,
 hooks, commands, WebSockets, storage, reload, toggle, unload), and returns what it saw.
@@ -11,7 +11,7 @@ import contextlib
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -21,7 +21,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from veko import Origin
 from veko_plugins import PluginManager
 from veko_plugins.remote import Permissions, Remote
+from veko_plugins.remote.launcher import Confinement, missing
 
+Mode = Literal["here", "worker", "confined"]
 Seen = list[Any]
 Scenario = Callable[["Application"], Awaitable[Seen]]
 SCENARIOS: list[Scenario] = []
@@ -43,13 +45,17 @@ def scenario(fn: Scenario) -> Scenario:
 class Application:
     """An application in a folder, served on a free port.
 
+    Args:
+        folder: Its folder.
+        mode: Where its plugins run: here, in workers, or in workers that may do nothing.
+
     Attributes:
         failures: What failed: plugin, part, class, text, file and line.
     """
 
-    def __init__(self, folder: Path, worker: bool) -> None:
+    def __init__(self, folder: Path, mode: Mode) -> None:
         self.folder = folder
-        self.worker = worker
+        self.mode = mode
         self.manager: PluginManager
         self.client: httpx.AsyncClient
         self.port = 0
@@ -60,6 +66,7 @@ class Application:
         path = self.folder / "plugins" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         lines = [f"name = {name!r}", f"version = {version!r}"]
+        fields["isolation"] = "process" if self.mode == "confined" else "none"
         lines += [f"{key} = {value!r}" for key, value in fields.items()]
         path.write_text("\n".join(lines) + "\n" + textwrap.dedent(text))
         return path
@@ -85,10 +92,9 @@ class Application:
             f"[{name}]\n" + "".join(f"{key} = {value!r}\n" for key, value in section.items())
             for name, section in sections.items()
         ))  # fmt: skip
-        if self.worker:
-            options["core"] = {
-                "permissions": Trusting(self.folder), "remote": Remote(self.folder, sandbox=True)
-            }  # fmt: skip
+        if self.mode == "worker":
+            remote = Remote(self.folder, sandbox=True)
+            options["core"] = {"permissions": Trusting(self.folder), "remote": remote}
         manager = self.manager = PluginManager(
             root=self.folder, storage=f"sqlite:///{self.folder}/data.db", **options
         )
@@ -613,13 +619,19 @@ async def loads_that_fail(app: Application) -> Seen:
     return [*seen, *sorted(app.failures, key=str)]
 
 
+@pytest.mark.parametrize("mode", ["worker", "confined"])
 @pytest.mark.parametrize("run", SCENARIOS, ids=lambda run: run.__name__)
-async def test_a_plugin_behaves_the_same_in_a_worker(run: Scenario, tmp_path: Path) -> None:
+async def test_a_plugin_behaves_the_same_in_a_worker(
+    run: Scenario, mode: Mode, tmp_path: Path
+) -> None:
+    if mode == "confined" and (lacks := missing(Confinement())):
+        pytest.skip(f"this system cannot confine: {lacks}")
     found: list[list[str]] = []
-    for name in ("here", "worker"):
-        folder = tmp_path / name
+    where: tuple[Mode, ...] = ("here", mode)
+    for one in where:
+        folder = tmp_path / one
         folder.mkdir()
-        seen = await run(Application(folder, name == "worker"))
+        seen = await run(Application(folder, one))
         found.append([repr(one).replace(str(folder), "") for one in seen])
     here, worker = found
     assert worker == here
