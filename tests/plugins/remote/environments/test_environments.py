@@ -143,6 +143,21 @@ async def test_a_folder_gets_another_environment_when_its_requirements_change(
         assert await app.ask("ask:shop") == "2.9"
 
 
+async def test_a_confined_plugin_may_have_one(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "shut",
+        "idna==2.10",
+        more="isolation = 'process'\n\ndef _read():\n    try: return open('/etc/passwd').read()\n"
+        "    except OSError as error: return type(error).__name__\nREAD = _read()",
+    )
+    path = tmp_path / "plugins" / "shut.py"
+    path.write_text(path.read_text() + "    context.hook('read', lambda: READ)\n")
+    async with Application(tmp_path) as app:
+        assert await app.ask("ask:shut") == ["2.10", "idna"]
+        assert await app.ask("read") == "PermissionError"
+
+
 async def test_without_a_solution_uv_says_why(tmp_path: Path) -> None:
     path = write(tmp_path, "none", "idna==0.0.0.1")
     async with Application(tmp_path, auto_load=False) as app:
