@@ -326,6 +326,8 @@ class Transpile(Plugin):
 
     def _changed(self, name: str) -> None:
         """Reload what the former version of a plugin's transpilers made."""
+        if not self._made:  # each plugin that loads comes by here
+            return
         suffixes = {one.suffix for one in self._live().values() if one.plugin == name}
         if suffixes and self._stale():
             self._context.spawn(self._reload_stale)
