@@ -37,6 +37,18 @@ def script(root: Path, version: str, *permissions: str, more: str = "") -> Path:
     return path
 
 
+def computed(root: Path, version: str, *permissions: str) -> Path:
+    """A plugin that says only when it runs what it asks for."""
+    path = root / "plugins" / "shop.py"
+    path.write_text(
+        f"name = 'shop'\nversion = {version!r}\nisolation = 'process'\n"
+        f"permissions = list({list(permissions)!r})\n"
+        f"try:\n    open({str(root / 'ran')!r}, 'w').close()\nexcept OSError as error:\n    pass\n"
+        "def load(): pass\n"
+    )
+    return path
+
+
 async def allow(manager: PluginManager, root: Path, name: str = "shop") -> None:
     """Do what `veko allow` does."""
     service, source = (
@@ -54,7 +66,7 @@ async def allow(manager: PluginManager, root: Path, name: str = "shop") -> None:
     lock.write()
 
 
-@pytest.mark.parametrize("write", [script])
+@pytest.mark.parametrize("write", [script, computed])
 async def test_a_worker_that_asks_for_more_does_not_go_live_until_allowed(
     manage: Callable[..., PluginManager], tmp_path: Path, write: Callable[..., Path]
 ) -> None:
