@@ -173,10 +173,14 @@ async def start(launcher: Launcher, tmp_path: Path) -> AsyncIterator[Start]:
             text = f'name, version = "shop", "1.0.0"\n{text}'
         path.write_text(text)
         granted = facts.pop("granted", None)
-        channel = facts.pop("channel", None)
+        channel, confine = facts.pop("channel", None), facts.pop("confine", None)
         with (tmp_path / "stderr.txt").open("ab") as stderr:
             sock, process = await Python().start(
-                None, launcher=launcher, directory=tmp_path, stderr=stderr.fileno(), channel=channel
+                confine,
+                launcher=launcher,
+                directory=tmp_path,
+                stderr=stderr.fileno(),
+                channel=channel,
             )
         host = Host(process)
         hosts.append(host)

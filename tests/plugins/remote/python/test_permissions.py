@@ -12,6 +12,7 @@ import pytest
 
 from veko_plugins.remote.accesses import Accesses, Watch
 from veko_plugins.remote.broker import Broker, Channel
+from veko_plugins.remote.launcher import Confinement, missing
 from veko_plugins.remote.permissions import Grants, grants
 from veko_plugins.remote.python.runtime import Python
 
@@ -127,16 +128,22 @@ def server() -> Iterator[int]:
     server.server_close()
 
 
+@pytest.mark.parametrize("confined", [False, True])
 async def test_the_host_connects_for_blocking_and_async_code(
-    start: Start, tmp_path: Path, server: int
+    start: Start, tmp_path: Path, server: int, confined: bool
 ) -> None:
+    if confined and (lacks := missing(Confinement())):
+        pytest.skip(f"this system cannot confine: {lacks}")
     allowed = granted(tmp_path, f"net:connect:localhost:{server}")
     broker, reports = Broker(), list[str]()
     accesses = Accesses(lambda plugin, text: reports.append(text))
     channel = Channel(broker, Watch(accesses, "shop", allowed))
     try:
         host = await start(
-            PLUGIN, granted=Python.granted(allowed, brokered=True), channel=channel.worker
+            PLUGIN,
+            granted=Python.granted(allowed, brokered=True),
+            channel=channel.worker,
+            confine=allowed if confined else None,
         )
         channel.started()
         for name in ("fetch", "threaded", "fetch_async"):
