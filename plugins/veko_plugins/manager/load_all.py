@@ -49,7 +49,8 @@ class LoadAll:
         self._checks = checks
         self._load = load
         self._make = make
-        self._coming: dict[str, anyio.Event] = {}  # by plugin: set when it has been imported
+        # The plugins that are being imported, and what is set then if another one waits for it.
+        self._coming: dict[str, anyio.Event | None] = {}
         self._ahead: dict[str, Imported | Exception] = {}
         self._report = LoadReport()
         self._sources: dict[str, tuple[Form | Source, Imported | None]] = {}
@@ -289,17 +290,20 @@ class LoadAll:
         which they were begun, so hooks of one priority run in the same order at each start
         (test_plugins_in_workers_load_in_order).
         """
-        earlier = list(self._coming.values())
-        self._coming[name] = mine = anyio.Event()
+        earlier = tuple(self._coming)
+        self._coming[name] = None
         try:
             imported = made or await self._make(source)
             if imported.loaded is not None and imported.loaded.answered is not None:
                 for one in earlier:
-                    await one.wait()
+                    if one in self._coming:
+                        arrived = self._coming[one] = self._coming[one] or anyio.Event()
+                        await arrived.wait()
             return imported
         finally:
-            del self._coming[name]
-            mine.set()
+            awaited = self._coming.pop(name)
+            if awaited is not None:
+                awaited.set()
 
     def _dispose(self, imported: Imported | None) -> None:
         if imported is not None:

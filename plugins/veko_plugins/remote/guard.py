@@ -218,9 +218,10 @@ class Permissions(Plugin):
     async def _before(self, source: Source, asked: Any = None) -> None:
         """Refuse what must not run, before its code does."""
         if self._locking is not None:
-            now = self.entry(source, self._spelled_out(source))
             again = getattr(asked, "wanted", None) is not None
-            await self._locking.before_import(source, now, again=again)
+            await self._locking.before_import(
+                source, lambda: self.entry(source, self._spelled_out(source)), again=again
+            )
 
     async def _imported(self, plugin: Plugin, source: Source) -> None:
         """Refuse a plugin that asks for more than it was allowed, before it goes live."""

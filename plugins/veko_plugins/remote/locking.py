@@ -8,6 +8,8 @@ manifest as the plugin's code made it.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -43,16 +45,19 @@ class Locking:
     def __init__(self, directory: Path, *, locked: bool, trusts_first: bool) -> None:
         self.live: dict[str, tuple[Entry, Source]] = {}
         self._directory = directory
+        self._file = str(directory / NAME)
         self._locked = locked
         self._trusts_first = trusts_first
         self._read: tuple[object, Lock | None] | None = None
 
-    async def before_import(self, source: Source, now: Entry, *, again: bool) -> None:
+    async def before_import(
+        self, source: Source, described: Callable[[], Entry], *, again: bool
+    ) -> None:
         """Refuse a plugin whose code must not run, or not where it would run.
 
         Args:
             source: Where it was found.
-            now: What its source says.
+            described: Returns what its source says.
             again: Whether files that ran before run once more, as they were.
 
         Raises:
@@ -61,6 +66,7 @@ class Locking:
         lock = self._lock(source)
         if lock is None:
             return
+        now = described()
         found = _at(lock, now)
         if self._locked:
             if not found:
@@ -146,7 +152,7 @@ class Locking:
 
     def _lock(self, source: Source) -> Lock | None:
         """Return `veko.lock` as it is now."""
-        stamp = _stamp(self._directory / NAME)
+        stamp = _stamp(self._file)
         if self._read is None or self._read[0] != stamp:
             self._read = stamp, Lock.read(self._directory)
         if self._read[1] is None and self._locked:
@@ -213,9 +219,9 @@ def _at(lock: Lock, now: Entry) -> list[Entry]:
     return [one for one in lock.entries.values() if one.source == now.source]
 
 
-def _stamp(path: Path) -> object:
+def _stamp(path: str) -> object:
     try:
-        state = path.stat()
+        state = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
