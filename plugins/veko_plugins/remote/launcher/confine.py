@@ -73,7 +73,10 @@ def confine(confinement: Confinement, folder: Path | None, *, executes: bool) ->
     lacks = missing(confinement)
     if lacks:
         raise OSError(0, f"this system cannot enforce: {'; '.join(lacks)}")
+    os.umask(0o077)  # modes cannot be changed later
     _limit(confinement)
+    with contextlib.suppress(OSError):  # the kernel then ends a worker before it ends the host
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     _drop_capabilities()
     native.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     own = confinement

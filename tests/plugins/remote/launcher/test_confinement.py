@@ -146,8 +146,8 @@ async def test_files_are_those_that_are_granted(workers: Workers, tmp_path: Path
     made = f"open('{tmp_path}/write/new', 'w').write('x'); os.unlink('{tmp_path}/write/new')"
     assert await attempt(workers, made, limits) == "done"
     run = (
-        f"open('{tmp_path}/write/run', 'w').write('#!{_PYTHON}');"
-        f"os.chmod('{tmp_path}/write/run', 0o755);"
+        f"made = os.open('{tmp_path}/write/run', os.O_WRONLY | os.O_CREAT, 0o755);"
+        f"os.write(made, b'#!{_PYTHON}'); os.close(made);"
         f"os.execv('{tmp_path}/write/run', ['run'])"
     )
     assert await attempt(workers, run, limits) == "EACCES"
