@@ -99,6 +99,7 @@ class NatsBackend:
         self._stream = f"KV_{self._bucket}"
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
+        self._limits: set[asyncio.Timeout] = set()
 
     async def open(self) -> None:
         """Connect, and create the bucket if it is missing."""
@@ -164,7 +165,7 @@ class NatsBackend:
     async def follow(self, revision: int) -> AsyncIterator[Sequence[Record]]:
         """Yield the changes after a revision."""
         async with (
-            self._connection() as client,
+            self._connection(ends=False) as client,
             self._consumer(client, DeliverPolicy.BY_START_SEQUENCE, revision + 1) as inbox,
         ):
             number = 0
@@ -351,15 +352,28 @@ class NatsBackend:
                 await inbox.unsubscribe()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Client]:
-        """Yield the connection; it is given up if it fails."""
+    async def _connection(self, *, ends: bool = True) -> AsyncIterator[Client]:
+        """Yield the connection; it is given up if it fails.
+
+        Args:
+            ends: Whether what waits ends when the connection is lost; the client's requests would
+                wait for their time limit. What yields in between must notice it by itself.
+        """
         client: Client | None = None
         try:
             async with self._connecting:
                 client = self._client
                 if client is None or not client.is_connected:
                     client = self._client = await self._connect()
-            yield client
+            if not ends:
+                yield client
+                return
+            async with asyncio.timeout(None) as limit:
+                self._limits.add(limit)
+                try:
+                    yield client
+                finally:
+                    self._limits.discard(limit)
         except MaxPayloadError:
             raise StorageError(
                 f"{self.location} refuses: the value is larger than the server's max_payload",
@@ -392,11 +406,17 @@ class NatsBackend:
         async def on_error(error: Exception) -> None:
             refused.append(str(error))
 
+        async def on_loss() -> None:
+            for limit in [*self._limits]:
+                limit.reschedule(asyncio.get_running_loop().time())
+            self._limits.clear()
+
         try:
             async with asyncio.timeout(_CONNECT):
                 client: Client = await nats.connect(
                     self._servers,
                     error_cb=on_error,
+                    disconnected_cb=on_loss,
                     allow_reconnect=False,
                     connect_timeout=2,
                     max_reconnect_attempts=1,

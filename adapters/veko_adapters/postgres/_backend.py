@@ -32,6 +32,7 @@ _LOCK: Final = 0x76656B6F
 _GONE: Final = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a broken connection whose transaction is to be ended
     pg.PostgresConnectionError,
     pg.CannotConnectNowError,
     pg.AdminShutdownError,

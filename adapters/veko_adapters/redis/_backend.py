@@ -7,6 +7,7 @@ revisions for some minutes, so that a transaction whose answer was lost is not c
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, TypeVar, cast
@@ -23,7 +24,6 @@ __all__ = ["RedisBackend"]
 _Answer = TypeVar("_Answer")
 
 # Seconds.
-_CONNECT: Final = 3.0
 _REMEMBERED: Final = 600
 _BLOCK: Final = int(HEARTBEAT * 800)
 
@@ -83,7 +83,7 @@ class RedisBackend:
         self.location = location_of(url)
         try:
             self._client: Redis = Redis.from_url(
-                url, socket_connect_timeout=_CONNECT, socket_timeout=None, retry=None
+                url, socket_connect_timeout=None, socket_timeout=None, retry=None
             )
         except (ValueError, TypeError) as error:
             raise OptionError(
@@ -194,6 +194,10 @@ class RedisBackend:
     async def _call(self, call: Awaitable[_Answer]) -> _Answer:
         try:
             return await call
+        except asyncio.CancelledError:
+            # The client would keep a connection that is half open, or whose answer is outstanding.
+            await self._client.connection_pool.disconnect(inuse_connections=True)
+            raise
         except (errors.AuthenticationError, errors.AuthorizationError) as error:
             raise StorageError(
                 f"{self.location} refuses the login: {error}",

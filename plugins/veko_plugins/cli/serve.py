@@ -26,6 +26,7 @@ from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reload import Refresher
+from veko_plugins.workers import Workers
 
 from .application import options_of
 from .learning import show_learned
@@ -45,12 +46,14 @@ class WorkerSettings(msgspec.Struct, frozen=True):
         listener: The descriptor of the socket that all workers share.
         ready: The descriptor for its answer: `ready`, or the reasons why it did not start.
         again: Whether it replaces a worker that exited.
+        run: The name of this run, the same for all workers.
     """
 
     number: int
     listener: int
     ready: int
     again: bool = False
+    run: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -180,6 +183,9 @@ def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
     if settings.learn:
         options["learn"] = True
     options["drain_timeout"] = settings.grace / 2
+    if settings.worker is not None:
+        workers = Workers(f"{settings.host}:{settings.port}", settings.worker.run)
+        options["core"] = {**options.get("core", {}), "workers": workers}
     return options
 
 

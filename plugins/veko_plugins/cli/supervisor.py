@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -125,6 +126,7 @@ class _Supervisor:
         self._stop = stop
         self._workers = [_Worker(number + 1) for number in range(settings.workers)]
         self._alive, self._held = os.pipe()
+        self._run = uuid.uuid4().hex
 
     async def run(self) -> int:
         """Keep the workers running until a signal, or an error that stops them all."""
@@ -167,7 +169,7 @@ class _Supervisor:
         """Start a process and wait until it serves; return the reasons if it does not."""
         answer, ready = os.pipe()
         given = WorkerSettings(
-            worker.number, self._listener.fileno(), ready, again=bool(worker.ends)
+            worker.number, self._listener.fileno(), ready, again=bool(worker.ends), run=self._run
         )
         settings = msgspec.structs.replace(self._settings, worker=given)
         worker.serves = worker.refresh = False

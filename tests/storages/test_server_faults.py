@@ -1,0 +1,201 @@
+"""Servers that die, hang, refuse; applications that are killed: nothing acknowledged is lost."""
+
+import asyncio
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from veko.errors import StorageError
+from veko_plugins.storage import Namespace, SharedEngine, find_backend
+
+KILLS = 20
+PASSWORD = "s3cret-of-the-tests"
+
+
+def _engine(url: str, *, patience: float = 30.0, prefix: str = "faults") -> SharedEngine:
+    return SharedEngine(
+        find_backend(f"{url}?prefix={prefix}"), patience=patience, report=lambda error: None
+    )
+
+
+async def _shows(namespace: Namespace, key: str, value: object) -> None:
+    async with asyncio.timeout(30):
+        while namespace.get(key) != value:  # noqa: ASYNC110  (reading is what is tested)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_killed_at_random_moments_loses_nothing_acknowledged(
+    own_server: Any,
+) -> None:
+    dice = random.Random(20)
+    acknowledged: dict[str, int] = {}
+    stopping = False
+
+    async def write(storage: Namespace, key: str) -> None:
+        number = 0
+        while not stopping:
+            number += 1
+            await storage.set(key, number)
+            acknowledged[key] = number
+
+    async with _engine(own_server.url) as one, _engine(own_server.url) as two:
+        ours, theirs = one.namespace("load"), two.namespace("load")
+        writers = [
+            asyncio.ensure_future(write(storage, f"{name}{number}"))
+            for name, storage in (("a", ours), ("b", theirs))
+            for number in range(5)
+        ]
+        for _ in range(KILLS):
+            before = sum(acknowledged.values())
+            async with asyncio.timeout(30):
+                while sum(acknowledged.values()) < before + 5:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(dice.random() * 0.05)
+            await asyncio.to_thread(own_server.kill)
+            await asyncio.to_thread(own_server.start)
+        stopping = True
+        await asyncio.wait_for(asyncio.gather(*writers), 40)
+        assert min(acknowledged.values()) > 0
+        for storage in (ours, theirs):
+            for key, number in acknowledged.items():
+                await _shows(storage, key, number)
+    async with _engine(own_server.url) as later:
+        assert dict(later.namespace("load").items()) == acknowledged
+
+
+async def test_reading_continues_and_writing_is_bounded_while_the_server_is_gone(
+    own_server: Any,
+) -> None:
+    async with _engine(own_server.url, patience=1) as one, _engine(own_server.url) as two:
+        ours, theirs = one.namespace("gone"), two.namespace("gone")
+        await ours.set("key", 1)
+        await _shows(theirs, "key", 1)
+        own_server.kill()
+        began = time.monotonic()
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1") as caught:
+            await ours.set("key", 2)
+        assert time.monotonic() - began < 8
+        assert PASSWORD not in str(caught.value)
+        assert ours.get("key") == 1
+        later = theirs.set("key", 3)
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1"):
+            await ours.compare_and_set("key", 1, 2)
+        await asyncio.to_thread(own_server.start)
+        await later
+        await _shows(ours, "key", 3)
+        await ours.set("after", 1)
+        await _shows(theirs, "after", 1)
+
+
+async def test_a_server_that_hangs_is_given_up_and_used_again(own_server: Any) -> None:
+    async with _engine(own_server.url, patience=1) as engine:
+        storage = engine.namespace("hangs")
+        await storage.set("key", 1)
+        own_server.pause(True)
+        began = time.monotonic()
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1"):
+            await storage.set("key", 2)
+        assert time.monotonic() - began < 12
+        own_server.pause(False)
+        await storage.set("after", 1)
+        # The write that hung may have been carried out: then memory shows it, as the server does.
+        await engine.refresh()
+        assert storage.get("key") in (1, 2)
+        assert storage.get("after") == 1
+
+
+async def test_a_wrong_password_is_named_at_once_and_not_shown(server: Any) -> None:
+    wrong = server.url.replace(PASSWORD, "wr0ng-secret")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="refuses the login") as caught:
+        await _engine(wrong).open()
+    assert time.monotonic() - began < 8
+    for text in (str(caught.value), repr(caught.value), repr(find_backend(wrong))):
+        assert "wr0ng-secret" not in text
+        assert PASSWORD not in text
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts connections and never answers."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        made.listen(50)
+        yield made.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql", "nats"])
+async def test_a_server_that_never_answers_is_given_up(scheme: str, silent: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(StorageError, match=f"{scheme}://127.0.0.1:{silent}") as caught:
+        await _engine(f"{scheme}://u:{PASSWORD}@127.0.0.1:{silent}", patience=1).open()
+    assert time.monotonic() - began < 12
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql", "nats"])
+async def test_without_a_server_nothing_opens(scheme: str) -> None:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port = made.getsockname()[1]
+    with pytest.raises(StorageError, match=f"{scheme}://127.0.0.1:{port}") as caught:
+        await _engine(f"{scheme}://u:{PASSWORD}@127.0.0.1:{port}", patience=0.5).open()
+    assert PASSWORD not in str(caught.value)
+
+
+APPLICATION = """
+import asyncio, sys
+from veko_plugins.storage import SharedEngine, find_backend
+
+async def main():
+    async with SharedEngine(find_backend(sys.argv[1])) as engine:
+        storage, number = engine.namespace("killed"), int(sys.argv[2])
+        while True:
+            number += 1
+            await storage.update({"a": number, "b": number})
+            print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_an_application_killed_at_random_moments_loses_nothing_acknowledged(
+    server: Any,
+) -> None:
+    dice, last, url = random.Random(9), 0, f"{server.url}?prefix=killed"
+    for _ in range(KILLS):
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", APPLICATION, url, str(last)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        await asyncio.sleep(dice.random() * 0.05)
+        process.kill()
+        lines = (await asyncio.to_thread(process.stdout.read)).split()
+        process.stdout.close()
+        process.wait()
+        last = int(lines[-1]) if lines else last + 1
+        async with _engine(server.url, prefix="killed") as engine:
+            storage = engine.namespace("killed")
+            assert storage.get("a") >= last
+            assert storage.get("a") == storage.get("b")
+            last = storage.get("a")
+
+
+async def test_a_value_that_the_server_refuses_fails_alone(server: Any) -> None:
+    if not server.url.startswith("nats"):
+        pytest.skip("takes values of any size")
+    async with _engine(server.url, prefix="large") as engine:
+        one, two = engine.namespace("one"), engine.namespace("two")
+        large, small = one.set("key", b"x" * 2_000_000), two.set("key", 1)
+        await small
+        with pytest.raises(StorageError, match="max_payload"):
+            await large
+        assert one.get("key") is None
+        await one.set("key", 2)
