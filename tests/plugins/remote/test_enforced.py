@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from veko_plugins import PluginManager
+from veko_plugins.remote import LockError
 
 PYTHON = """
 import ctypes, os, pathlib, socket, struct, subprocess
@@ -201,5 +202,18 @@ async def test_a_link_that_one_version_makes_opens_nothing_to_the_next(
         inner.symlink_to(app.root / "secret")  # as the plugin can
         app.write("read:files:./out/inner", version="2.0.0")
         with pytest.raises(Exception, match="symbolic link that the plugin may have made"):
+            await manager.reload_plugin("shop")
+        assert manager.get_plugin("shop").version == "1.0.0"
+
+
+async def test_the_first_start_with_a_sandbox_is_trusted_and_the_next_version_is_not(
+    app: App,
+) -> None:
+    app.write("read:files:./data")
+    async with app.manager(enable_sandbox=True) as manager:
+        assert set(manager.report.loaded) == {"shop"}
+        assert (app.root / "veko.lock").exists()
+        app.write("read:files", version="2.0.0")
+        with pytest.raises(LockError, match="asks for more"):
             await manager.reload_plugin("shop")
         assert manager.get_plugin("shop").version == "1.0.0"
