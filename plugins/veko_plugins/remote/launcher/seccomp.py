@@ -37,7 +37,7 @@ _REQUESTS = (
 )  # fmt: skip
 _CONTROLS = (
     8, 10, 15,  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to another process
-    1024,  # F_SETLEASE: whoever opens the file to write to it waits for up to 45 s
+    1024,  # F_SETLEASE: a process that opens the file to write waits up to 45 s
     1026,  # F_NOTIFY: signals of what others do in a folder
 )  # fmt: skip
 _LAST = 469
