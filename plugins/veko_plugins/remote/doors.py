@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from veko import Context, Handle
@@ -20,7 +20,7 @@ from .output import Throttle
 from .protocol import Violation
 from .registrations import Registrations
 from .services import describe, exports_of, member_of
-from .stored import Changes, changes_of, write
+from .stored import changes_of, write
 
 if TYPE_CHECKING:
     from .accesses import Watch
@@ -40,11 +40,14 @@ class Doors:
     Args:
         life: The generation that the worker runs.
         watch: Counts what it accesses; `None` if it may do everything.
-        written: Is called with what the plugin has written to its storage.
+        written: Is called with what the plugin has stored, and with the keys that are gone.
     """
 
     def __init__(
-        self, life: Life, watch: Watch | None, written: Callable[[Life, Changes], None]
+        self,
+        life: Life,
+        watch: Watch | None,
+        written: Callable[[Life, dict[str, Any], list[str]], None],
     ) -> None:
         self._life = life
         self._watch = watch
@@ -125,16 +128,17 @@ class Doors:
     # -- storage
 
     def _note_storage(self, *given: Any) -> None:
-        changes = changes_of(given)
-        write(self._context, changes)
-        self._written(self._life, changes)
+        self._write(given)
 
     async def _storage(self, *given: Any) -> None:
-        changes = changes_of(given)
-        handles = write(self._context, changes)
-        self._written(self._life, changes)
-        for handle in handles:
+        for handle in self._write(given):
             await handle
+
+    def _write(self, given: tuple[Any, ...]) -> list[Awaitable[Any]]:
+        changes = changes_of(given)
+        handles, gone = write(self._context, changes)
+        self._written(self._life, changes[0], gone)
+        return handles
 
     # -- other plugins
 

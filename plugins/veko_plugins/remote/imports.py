@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .guard import Permissions
     from .launcher import Launcher, Process
     from .permissions import Grants
-    from .stored import Changes
 
 __all__ = ["Imports"]
 
@@ -55,7 +54,7 @@ class Imports:
         dev_mode: Whether the application is being developed.
         setup: Returns what a worker gets at `load`.
         crashed: Is called when a worker of a plugin has ended by itself.
-        written: Is called with what a plugin has written to its storage.
+        written: Is called with what a plugin has stored, and with the keys that are gone.
         ended: Is called when a generation has ended.
     """
 
@@ -68,7 +67,7 @@ class Imports:
         dev_mode: bool,
         setup: Callable[[Life, Context, Any], dict[str, Any]],
         crashed: Callable[[RemotePlugin, Life, VekoError], None],
-        written: Callable[[Life, Changes], None],
+        written: Callable[[Life, dict[str, Any], list[str]], None],
         ended: Callable[[Life], None],
     ) -> None:
         self._context = context

@@ -7,7 +7,7 @@ they do what `on_crash` says: refuse, or pass by.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from veko import Context, Manifest
@@ -60,6 +60,7 @@ class Life:
         self.live = False
         self.faults: list[Exception] = []
         self._gate: asyncio.Future[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
 
     @property
     def is_python(self) -> bool:
@@ -110,7 +111,7 @@ class Life:
         except (ConnectionLost, Overloaded, TypeError, ValueError):
             return
 
-    def wait_for(self, work: Any) -> None:
+    def wait_for(self, work: Awaitable[object]) -> None:
         """Let all calls wait until some work is done."""
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gate = gate
@@ -122,6 +123,4 @@ class Life:
                 self._gate = None
                 gate.set_result(None)
 
-        task = asyncio.get_running_loop().create_task(run())
-        self._work: Callable[[], Any] = task.done  # keeps the task
-        self._task = task
+        self._handing_over = asyncio.get_running_loop().create_task(run())

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .imports import Imports
     from .life import Life
     from .proxy import RemotePlugin
-    from .stored import Changes
 
 __all__ = ["Remote"]
 
@@ -259,23 +258,13 @@ class Remote(Plugin):
         found = await plugin.lives[-1].call("check_config", plain(config))
         return found if isinstance(found, dict) else None
 
-    def _written(self, life: Life, changes: Changes) -> None:
+    def _written(self, life: Life, entries: dict[str, Any], gone: list[str]) -> None:
         """Let the other generations of a plugin see what one has written."""
         from .stored import as_crossing
 
-        entries, deleted, clear = changes
         for other in self._lives.get(life.name, ()):
-            if other is life or other.down:
-                continue
-            gone = list(deleted)
-            if clear and other.context is not None:
-                kept = set(other.context.attached("storage").keys())
-                gone += [key for key in self._keys(other) if key not in kept]
-            other.note("storage_changed", as_crossing(entries, python=other.is_python), gone)
-
-    @staticmethod
-    def _keys(life: Life) -> list[str]:
-        return []
+            if other is not life and not other.down:
+                other.note("storage_changed", as_crossing(entries, python=other.is_python), gone)
 
     # -- crashes
 

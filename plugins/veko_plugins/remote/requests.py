@@ -15,7 +15,7 @@ import msgspec
 from veko.errors import RouteError
 
 from ..http import HTTPError, Request, Response
-from .protocol import RemoteFunction, RemoteIterator, is_plain
+from .protocol import RemoteFunction, is_plain
 from .python.errors import across, state_of
 from .python.kinds import Marked
 from .worker import WorkerLost
@@ -291,8 +291,3 @@ def unavailable(plugin: str) -> HTTPError:
     from .life import unavailable
 
     return unavailable(plugin)
-
-
-def is_stream(value: object) -> bool:
-    """Return whether a value of a worker is a stream."""
-    return isinstance(value, RemoteIterator)

@@ -49,8 +49,11 @@ def changes_of(given: tuple[Any, ...]) -> Changes:
     return changes, deleted, clear is True
 
 
-def write(context: Context, changes: Changes) -> list[Awaitable[Any]]:
-    """Write at once; returns the handles, to await until all is durable.
+def write(context: Context, changes: Changes) -> tuple[list[Awaitable[Any]], list[str]]:
+    """Write at once.
+
+    Returns:
+        The handles, to await until all is durable; and the keys that are gone.
 
     Raises:
         StorageError: A value cannot be stored.
@@ -59,12 +62,14 @@ def write(context: Context, changes: Changes) -> list[Awaitable[Any]]:
     entries, deleted, clear = changes
     namespace = context.attached("storage")
     handles: list[Awaitable[Any]] = []
+    gone = list(deleted)
     if clear:
+        gone += namespace.keys()
         handles.append(namespace.clear())
     handles += [namespace.delete(key) for key in deleted]
     if entries:
         handles.append(namespace.update(entries))
-    return handles
+    return handles, [key for key in gone if key not in entries]
 
 
 def as_crossing(changes: Mapping[str, Any], *, python: bool) -> dict[str, Any]:

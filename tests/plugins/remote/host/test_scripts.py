@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501
 
+import asyncio
 import logging
 from typing import Any
 
@@ -277,6 +278,32 @@ module.exports = {
     assert await app.json("/loads") == 3  # 2 were saved, and it was loaded once more
     await manager.restart()
     assert await app.json("/loads") == 4
+
+
+async def test_generations_see_what_each_other_writes(app: App) -> None:
+    app.put(
+        "keeper.js",
+        """
+module.exports = {
+  name: 'keeper', version: '1.0.0',
+  async load(app, config, context) {
+    context.addRoute('GET', '/slow', async (req, res) => {
+      while (context.storage.get('go') !== 1) await new Promise((done) => setTimeout(done, 5));
+      res.json([context.storage.get('old', 'gone'), context.storage.keys().sort()]);
+    });
+    context.addRoute('GET', '/new', async (req, res) => { context.storage.clear(); context.storage.set('go', 1); await context.storage.flush(); res.end(); });
+    context.storage.set('old', 1);
+    context.storage.set('other', 2);
+  },
+};
+""",
+    )
+    manager = await app.start()
+    slow = asyncio.create_task(app.json("/slow"))
+    await asyncio.sleep(0.1)
+    await manager.use("loading").reload_plugin("keeper", drained=False)
+    assert (await app.get("/new")).status_code == 200
+    assert await slow == ["gone", ["go"]]
 
 
 async def test_hooks_middleware_and_guards(app: App) -> None:
