@@ -10,6 +10,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import math
 import os
 import selectors
 import signal
@@ -33,11 +34,15 @@ from .messages import (
     Started,
     encode,
 )
-from .processes import children, reap
+from .processes import children, descendants, reap, resident
 
 _READ_BYTES = 65_536
 _END_SECONDS = 6.0
 """Wardens give up on what they kill after 5 s."""
+_FASTEST = 8 * 2**30
+"""Bytes a second by which memory may grow: a look costs 20 us, so it waits as long as it may."""
+_SHORTEST, _LONGEST = 0.01, 0.25
+"""Seconds between two looks at the memory of workers."""
 
 
 class _Worker:
@@ -49,6 +54,7 @@ class _Worker:
         self.report: int | None = report
         self.folder = folder
         self.guarded = warden.is_needed(start)
+        self.memory = None if start.confinement is None else start.confinement.memory
         self.said = b""
         self.reason = ""
 
@@ -80,11 +86,12 @@ class Zygote:
         if host is not None:
             self._selector.register(host, selectors.EVENT_READ, self._lose_host)
         self._serving = True
+        self._look = math.inf  # when to look at the memory of workers
 
     def serve(self) -> None:
         """Work until the host is gone."""
         while self._serving:
-            self._turn(None)
+            self._turn(self._watch_memory())
         self._end_all()
 
     def _turn(self, timeout: float | None) -> None:
@@ -136,6 +143,8 @@ class Zygote:
         os.close(reported)
         worker = _Worker(start, pid, report, folder)
         self._workers[start.id] = worker
+        if worker.memory is not None:
+            self._look = min(self._look, time.monotonic() + _SHORTEST)
         self._selector.register(
             report, selectors.EVENT_READ, functools.partial(self._read_report, worker)
         )
@@ -167,6 +176,31 @@ class Zygote:
             self.say(Started(worker.id, int(pid)))
 
     # How workers end
+
+    def _watch_memory(self) -> float | None:
+        """End the workers that use too much; return the seconds to the next look.
+
+        A limit of address space would be simpler, and too low for what reserves much and uses
+        little: Deno, numpy.
+        """
+        now = time.monotonic()
+        if now < self._look:
+            return None if self._look == math.inf else self._look - now
+        wait = math.inf
+        for worker in self._workers.values():
+            if worker.memory is None or worker.reason:
+                continue
+            below = descendants(worker.pid) if worker.guarded else ()
+            used = resident((worker.pid, *below))
+            if used > worker.memory:
+                worker.reason = (
+                    f"used {used >> 20} MiB of memory, {worker.memory >> 20} MiB are allowed"
+                )
+                self._kill(worker)
+            left = (worker.memory - used) / _FASTEST
+            wait = min(wait, max(left, _SHORTEST), _LONGEST)
+        self._look = now + wait
+        return None if wait == math.inf else wait
 
     def _kill(self, worker: _Worker) -> None:
         # Only this process reaps, and it has not reaped this one: the pid is still the worker's.

@@ -193,6 +193,21 @@ async def test_limits_are_set(workers: Workers) -> None:
     assert await spin.ends() < 0
 
 
+async def test_too_much_memory_ends_it(workers: Workers) -> None:
+    limits = confinement(memory=128 * 2**20)
+    fits = await workers.python("x = b'x' * (64 * 2**20)", limits)
+    assert await fits.ends() == 0
+    grows = await workers.python("x = []\nwhile True: x.append(b'x' * 2**20)", limits)
+    assert await grows.ends() == -9
+    assert "128 MiB are allowed" in grows.process.reason
+    used = int(grows.process.reason.split()[1])
+    assert 128 <= used < 1024
+    code = "import os\nif os.fork(): os.wait()\nelse:\n x = []\n while True: x.append(b'x' * 2**20)"
+    together = await workers.python(code, confinement(memory=128 * 2**20, spawn=True))
+    assert await together.ends() == -9
+    assert "128 MiB are allowed" in together.process.reason
+
+
 async def test_nothing_is_left_of_root(workers: Workers) -> None:
     # A user without privileges cannot change the bounding set, and gains nothing by it either.
     names = ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:"]
