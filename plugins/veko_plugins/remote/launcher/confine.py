@@ -17,6 +17,8 @@ __all__ = ["System", "confine", "missing", "this_system"]
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _CLEAR_ALL = 38, 24, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _CAPABILITIES = 64
+_UNUSED_USERS = 61184, 4336
+"""Users that no account has: systemd gives them out for a while (first, and how many)."""
 _TRUNCATE_SINCE, _TCP_SINCE, _SIGNALS_SINCE = 3, 4, 6
 
 
@@ -77,6 +79,8 @@ def confine(confinement: Confinement, folder: Path | None, *, executes: bool) ->
     _limit(confinement)
     with contextlib.suppress(OSError):  # the kernel then ends a worker before it ends the host
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    if confinement.spawn:
+        _limit_processes(confinement.processes)
     _drop_capabilities()
     native.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     own = confinement
@@ -100,6 +104,32 @@ def _limit(confinement: Confinement) -> None:
             hard = resource.getrlimit(name)[1]
             value = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(name, (value, value))
+
+
+def _limit_processes(most: int) -> None:
+    """Limit the threads of this worker and of what it starts.
+
+    The kernel counts by real user, and does not limit root. So root gives the worker a real user
+    that no account has; its effective user, by which files are opened, stays.
+    """
+    if os.geteuid() == 0:
+        first, count = _UNUSED_USERS
+        os.setresuid(first + os.getpid() % count, 0, 0)
+    else:
+        most += _threads_of(os.getuid())
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (value, value))
+
+
+def _threads_of(user: int) -> int:
+    found = 0
+    with os.scandir("/proc") as processes:
+        for process in processes:
+            with contextlib.suppress(OSError):
+                if process.name.isdecimal() and process.stat().st_uid == user:
+                    found += len(os.listdir(f"/proc/{process.name}/task"))  # noqa: PTH208
+    return found
 
 
 def _drop_capabilities() -> None:

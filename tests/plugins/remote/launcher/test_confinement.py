@@ -208,6 +208,32 @@ async def test_too_much_memory_ends_it(workers: Workers) -> None:
     assert "128 MiB are allowed" in together.process.reason
 
 
+async def test_it_runs_no_more_processes_than_it_may(workers: Workers) -> None:
+    # Whatever happens, it is no more than 300: each process adds a byte to a file.
+    bomb = """
+import os, sys, time
+count = os.open("count", os.O_CREAT | os.O_APPEND | os.O_RDWR)
+first = os.getpid()
+refused = 0
+while os.fstat(count).st_size < 300 and refused < 100:
+    try:
+        if os.fork() == 0:
+            os.write(count, b"x")
+    except OSError:
+        refused += 1
+        time.sleep(0.001)
+if os.getpid() == first:
+    print(os.fstat(count).st_size, refused, flush=True)
+time.sleep(30)
+"""
+    worker = await workers.python(bomb, confinement(spawn=True, processes=64))
+    made, refused = map(int, (await worker.line()).split())
+    assert made <= 64
+    assert refused
+    worker.process.kill()
+    assert await worker.ends() == -9
+
+
 async def test_nothing_is_left_of_root(workers: Workers) -> None:
     # A user without privileges cannot change the bounding set, and gains nothing by it either.
     names = ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:"]
