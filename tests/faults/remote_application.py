@@ -76,7 +76,7 @@ class Watched:
         asking = asyncio.create_task(ask())
         try:
             yield
-            await until(lambda: waits)
+            await until(lambda: len(waits) > 9)
         finally:
             asking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
