@@ -25,7 +25,6 @@ from .accesses import Watch
 from .copies import copy_of, remove_copy
 from .doors import Doors
 from .life import Life
-from .memory import MOST
 from .proxy import RemotePlugin
 from .python.kinds import Marked, kinds
 from .static import says_isolated
@@ -221,7 +220,6 @@ class Imports:
                 kinds=kinds(_DECODE, source=lambda: source.path, traces=grants is None),
                 failed=functools.partial(self._note_failed, life),
                 hello=hello,
-                memory=None if grants is None or grants.everything else MOST,
             )
         except VekoError as error:
             _close(ends)

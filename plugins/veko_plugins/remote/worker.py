@@ -19,7 +19,6 @@ from veko import VekoError
 
 from .launcher import Process
 from .liveness import Liveness
-from .memory import MemoryLimit
 from .output import Output
 from .protocol import Connection, ConnectionLost, Kinds, ProtocolError
 
@@ -64,7 +63,6 @@ class Worker:
         self._lost: Callable[[WorkerLost], None] | None = lost
         self._log = logging.getLogger(f"veko.plugin.{name}")
         self._killed_for = ""
-        self._memory: MemoryLimit | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(
@@ -76,7 +74,6 @@ class Worker:
         kinds: Kinds,
         failed: Callable[[str, Exception], None],
         hello: Mapping[str, Any],
-        memory: int | None = None,
     ) -> None:
         """Start it and exchange greetings.
 
@@ -87,7 +84,6 @@ class Worker:
             kinds: The kinds of values that cross.
             failed: Hears of notes that raised.
             hello: The first thing that it hears.
-            memory: Bytes that it may use; `None` for as much as there is.
 
         Raises:
             VekoError: It could not be started, or did not greet.
@@ -111,8 +107,6 @@ class Worker:
             other=f"the process of {self.name}",
         )
         self.liveness = Liveness(connection, self._misbehaves)
-        if memory is not None:
-            self._memory = MemoryLimit(self.process, self._misbehaves, most=memory)
         try:
             await connection.open(hello, timeout=_GREETING)
         except BaseException as error:
@@ -142,7 +136,7 @@ class Worker:
         except TimeoutError:
             self.process.kill()
             status = await self.process.wait()
-        self._stop_looking()
+        self.liveness.stop()
         self._output.drain()
         while self.ends:
             self.ends.pop()()
@@ -168,7 +162,7 @@ class Worker:
         self.why = WorkerLost("its process was ended", plugin=self.name)
         if not hasattr(self, "liveness"):  # it could not be started
             return
-        self._stop_looking()
+        self.liveness.stop()
         with contextlib.suppress(VekoError):
             self.connection.note("shutdown")
         self._spawn(self._end())
@@ -190,11 +184,6 @@ class Worker:
         self._killed_for = f"it {why}"
         self.connection.abort(f"the process of {self.name} {why}")
         self.process.kill()
-
-    def _stop_looking(self) -> None:
-        self.liveness.stop()
-        if self._memory is not None:
-            self._memory.stop()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
