@@ -43,6 +43,8 @@ _CALL: Final = 5.0
 _SILENCE: Final = 2 * HEARTBEAT
 # Seconds between two tries: doubled from the first to the last.
 _FIRST, _LAST = 0.02, 1.0
+# Seconds between two looks at the server's changes, while there are many.
+_PAUSE: Final = 0.002
 # Bytes after which a transaction takes no further writes.
 _FULL: Final = 4 << 20
 # Seconds for closing connections.
@@ -81,6 +83,7 @@ class SharedEngine(BaseEngine):
         self._number = 0
         self._id = uuid.uuid4().hex
         self._closed_once = False
+        self._reaching = 0  # how many calls wait until memory shows what they did
 
     def __repr__(self) -> str:
         return f"<SharedEngine {self._backend.location}>"
@@ -183,9 +186,13 @@ class SharedEngine(BaseEngine):
 
     async def _reach(self, revision: int) -> None:
         """Wait until memory shows a revision, at most for one call's time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CALL), self._moved:
-                await self._moved.wait_for(lambda: self._mirror.revision >= revision)
+        self._reaching += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CALL), self._moved:
+                    await self._moved.wait_for(lambda: self._mirror.revision >= revision)
+        finally:
+            self._reaching -= 1
 
     async def refresh(self) -> None:
         """Load all entries from the server."""
@@ -291,6 +298,10 @@ class SharedEngine(BaseEngine):
                         self._mirror.take(records)
                         async with self._moved:
                             self._moved.notify_all()
+                        if not self._reaching:
+                            # This process's own writes come back too: taking them one by one
+                            # would halve the rate of writes that follow one another.
+                            await asyncio.sleep(_PAUSE)
             except Exception as error:
                 if not isinstance(error, Lagged):
                     why = masked_text(str(error)) or type(error).__name__
