@@ -117,6 +117,8 @@ class Server(ABC):
             pids += map(int, text.split())
         for pid in pids:
             os.kill(pid, signal.SIGSTOP if paused else signal.SIGCONT)
+        if paused:
+            time.sleep(0.2)  # a process with several threads stops them one after the other
 
 
 class RedisServer(Server):

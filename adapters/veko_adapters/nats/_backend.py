@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import json
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import (
@@ -69,6 +69,38 @@ class _Refused(Exception):
         self.code = code
 
 
+class _Inbox:
+    """The messages of a consumer. The client's own `next_msg` costs a task for each."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.consumer: str | None = None
+        self.arrived: deque[Msg] = deque()
+        self.wake = asyncio.Event()
+
+    async def take(self, message: Msg) -> None:
+        """Keep a message; one with a status is from the server itself."""
+        if not (message.headers and message.headers.get("Status")):
+            self.arrived.append(message)
+            self.wake.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Return whether there is a message, after waiting for one.
+
+        Raises:
+            ConnectionClosedError: The connection was lost.
+        """
+        if not self.arrived:
+            self.wake.clear()
+            if self._client.is_connected:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self.wake.wait()
+            if not self._client.is_connected:
+                raise ConnectionClosedError
+        return bool(self.arrived)
+
+
 class NatsBackend:
     """A NATS server or cluster; see `StorageBackend`.
 
@@ -100,6 +132,7 @@ class NatsBackend:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._limits: set[asyncio.Timeout] = set()
+        self._inboxes: set[_Inbox] = set()
 
     async def open(self) -> None:
         """Connect, and create the bucket if it is missing."""
@@ -151,9 +184,9 @@ class NatsBackend:
                 return Contents(entries, last)
             async with self._consumer(client, DeliverPolicy.LAST_PER_SUBJECT) as inbox:
                 while True:
-                    message = await inbox.next_msg(timeout=_ANSWER)
-                    if message.headers and message.headers.get("Status"):
-                        continue
+                    if not await inbox.wait(_ANSWER):
+                        raise Unreachable(f"{self.location} does not send its entries")
+                    message = inbox.arrived.popleft()
                     data = message.metadata
                     record = read(data.sequence.stream, message.data)
                     if record is not None:
@@ -170,31 +203,27 @@ class NatsBackend:
         ):
             number = 0
             while True:
-                try:
-                    message = await inbox.next_msg(timeout=_WAIT)
-                except NatsTimeoutError:
+                if not await inbox.wait(_WAIT):
                     await self._still_there(client, inbox, number)
                     yield ()
                     continue
                 found: list[Record] = []
-                while True:
+                while inbox.arrived and len(found) < _MOST:
+                    message = inbox.arrived.popleft()
                     number += 1
                     data = message.metadata
                     if data.sequence.consumer != number:
                         raise Lagged(f"{self.location}: messages were lost")
                     record = read(data.sequence.stream, message.data)
                     found.append(record or Record(data.sequence.stream, "", {}))
-                    if not inbox.pending_msgs or len(found) >= _MOST:
-                        break
-                    message = await inbox.next_msg(timeout=_WAIT)
                 yield found
 
-    async def _still_there(self, client: Client, inbox: Any, number: int) -> None:
+    async def _still_there(self, client: Client, inbox: _Inbox, number: int) -> None:
         try:
             info = await self._ask(client, f"CONSUMER.INFO.{self._stream}.{inbox.consumer}")
         except NotFoundError:
             raise Lagged(f"{self.location}: the server was restarted") from None
-        if info["delivered"]["consumer_seq"] != number and not inbox.pending_msgs:
+        if info["delivered"]["consumer_seq"] != number and not inbox.arrived:
             raise Lagged(f"{self.location}: messages were lost")
 
     async def write(self, changes: Sequence[Changes], token: str) -> int:
@@ -326,10 +355,14 @@ class NatsBackend:
     @asynccontextmanager
     async def _consumer(
         self, client: Client, policy: DeliverPolicy, start: int | None = None
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[_Inbox]:
         """Yield a subscription with the messages of the bucket, in order, each once."""
         name = client.new_inbox()
-        inbox = await client.subscribe(name, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        inbox = _Inbox(client)
+        subscription = await client.subscribe(
+            name, cb=inbox.take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        self._inboxes.add(inbox)
         config = ConsumerConfig(
             deliver_policy=policy,
             opt_start_seq=start,
@@ -344,12 +377,13 @@ class NatsBackend:
         js = client.jetstream(timeout=_ANSWER)
         try:
             made = await js.add_consumer(self._stream, config)
-            inbox.consumer = made.name  # type: ignore[attr-defined]
+            inbox.consumer = made.name
             yield inbox
             await js.delete_consumer(self._stream, made.name)
         finally:
+            self._inboxes.discard(inbox)
             with contextlib.suppress(NatsError, OSError):
-                await inbox.unsubscribe()
+                await subscription.unsubscribe()
 
     @asynccontextmanager
     async def _connection(self, *, ends: bool = True) -> AsyncIterator[Client]:
@@ -410,10 +444,13 @@ class NatsBackend:
             for limit in [*self._limits]:
                 limit.reschedule(asyncio.get_running_loop().time())
             self._limits.clear()
+            for inbox in self._inboxes:
+                inbox.wake.set()
 
+        client = Client()
         try:
             async with asyncio.timeout(_CONNECT):
-                client: Client = await nats.connect(
+                await client.connect(
                     self._servers,
                     error_cb=on_error,
                     disconnected_cb=on_loss,
@@ -423,7 +460,10 @@ class NatsBackend:
                     ping_interval=5,
                     max_outstanding_pings=2,
                 )
-        except (*_GONE, NatsError):
+        except BaseException as error:
+            await _ended(client)
+            if not isinstance(error, (*_GONE, NatsError)):
+                raise
             logins = [text for text in refused if "uthoriz" in text or "uthent" in text]
             if logins:
                 raise self._login_refused(logins[0]) from None
