@@ -104,9 +104,14 @@ _CONDITIONAL = {
 
 Landlock governs what is opened. A file of the same user could still be given another mode, owner,
 time or attribute, by its path or by a descriptor for reading (`test_escapes.py`): these calls are
-refused altogether, as a filter cannot tell files apart. So are files in memory alone
-(`memfd_create`), which no limit counts, and watching files that may not be read (`inotify`).
+never made, as a filter cannot tell files apart. Files in memory alone (`memfd_create`), which no
+limit counts, and watching files that may not be read (`inotify`) are refused too.
 """
+_WITHOUT_EFFECT = {
+    "chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat",
+}  # fmt: skip
+"""Calls that change nothing and say that they did: `shutil.copy` and `tar` would fail otherwise,
+for a mode and a time that no other user sees."""
 
 
 class _Program(Structure):
@@ -150,7 +155,8 @@ def program(confinement: Confinement, *, executes: bool, pid: int, machine: str)
     architecture, numbers = _MACHINES[machine]
     filter_ = _Filter(numbers)
     filter_.begin(architecture, x32=machine == "x86_64")
-    filter_.refuse(name for name in numbers if name not in _CONDITIONAL)
+    filter_.refuse(name for name in numbers if name not in _CONDITIONAL | _WITHOUT_EFFECT)
+    filter_.refuse(_WITHOUT_EFFECT, 0)
     if confinement.spawn:
         filter_.refuse_bits("clone", 0, _NEW_NAMESPACES)
     else:

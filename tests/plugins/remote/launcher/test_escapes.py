@@ -51,8 +51,22 @@ async def test_a_file_that_may_be_read_cannot_be_changed(
 ) -> None:
     before = state(outside)
     limits = Confinement(read=(*_LIBRARY, outside), execute=(_PYTHON,))
-    assert await attempt(workers, f"path = {str(outside)!r}\n{code}", limits) == "EPERM"
+    said = await attempt(workers, f"path = {str(outside)!r}\n{code}", limits)
+    assert said == ("done" if "chmod" in code or "utime" in code else "EPERM")
     assert state(outside) == before
+
+
+async def test_a_file_can_be_copied_as_everywhere(workers: Workers) -> None:
+    code = """
+    import shutil
+    with open("one", "w") as file:
+        file.write("1")
+    shutil.copy("one", "two")
+    shutil.copy2("one", "three")
+    assert open("two").read() == open("three").read() == "1"
+    assert os.stat("two").st_mode == 0o100600
+    """
+    assert await attempt(workers, code) == "done"
 
 
 async def test_a_file_that_it_makes_is_private(workers: Workers) -> None:
@@ -114,7 +128,7 @@ async def test_memory_that_nobody_counts_is_refused(workers: Workers) -> None:
 
 
 @_X86
-@pytest.mark.parametrize("number", [452, 463, 466, 469, 254, 162, 306])
+@pytest.mark.parametrize("number", [463, 466, 469, 254, 162, 306])
 async def test_the_like_by_other_calls_is_refused(workers: Workers, number: int) -> None:
     assert await attempt(workers, f"call({number}, 0, 0, 0, 0, 0)") == "EPERM"
 
