@@ -22,7 +22,7 @@ from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
 from veko_plugins._source.source import Source, SourceImport
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
-from veko_plugins.storage.engine import Engine
+from veko_plugins.storage.base import BaseEngine
 from veko_plugins.storage.queries import Query
 from veko_plugins.transpile import Code
 from veko_plugins.watchdog import Block
@@ -105,9 +105,9 @@ SECTION_H = {
         object, False, (PluginRecord,), "test_H_config_validate_and_config_change"
     ),
     "dev:hotreload": Row(str, False, (Path,), "test_H_dev_hotreload_after_a_reload"),
-    "database:connect": Row(Engine, False, (), _STORED),
+    "database:connect": Row(BaseEngine, False, (), _STORED),
     "database:query": Row(Query, True, (), _STORED),
-    "database:disconnect": Row(Engine, False, (), _STORED),
+    "database:disconnect": Row(BaseEngine, False, (), _STORED),
     "plugin:loaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:unloaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:retired": Row(str, False, (PluginRecord, Plugin), _STEPS),
