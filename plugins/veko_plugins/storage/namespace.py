@@ -76,7 +76,7 @@ class Namespace:
     a turn of the loop, and its handle can be awaited on the loop only.
     """
 
-    __slots__ = ("__weakref__", "_data", "_engine", "_until", "bypassed", "name", "queued")
+    __slots__ = ("_data", "_engine", "_until", "bypassed", "name", "queued")
 
     def __init__(self, name: str, engine: _Engine) -> None:
         self.name = name
