@@ -324,6 +324,7 @@ async def test_processes_that_write_one_key_agree(engine: BaseEngine, other: Bas
     ours, theirs = engine.namespace("both"), other.namespace("both")
 
     async def write(storage: Namespace, who: str) -> None:
+        handle = storage.set("key", who)
         for number in range(60):
             handle = storage.set("key", f"{who}{number}")
             if number % 3 == 0:

@@ -229,6 +229,7 @@ class NatsBackend:
     async def write(self, changes: Sequence[Changes], token: str) -> int:
         """Carry out changes, in one transaction if they are not too many."""
         parts = list(messages(self._bucket, changes))
+        revision = 0
         async with self._connection() as client:
             try:
                 if not parts:

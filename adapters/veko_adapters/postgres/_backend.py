@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -22,7 +22,7 @@ from ._schema import FUNCTION, TABLES
 
 __all__ = ["PostgresBackend"]
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # pyright: ignore[reportInvalidTypeArguments]
 
 # Seconds.
 _CONNECT: Final = 3.0
@@ -83,7 +83,7 @@ class PostgresBackend:
             self._connection("read") as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            revision = await connection.fetchval(self._named("SELECT revision FROM %_head"))
+            revision = await self._revision(connection)
             rows = await connection.fetch(self._named("SELECT namespace, key, value FROM %_entry"))
         entries: dict[str, dict[str, bytes]] = {}
         for namespace, key, value in rows:
@@ -116,6 +116,9 @@ class PostgresBackend:
             finally:
                 connection.terminate()
 
+    async def _revision(self, connection: Connection) -> int:
+        return int(await connection.fetchval(self._named("SELECT revision FROM %_head")) or 0)
+
     async def _changes(self, connection: Connection, revision: int) -> list[Record]:
         rows = await connection.fetch(
             self._named(
@@ -125,8 +128,7 @@ class PostgresBackend:
             revision,
         )
         if not rows:
-            now = await connection.fetchval(self._named("SELECT revision FROM %_head"))
-            if now < revision:
+            if await self._revision(connection) < revision:
                 raise Lagged(f"{self.location} has lost changes")
             return []
         changes: list[Record] = []
@@ -192,10 +194,10 @@ class PostgresBackend:
     ) -> int:
         query = self._named("SELECT %_write_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
         async with self._connection("write") as connection:
-            revision: int = await connection.fetchval(
+            revision: Any = await connection.fetchval(
                 query, token, changes, *columns, compare, expected
             )
-        return revision
+        return int(revision)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -237,7 +239,7 @@ class PostgresBackend:
 
     async def _connect(self) -> Connection:
         try:
-            connection: Connection = await asyncpg.connect(self._url, timeout=_CONNECT)
+            connection: Connection = await asyncpg.connect(self._url, timeout=_CONNECT)  # pyright: ignore[reportArgumentType]
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise OptionError(
                 f"storage {self.location} is not valid: {error}",

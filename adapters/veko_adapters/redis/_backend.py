@@ -119,7 +119,7 @@ class RedisBackend:
         """Yield the changes after a revision."""
         stream = f"{self._prefix}:changes"
         while True:
-            found = await self._call(
+            found: Any = await self._call(
                 self._client.xread({stream: f"{revision}-0"}, count=500, block=_BLOCK)
             )
             # The answer is a mapping in RESP3, and a list of pairs in RESP2.

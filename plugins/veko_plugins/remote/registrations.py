@@ -271,11 +271,11 @@ class _Handler:
         Raises:
             StateError: Nothing is being handled, or it takes other arguments than the request.
         """
-        from ..http import Response
+        from ..http import Request, Response
         from .requests import change_request, response_value
 
         request = current.get()
-        if request is None or not hasattr(self._route.handler, "remote"):
+        if not isinstance(request, Request) or not hasattr(self._route.handler, "remote"):
             raise StateError(
                 f"the handler of {self._route.method} {self._route.path} cannot be called from "
                 "another process",

@@ -14,7 +14,7 @@ import msgspec
 
 from veko.errors import RouteError
 
-from ..http import HTTPError, Request, Response
+from ..http import HTTPError, Request, Response, WebSocket
 from .protocol import RemoteFunction, is_plain
 from .python.errors import across, state_of
 from .python.kinds import Marked
@@ -32,7 +32,7 @@ _WHOLE: Final = 256 * 2**10
 """Bytes of a body that is read before the worker is called; a longer one is streamed to it."""
 _CHUNK: Final = 64 * 2**10
 _encode: Final = msgspec.json.Encoder().encode
-current: Final[contextvars.ContextVar[Request | None]] = contextvars.ContextVar(
+current: Final[contextvars.ContextVar[Request | WebSocket | None]] = contextvars.ContextVar(
     "veko_request", default=None
 )
 """The request that is being handled by a worker, for functions of the host that it calls."""

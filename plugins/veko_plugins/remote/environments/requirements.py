@@ -181,10 +181,11 @@ def unmet(requirements: Iterable[str], extra: str = "") -> Iterator[str]:
             continue
         try:
             here = distribution(wanted.name)
-            fits = wanted.specifier.contains(here.version, prereleases=True)
         except PackageNotFoundError:
             yield f"{wanted.name} is not installed here"
             continue
+        try:
+            fits = wanted.specifier.contains(here.version, prereleases=True)
         except (InvalidVersion, TypeError):  # its metadata are broken
             fits = False
         if not fits:

@@ -7,6 +7,7 @@ import sys
 from ctypes import byref, c_uint32
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from . import landlock, native, seccomp
@@ -85,8 +86,7 @@ def confine(confinement: Confinement, folder: Path | None, *, executes: bool) ->
     native.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     own = confinement
     if folder is not None:
-        values = {name: getattr(confinement, name) for name in Confinement.__struct_fields__}
-        own = Confinement(**values | {"write": (*confinement.write, folder)})
+        own = msgspec.structs.replace(confinement, write=(*confinement.write, folder))
     landlock.restrict(own, version=landlock.abi())
     seccomp.restrict(own, executes=executes)
 
