@@ -78,7 +78,7 @@ async def test_files_that_look_like_plugins_and_are_passed_over(tmp_path: Path) 
     (folder / "_shared.py").write_text("LIMIT = 3\n")
     (folder / "other.ts").write_text("export const name = 'other'\n")
     logged: list[str] = []
-    manager = manager_of(tmp_path)
+    manager = manager_of(tmp_path, support_typescript=False)
     manager.on("log", lambda record: logged.append(record.message))
     async with manager:
         await manager.load_all_plugins()

@@ -68,8 +68,7 @@ class Crashes:
         self._clock = clock
         self._crashing: dict[str, _Crashing] = {}
         context.provide("crashes", self)
-        context.hook("plugin:loaded", self._loaded)
-        context.hook("plugin:unloaded", self._unloaded)
+        self._follows = False
 
     def gave_up(self, name: str) -> str:
         """Return why a plugin is not started again; empty if it is, or has not crashed."""
@@ -83,6 +82,10 @@ class Crashes:
             name: The plugin's name.
             error: How its worker ended.
         """
+        if not self._follows:  # every plugin that loads would pay for these hooks
+            self._follows = True
+            self._context.hook("plugin:loaded", self._loaded)
+            self._context.hook("plugin:unloaded", self._unloaded)
         found = self._crashing.get(name)
         if found is None or (found.times and self._clock() - found.times[-1] > WINDOW):
             found = self._crashing[name] = _Crashing()

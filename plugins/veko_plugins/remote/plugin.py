@@ -71,11 +71,6 @@ class Remote(Plugin):
         context.hook("source:import", self._import, timeout=None)
         context.hook("source:imported", self._imported)
         context.hook("plugin:load", self._refuse)
-        context.hook("config:change", self._config_changed)
-        context.hook("config:validate", self._check_config, priority=1, timeout=None)
-        for event in _PLUGIN_EVENTS:
-            context.hook(event, self._plugins_changed, priority=-1)
-        context.hook("plugin:loaded", self._loaded, priority=100)
 
     async def unload(self) -> None:
         """End the launcher, and with it all workers."""
@@ -162,6 +157,7 @@ class Remote(Plugin):
 
     def _started(self) -> Imports:
         if self._imports is None:
+            self._follow()
             from .imports import Imports
             from .launcher import Launcher
             from .python.runtime import MODULES
@@ -177,6 +173,15 @@ class Remote(Plugin):
                 ended=self._ended,
             )
         return self._imports
+
+    def _follow(self) -> None:
+        """Follow what workers have to know; plugins of applications without any do not pay."""
+        context = self._context
+        context.hook("config:change", self._config_changed)
+        context.hook("config:validate", self._check_config, priority=1, timeout=None)
+        for event in _PLUGIN_EVENTS:
+            context.hook(event, self._plugins_changed, priority=-1)
+        context.hook("plugin:loaded", self._loaded, priority=100)
 
     def _setup(self, life: Life, context: Context, config: Any) -> dict[str, Any]:
         """Return what a worker gets when its plugin loads."""
