@@ -160,6 +160,7 @@ class Transpile(Plugin):
     def __init__(self, cache: SourceCache) -> None:
         self._cache = cache
         self._former: dict[str, str] = {}  # suffixes that there were, with the plugins' names
+        self._follows = False
         self._made: dict[str, bytes | None] = {}  # by path: the identity of what transpiled it
         self._seen: tuple[int, dict[str, Transpiler]] = (-1, {})  # of one version of the registry
 
@@ -169,8 +170,6 @@ class Transpile(Plugin):
         context.declare(TRANSPILE)
         context.attach("add_transpiler", self._adder)
         context.provide("transpile", self)
-        context.hook("plugin:loaded", self._changed)
-        context.hook("plugin:activated", self._changed)
         self._cache.transpilers = self
 
     def unload(self) -> None:
@@ -303,6 +302,10 @@ class Transpile(Plugin):
                 plugin=context.name,
                 remedy="Unload it, or take another suffix.",
             )
+        if not self._follows:  # every plugin that loads would pay for these hooks
+            self._follows = True
+            self._context.hook("plugin:loaded", self._changed)
+            self._context.hook("plugin:activated", self._changed)
         identity = self._identity(fn, version)
         transpiler = Transpiler(context, suffix, to, fn, identity, timeout)
         return context.hook(TRANSPILE.name, transpiler, timeout=None)
