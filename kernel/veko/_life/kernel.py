@@ -412,8 +412,7 @@ class Kernel(Runtime):
         """Unload or switch off a plugin, after those that need it; returns what that returned."""
         if not cascade:
             self.refuse_if_needed(record, verb, [record], users=users)
-        done: Any = None
-        leaving = [*self.from_the_top(record, [record], users=users), record]
+        done, leaving = None, [*self.from_the_top(record, [record], users=users), record]
         for index, one in enumerate(leaving):
             done = await self.root.run(operation, one, leaving[index:], detach(self.bus))
         return done
