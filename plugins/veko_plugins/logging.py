@@ -37,7 +37,7 @@ from ._lib.tracebacks import folded
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["LEVELS", "JSONFormatter", "Logging", "TextFormatter"]
+__all__ = ["LEVELS", "JSONFormatter", "Logging", "TextFormatter", "message_of"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40}
 _NAMES: Final = {number: name for name, number in LEVELS.items()} | {50: "critical"}

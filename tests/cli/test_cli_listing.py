@@ -164,6 +164,30 @@ def test_run(veko: Run, application: Path) -> None:
     assert "broken" in done.stderr
 
 
+def test_run_prints_what_a_plugin_in_a_worker_prints(veko: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "python.py").write_text(
+        "name, version, isolation = 'python', '1', 'process'\n"
+        "def load(context):\n"
+        "    print('not this')\n"
+        "    context.add_command('hi', hi)\n"
+        "def hi(n: int = 1):\n"
+        "    for _ in range(n): print('printed')\n"
+        "    return 'returned'\n"
+    )
+    (folder / "script.js").write_text(
+        "module.exports = { name: 'script', version: '1.0.0', load(app, config, context) {\n"
+        "  console.log('not this');\n"
+        "  context.addCommand('ho', (...words) => { console.log('said', ...words); });\n"
+        "} };\n"
+    )
+    done = veko("run", "--dir", tmp_path, "hi", "--n", "2")
+    assert (done.returncode, done.stdout) == (0, "printed\nprinted\nreturned\n")
+    done = veko("run", "--dir", tmp_path, "ho", "a", "b")
+    assert (done.returncode, done.stdout) == (0, "said a b\n")
+
+
 def test_run_prints_data_as_json_and_bytes_as_they_are(veko: Run, application: Path) -> None:
     (application / "plugins" / "broken.py").unlink()
     (application / "plugins" / "needy.py").unlink()

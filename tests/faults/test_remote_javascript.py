@@ -16,7 +16,9 @@ from veko_plugins.remote.launcher import Confinement, missing
 from .remote_application import Watched
 
 pytest.importorskip("deno", reason="needs the extra typescript")
-pytestmark = pytest.mark.skipif(bool(missing(Confinement())), reason="the kernel lacks Landlock")
+pytestmark = pytest.mark.skipif(
+    bool(missing(Confinement())) and "CI" not in os.environ, reason="the kernel lacks Landlock"
+)
 
 PLUGIN = """
 module.exports = {

@@ -87,6 +87,16 @@ config_schema = compute()
     assert "config_schema" not in outline.fields
 
 
+def test_m_fields_that_are_assigned_together_are_read(folder: Path) -> None:
+    write(folder / "one.py", "name, version, isolation = 'one', '1', 'process'\ndef load(): ...\n")
+    write(folder / "two.py", "name, version = 'two', str(1)\ndef load(): ...\n")
+    write(folder / "three.py", "name, *version = 'three', '1'\ndef load(): ...\n")
+    one, three, two = scan(folder).sources
+    assert one.outline is not None
+    assert (one.name, one.outline.fields["isolation"]) == ("one", "process")
+    assert two.outline is three.outline is None
+
+
 CLASS = """
 from veko import Plugin as Base
 class Shop(Base):
@@ -123,7 +133,10 @@ def test_m_a_class_is_read_too(folder: Path, source: str) -> None:
         "for priority in range(3): pass",
         "def f():\n    global name\n    name = 'other'\nf()",
         "print(name := 'other')",
-        "name, other = 'a', 'b'",
+        "name, other = 'ab'",
+        "name, *other = 'a', 'b'",
+        "name, other = other, name = 'a', 'b'",
+        "(name, other), more = ('a', 'b'), 'c'",
         "version += '1'",
         "del version",
         "with x as name: pass",

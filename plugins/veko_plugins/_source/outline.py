@@ -90,6 +90,13 @@ def _take(statement: ast.stmt, fields: dict[str, object]) -> bool:
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             pass
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if (
+            len(targets) == len(values)  # name, version = "shop", "1.0.0"
+            and all(isinstance(target, ast.Name) for target in targets)
+            and not any(isinstance(one, ast.Starred) for one in values)
+        ):
+            pairs = zip(targets, values, strict=True)
+            return all(_take(ast.Assign([target], one), fields) for target, one in pairs)
         case ast.AnnAssign(target=ast.Name(id=name), value=value):
             if value is None:
                 return True

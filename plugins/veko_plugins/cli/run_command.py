@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +14,7 @@ import rich_click as click
 from veko import NotFoundError, VekoError
 from veko_plugins._lib.masking import masked_text
 from veko_plugins.commands import Commands, UsageError
-from veko_plugins.logging import Logging
+from veko_plugins.logging import Logging, message_of
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
@@ -50,7 +53,9 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             except (NotFoundError, UsageError) as error:
                 print_error(error, debug=debug)
                 raise Quit(2) from error
-            _print(await call())
+            with _output_of(manager, commands, name):
+                result = await call()
+            _print(result)
         return 0
 
     logs.configure("debug" if debug else "warning")
@@ -59,6 +64,38 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             return run(work, debug=debug)
     finally:
         logs.reset()
+
+
+@contextlib.contextmanager
+def _output_of(manager: PluginManager, commands: Commands, name: str) -> Iterator[None]:
+    """Print what the plugin of a command prints, if it runs in a process of its own.
+
+    That process has no terminal: what it prints arrives as records of its log below `warning`.
+    """
+    plugin = next(command.plugin for command in commands.list() if command.name == name)
+    record = manager.get_plugin(plugin)
+    if record is None or not hasattr(record.plugin, "lives"):
+        yield
+        return
+    logger, handler = logging.getLogger(f"veko.plugin.{plugin}"), _Printer()
+    former = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(former[0])
+        logger.propagate = former[1]
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            click.echo(masked_text(message_of(record)))
+        else:
+            logging.getLogger("veko").callHandlers(record)
 
 
 def _show(commands: Commands) -> None:

@@ -45,7 +45,10 @@ def command_of(life: Life, fn: RemoteFunction, parameters: object) -> Callable[.
             name[:-1] if keyword.iskeyword(name[:-1]) else name: _sendable(value)
             for name, value in named.items()
         }
-        return await life.call(fn, [_sendable(one) for one in args], given)
+        try:
+            return await life.call(fn, [_sendable(one) for one in args], given)
+        finally:
+            life.worker.catch_up()  # what it printed comes before its end
 
     command.__name__ = command.__qualname__ = fn.name or "command"
     command.__signature__ = signature  # type: ignore[attr-defined]

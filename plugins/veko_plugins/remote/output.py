@@ -103,11 +103,15 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
 
-    def drain(self) -> None:
-        """Read what the pipe holds now, and close it: the worker has ended."""
+    def catch_up(self) -> None:
+        """Log what the pipe holds now."""
         for _ in range(2**20 // _CHUNK):  # a pipe holds no more than that
             if self._descriptor is None or not self._read():
                 break
+
+    def drain(self) -> None:
+        """Log what the pipe holds now, and close it: the worker has ended."""
+        self.catch_up()
         self.close()
 
     def close(self) -> None:

@@ -12,11 +12,11 @@ from .._source.source import Source
 
 __all__ = ["says_isolated"]
 
-_SAYS: Final = re.compile(rb"isolation[\"']?\s*[:=]\s*[\"']process[\"']")
+_SAYS: Final = (re.compile(rb"\bisolation\b"), re.compile(rb"[\"']process[\"']"))
 
 
 def says_isolated(source: Source) -> bool:
-    """Return whether the text of a plugin says `isolation = "process"` anywhere.
+    """Return whether the text of a plugin has `isolation` and `"process"` anywhere.
 
     In doubt it runs in a process: it was written by somebody who wanted that.
     """
@@ -24,6 +24,7 @@ def says_isolated(source: Source) -> bool:
     if file is None:
         return False
     try:
-        return bool(_SAYS.search(read_source(str(file))[0]))
+        text = read_source(str(file))[0]
+        return all(part.search(text) for part in _SAYS)
     except (OSError, ValueError, VekoError):
         return False

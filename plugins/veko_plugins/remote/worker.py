@@ -120,6 +120,10 @@ class Worker:
                 ) from error
             raise
 
+    def catch_up(self) -> None:
+        """Log what it has printed so far."""
+        self._output.catch_up()
+
     # -- its end
 
     def _gone(self, reason: Exception | None) -> None:

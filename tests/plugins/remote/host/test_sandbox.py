@@ -134,7 +134,7 @@ async def test_a_computed_isolation_is_refused_or_kept(app: App, value: str) -> 
     manager = await app.start()
     failed = manager.report.failed
     assert "its `isolation` cannot be read without running it" in str(failed["guest"])
-    unread = "(name, y) = ('guest', 1)\n"  # now nothing of its manifest can be read
+    unread = "if True:\n    name = 'guest'\n"  # now nothing of its manifest can be read
     app.put("guest.py", unread + python(app.root, "[]", 'isolation = "process" if True else ""'))
     await manager.load_plugin("guest")
     found = await app.json("/look")
