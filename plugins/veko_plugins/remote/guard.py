@@ -9,6 +9,7 @@ trusts what it finds and writes the file.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from veko import Context, OptionError, Plugin, PluginRecord, VekoError
+from veko import Context, Manifest, OptionError, Plugin, VekoError
 
 from .._lib.private_files import open_private, private_folder
 from .._source.source import Source
@@ -84,10 +85,10 @@ class Permissions(Plugin):
         self._locking: Locking | None = None
         if check and not learn:
             trusts_first = sandbox and not (dev_mode or locked)
-            self._locking = Locking(self.directory, locked=locked, trusts_first=trusts_first)
+            self._locking = Locking(
+                self.directory, locked=locked, trusts_first=trusts_first, running=self._running
+            )
         self._broker: Broker | None = None
-        # By plugin: what the generation that is being loaded is.
-        self._next: dict[str, tuple[Entry, Source]] = {}
         self._observed: dict[str, tuple[Source, tuple[str, ...]]] = {}
         self._written: object = None
 
@@ -99,8 +100,6 @@ class Permissions(Plugin):
         context.hook("source:import", self._before, priority=first, timeout=None)
         context.hook("source:imported", self._imported, priority=first, timeout=None)
         context.hook("context:create", self._created)
-        context.hook("plugin:loaded", self._loaded)
-        context.hook("plugin:unloaded", self._unloaded)
         context.hook("app:init", self._trust, timeout=None)
         context.hook("app:stop", self.save, priority=last)
         context.every(_EVERY, self.save)
@@ -225,23 +224,39 @@ class Permissions(Plugin):
 
     async def _imported(self, plugin: Plugin, source: Source) -> None:
         """Refuse a plugin that asks for more than it was allowed, before it goes live."""
-        manifest = plugin.manifest
+        if self._locking is not None:
+            manifest = plugin.manifest
+            described = functools.partial(self._entry_of, manifest, source)
+            await self._locking.before_live(manifest.name, source, described)
+
+    def _entry_of(self, manifest: Manifest, source: Source) -> Entry:
         fields = {
             "version": manifest.version,
             "permissions": manifest.permissions,
             "isolation": manifest.isolation,
         }
-        now = self.entry(source, fields)
-        self._next[manifest.name] = now, source
-        if self._locking is not None:
-            await self._locking.before_live(manifest.name, source, now)
+        return self.entry(source, fields)
+
+    def _running(self, name: str) -> tuple[Entry, Source] | None:
+        """Return what the running generation of a plugin is; `None` if it came from no source."""
+        if not hasattr(self, "_context"):  # the command line asks it without an application
+            return None
+        kernel = self._context.kernel
+        record, loading = kernel.get(name), kernel.registry.get("service", "loading")
+        if record is None or not record.loaded or loading is None:
+            return None
+        source = loading.value.origin(name)
+        if not isinstance(source, Source):
+            return None
+        return self._entry_of(record.manifest, source), source
 
     async def _trust(self) -> None:
         """Write `veko.lock` at the first start with `enable_sandbox`."""
         if self._locking is None:
             return
         try:
-            count = await self._locking.trust()
+            names = [record.name for record in self._context.kernel.records()]
+            count = await self._locking.trust(names)
         except (OSError, VekoError) as error:
             self._context.log("warning", f"veko.lock cannot be written: {error}")
             return
@@ -255,26 +270,16 @@ class Permissions(Plugin):
         manifest = context.manifest
         if context.plugin.core or not manifest.permissions:
             return
-        found = self._next.get(context.name)
-        source = found[1] if found is not None else Source(name=context.name, kind="file")
-        if self.confines(source, manifest.permissions, manifest.isolation):
+        plugin = context.plugin.plugin
+        if hasattr(plugin, "lives"):
             return  # the host's end of its worker checks
         asked = grants(
             manifest.permissions,
-            folder=source.path or self.directory,
+            folder=plugin.source or self.directory,
             directory=self.directory,
             plugin=context.name,
         )
         guard(context, asked)
-
-    def _loaded(self, name: str, record: PluginRecord) -> None:
-        found = self._next.pop(name, None)
-        if found is not None and self._locking is not None:
-            self._locking.live[name] = found
-
-    def _unloaded(self, name: str) -> None:
-        if self._locking is not None:
-            self._locking.live.pop(name, None)
 
     def save(self) -> None:
         """Write what plugins accessed to `.veko/accesses.json`, and what was learned of it.

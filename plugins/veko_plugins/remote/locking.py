@@ -9,7 +9,7 @@ manifest as the plugin's code made it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -37,13 +37,18 @@ class Locking:
         directory: The application's directory.
         locked: Whether a plugin must be exactly what the file says.
         trusts_first: Whether, without the file, what runs first is what is allowed.
-
-    Attributes:
-        live: What the running generation of each plugin is.
+        running: Returns what the running generation of a plugin is, by its name.
     """
 
-    def __init__(self, directory: Path, *, locked: bool, trusts_first: bool) -> None:
-        self.live: dict[str, tuple[Entry, Source]] = {}
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        locked: bool,
+        trusts_first: bool,
+        running: Callable[[str], tuple[Entry, Source] | None],
+    ) -> None:
+        self._running = running
         self._directory = directory
         self._file = str(directory / NAME)
         self._locked = locked
@@ -94,12 +99,20 @@ class Locking:
         lock = self._lock(source)
         return lock is not None and any(one.confined for one in _at(lock, now))
 
-    async def before_live(self, name: str, source: Source, now: Entry) -> None:
+    async def before_live(self, name: str, source: Source, described: Callable[[], Entry]) -> None:
         """Refuse a plugin that asks for more than it was allowed, or differs if that is forbidden.
+
+        Args:
+            name: The plugin's name.
+            source: Where it was found.
+            described: Returns what its manifest says.
 
         Raises:
             LockError: It is not allowed.
         """
+        if not self._trusts_first and self._lock(source) is None:
+            return
+        now = described()
         before = self._compared(name, source, now)
         if before is None or not self._locked:
             return
@@ -121,10 +134,11 @@ class Locking:
                 if self._locked or not now.confined or now.permissions:
                     raise self._unknown(name, source, now)
                 return None
-        elif self._trusts_first and name in self.live:
-            before = self.live[name][0]
         else:
-            return None
+            running = self._running(name) if self._trusts_first else None
+            if running is None:
+                return None
+            before = running[0]
         grown = growth(before, now)
         if now.source != before.source:
             grown.append(f"to be {now.source} instead of {before.source}")
@@ -177,7 +191,7 @@ class Locking:
         )
 
     def _grown(self, name: str, source: Source, now: Entry, grown: list[str]) -> LockError:
-        running = self.live.get(name)
+        running = self._running(name)
         stays = f"; version {running[0].version} keeps running" if running is not None else ""
         version = f"version {now.version}" if now.version else "it"
         return LockError(
@@ -187,14 +201,20 @@ class Locking:
             remedy=_ALLOW.format(name),
         )
 
-    async def trust(self) -> int:
+    async def trust(self, names: Iterable[str]) -> int:
         """Write the file, if there is none, with what runs now; returns how many plugins.
+
+        Args:
+            names: The names of all plugins.
 
         Raises:
             OSError: It cannot be written, or a plugin's files cannot be read.
             OptionError: The file that is there is not valid.
         """
-        if not self._trusts_first or not self.live or Lock.read(self._directory) is not None:
+        if not self._trusts_first or Lock.read(self._directory) is not None:
+            return 0
+        live = {name: found for name in names if (found := self._running(name)) is not None}
+        if not live:
             return 0
         entries = {
             name: Entry(
@@ -204,7 +224,7 @@ class Locking:
                 confined=entry.confined,
                 permissions=entry.permissions,
             )
-            for name, (entry, source) in tuple(self.live.items())
+            for name, (entry, source) in live.items()
         }
         Lock(self._directory / NAME, entries).write()
         return len(entries)
