@@ -30,7 +30,6 @@ from .messages import (
     Started,
     encode,
 )
-from .processes import descendants, resident
 
 _READ_BYTES = 65_536
 _BOOT_SECONDS = 30.0
@@ -93,10 +92,6 @@ class Process:
     def status(self) -> int | None:
         """The exit status, `None` while it runs."""
         return self._ended.result() if self._ended.done() else None
-
-    def resident(self) -> int:
-        """Bytes of memory that it and its processes use now; 0 once it has ended."""
-        return 0 if self._ended.done() else resident([self.pid, *descendants(self.pid)])
 
     def __repr__(self) -> str:
         state = "runs" if self.status is None else f"ended with {self.status}"
