@@ -239,7 +239,7 @@ async def test_H_source_import_answers_with_a_plugin(tmp_path: Path) -> None:
     plugins.mkdir()
     for name in ("here", "other", "refused"):
         plugins.joinpath(f"{name}.py").write_text(
-            f"name, version = {name!r}, '1.0.0'\n\ndef load(): ...\n"
+            f"name, version = {name!r}, str('1.0.0')\n\ndef load(): ...\n"
         )
 
     async def answer(source: Source, asked: SourceImport) -> Any:

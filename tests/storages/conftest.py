@@ -130,7 +130,8 @@ class RedisServer(Server):
         self.folder.joinpath("redis.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             'appendonly yes\nappendfsync always\nsave ""\n'
-            f"user default off\nuser veko on >{PASSWORD} ~* &* +@all\n"
+            # Without permissions, transactions would not be replayed (redis#14541).
+            f"user default on >{PASSWORD} ~* &* +@all\nuser veko on >{PASSWORD} ~* &* +@all\n"
         )
 
     def command(self) -> list[str]:

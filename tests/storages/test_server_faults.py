@@ -6,13 +6,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from veko.errors import StorageError
-from veko_plugins.storage import Namespace, SharedEngine, find_backend
+from veko_plugins.storage import (
+    Changes,
+    Contents,
+    Lagged,
+    Namespace,
+    Record,
+    SharedEngine,
+    Unreachable,
+    find_backend,
+)  # fmt: skip
+from veko_plugins.storage.codec import pack
+
+from .conftest import RedisServer
 
 KILLS = 20
 PASSWORD = "s3cret-of-the-tests"
@@ -41,8 +54,10 @@ async def test_a_server_killed_at_random_moments_loses_nothing_acknowledged(
         number = 0
         while not stopping:
             number += 1
-            await storage.set(key, number)
-            acknowledged[key] = number
+            # One entry is written again and again, the others once: a server that has lost
+            # everything would soon have the first again.
+            await storage.update({key: number, f"{key}.{number}": number})
+            acknowledged[key] = acknowledged[f"{key}.{number}"] = number
 
     async with _engine(own_server.url) as one, _engine(own_server.url) as two:
         ours, theirs = one.namespace("load"), two.namespace("load")
@@ -52,9 +67,9 @@ async def test_a_server_killed_at_random_moments_loses_nothing_acknowledged(
             for number in range(5)
         ]
         for _ in range(KILLS):
-            before = sum(acknowledged.values())
+            before = len(acknowledged)
             async with asyncio.timeout(30):
-                while sum(acknowledged.values()) < before + 5:  # noqa: ASYNC110
+                while len(acknowledged) < before + 5:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             await asyncio.sleep(dice.random() * 0.05)
             await asyncio.to_thread(own_server.kill)
@@ -67,6 +82,87 @@ async def test_a_server_killed_at_random_moments_loses_nothing_acknowledged(
                 await _shows(storage, key, number)
     async with _engine(own_server.url) as later:
         assert dict(later.namespace("load").items()) == acknowledged
+
+
+async def test_a_redis_that_would_forget_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RedisServer(tmp_path)
+    server.prepare()
+    file = tmp_path / "redis.conf"
+    server.start()
+    try:
+        async with _engine(server.url) as engine:
+            await engine.namespace("kept").set("key", 1)
+        assert "may lose its entries" not in caplog.text
+        server.kill()
+        lines = file.read_text().splitlines()
+        limited = [line for line in lines if not line.startswith("user default")]
+        file.write_text("\n".join([*limited, "user default off"]) + "\n")
+        server.start()
+        async with _engine(server.url) as engine:
+            assert "may lose its entries when it restarts" in caplog.text
+            assert PASSWORD not in caplog.text
+            assert engine.namespace("kept").get("key") in (
+                1,
+                None,
+            )  # an old one has forgotten
+    finally:
+        server.kill()
+
+
+class Forgetful:
+    """A server that carries out writes, reports none of them, and may lose everything."""
+
+    location = "test://forgetful"
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, bytes]] = {}
+        self.revision = 0
+        self.answers = True
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def load(self) -> Contents:
+        if not self.answers:
+            raise Unreachable("it is being started")
+        return Contents({name: dict(one) for name, one in self.entries.items()}, self.revision)
+
+    async def follow(self, revision: int) -> AsyncIterator[Sequence[Record]]:
+        while self.answers:
+            yield ()
+            await asyncio.sleep(0.005)
+        raise Lagged("it was restarted")
+
+    async def write(self, changes: Sequence[Changes], token: str) -> int:
+        self.revision += 1
+        for one in changes:
+            entries = self.entries.setdefault(one.namespace, {})
+            entries.update({key: value for key, value in one.entries.items() if value is not None})
+        return self.revision
+
+    async def get(self, namespace: str, key: str) -> bytes | None:
+        return self.entries.get(namespace, {}).get(key)
+
+    async def compare_and_set(
+        self, namespace: str, key: str, expected: bytes | None, value: bytes | None, token: str
+    ) -> int | None:
+        raise NotImplementedError
+
+
+async def test_writes_that_a_server_has_lost_are_not_shown_forever() -> None:
+    backend = Forgetful()
+    async with SharedEngine(backend, report=lambda error: None) as engine:
+        storage = engine.namespace("x")
+        backend.answers = False  # the engine loads, again and again
+        await asyncio.sleep(0.1)
+        for number in range(5):
+            await storage.set("key", number)
+        backend.entries, backend.revision = {"x": {"key": pack("key", "other")[1]}}, 1
+        backend.answers = True
+        await _shows(storage, "key", "other")
 
 
 async def test_reading_continues_and_writing_is_bounded_while_the_server_is_gone(

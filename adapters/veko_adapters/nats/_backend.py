@@ -385,6 +385,8 @@ class NatsBackend:
             self._inboxes.discard(inbox)
             with contextlib.suppress(NatsError, OSError):
                 await subscription.unsubscribe()
+            # The client leaves its task behind if the connection was closed meanwhile.
+            subscription._stop_processing()
 
     @asynccontextmanager
     async def _connection(self, *, ends: bool = True) -> AsyncIterator[Client]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -23,6 +24,7 @@ __all__ = ["RedisBackend"]
 
 _Answer = TypeVar("_Answer")
 
+_log: Final = logging.getLogger("veko.storage")
 # Seconds.
 _REMEMBERED: Final = 600
 _BLOCK: Final = int(HEARTBEAT * 800)
@@ -95,6 +97,25 @@ class RedisBackend:
     async def open(self) -> None:
         """Connect."""
         await self._call(cast(Awaitable[Any], self._client.ping()))
+        if await self._forgets():
+            _log.warning(
+                "%s may lose its entries when it restarts: most versions of Redis replay "
+                "transactions from the append-only file as the user `default`, who may not carry "
+                "them out here. Give that user a password and all permissions "
+                "(user default on >password ~* &* +@all)",
+                self.location,
+            )
+
+    async def _forgets(self) -> bool:
+        """Return whether the server may drop the transactions in its own file (redis#14541)."""
+        try:
+            info = await self._call(self._client.info("persistence"))
+            user: Any = await self._call(self._client.acl_getuser("default"))
+        except StorageError:  # it may not ask
+            return False
+        if not info["aof_enabled"]:
+            return False
+        return not user or "+@all" not in user["categories"] or "~*" not in user["keys"]
 
     async def load(self) -> Contents:
         """Return all entries, of one moment."""

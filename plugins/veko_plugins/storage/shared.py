@@ -30,7 +30,7 @@ from .base import BaseEngine
 from .codec import Expiring, Packed, expiry_of, unpack
 from .mirror import Mirror
 from .namespace import ABSENT, Encoded, Namespace, matches, overlay
-from .port import HEARTBEAT, Changes, Lagged, StorageBackend, Unreachable
+from .port import HEARTBEAT, Changes, Contents, Lagged, StorageBackend, Unreachable
 from .write import Write
 
 __all__ = ["SharedEngine"]
@@ -196,9 +196,15 @@ class SharedEngine(BaseEngine):
 
     async def refresh(self) -> None:
         """Load all entries from the server."""
-        included = self._mirror.acknowledged_so_far()
-        contents = await self._persist(self._backend.load, limit=self._patience)
-        self._mirror.replace(contents, included)
+        included: list[Write] = []
+
+        async def load() -> Contents:
+            # Before each try: a write that an earlier server has carried out, and lost, has a
+            # revision that the present one may never reach.
+            included[:] = self._mirror.acknowledged_so_far()
+            return await self._backend.load()
+
+        self._mirror.replace(await self._persist(load, limit=self._patience), included)
         async with self._moved:
             self._moved.notify_all()
 
