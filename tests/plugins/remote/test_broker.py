@@ -277,7 +277,7 @@ async def test_descriptors_of_other_kinds_are_closed(channel: Channel, server: i
     os.close(read_end)
     os.close(write_end)
     with anyio.fail_after(5):  # the broker closes its copy of a connection after it has sent it
-        while len(os.listdir("/proc/self/fd")) > before:  # noqa: PTH208
+        while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110, PTH208
             await anyio.sleep(0.01)
 
 
