@@ -30,6 +30,7 @@ class OneChange(msgspec.Struct, frozen=True):
     namespace: str
     entries: dict[str, bytes | None]
     cleared: bool = False
+    whole: bool = False
 
 
 def location_of(url: str) -> str:

@@ -7,8 +7,8 @@ default). Needs NATS 2.12 or later, whose streams take several messages as one t
 Durable means: the server (with `replicas`, most of them) has written it to its file. A server's end
 loses nothing; a power cut may lose the last two minutes, unless the server has `jetstream {
 sync_interval: always }`. A transaction has up to 1,000 entries, a larger one is carried out in
-several. A value is smaller than the server's `max_payload`, 1 MiB by default. Other processes may
-see the entries of one transaction one after the other.
+several; single writes need none. A value is smaller than the server's `max_payload`, 1 MiB by
+default. Other processes may see the entries of one transaction one after the other.
 """
 
 from ._backend import NatsBackend

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -35,6 +34,7 @@ from veko.errors import OptionError, StorageError
 from veko_plugins.storage import HEARTBEAT, Changes, Contents, Lagged, Record, Unreachable
 
 from .._storage import OneChange, location_of, split_prefix
+from ._inbox import Inbox
 from ._messages import Message, clear_subject, messages, read, subject, value_of
 
 __all__ = ["NatsBackend"]
@@ -69,38 +69,6 @@ class _Refused(Exception):
         self.code = code
 
 
-class _Inbox:
-    """The messages of a consumer. The client's own `next_msg` costs a task for each."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self.consumer: str | None = None
-        self.arrived: deque[Msg] = deque()
-        self.wake = asyncio.Event()
-
-    async def take(self, message: Msg) -> None:
-        """Keep a message; one with a status is from the server itself."""
-        if not (message.headers and message.headers.get("Status")):
-            self.arrived.append(message)
-            self.wake.set()
-
-    async def wait(self, seconds: float) -> bool:
-        """Return whether there is a message, after waiting for one.
-
-        Raises:
-            ConnectionClosedError: The connection was lost.
-        """
-        if not self.arrived:
-            self.wake.clear()
-            if self._client.is_connected:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await self.wake.wait()
-            if not self._client.is_connected:
-                raise ConnectionClosedError
-        return bool(self.arrived)
-
-
 class NatsBackend:
     """A NATS server or cluster; see `StorageBackend`.
 
@@ -132,7 +100,7 @@ class NatsBackend:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._limits: set[asyncio.Timeout] = set()
-        self._inboxes: set[_Inbox] = set()
+        self._inboxes: set[Inbox] = set()
 
     async def open(self) -> None:
         """Connect, and create the bucket if it is missing."""
@@ -218,7 +186,7 @@ class NatsBackend:
                     found.append(record or Record(data.sequence.stream, "", {}))
                 yield found
 
-    async def _still_there(self, client: Client, inbox: _Inbox, number: int) -> None:
+    async def _still_there(self, client: Client, inbox: Inbox, number: int) -> None:
         try:
             info = await self._ask(client, f"CONSUMER.INFO.{self._stream}.{inbox.consumer}")
         except NotFoundError:
@@ -239,8 +207,9 @@ class NatsBackend:
                     revision = await self._publish(
                         client, name, payload, {**headers, "Nats-Msg-Id": token}
                     )
+                carry_out = self._commit if any(one.whole for one in changes) else self._publish_all
                 for at in range(0, len(parts) if len(parts) > 1 else 0, _MOST):
-                    revision = await self._commit(client, parts[at : at + _MOST], f"{token}-{at}")
+                    revision = await carry_out(client, parts[at : at + _MOST], f"{token}-{at}")
             except _Refused as error:
                 raise self._refusal(error) from None
             for one in changes:
@@ -268,6 +237,22 @@ class NatsBackend:
             if error.code != _DUPLICATE:
                 raise
             return await self._last(client)  # it was carried out, not later than this
+
+    async def _publish_all(self, client: Client, parts: list[Message], token: str) -> int:
+        """Publish entries that need no transaction, which costs the server 20 ms, all at once."""
+        if any(len(payload) > client.max_payload for _, payload, _ in parts):
+            raise MaxPayloadError  # before the first is stored
+        revision, name = 0, client.new_inbox()
+        async with self._inbox(client, f"{name}.*") as inbox:
+            for number, (to, payload, headers) in enumerate(parts):
+                unique = {**headers, "Nats-Msg-Id": f"{token}-{number}"}
+                await client.publish(to, payload, reply=f"{name}.{number}", headers=unique)
+            for _ in parts:
+                if not await inbox.wait(_ANSWER):
+                    raise Unreachable(f"{self.location} does not answer")
+                answer = _checked(json.loads(inbox.arrived.popleft().data))
+                revision = max(revision, answer["seq"])
+        return revision
 
     async def _purge(self, client: Client, namespace: str) -> None:
         """Remove what a marker has emptied. It only saves space: the marker has the effect."""
@@ -356,14 +341,9 @@ class NatsBackend:
     @asynccontextmanager
     async def _consumer(
         self, client: Client, policy: DeliverPolicy, start: int | None = None
-    ) -> AsyncIterator[_Inbox]:
+    ) -> AsyncIterator[Inbox]:
         """Yield a subscription with the messages of the bucket, in order, each once."""
         name = client.new_inbox()
-        inbox = _Inbox(client)
-        subscription = await client.subscribe(
-            name, cb=inbox.take, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        self._inboxes.add(inbox)
         config = ConsumerConfig(
             deliver_policy=policy,
             opt_start_seq=start,
@@ -376,11 +356,22 @@ class NatsBackend:
             max_deliver=1,
         )
         js = client.jetstream(timeout=_ANSWER)
-        try:
+        async with self._inbox(client, name) as inbox:
             made = await js.add_consumer(self._stream, config)
             inbox.consumer = made.name
             yield inbox
             await js.delete_consumer(self._stream, made.name)
+
+    @asynccontextmanager
+    async def _inbox(self, client: Client, name: str) -> AsyncIterator[Inbox]:
+        """Yield what keeps the messages to a subject."""
+        inbox = Inbox(client)
+        subscription = await client.subscribe(
+            name, cb=inbox.take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        self._inboxes.add(inbox)
+        try:
+            yield inbox
         finally:
             self._inboxes.discard(inbox)
             with contextlib.suppress(NatsError, OSError):

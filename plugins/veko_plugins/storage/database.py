@@ -61,10 +61,16 @@ class Overlay(Protocol):
 
 
 class Changes(Overlay, Protocol):
-    """Changes, and the namespace that they belong to."""
+    """Changes, and the namespace that they belong to.
+
+    If they are `whole`, they are carried out together or not at all; otherwise each entry was set
+    or deleted for itself.
+    """
 
     @property
     def namespace(self) -> str: ...
+    @property
+    def whole(self) -> bool: ...
 
 
 def is_busy(error: sqlite3.Error) -> bool:

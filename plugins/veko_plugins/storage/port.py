@@ -118,7 +118,7 @@ class StorageBackend(Protocol):
         ...
 
     async def write(self, changes: Sequence[Changes], token: str) -> int:
-        """Carry out changes in one transaction.
+        """Carry out changes in one transaction; what is not `whole` may also be carried out singly.
 
         Args:
             changes: For each namespace: whether it is emptied first, and what is set or deleted.

@@ -44,7 +44,7 @@ _SILENCE: Final = 2 * HEARTBEAT
 # Seconds between two tries: doubled from the first to the last.
 _FIRST, _LAST = 0.02, 1.0
 # Seconds between two looks at the server's changes, while there are many.
-_PAUSE: Final = 0.002
+_PAUSE: Final = 0.005
 # Bytes after which a transaction takes no further writes.
 _FULL: Final = 4 << 20
 # Seconds for closing connections.
@@ -147,8 +147,10 @@ class SharedEngine(BaseEngine):
             self._mirror.began(write)
             self._wake.set()
         if cleared:
-            write.cleared = True
+            write.cleared = write.whole = True
             write.entries.clear()
+        elif len(entries) > 1:
+            write.whole = True
         write.entries.update(entries)
         return write
 

@@ -92,6 +92,7 @@ class _Replacement(msgspec.Struct, frozen=True):
     namespace: str
     entries: Mapping[str, bytes | None]
     cleared: bool = True
+    whole: bool = True
 
 
 class _Copy:

@@ -41,16 +41,20 @@ class Write:
     Attributes:
         namespace: The namespace that it writes to.
         cleared: Whether the namespace is emptied first.
+        whole: Whether several entries were changed together; see `Changes`.
         entries: Encoded values by key; `None` deletes the key.
         done: Whether it has committed or failed.
         error: The error, if it failed.
     """
 
-    __slots__ = ("_alarm", "_loop", "_waiters", "cleared", "done", "entries", "error", "namespace")
+    __slots__ = (
+        "_alarm", "_loop", "_waiters", "cleared", "done", "entries", "error", "namespace", "whole",
+    )  # fmt: skip
 
     def __init__(self, namespace: str, loop: asyncio.AbstractEventLoop) -> None:
         self.namespace = namespace
         self.cleared = False
+        self.whole = False
         self.entries: dict[str, bytes | None] = {}
         self.done = False
         self.error: StorageError | None = None

@@ -20,6 +20,8 @@ import pytest
 from veko import StorageError
 from veko_plugins.storage import Engine
 
+# Of the application, in all; VEKO_KILLS=200 takes minutes.
+KILLS = int(os.environ.get("VEKO_KILLS", "20"))
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 
 
@@ -65,15 +67,15 @@ asyncio.run(main())
 
 @posix
 @pytest.mark.parametrize(
-    ("durability", "size", "rounds"), [("process", 50, 6), ("process", 60_000, 5), ("power", 50, 3)]
+    ("durability", "size", "share"), [("process", 50, 8), ("process", 60_000, 8), ("power", 50, 4)]
 )
 async def test_what_was_awaited_survives_kill_9(
-    tmp_path: Path, durability: str, size: int, rounds: int
+    tmp_path: Path, durability: str, size: int, share: int
 ) -> None:
     path = tmp_path / "s.db"
     dice = random.Random(f"{durability} {size}")
     acknowledged = 0
-    for _ in range(rounds):
+    for _ in range(share * KILLS // 20):
         with _child(_WRITER, path, durability, acknowledged, size) as child:
             assert child.stdout is not None
             for _ in range(dice.randrange(1, 120)):
