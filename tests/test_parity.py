@@ -57,7 +57,7 @@ def test_what_covers_a_row(other: Path) -> None:
     assert lines["H     app:start"] == "deep/test_some.py:5 test_H_by_what_it_says"
     assert lines["H     app:stop"] == lines["H     app:restart"] == "MISSING"
     assert lines["A10   restore_plugins"] == "MISSING"
-    assert lines["P1    auth"] == "(later: practical examples)"
+    assert lines["O13   enable_api"] == "(later: dashboard)"
     assert lines["H     cache:get"] == "(later: practical examples)"
     assert "  A10   restore_plugins\n" in missing
     assert "A9 " not in missing

@@ -78,6 +78,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         openapi: Path of the page that shows the OpenAPI document, which is served as `openapi.json`
             below it; `None` or empty for neither.
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
+        auth: Provide the service `auth`: users, passwords, tokens and guards.
         core: Core plugins that replace the built-in ones, by name; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
         error_threshold: More errors than this within a minute switch a route or a plugin off.
@@ -118,6 +119,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(gt=0)] = 40
     openapi: str | None = "/schema"
     storage: str | None = None
+    auth: bool = False
     core: dict[str, Any] = {}
     watch_ignore: tuple[str, ...] = ()
     error_threshold: Count = 10

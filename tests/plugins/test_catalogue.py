@@ -21,6 +21,7 @@ from veko import Context, LogRecord, Origin, Plugin, PluginRecord, as_plugin
 from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
 from veko_plugins._source.source import Source, SourceImport
+from veko_plugins.auth import User
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
 from veko_plugins.storage.base import BaseEngine
 from veko_plugins.storage.queries import Query
@@ -108,6 +109,9 @@ SECTION_H = {
     "database:connect": Row(BaseEngine, False, (), _STORED),
     "database:query": Row(Query, True, (), _STORED),
     "database:disconnect": Row(BaseEngine, False, (), _STORED),
+    "auth:login": Row(User, False, (Request | None,), "test_H_auth_login_may_refuse"),
+    "auth:logout": Row(User, False, (Request | None,), "test_H_auth_logout_once_for_a_session"),
+    "auth:register": Row(User, False, (Request | None,), "test_H_auth_register_may_refuse"),
     "plugin:loaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:unloaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:retired": Row(str, False, (PluginRecord, Plugin), _STEPS),
@@ -128,8 +132,7 @@ SECTION_H = {
     "loop:blocked": Row(Block, False, (NAME,), "test_it_names_plugin_hook_file_and_line"),
 }
 LATER = {
-    "cache:get", "cache:set", "cache:delete", "cache:clear", "auth:login", "auth:logout",
-    "auth:register", "dev:debug",
+    "cache:get", "cache:set", "cache:delete", "cache:clear", "dev:debug",
 }  # fmt: skip
 """Of the plugins that other issues bring: whoever declares one gives it a row above."""
 
@@ -171,6 +174,8 @@ def test_H_nothing_else_is_declared(declared: dict[str, Any]) -> None:
 def test_H_what_ends_a_chain_is_declared(declared: dict[str, Any]) -> None:
     stops = {name: event.stops for name, event in declared.items() if event.stops is not None}
     assert stops == {
+        "auth:login": HTTPError,
+        "auth:register": HTTPError,
         "request:start": Response | HTTPError,
         "request:error": Response,
         "websocket:connect": Response | HTTPError,
@@ -336,7 +341,7 @@ async def test_H_each_event_is_fired_with_the_arguments_of_its_row(tmp_path: Pat
     heard: dict[str, list[tuple[Any, ...]]] = {}
     app = object()
     (tmp_path / "plugins").mkdir()
-    manager = managed(tmp_path, app, watch_mode=True, timeout=0.2, probation=60)
+    manager = managed(tmp_path, app, watch_mode=True, timeout=0.2, probation=60, auth=True)
     bell = asyncio.Event()
 
     def listener(event: str) -> Callable[..., None]:
@@ -442,6 +447,9 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     manager.bus.on("block", lambda value: time.sleep(0.3))
     await manager.bus.emit("block")
     await until("loop:blocked")
+    auth = manager.use("auth")
+    await auth.register("joe", "correct horse")
+    await auth.logout(token=(await auth.login("joe", "correct horse")).access_token)
     await take_back(manager, root, until)
     await manager.profile_plugin("shop", 0.01)
 

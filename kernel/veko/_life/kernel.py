@@ -62,8 +62,8 @@ class Kernel(Runtime):
         bus: The event bus.
         closing_by: When leaving it is to be done, by `time.monotonic()`. Each step that unloads a
             plugin may then take half of what is left at most; `None` for the limits above alone.
-        absent: Attributes of contexts that the host leaves out, with what a plugin that asks for
-            one is to read.
+        absent: Attributes of contexts, and services, that the host leaves out, with what a plugin
+            that asks for one is to read.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class Kernel(Runtime):
         self.bus.change(add=[Entry("kind", n, Kind(n, unique=True)) for n in ("service", "attach")])
         for event in (*_catalogue.EVENTS, *_context.EVENTS):
             self.bus.declare(event)
-        self.absent: dict[str, str] = {}
         self.bus.moved = self._moved
         self.services = Services(self)
         self._transactions = Transactions(self, self.services)

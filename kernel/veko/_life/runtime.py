@@ -48,6 +48,7 @@ class Runtime:
         self.hook_timeout = hook_timeout
         self.enable_hooks = enable_hooks
         self.closing_by: float | None = None
+        self.absent: dict[str, str] = {}
         self.bus = Bus()
         self.root: Root
         self._records: dict[str, PluginRecord] = {}

@@ -126,6 +126,8 @@ class Services:
                         plugin=plugin,
                         remedy=f"Switch {record.name} on.",
                     )
+        if isinstance(service, str) and service in self._runtime.absent:
+            return ServiceError(self._runtime.absent[service], plugin=plugin)
         known = sorted(str(key) for key in self._runtime.registry.keys("service"))
         return ServiceError(
             f"there is no service {service!r}"

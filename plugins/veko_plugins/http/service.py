@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .current import CurrentASGI
@@ -90,14 +90,17 @@ class HTTP:
         return [target.route for target in table if target.route.plugin == plugin]
 
     @staticmethod
-    def refusal(status: int, detail: str = "") -> Exception:
+    def refusal(
+        status: int, detail: str = "", headers: Mapping[str, str] | None = None
+    ) -> Exception:
         """Return an `HTTPError`, for core plugins, which do not import this package.
 
         Args:
             status: The status code, 400 to 599.
             detail: What to show the client.
+            headers: Headers of the response.
         """
-        return HTTPError(status, detail)
+        return HTTPError(status, detail, headers=headers)
 
     async def serve(
         self,

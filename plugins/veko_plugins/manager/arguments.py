@@ -40,6 +40,7 @@ class ManagerOptions(TypedDict, total=False):
     threads: int
     openapi: str | None
     storage: str | None
+    auth: bool
     core: Mapping[str, Form | None]
     watch_ignore: Sequence[str]
     error_threshold: int

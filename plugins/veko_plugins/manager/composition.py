@@ -11,13 +11,14 @@ from veko import Event, Kernel, Plugin, as_plugin
 from veko.errors import OptionError
 
 from .._lib.versions import did_you_mean
+from ..auth import auth_events
 from ..backup import Backup
 from ..commands import Commands
 from ..config import Config
 from ..dependencies import Dependencies
 from ..discovery import Discovery
 from ..health import Health
-from ..http import OpenAPI, Routes
+from ..http import HTTPError, OpenAPI, Routes
 from ..loader import Loader
 from ..logging import Logging
 from ..metrics import Metrics
@@ -53,8 +54,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "metrics", "openapi", "probation", "reload", "routes", "storage", "telemetry", "tracing",
-    "watch", "watchdog",
+    "auth", "metrics", "openapi", "probation", "reload", "routes", "storage", "telemetry",
+    "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
 
@@ -72,11 +73,16 @@ def kernel_of(app: Any, options: Options) -> Kernel:
             "the storage is off (storage = 'none'). Set the option `storage`, or leave it out for "
             "SQLite in .veko/"
         )
+    if not options.auth:
+        kernel.absent["auth"] = (
+            "auth is off. Set the option `auth = true` (pip install 'veko[auth]')"
+        )
     if options.adapter is None:
         why = "HTTP is off (adapter = None). Set the option `adapter`"
         kernel.absent |= dict.fromkeys(("add_route", "add_middleware", "add_websocket"), why)
     # Declared even if their plugins are left out, so that hooks on them are no mistake.
-    for event in (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS):
+    events = (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS, *auth_events(HTTPError))
+    for event in events:
         kernel.bus.declare(event)
     return kernel
 
@@ -161,6 +167,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi
         made["openapi"] = lambda: OpenAPI(path, options.directory)
+    if options.auth:
+        made["auth"] = lambda: _auth(stored / "auth-keys.json")
     if options.otlp is not None or options.prometheus is not None:
         made["telemetry"] = lambda: _telemetry(options)
     if options.probation:
@@ -201,6 +209,12 @@ def _no_scripts(options: Options) -> str | None:
     if options.core.get("remote", ...) is None:
         return "the core plugin `remote` was left out"
     return None
+
+
+def _auth(keys: Path) -> Plugin:
+    from ..auth import Authentication
+
+    return Authentication(keys)
 
 
 def _telemetry(options: Options) -> Plugin:

@@ -32,10 +32,14 @@ class BaseEngine(ABC):
 
     Attributes:
         path: The file, absolute; `None` if there is none.
+        shared: Whether other processes may change it too.
+        current: Whether memory shows what they do: not while the server is gone.
         surround: Called before each write, which it may take over; see `queries`.
     """
 
     path: Path | None = None
+    shared: bool = False
+    current: bool = True
     _loop: asyncio.AbstractEventLoop
     _expiry: Expiry
 

@@ -62,6 +62,8 @@ class SharedEngine(BaseEngine):
             is gone; by default they are logged.
     """
 
+    shared = True
+
     def __init__(
         self,
         backend: StorageBackend,
@@ -302,6 +304,7 @@ class SharedEngine(BaseEngine):
                     async with asyncio.timeout(_SILENCE):
                         records = await anext(changes)
                     delay = _FIRST
+                    self.current = True
                     if records:
                         self._mirror.take(records)
                         async with self._moved:
@@ -312,6 +315,7 @@ class SharedEngine(BaseEngine):
                             await asyncio.sleep(_PAUSE)
             except Exception as error:
                 if not isinstance(error, Lagged):
+                    self.current = False
                     why = masked_text(str(error)) or type(error).__name__
                     self._lost(StorageError(f"{self._backend.location} is not followed: {why}"))
                     await asyncio.sleep(delay)

@@ -32,6 +32,7 @@ from ..messages.response import Response
 from ..route import Route
 from ..table import Table, parse_path
 from .fragments import Merger
+from .security import secure
 from .swagger import MEDIA_TYPES, SCRIPT, find_files, make_page
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ class OpenAPI(Plugin):
         for name, owner in owners.items():
             found = sorted(routes[name], key=lambda route: (route.path, route.method))
             try:
-                count = merger.add(self._adapter.describe(owner.context, found), name, name)
+                fragment = self._adapter.describe(owner.context, found)
+                secure(fragment, found)
+                count = merger.add(fragment, name, name)
             except Exception as error:
                 _log.warning(
                     "the OpenAPI document leaves out the plugin %s, whose routes cannot be "
