@@ -29,7 +29,9 @@ class Leases:
 
     def __init__(self) -> None:
         self.held: list[tuple[Plan, weakref.ref[Token]]] = []
-        self.waiting: set[anyio.Event] = set()
+        # No set: those that wait go on in the order in which they came, in each process the same
+        # (test_the_same_seed_is_the_same_run_in_another_process).
+        self.waiting: dict[anyio.Event, None] = {}
 
     def retire(self, plan: Plan) -> None:
         """Let no emission begin on a plan any more."""
@@ -69,8 +71,8 @@ class Leases:
 
         while is_called():
             event = anyio.Event()
-            self.waiting.add(event)
+            self.waiting[event] = None
             try:
                 await event.wait()
             finally:
-                self.waiting.discard(event)
+                del self.waiting[event]
