@@ -29,7 +29,7 @@ class Leases:
 
     def __init__(self) -> None:
         self.held: list[tuple[Plan, weakref.ref[Token]]] = []
-        # No set: those that wait go on in the order in which they came, in each process the same
+        # No set: those that wait run again in the order in which they came, in each process
         # (test_the_same_seed_is_the_same_run_in_another_process).
         self.waiting: dict[anyio.Event, None] = {}
 
