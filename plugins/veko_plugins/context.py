@@ -20,6 +20,7 @@ from .storage import Namespace
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
+    from .database import Database
     from .transpile import TranspileFunction
 
     _Settings = _TypeVar("_Settings", default=Any)
@@ -91,6 +92,7 @@ class Context(veko.Context[_Settings]):
 
     Attributes:
         storage: The plugin's own durable namespace.
+        database: The database, in the plugin's name, if the option `database` is set.
         add_route: `add_route(method, path, *middlewares, handler, sync_to_thread=True)`.
         add_routes: `add_routes(*handlers, path="/")`.
         add_websocket: `add_websocket(path, *middlewares, handler)`.
@@ -100,6 +102,7 @@ class Context(veko.Context[_Settings]):
     """
 
     storage: Namespace
+    database: Database
     add_route: AddRoute
     add_routes: AddRoutes
     add_websocket: AddWebSocket

@@ -79,6 +79,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             below it; `None` or empty for neither.
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
         auth: Provide the service `auth`: users, passwords, tokens and guards.
+        database: URL of the database of the service `database`; `None`: no such service.
         core: Core plugins that replace the built-in ones, by name; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
         error_threshold: More errors than this within a minute switch a route or a plugin off.
@@ -120,6 +121,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     openapi: str | None = "/schema"
     storage: str | None = None
     auth: bool = False
+    database: str | None = None
     core: dict[str, Any] = {}
     watch_ignore: tuple[str, ...] = ()
     error_threshold: Count = 10

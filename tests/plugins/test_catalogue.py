@@ -20,11 +20,10 @@ from websockets.asyncio.client import connect
 from veko import Context, LogRecord, Origin, Plugin, PluginRecord, as_plugin
 from veko.errors import LoadError, NotFoundError, VekoError
 from veko_plugins import PluginManager, Request, Response, Route
+from veko_plugins._lib.database_events import BaseQuery, DataSource
 from veko_plugins._source.source import Source, SourceImport
 from veko_plugins.auth import User
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
-from veko_plugins.storage.base import BaseEngine
-from veko_plugins.storage.queries import Query
 from veko_plugins.transpile import Code
 from veko_plugins.watchdog import Block
 
@@ -106,12 +105,12 @@ SECTION_H = {
         object, False, (PluginRecord,), "test_H_config_validate_and_config_change"
     ),
     "dev:hotreload": Row(str, False, (Path,), "test_H_dev_hotreload_after_a_reload"),
-    "database:connect": Row(BaseEngine, False, (), _STORED),
-    "database:query": Row(Query, True, (), _STORED),
-    "database:disconnect": Row(BaseEngine, False, (), _STORED),
     "auth:login": Row(User, False, (Request | None,), "test_H_auth_login_may_refuse"),
     "auth:logout": Row(User, False, (Request | None,), "test_H_auth_logout_once_for_a_session"),
     "auth:register": Row(User, False, (Request | None,), "test_H_auth_register_may_refuse"),
+    "database:connect": Row(DataSource, False, (), _STORED),
+    "database:query": Row(BaseQuery, True, (), _STORED),
+    "database:disconnect": Row(DataSource, False, (), _STORED),
     "plugin:loaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:unloaded": Row(str, False, (PluginRecord,), _STEPS),
     "plugin:retired": Row(str, False, (PluginRecord, Plugin), _STEPS),

@@ -54,10 +54,11 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "auth", "metrics", "openapi", "probation", "reload", "routes", "storage", "telemetry",
-    "tracing", "watch", "watchdog",
+    "auth", "database", "metrics", "openapi", "probation", "reload", "routes", "storage",
+    "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
+_OF_DATABASE: Final = frozenset({"sqlalchemy", "alembic", "greenlet"})
 
 
 def kernel_of(app: Any, options: Options) -> Kernel:
@@ -76,6 +77,11 @@ def kernel_of(app: Any, options: Options) -> Kernel:
     if not options.auth:
         kernel.absent["auth"] = (
             "auth is off. Set the option `auth = true` (pip install 'veko[auth]')"
+        )
+    if options.database is None:
+        kernel.absent["database"] = (
+            "the database service is off. Set the option `database` to a URL, such as "
+            "'sqlite:///data.db' or 'postgresql://…'"
         )
     if options.adapter is None:
         why = "HTTP is off (adapter = None). Set the option `adapter`"
@@ -171,6 +177,9 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         made["auth"] = lambda: _auth(stored / "auth-keys.json")
     if options.otlp is not None or options.prometheus is not None:
         made["telemetry"] = lambda: _telemetry(options)
+    if options.database is not None:
+        url = options.database
+        made["database"] = lambda: _database(url, options.directory)
     if options.probation:
         made["probation"] = lambda: Probation(options.probation)
     if options.watch_mode:
@@ -215,6 +224,18 @@ def _auth(keys: Path) -> Plugin:
     from ..auth import Authentication
 
     return Authentication(keys)
+
+
+def _database(url: str, directory: Path) -> Plugin:
+    try:
+        from ..database import DatabasePlugin
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_DATABASE:
+            raise
+        raise OptionError(
+            f"the option `database` needs {error.name}", remedy='pip install "veko[database]"'
+        ) from error
+    return DatabasePlugin(url, directory)
 
 
 def _telemetry(options: Options) -> Plugin:

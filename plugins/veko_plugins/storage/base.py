@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Final, Self, TypeVar
 
 from veko.errors import StorageError
 
+from .._lib.database_events import DataSource
 from .changes import Watch, Watches
 from .codec import check_key
 from .expiry import Expiry
@@ -27,7 +28,7 @@ _Answer = TypeVar("_Answer")
 _LOOP_ENDED: Final = 1.0
 
 
-class BaseEngine(ABC):
+class BaseEngine(DataSource):
     """A storage on one asyncio event loop, open inside its `async with`.
 
     Attributes:

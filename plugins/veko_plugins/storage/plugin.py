@@ -7,47 +7,26 @@ events let other plugins observe writes and run code around them; see `queries` 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import parse_qsl, unquote
 
-from veko import Context, Event, Plugin
+from veko import Context, Plugin
 from veko.errors import OptionError
 
+from .._lib.database_events import QUERY, Announcer
 from .._lib.masking import masked_text
 from .base import BaseEngine
 from .database import MEMORY
 from .engine import Durability, Engine
 from .port import find_backend, schemes
-from .queries import Queries, Query
+from .queries import Queries
 from .shared import SharedEngine
 from .transfers import SharedTransfers, Transfers
 
 __all__ = ["Storage", "is_shared", "parse_url"]
-
-CONNECT: Final = Event(
-    "database:connect",
-    payload=BaseEngine,
-    doc="The storage is open, and plugins hear it: after they have loaded, before `app:start`; and "
-    "when the storage is switched on. Argument: the engine.",
-)
-QUERY: Final = Event(
-    "database:query",
-    payload=Query,
-    returns=True,
-    doc="A plugin writes to its storage. Argument: the query. `result = await query` runs it, "
-    "once; otherwise it runs after the hooks. A returned result stands for the query. Not "
-    "emitted for writes made inside such a hook.",
-)
-DISCONNECT: Final = Event(
-    "database:disconnect",
-    payload=BaseEngine,
-    doc="The storage is about to be closed, before plugins unload; or it is switched off. "
-    "Argument: the engine.",
-)
 
 # Seconds for hooks that still run around a write when the storage closes.
 _HOOKS_TIMEOUT: Final = 3.0
@@ -81,9 +60,6 @@ class Storage(Plugin):
     core = True
     shared = False
 
-    _context: Context
-    _engine: BaseEngine
-
     def __init__(
         self,
         target: str | Path = Path(".veko/storage.db"),
@@ -100,18 +76,12 @@ class Storage(Plugin):
         else:
             self.path, asked = parse_url(target)
             self.durability = durability or asked
-        self._begun = False  # whether the application's plugins have loaded
-        self._connected = False
+        self._announcer: Announcer | None = None
 
     async def load(self, context: Context) -> None:
         """Open the file; announce it when plugins can hear that."""
-        self._context = context
-        for event in (CONNECT, QUERY, DISCONNECT):
-            context.declare(event)
-        self._engine = engine = await context.enter(self._opened(context))
-        context.hook("app:init", self._on_init, priority=math.inf, timeout=None)
-        context.hook("app:stop", self._on_stop, priority=-math.inf, timeout=None)
-        context.hook("plugin:activated", self._on_activated, timeout=None)
+        engine = await context.enter(self._opened(context))
+        self._announcer = Announcer(context, engine)
         context.attach("storage", lambda holder: engine.namespace(holder.name))
         context.provide("storage", engine)
         if isinstance(engine, Engine):
@@ -121,38 +91,8 @@ class Storage(Plugin):
 
     async def deactivate(self) -> None:
         """Announce that it is switched off, unless `app:stop` has."""
-        await self._disconnect()
-
-    async def _on_init(self) -> None:
-        self._begun = True
-        await self._connect()
-
-    async def _on_stop(self) -> None:
-        self._begun = False
-        await self._disconnect()
-
-    async def _on_activated(self, name: str) -> None:
-        if name == self._context.name and self._is_heard():
-            await self._connect()
-
-    def _is_heard(self) -> bool:
-        """Return whether plugins have loaded; a manager emits `app:init` when they have."""
-        kernel = self._context.kernel
-        return (
-            self._begun
-            or kernel.registry.get("service", "loading") is None
-            or any(record.loaded and not record.core for record in kernel.records())
-        )
-
-    async def _connect(self) -> None:
-        if not self._connected:
-            self._connected = True
-            await self._context.kernel.bus.emit(CONNECT.name, self._engine)
-
-    async def _disconnect(self) -> None:
-        if self._connected:
-            self._connected = False
-            await self._context.kernel.bus.emit(DISCONNECT.name, self._engine)
+        if self._announcer is not None:
+            await self._announcer.disconnect()
 
     @asynccontextmanager
     async def _opened(self, context: Context) -> AsyncIterator[BaseEngine]:

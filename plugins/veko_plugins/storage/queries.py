@@ -12,23 +12,19 @@ Cost: one check while there are no subscribers; otherwise a task for each write,
 from __future__ import annotations
 
 import asyncio
-from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextvars import ContextVar
-from typing import Any, Final
 
 from veko.errors import StorageError
 
+from .._lib.database_events import INSIDE, BaseQuery, Result, is_inside
 from .base import BaseEngine
 from .codec import Expiring, Packed, check_key, expiry_of, pack, unpack
 from .namespace import Entries, Namespace, Operation
 
 __all__ = ["Queries", "Query", "Result"]
 
-_INSIDE: Final[ContextVar[_Turn | None]] = ContextVar("veko_database_query", default=None)
 
-
-class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
+class Query(BaseQuery):
     """A write that has not run yet. `result = await query` runs it; it runs once.
 
     If a hook returns another query (see `replace`), that one runs instead. If it returns the
@@ -106,30 +102,6 @@ class Query(metaclass=ABCMeta):  # noqa: B024  (registers `Result` as one)
         if self._write is None:
             self._write = self._turn.submit(self._entries, cleared=self.operation == "clear")
         return self._write
-
-
-@Query.register
-class Result(int):
-    """The number of entries that a query has written; returned by a hook, it is that query.
-
-    `async def around(query): result = await query; return result` is how such hooks are written
-    elsewhere. The next hook gets the result as its query, and may await it again.
-    """
-
-    query: Query
-
-    def __new__(cls, number: int, query: Query) -> Result:
-        """Make the result of a query."""
-        self = super().__new__(cls, number)
-        self.query = query
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.query, name)
-
-    def __await__(self) -> Generator[object, None, Result]:
-        """Return it again."""
-        return self.query.__await__()
 
 
 class _Turn:
@@ -221,8 +193,7 @@ class Queries:
     def _surround(
         self, namespace: Namespace, operation: Operation, entries: Entries
     ) -> Awaitable[None] | None:
-        inside = _INSIDE.get()
-        if inside is not None and inside.hooked:
+        if is_inside():
             if namespace.queued:
                 namespace.bypassed = True
             return None
@@ -243,7 +214,7 @@ class Queries:
         return turn
 
     async def _around(self, turn: _Turn) -> None:
-        _INSIDE.set(turn)
+        INSIDE.set(turn)
         try:
             made = await self._emit(turn.query)
             made = made.query if isinstance(made, Result) else made

@@ -18,7 +18,7 @@ class Database:
 
 
 class Extended(veko_plugins.Context):
-    database: Database
+    orders: Database
 
 
 def takes_text(text: str) -> None: ...
@@ -28,8 +28,8 @@ def attributes(kernel: veko.Context, core: veko_plugins.Context, extended: Exten
     kernel.add_route("GET", "/", takes_text)  # refused
     core.schedule(7, takes_text)  # refused
     core.add_rout("GET", "/", takes_text)  # refused
-    extended.database.query("text")  # refused
-    extended.databse  # refused
+    extended.orders.query("text")  # refused
+    extended.ordres  # refused
     core.attached(3)  # refused
 
 

@@ -1,0 +1,95 @@
+"""The core plugin `database`: SQLAlchemy's engine as a service, and `context.database`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from veko import Context, Plugin
+from veko.extend import Kind
+
+from .._lib.database_events import QUERY, Announcer
+from .config import DatabaseConfig
+from .database import Database
+from .engines import opened
+from .errors import DatabaseError
+from .loads import KIND, Loads
+from .queries import QUIET, Queries
+from .urls import location_of, read_url
+
+__all__ = ["DatabasePlugin"]
+
+
+class DatabasePlugin(Plugin):
+    """A database of SQLAlchemy's: the service `database`, and `context.database` for each plugin.
+
+    Args:
+        url: The option `database`.
+        directory: The application's directory, in which a relative path begins.
+
+    Raises:
+        OptionError: The URL is wrong, or its driver is not installed.
+    """
+
+    name = "database"
+    version = "2.0.0"
+    description = "Sessions of SQLAlchemy, migrations for each plugin, hooks around statements"
+    type = "database"
+    reload = "restart"  # its sessions do not outlive it
+    core = True
+    config_schema = DatabaseConfig
+
+    def __init__(self, url: str, directory: Path = Path()) -> None:
+        self._url = read_url(url, directory)
+        self._announcer: Announcer | None = None
+
+    async def load(self, context: Context) -> None:
+        """Connect, and provide the service.
+
+        Raises:
+            DatabaseError: The database cannot be reached.
+        """
+        config: DatabaseConfig = context.config
+        database, loads = await context.enter(self._opened(context, config))
+        self._announcer = Announcer(context, database)
+        context.add_kind(Kind(KIND, accept=loads.accept))
+        context.intercept_step(loads.within)
+        context.attach("database", lambda holder: database.of(holder.name))
+        context.provide("database", database)
+
+    async def deactivate(self) -> None:
+        """Announce that it is switched off, unless `app:stop` has."""
+        if self._announcer is not None:
+            await self._announcer.disconnect()
+
+    @asynccontextmanager
+    async def _opened(
+        self, context: Context, config: DatabaseConfig
+    ) -> AsyncIterator[tuple[Database, Loads]]:
+        bus, location = context.kernel.bus, location_of(self._url)
+        async with opened(self._url, config) as engine:
+            try:
+                async with engine.execution_options(**{QUIET: True}).connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+            except SQLAlchemyError as error:
+                raise DatabaseError(
+                    _reason(error) or f"{location} cannot be used: {error}",
+                    plugin=self.name,
+                    remedy="Check the option `database`, and that the server runs.",
+                ) from error
+            heard = functools.partial(bus.heard, QUERY.name)
+            system = engine.dialect.name
+            Queries(engine.sync_engine, bus.emitter(QUERY.name), heard, system)
+            loads = Loads(engine, config.migration_timeout)
+            yield Database(engine, loads, location, config.migration_timeout, None), loads
+
+
+def _reason(error: Any) -> str:
+    """Return the driver's message, without what SQLAlchemy adds to it."""
+    return str(getattr(error, "orig", "") or "")

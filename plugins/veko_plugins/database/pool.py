@@ -1,0 +1,96 @@
+"""The pool: at most so many connections, and the names of the plugins that hold them.
+
+Waiting for a connection is bounded; the error then says which plugins hold the connections, and for
+how long. A connection that was unused for a while is tested before it is used again, because the
+server may have been restarted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, Final
+
+from sqlalchemy import event, exc
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+__all__ = ["OWNER", "HolderPool", "follow"]
+
+OWNER: Final = "veko_plugin"
+"""The execution option with the name of the plugin on whose behalf a connection is used."""
+_HOLDER: Final = "veko holder"
+_RETURNED: Final = "veko returned"
+
+
+class HolderPool(AsyncAdaptedQueuePool):
+    """A pool that knows who holds its connections."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._records: dict[int, ConnectionPoolEntry] = {}
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            record = super()._do_get()
+        except exc.TimeoutError:
+            raise exc.TimeoutError(
+                f"no connection was free within {self._timeout:g} s: all "
+                f"{self.size() + self._max_overflow} are in use ({self.held()}). Close sessions "
+                "sooner (`async with`), or raise pool_size in [plugins.database]"
+            ) from None
+        _note(record.record_info, None)
+        self._records[id(record)] = record
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self._records.pop(id(record), None)
+        record.info[_RETURNED] = time.monotonic()
+        super()._do_return_conn(record)
+
+    def held(self) -> str:
+        """Return which plugins hold connections, and the longest time of each."""
+        count, longest, now = Counter[str](), dict[str, float](), time.monotonic()
+        for record in self._records.values():
+            owner, since = (record.record_info or {}).get(_HOLDER, (None, now))
+            name = owner or "the application"
+            count[name] += 1
+            longest[name] = max(longest.get(name, 0.0), now - since)
+        parts = (
+            f"{name} {number} for up to {longest[name]:.1f} s"
+            for name, number in count.most_common()
+        )
+        return ", ".join(parts) or "none"
+
+
+def _note(info: dict[Any, Any] | None, owner: str | None) -> None:
+    if info is not None:
+        info[_HOLDER] = owner, time.monotonic()
+
+
+def follow(engine: Any, idle: float | None) -> None:
+    """Note who uses each connection of an engine, and test those that were idle.
+
+    Args:
+        engine: The synchronous engine.
+        idle: Seconds without use after which a connection is tested; `None` for never.
+    """
+
+    @event.listens_for(engine, "engine_connect")
+    def note(connection: Connection) -> None:
+        owner = connection.get_execution_options().get(OWNER)
+        _note(connection.connection.record_info, owner)
+
+    if idle is not None:
+
+        @event.listens_for(engine, "checkout")
+        def test(dbapi_connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+            returned = record.info.get(_RETURNED)
+            if returned is None or time.monotonic() - returned < idle:
+                return
+            try:
+                alive = engine.dialect.do_ping(dbapi_connection)
+            except (engine.dialect.loaded_dbapi.Error, OSError, TimeoutError):
+                alive = False
+            if not alive:  # the pool opens another one in its place
+                raise exc.DisconnectionError("the server has closed the connection")
