@@ -1,5 +1,6 @@
 """`veko serve --workers N`: several processes on one socket, kept and stopped by another."""
 
+import json
 import os
 import re
 import signal
@@ -164,16 +165,22 @@ def test_what_several_workers_cannot_do_is_refused(
     assert done.stdout == ""
 
 
-def test_each_worker_has_a_log_file_of_its_own(
+def test_all_workers_write_one_log_file_and_say_which_they_are(
     start: Start, stateless: Path, tmp_path: Path
 ) -> None:
+    file = tmp_path / "logs" / "veko.log"
     veko = start(
         "serve", stateless, "--port", 0, "--workers", 2, "--access-log",
-        "--log-file", tmp_path / "logs" / "veko.log",
+        "--log-file", file, "--log-format", "json",
     )  # fmt: skip
     url = veko.wait_for(r"Listening on (\S+),")[1]
     pids(url, 2)
     veko.process.send_signal(signal.SIGTERM)
     assert veko.ends() == 0
-    for number in (1, 2):
-        assert "GET /pid HTTP/1.1" in (tmp_path / "logs" / f"veko.{number}.log").read_text()
+    assert [path.name for path in file.parent.iterdir()] == ["veko.log"]
+    entries = [json.loads(line) for line in file.read_text().splitlines()]
+    served = {entry.get("worker") for entry in entries if "GET /pid HTTP/1.1" in entry["message"]}
+    assert served == {1, 2}
+    said = [entry["message"] for entry in entries if "worker" not in entry]
+    assert any(line.startswith("Listening on http://") for line in said)
+    assert said[-2:] == ["Stopping", "Stopped"]

@@ -14,9 +14,9 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
-import rich_click as click
-
 from veko.extend import location_of
+
+from .lines import lines
 
 __all__ = ["Owned", "drive"]
 
@@ -77,8 +77,9 @@ def drive(
                 raise
             found = location_of(error)
             where = f"at {found.path}:{found.line}" if found else f"by one of {suspects()}"
-            click.echo(
+            lines.say(
                 f"veko: {type(error).__name__} was raised {where}, outside of any call that could "
                 "report it; the application continues. A plugin may fail, but not end it.",
-                err=True,
+                "error",
+                error=error,
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich_click as click
-
 from veko_plugins.remote import Learned, write_learned, write_manifest
+
+from .lines import lines
 
 __all__ = ["show_learned"]
 
@@ -21,19 +21,19 @@ def show_learned(found: Sequence[Learned], root: Path, *, write: bool) -> None:
         write: Whether to change `package.json` and `plugin.toml`.
     """
     if not found:
-        click.echo(
+        lines.say(
             "Nothing was learned: no plugin is confined. Set enable_sandbox, or isolation in "
             "a plugin's manifest."
         )
     for one in found:
-        lines = one.difference()
+        differences = one.difference()
         file = write_learned(one, root)
-        if not lines:
-            click.echo(f"{one.plugin}: its permissions are what it needed")
+        if not differences:
+            lines.say(f"{one.plugin}: its permissions are what it needed")
             continue
-        click.echo(f"{one.plugin}: its permissions differ from what it needed ({file})")
-        for line in lines:
-            click.echo("  " + "".join(c if c.isprintable() else "?" for c in line))
+        lines.say(f"{one.plugin}: its permissions differ from what it needed ({file})")
+        for line in differences:
+            lines.say("  " + "".join(c if c.isprintable() else "?" for c in line))
         if write and set(one.needed) != set(one.declared):
             _write(one)
 
@@ -42,9 +42,9 @@ def _write(one: Learned) -> None:
     try:
         file = write_manifest(one)
     except (OSError, ValueError) as error:
-        click.echo(f"  not written: {error}", err=True)
+        lines.say(f"  not written: {error}", "error")
         return
     if file is None:
-        click.echo("  not written: it has no package.json or plugin.toml; edit its source")
+        lines.say("  not written: it has no package.json or plugin.toml; edit its source")
     else:
-        click.echo(f"  wrote {file}; run `veko allow {one.plugin}` if you use veko.lock")
+        lines.say(f"  wrote {file}; run `veko allow {one.plugin}` if you use veko.lock")

@@ -85,15 +85,15 @@ def veko() -> None:
     help="Development mode: plugins reload when their files change; errors are detailed.",
 )
 @click.option(
-    "--log-level", default="info", show_default=True, type=click.Choice(list(LEVELS)),
-    help="The lowest level that is logged.",
+    "--log-level", type=click.Choice(list(LEVELS)),
+    help="The lowest level that is logged; `info` if [plugins.logging] says nothing else.",
 )  # fmt: skip
 @click.option(
     "--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Also log to this file."
 )
 @click.option(
-    "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
-    help="Log records as lines of text or as JSON objects.",
+    "--log-format", type=click.Choice(["text", "json"]),
+    help="Log lines of text (the default) or JSON objects, one a line.",
 )  # fmt: skip
 @click.option(
     "--locked",
@@ -129,9 +129,9 @@ def serve(
     server: str,
     workers: int,
     dev: bool,
-    log_level: str,
+    log_level: str | None,
     log_file: Path | None,
-    log_format: str,
+    log_format: str | None,
     locked: bool,
     learn: bool,
     write: bool,

@@ -29,6 +29,7 @@ from veko.extend import location_of
 from veko_plugins._lib.masking import masked_text
 
 from .ends import Owned, drive
+from .lines import lines
 
 __all__ = ["Quit", "Stop", "held_back", "kernel_quiet", "print_error", "reasons", "run"]
 
@@ -146,14 +147,11 @@ class _Signals:
             self._task.cancel()
         if self._message:
             with contextlib.suppress(OSError):  # the reader of a pipe may be gone
-                click.echo(self._message)
+                lines.say(self._message)
 
     def _force(self) -> None:
         self._stop.at_once()
-        os.write(
-            2,
-            b"veko: it did not stop in time, so it was ended; a plugin may block it\n",
-        )
+        lines.last_words("veko: it did not stop in time, so it was ended; a plugin may block it")
         os._exit(1)
 
 
@@ -195,10 +193,10 @@ def run(
             except asyncio.CancelledError:
                 if signals.number is None:
                     where = f" at {task.cancelled_at}" if task.cancelled_at else ""
-                    click.echo(
+                    lines.say(
                         f"veko: the command was cancelled{where}, and has ended in order. A plugin "
                         "may cancel its own tasks only.",
-                        err=True,
+                        "error",
                     )
                     return 1
                 return 0 if on_stop is not None else 128 + signals.number
@@ -221,10 +219,10 @@ def run(
 
 def print_error(error: BaseException, *, debug: bool) -> None:
     """Print an error, as one line for each error in a group; with `debug`, the traceback too."""
-    if debug:
+    if debug and not lines.json:
         click.echo(masked_text("".join(traceback.format_exception(error))), err=True, nl=False)
     for line in reasons(error, debug=debug):
-        click.echo(f"veko: {line}", err=True)
+        lines.say(f"veko: {line}", "error", error=error if debug else None)
 
 
 def reasons(error: BaseException, *, debug: bool) -> Iterator[str]:

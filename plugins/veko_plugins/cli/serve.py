@@ -9,31 +9,42 @@ import asyncio
 import contextlib
 import errno
 import functools
-import logging
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final
 
 import msgspec
 import rich_click as click
 
-from veko import PluginRecord, VekoError, __version__
+from veko import PluginRecord, VekoError, __version__, as_plugin
 from veko_plugins._lib.masking import masked_text
 from veko_plugins._lib.tracebacks import folded
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
+from veko_plugins.options import Options
 from veko_plugins.reload import Refresher
 from veko_plugins.workers import Workers
 
 from .application import options_of
 from .learning import show_learned
+from .lines import lines
 from .runner import Quit, Stop, held_back, print_error, reasons, run
 
-__all__ = ["READY", "Settings", "WorkerSettings", "bind", "listening", "options_for", "serve_here"]
+__all__ = [
+    "READY",
+    "Settings",
+    "WorkerSettings",
+    "bind",
+    "end",
+    "listening",
+    "options_for",
+    "serve_here",
+    "set_up",
+]
 
+_ACCESS: Final = ("uvicorn.access", "granian.access")
 READY: Final = "ready"
 """What a worker sends its supervisor when it serves."""
 
@@ -66,9 +77,9 @@ class Settings(msgspec.Struct, frozen=True):
     server: str
     workers: int
     dev: bool
-    log_level: str
+    log_level: str | None
     log_file: Path | None
-    log_format: str
+    log_format: str | None
     access_log: bool
     forwarded_allow_ips: tuple[str, ...]
     grace: float
@@ -88,16 +99,13 @@ def serve_here(settings: Settings) -> int:
     answer = _Answer(None if worker is None else worker.ready)
     report = functools.partial(_report, answer, debug=settings.debug)
     logs = Logging()
+    lines.json = settings.log_format == "json"
     try:
         options = options_for(settings, logs)
-        logs.configure(
-            "debug" if settings.debug else settings.log_level,
-            _file_of(settings),
-            cast("Literal['text', 'json']", settings.log_format),
-            traced=settings.dev,
-        )
+        set_up(logs, options, settings)
     except VekoError as error:
         report(error)
+        end(logs)
         return 2
 
     async def work(stop: Stop) -> int:
@@ -106,12 +114,12 @@ def serve_here(settings: Settings) -> int:
         manager = PluginManager(**options)
         stop.suspects = functools.partial(_names, manager)
         if not quiet:
-            click.echo(f"Veko {__version__}, loading {options['root']}")
+            lines.say(f"Veko {__version__}, loading {options['root']}")
             manager.on("plugin:loaded", _loaded)
         refresher = Refresher(
             manager.kernel,
             manager.options,
-            lambda line: click.echo(masked_text(f"  {prefix}{line}")),
+            lambda line: lines.say(masked_text(f"  {prefix}{line}")),
         )
         with held_back(settings.debug) as write:
             await manager.start()
@@ -144,21 +152,59 @@ def serve_here(settings: Settings) -> int:
         return 0
 
     try:
-        with _server_logs(settings):
-            code = run(
-                work,
-                debug=settings.debug,
-                grace=settings.grace,
-                on_stop="Stopping" if worker is None else "",
-                # A worker may get the system's signal and then its supervisor's for one stop.
-                second_kills=worker is None,
-                report=report,
-            )
+        code = run(
+            work,
+            debug=settings.debug,
+            grace=settings.grace,
+            on_stop="Stopping" if worker is None else "",
+            # A worker may get the system's signal and then its supervisor's for one stop.
+            second_kills=worker is None,
+            report=report,
+        )
+        if code == 0 and worker is None:
+            lines.say("Stopped")
     finally:
-        logs.reset()
-    if code == 0 and worker is None:
-        click.echo("Stopped")
+        end(logs)
     return code
+
+
+def set_up(logs: Logging, options: dict[str, Any], settings: Settings) -> None:
+    """Set up the logging of this process, as `options` will set up that of the core plugin.
+
+    Args:
+        logs: The core plugin.
+        options: The manager's options, to which those of the command line for logs are added.
+        settings: The options of `veko serve`.
+
+    Raises:
+        VekoError: An option is wrong, or the log file cannot be written.
+    """
+    given: dict[str, Any] = {"process": True}
+    if settings.debug or settings.log_level is not None:
+        given["level"] = "debug" if settings.debug else settings.log_level
+    if settings.log_file is not None:
+        given["file"] = str(settings.log_file.absolute())
+    if settings.log_format is not None:
+        given["format"] = settings.log_format
+    given["loggers"] = dict.fromkeys(_ACCESS, "info" if settings.access_log else "critical")
+    sections = dict(options.get("plugins", {}))
+    sections["logging"] = {**sections.get("logging", {}), **given}
+    options["plugins"] = sections
+    rest = {key: value for key, value in options.items() if key != "root"}
+    read = Options.read(options["root"], rest)
+    logs.directory = read.directory
+    if settings.worker is not None:
+        logs.fields["worker"] = lines.fields["worker"] = settings.worker.number
+    config = logs.read(read.sections.of(logs.name, as_plugin(logs).manifest))
+    lines.json = config.format == "json"
+    logs.apply(config, traced=settings.dev, stays=True)
+    lines.logged = True
+
+
+def end(logs: Logging) -> None:
+    """End the logging of this process."""
+    lines.logged = lines.json = False
+    logs.reset()
 
 
 def options_for(settings: Settings, logs: Logging) -> dict[str, Any]:
@@ -213,7 +259,7 @@ def bind(host: str, port: int) -> socket.socket:
             why = "this user is not allowed to. Choose a port above 1023 with --port"
         else:
             why = f"{error.strerror or error}. Choose another address with --host and --port"
-        click.echo(f"veko: cannot listen on {host}:{port}: {why}", err=True)
+        lines.say(f"veko: cannot listen on {host}:{port}: {why}", "error")
         raise Quit(1) from error
     return listener
 
@@ -222,7 +268,7 @@ def listening(host: str, port: int, more: str = "") -> str:
     """Print the address, followed by `more`; return the URL."""
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
-    click.echo(f"Listening on {url}{more} (Ctrl+C stops)")
+    lines.say(f"Listening on {url}{more} (Ctrl+C stops)", url=url)
     return url
 
 
@@ -241,14 +287,6 @@ def _inherited(descriptor: int) -> socket.socket:
     listener = socket.socket(fileno=descriptor)
     listener.setblocking(False)
     return listener
-
-
-def _file_of(settings: Settings) -> Path | None:
-    """Return the log file: each worker has its own, since two processes cannot rotate one."""
-    file, worker = settings.log_file, settings.worker
-    if file is None or worker is None:
-        return file
-    return file.with_name(f"{file.stem}.{worker.number}{file.suffix}")
 
 
 class _Answer:
@@ -274,47 +312,27 @@ def _report(answer: _Answer, error: BaseException, *, debug: bool) -> None:
         print_error(error, debug=debug)
 
 
-@contextlib.contextmanager
-def _server_logs(settings: Settings) -> Iterator[None]:
-    """Send the HTTP server's log records to the handlers of the plugins' records."""
-    handlers = tuple(logging.getLogger("veko").handlers)
-    access = logging.INFO if settings.access_log else logging.CRITICAL
-    levels = {
-        "uvicorn.error": logging.WARNING, "uvicorn.access": access,
-        "_granian": logging.ERROR, "granian.access": access,
-    }  # fmt: skip
-    for name, level in levels.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.propagate = False
-        for handler in handlers:
-            logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for name in levels:
-            for handler in handlers:
-                logging.getLogger(name).removeHandler(handler)
-
-
 def _loaded(name: str, plugin: PluginRecord) -> None:
     if not plugin.core:
-        click.echo(f"  loaded   {name} {plugin.version}  {plugin.manifest.description}".rstrip())
+        line = f"  loaded   {name} {plugin.version}  {plugin.manifest.description}".rstrip()
+        lines.say(line, about=name)
 
 
 def _not_loaded(manager: PluginManager, *, traced: bool) -> None:
     report = manager.report
     for name, error in report.failed.items():
-        click.echo(masked_text(f"  failed   {name}: {error}"))
-        trace = folded(error) if traced else ""
+        lines.say(
+            masked_text(f"  failed   {name}: {error}"), "error", err=False, error=error, about=name
+        )
+        trace = folded(error) if traced and not lines.json else ""
         if trace:
             click.echo(masked_text(trace))
     for name, why in report.skipped.items():
-        click.echo(f"  skipped  {name}: {why}")
+        lines.say(f"  skipped  {name}: {why}", "warning", err=False, about=name)
     for name, why in report.off.items():
-        click.echo(f"  off      {name}: {why}")
+        lines.say(f"  off      {name}: {why}", about=name)
     if not (report.loaded or report.failed or report.skipped or report.off):
-        click.echo("  no plugins were found")
+        lines.say("  no plugins were found", "warning", err=False)
 
 
 def _names(manager: PluginManager) -> str:
@@ -333,4 +351,5 @@ def _started(manager: PluginManager, answer: _Answer, host: str, port: int) -> N
     ]
     plain = [route.path for route in routes if "{" not in route.path]
     for path in (plain or [route.path for route in routes])[:3]:
-        click.echo(f"  try  curl {url}{path}")
+        if not lines.json:
+            click.echo(f"  try  curl {url}{path}")

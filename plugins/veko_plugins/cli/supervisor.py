@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import rich_click as click
 
 from veko import OptionError, VekoError
 from veko_plugins.logging import Logging
 from veko_plugins.options import NO_STORAGE, Options
 from veko_plugins.storage import Storage, is_shared
 
+from .lines import lines
 from .runner import Quit, Stop, print_error, run
-from .serve import READY, Settings, WorkerSettings, bind, listening, options_for
+from .serve import READY, Settings, WorkerSettings, bind, end, listening, options_for, set_up
 
 __all__ = ["read_settings", "serve_with_workers"]
 
@@ -46,8 +46,11 @@ _MARGIN: Final = 1.0
 
 def serve_with_workers(settings: Settings) -> int:
     """Serve with several processes until a signal; return the exit code."""
+    logs = Logging()
+    lines.json = settings.log_format == "json"
     try:
-        given = options_for(settings, Logging())
+        given = options_for(settings, logs)
+        set_up(logs, given, settings)
         root = given.pop("root")
         options = Options.read(root, given)
         refuse_unshared(options, settings.workers)
@@ -58,6 +61,7 @@ def serve_with_workers(settings: Settings) -> int:
             )
     except VekoError as error:
         print_error(error, debug=settings.debug)
+        end(logs)
         return 2
 
     async def work(stop: Stop) -> int:
@@ -65,9 +69,12 @@ def serve_with_workers(settings: Settings) -> int:
             return await _Supervisor(settings, listener, stop).run()
 
     grace = settings.grace + 2 * _MARGIN
-    code = run(work, debug=settings.debug, grace=grace, on_stop="Stopping")
-    if code == 0:
-        click.echo("Stopped")
+    try:
+        code = run(work, debug=settings.debug, grace=grace, on_stop="Stopping")
+        if code == 0:
+            lines.say("Stopped")
+    finally:
+        end(logs)
     return code
 
 
@@ -162,7 +169,11 @@ class _Supervisor:
         why = await self._start(worker)
         if why is not None:
             for line in why.splitlines() or ["it exited while starting"]:
-                click.echo(f"veko: worker {worker.number} did not start: {line}", err=True)
+                lines.say(
+                    f"veko: worker {worker.number} did not start: {line}",
+                    "error",
+                    worker=worker.number,
+                )
             raise Quit(1)
 
     async def _start(self, worker: _Worker) -> str | None:
@@ -206,18 +217,23 @@ class _Supervisor:
             now = time.monotonic()
             worker.ends.append(now)
             if len(worker.ends) == _CRASHES and now - worker.ends[0] < _WINDOW:
-                click.echo(
+                lines.say(
                     f"veko: {line}, for the {_CRASHES}rd time in {_WINDOW / 60:.0f} minutes",
-                    err=True,
+                    "error",
+                    worker=worker.number,
                 )
                 raise Quit(1)
             wait = _FIRST_WAIT * 2 ** sum(now - end < _WINDOW for end in worker.ends) / 2
-            click.echo(f"  {line}; a new one starts in {wait:g} s", err=True)
+            lines.say(f"  {line}; a new one starts in {wait:g} s", "warning", worker=worker.number)
             await asyncio.sleep(wait)
             why = await self._start(worker)
             if why is not None:
                 for reason in why.splitlines():
-                    click.echo(f"veko: worker {worker.number} did not start: {reason}", err=True)
+                    lines.say(
+                        f"veko: worker {worker.number} did not start: {reason}",
+                        "error",
+                        worker=worker.number,
+                    )
 
     async def _forward(self) -> None:
         """Forward SIGHUP to the workers."""

@@ -111,7 +111,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         allow_symlinks=options.allow_symlinks,
     )
     made: dict[str, Callable[[], Plugin]] = {
-        "logging": Logging,
+        "logging": lambda: Logging(options.directory),
         "signals": lambda: signals,
         "health": lambda: Health(
             warn_threshold=options.warn_threshold,
