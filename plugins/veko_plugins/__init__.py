@@ -20,6 +20,7 @@ for _name in ("blinker", "nodesemver", "packaging"):
 
 if TYPE_CHECKING:
     from .backup import BackupError, RestoreReport
+    from .cache import Cache, CacheError, CacheStats
     from .context import Context
     from .health import BreakerError, PluginHealth
     from .http import CallNext, HTTPError, Request, Response, Route
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupError",
     "BreakerError",
+    "Cache",
+    "CacheError",
+    "CacheStats",
     "CallMetrics",
     "CallNext",
     "Context",
@@ -53,6 +57,7 @@ __all__ = [
 
 _ROOMS = {
     "backup": ("BackupError", "RestoreReport"),
+    "cache": ("Cache", "CacheError", "CacheStats"),
     "context": ("Context",),
     "health": ("BreakerError", "PluginHealth"),
     "http": ("CallNext", "HTTPError", "Request", "Response", "Route"),

@@ -20,6 +20,7 @@ from .storage import Namespace
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
+    from .cache import Cache
     from .database import Database
     from .transpile import TranspileFunction
 
@@ -92,6 +93,7 @@ class Context(veko.Context[_Settings]):
 
     Attributes:
         storage: The plugin's own durable namespace.
+        cache: The plugin's own namespace of the cache, if the option `cache` is set.
         database: The database, in the plugin's name, if the option `database` is set.
         add_route: `add_route(method, path, *middlewares, handler, sync_to_thread=True)`.
         add_routes: `add_routes(*handlers, path="/")`.
@@ -102,6 +104,7 @@ class Context(veko.Context[_Settings]):
     """
 
     storage: Namespace
+    cache: Cache
     database: Database
     add_route: AddRoute
     add_routes: AddRoutes

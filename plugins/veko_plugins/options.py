@@ -79,6 +79,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             below it; `None` or empty for neither.
         storage: URL of the storage; `None`: SQLite under `.veko/`; `"none"`: no storage.
         auth: Provide the service `auth`: users, passwords, tokens and guards.
+        cache: URL of the cache: `memory:`, `file:PATH` or `redis://…`; `None` for no cache.
         database: URL of the database of the service `database`; `None`: no such service.
         core: Core plugins that replace the built-in ones, by name; `None` leaves one out.
         watch_ignore: Patterns of files that are not watched.
@@ -121,6 +122,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     openapi: str | None = "/schema"
     storage: str | None = None
     auth: bool = False
+    cache: str | None = None
     database: str | None = None
     core: dict[str, Any] = {}
     watch_ignore: tuple[str, ...] = ()

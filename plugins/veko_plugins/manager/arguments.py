@@ -41,6 +41,7 @@ class ManagerOptions(TypedDict, total=False):
     openapi: str | None
     storage: str | None
     auth: bool
+    cache: str | None
     database: str | None
     core: Mapping[str, Form | None]
     watch_ignore: Sequence[str]

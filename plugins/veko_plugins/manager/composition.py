@@ -13,6 +13,7 @@ from veko.errors import OptionError
 from .._lib.versions import did_you_mean
 from ..auth import auth_events
 from ..backup import Backup
+from ..cache import EVENTS as CACHE_EVENTS
 from ..commands import Commands
 from ..config import Config
 from ..dependencies import Dependencies
@@ -54,7 +55,7 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "auth", "database", "metrics", "openapi", "probation", "reload", "routes", "storage",
+    "auth", "cache", "database", "metrics", "openapi", "probation", "reload", "routes", "storage",
     "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
@@ -78,6 +79,10 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         kernel.absent["auth"] = (
             "auth is off. Set the option `auth = true` (pip install 'veko[auth]')"
         )
+    if options.cache is None and options.core.get("cache") is None:
+        kernel.absent["cache"] = (
+            'the cache is off. Set the option cache = "memory:", or to the URL of a Redis'
+        )
     if options.database is None:
         kernel.absent["database"] = (
             "the database service is off. Set the option `database` to a URL, such as "
@@ -87,8 +92,10 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         why = "HTTP is off (adapter = None). Set the option `adapter`"
         kernel.absent |= dict.fromkeys(("add_route", "add_middleware", "add_websocket"), why)
     # Declared even if their plugins are left out, so that hooks on them are no mistake.
-    events = (*APP_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS, *auth_events(HTTPError))
-    for event in events:
+    for event in (
+        *APP_EVENTS, *CACHE_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS,
+        *auth_events(HTTPError),
+    ):  # fmt: skip
         kernel.bus.declare(event)
     return kernel
 
@@ -159,6 +166,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         made = {"tracing": lambda: _tracing(options.otlp), **made}  # the outermost interceptors
     if options.storage == NO_STORAGE:
         del made["storage"]
+    if options.cache is not None:
+        made["cache"] = lambda: _cache(options)
     if options.enable_metrics:
         made["metrics"] = Metrics
     if options.watchdog:
@@ -224,6 +233,12 @@ def _auth(keys: Path) -> Plugin:
     from ..auth import Authentication
 
     return Authentication(keys)
+
+
+def _cache(options: Options) -> Plugin:
+    from ..cache import CachePlugin
+
+    return CachePlugin(options.cache or "memory:", options.directory)
 
 
 def _database(url: str, directory: Path) -> Plugin:
