@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Accounts"]
 
+_log: Final = logging.getLogger("veko.auth")
+# Seconds between two records of a storage that fails.
+_QUIET: Final = 10.0
 _KNOWN: Final = 1024
 """Combinations of roles whose permissions are kept."""
 
@@ -65,6 +70,7 @@ class Accounts:
         self._users = Users(storage, self._granted)
         self._limits = Limits(storage, settings)
         self._passwords = Passwords(settings)
+        self._log_again = 0.0
         self._permissions: dict[tuple[str, ...], frozenset[str]] = {}
 
     async def register(
@@ -241,7 +247,7 @@ class Accounts:
         except (Busy, Contended):
             raise self._busy() from None
         except StorageError as error:
-            raise self._busy("the storage is not there") from error
+            raise self._without_storage(error) from error
 
     @property
     def is_open(self) -> bool:
@@ -249,4 +255,15 @@ class Accounts:
         return not self.closed and self._engine.current
 
     def _busy(self, detail: str = "") -> Exception:
-        return self.refuse(503, detail, {"retry-after": "1"})
+        refusal = self.refuse(503, detail, {"retry-after": "1"})
+        # It counts against no route: clients could switch off the login for everybody by that.
+        vars(refusal)["counts"] = False
+        return refusal
+
+    def _without_storage(self, error: StorageError) -> Exception:
+        """Return the refusal for a storage that fails, and log that now and then."""
+        now = time.monotonic()
+        if now >= self._log_again:
+            self._log_again = now + _QUIET
+            _log.error("auth refuses what it is asked: %s", error)
+        return self._busy("the storage is not there")

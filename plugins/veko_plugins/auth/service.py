@@ -250,7 +250,7 @@ class Auth(Accounts):
         try:
             found = await self._identity(self._claims("access", token))
         except StorageError as error:
-            raise self._busy("the storage is not there") from error
+            raise self._without_storage(error) from error
         if in_cookie and not await self._cookies.has_csrf_token(request, found.csrf):
             raise self.refuse(403, "the CSRF token is missing or wrong")
         return found

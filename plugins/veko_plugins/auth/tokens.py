@@ -12,7 +12,7 @@ before it is decoded.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from joserfc import jwt
@@ -27,6 +27,7 @@ __all__ = [
 MAX_TOKEN: Final = 2048
 """Characters of a token."""
 Use: TypeAlias = Literal["access", "refresh"]
+_Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
 _ALGORITHM: Final = "HS256"
 _TYPES: Final[dict[Use, str]] = {"access": "at+jwt", "refresh": "rt+jwt"}
 
@@ -90,13 +91,13 @@ class Claims(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         jti: The id of a refresh token.
     """
 
-    sub: str
-    key: str
-    sid: str
-    aud: str
+    sub: _Text
+    key: _Text
+    sid: _Text
+    aud: _Text
     iat: int
     exp: int
-    jti: str = ""
+    jti: _Text = ""
 
 
 class Signer:
