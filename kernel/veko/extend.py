@@ -13,6 +13,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
 - `check_text`, `check_callable` and `check_seconds` refuse arguments of wrong types.
+- `DecoratedPlugin` is what `Plugin(name, version)` makes: a plugin written with decorators.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
@@ -25,9 +26,11 @@ from ._bus.limits import driven, must_pass
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
+from ._life.plugin import DecoratedPlugin
 
 __all__ = [
     "Call",
+    "DecoratedPlugin",
     "Draft",
     "Entry",
     "Kind",

@@ -21,10 +21,16 @@ for _name in ("blinker", "nodesemver", "packaging"):
 if TYPE_CHECKING:
     from .backup import BackupError, RestoreReport
     from .cache import Cache, CacheError, CacheStats
-    from .context import Context
+    from .context import Context, Plugin
+    from .devtools import (
+        PluginBuilder,
+        create_dev_plugin,
+        create_plugin_builder,
+        create_simple_plugin,
+    )
     from .health import BreakerError, PluginHealth
     from .http import CallNext, HTTPError, Request, Response, Route
-    from .manager import PluginBuilder, PluginManager
+    from .manager import PluginManager
     from .metrics import CallMetrics, PluginMetrics
     from .options import Options
     from .reports import LoadReport, PluginInfo, Stats
@@ -42,6 +48,7 @@ __all__ = [
     "HTTPError",
     "LoadReport",
     "Options",
+    "Plugin",
     "PluginBuilder",
     "PluginHealth",
     "PluginInfo",
@@ -53,15 +60,24 @@ __all__ = [
     "Route",
     "StateReport",
     "Stats",
+    "create_dev_plugin",
+    "create_plugin_builder",
+    "create_simple_plugin",
 ]
 
 _ROOMS = {
     "backup": ("BackupError", "RestoreReport"),
     "cache": ("Cache", "CacheError", "CacheStats"),
-    "context": ("Context",),
+    "context": ("Context", "Plugin"),
+    "devtools": (
+        "PluginBuilder",
+        "create_dev_plugin",
+        "create_plugin_builder",
+        "create_simple_plugin",
+    ),
     "health": ("BreakerError", "PluginHealth"),
     "http": ("CallNext", "HTTPError", "Request", "Response", "Route"),
-    "manager": ("PluginBuilder", "PluginManager"),
+    "manager": ("PluginManager",),
     "metrics": ("CallMetrics", "PluginMetrics"),
     "options": ("Options",),
     "reports": ("LoadReport", "PluginInfo", "Stats"),

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
 
 from .._bus.events import matches
 from .._bus.signature import is_async, parameters
-from ..errors import Fault, ManifestError
+from ..errors import Fault, ManifestError, StateError
+from .declarations import Declarations, Decorator
 
-__all__ = ["Manifest", "Plugin", "as_plugin", "made_of", "requirement_name"]
+__all__ = [
+    "DecoratedPlugin", "Manifest", "Plugin", "as_plugin", "made_of", "requirement_name",
+]  # fmt: skip
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 NAME_LENGTH: Final = 128
@@ -94,6 +100,9 @@ class Plugin:
     Subclass it, give it a `name`, a `version` and a `load`; the other attributes are those of
     `Manifest`. Life-cycle functions may be `def` or `async def` and get the arguments that they
     name among `app`, `config` and `context`.
+
+    `Plugin("shop", "1.0.0")` itself is a plugin that is written with decorators; see
+    `DecoratedPlugin`.
     """
 
     name: str
@@ -102,6 +111,16 @@ class Plugin:
     manifest: Manifest
     source: Path | None = None
     module: Any = None
+
+    if not TYPE_CHECKING:  # else checkers would accept any arguments for any subclass
+
+        def __new__(cls, *args, **kwargs):
+            if cls is Plugin:
+                return super().__new__(DecoratedPlugin)
+            if (args or kwargs) and cls.__init__ is object.__init__:
+                raise TypeError(f"{cls.__name__}() takes no arguments")
+            make = super().__new__  # a subclass may have other bases
+            return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
 
     @property
     def exports(self) -> Any:
@@ -136,6 +155,123 @@ class Plugin:
     def __repr__(self) -> str:
         known: Manifest | None = getattr(self, "manifest", None)
         return f"<Plugin {known.name} {known.version}>" if known else super().__repr__()
+
+
+class DecoratedPlugin(Plugin):
+    """A plugin that is written with decorators: `plugin = Plugin("shop", "1.0.0")`.
+
+    `@plugin.NAME(...)` above a function calls `context.add_NAME(...)`, or `context.NAME(...)`, with
+    the function when the plugin loads. `@plugin.on_load`, `on_unload`, `on_activate`,
+    `on_deactivate`, `on_export_state` and `on_import_state` set the life-cycle functions; what
+    `on_load` decorates runs after the other decorators.
+
+    Args:
+        name: The plugin's name.
+        version: Its version.
+        manifest: The other fields of `Manifest`.
+
+    Raises:
+        ManifestError: A field does not exist.
+    """
+
+    def __init__(
+        self, name: str | None = None, version: str | None = None, **manifest: object
+    ) -> None:
+        unknown = [Fault(key, "is not a field") for key in manifest if key not in _FIELDS]
+        if unknown:
+            raise ManifestError(
+                f"{name or 'a plugin'} is not valid",
+                faults=unknown,
+                plugin=name,
+                remedy=f"There are: {', '.join(_FIELDS)}.",
+            )
+        given = {"name": name, "version": version, **manifest}
+        vars(self).update({key: value for key, value in given.items() if value is not None})
+        self._declared = Declarations()
+        self._steps: dict[str, Callable[..., Any]] = {}
+        self._contexts: list[weakref.ref[Any]] = []
+
+    @property
+    def context(self) -> Any:
+        """The context of the plugin that is live, or else of the one that loads.
+
+        Raises:
+            StateError: The plugin is not loaded.
+        """
+        # A `load()` that failed leaves the one before, and no context is held: it is its kernel's.
+        known = (made() for made in self._contexts)
+        alive = [one for one in known if one is not None and not one._generation.closed]
+        self._contexts = [weakref.ref(one) for one in alive]
+        if not alive:
+            raise StateError(
+                "it is not loaded, so it has no context and no configuration",
+                plugin=vars(self).get("name"),
+                remedy="Use plugin.context and plugin.config in functions that run once it is.",
+            )
+        live = [one for one in alive if one._generation.live]
+        return (live or alive)[-1]
+
+    @property
+    def config(self) -> Any:
+        """The plugin's present configuration; see `context`."""
+        return self.context.config
+
+    @property
+    def exports(self) -> Any:
+        """The public names of its module, except the plugin itself."""
+        if not isinstance(self.module, ModuleType):
+            return {}
+        return {
+            name: value
+            for name, value in vars(self.module).items()
+            if not name.startswith("_") and value is not self
+        }
+
+    def life_cycle(self, name: str) -> Callable[..., Any] | None:
+        return self._load if name == "load" else self._steps.get(name)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the decorators."""
+        yield from self._declared.faults()
+        yield from _step_faults("load", self._steps.get("load"))
+
+    def _load(self, app: object, config: object, context: Any) -> Any:
+        self._contexts.append(weakref.ref(context))
+        self._declared.apply(context)
+        function = self._steps.get("load")
+        if function is None:
+            return None
+        args, kwargs = parameters(function).choose(
+            {"app": app, "config": config, "context": context}
+        )
+        return function(*args, **kwargs)
+
+    def _set_step(self, step: str, fn: _F) -> _F:
+        if step in self._steps:
+            raise ManifestError(
+                f"@plugin.on_{step} decorates {self._steps[step].__qualname__} already",
+                plugin=vars(self).get("name"),
+                remedy=f"Keep one; a plugin has one {step}().",
+            )
+        self._steps[step] = fn
+        return fn
+
+    if not TYPE_CHECKING:  # `veko_plugins.Plugin` shows checkers which decorators there are
+
+        def __getattr__(self, name):
+            if name[0] == "_" or name == "manifest" or name in _FIELDS:
+                raise AttributeError(f"a plugin has no attribute {name!r}", name=name, obj=self)
+            if "manifest" in vars(self):  # it was made: what is declared now would be lost
+                raise AttributeError(
+                    f"plugin.{name}: the plugin is loaded or about to be; decorate functions "
+                    "before that",
+                    name=name,
+                    obj=self,
+                )
+            step = name.removeprefix("on_")
+            if step in STEPS:
+                return functools.partial(self._set_step, step)
+            return Decorator(self._declared, name)
 
 
 class _Wrapped(Plugin):
@@ -251,25 +387,31 @@ def _manifest(read: Callable[[str], Any], plugin: Plugin, source: Path | None) -
 
 
 def _function_faults(plugin: Plugin) -> Iterator[Fault]:
-    functions = [(name, plugin.life_cycle(name)) for name in STEPS]
-    for name, function in functions:
-        if function is None:
-            if name == "load":
-                yield Fault("load()", "is missing")
-        elif not callable(cast(object, function)):
-            yield Fault(name, f"is {function!r}, not a function")
-        elif name in ("export_state", "import_state"):
-            if is_async(function):
+    if plugin.life_cycle("load") is None:
+        yield Fault("load()", "is missing")
+    for name in STEPS:
+        yield from _step_faults(name, plugin.life_cycle(name))
+    if isinstance(plugin, DecoratedPlugin):
+        yield from plugin.faults()
+
+
+def _step_faults(name: str, function: Callable[..., Any] | None) -> Iterator[Fault]:
+    if function is None:
+        return
+    if not callable(cast(object, function)):
+        yield Fault(name, f"is {function!r}, not a function")
+    elif name in ("export_state", "import_state"):
+        if is_async(function):
+            yield Fault(
+                f"{name}()", "is async; it runs in the swap, which cannot wait: make it a def"
+            )
+    else:
+        for parameter in parameters(function).required:
+            if parameter not in _ARGUMENTS:
                 yield Fault(
-                    f"{name}()", "is async; it runs in the swap, which cannot wait: make it a def"
+                    f"{name}()",
+                    f"unknown parameter {parameter!r}; it may take app, config, context",
                 )
-        else:
-            for parameter in parameters(function).required:
-                if parameter not in _ARGUMENTS:
-                    yield Fault(
-                        f"{name}()",
-                        f"unknown parameter {parameter!r}; it may take app, config, context",
-                    )
 
 
 def requirement_name(requirement: str) -> str:

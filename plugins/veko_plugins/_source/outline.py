@@ -1,7 +1,8 @@
 """The outline of a plugin, read from the syntax tree of its module without running it.
 
 A field is known if each assignment to it is a literal and stands at the top of the module, or in
-the body of the module's only `Plugin` subclass. A field that is bound in another way (under an
+the body of the module's only `Plugin` subclass, or if it is an argument of the one assignment
+`plugin = Plugin("name", "1.0.0", …)`. A field that is bound in another way (under an
 `if`, by an import, computed) makes the whole outline `None`; then the plugin has to be imported.
 
 Cost: one walk over the top-level statements.
@@ -45,14 +46,16 @@ def outline_fields(tree: ast.Module) -> dict[str, object] | None:
     has_load = False
     if any(_reaches_out(node) for node in ast.walk(tree)):
         return None
+    if any(_makes_plugin(statement) for statement in tree.body):
+        return _declared_fields(tree)
     for statement in tree.body:
         if not _take(statement, fields):
             return None
         match statement:
             case ast.FunctionDef(name="load") | ast.AsyncFunctionDef(name="load"):
                 has_load = True
-            case ast.ImportFrom(module="veko", names=names):
-                bases |= {alias.asname or alias.name for alias in names if alias.name == "Plugin"}
+            case ast.ImportFrom():
+                bases |= _plugin_names(statement)
             case ast.ClassDef(bases=[ast.Name(id=base)]) if base in bases:
                 bodies.append(statement)
             case ast.ClassDef(bases=[ast.Attribute(value=ast.Name(id="veko"), attr="Plugin")]):
@@ -60,6 +63,48 @@ def outline_fields(tree: ast.Module) -> dict[str, object] | None:
     if has_load or not bodies:
         return fields
     return _class_fields(bodies[0]) if len(bodies) == 1 and not fields else None
+
+
+def _plugin_names(statement: ast.stmt) -> set[str]:
+    """Return the names under which a statement imports `Plugin`."""
+    match statement:
+        case ast.ImportFrom(module="veko" | "veko_plugins", names=names, level=0):
+            return {alias.asname or alias.name for alias in names if alias.name == "Plugin"}
+    return set()
+
+
+def _makes_plugin(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id="plugin")], value=ast.Call()):
+            return True
+    return False
+
+
+def _declared_fields(tree: ast.Module) -> dict[str, object] | None:
+    """Return the arguments of `plugin = Plugin("name", "1.0.0", …)`, if that is what it is."""
+    names: set[str] = set()
+    fields: dict[str, object] | None = None
+    for statement in tree.body:
+        names |= _plugin_names(statement)
+        match statement:
+            case ast.Assign(
+                targets=[ast.Name(id="plugin")],
+                value=ast.Call(func=ast.Name(id=made), args=args, keywords=keywords),
+            ) if made in names and fields is None and len(args) <= 2:
+                fields = {}
+                given = [*zip(("name", "version"), args, strict=False)]
+                for name, value in (*given, *((one.arg, one.value) for one in keywords)):
+                    if name is None or not _take(ast.Assign([ast.Name(name)], value), fields):
+                        return None
+            case _ if "plugin" in bound_names(statement):
+                return None
+    changed = (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store | ast.Del)
+        and node.attr in FIELDS
+        for node in ast.walk(tree)
+    )
+    return None if fields is None or any(changed) else fields
 
 
 def _class_fields(body: ast.ClassDef) -> dict[str, object] | None:

@@ -3,6 +3,7 @@
 Plugins and adapters import from here, never from the files behind it.
 """
 
+from .._lib.route_paths import parse_path
 from .current import CurrentASGI
 from .dispatch import Dispatcher, lifespan, problem
 from .events import Signals
@@ -25,7 +26,7 @@ from .route import SOCKET, Route
 from .service import HTTP
 from .sockets.exchange import SocketExchange
 from .sockets.websocket import SocketClosed, WebSocket
-from .table import Found, Table, Taken, parse_path
+from .table import Found, Table, Taken
 
 __all__ = [
     "ASGI",

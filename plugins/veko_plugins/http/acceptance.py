@@ -22,6 +22,7 @@ from veko import Bus, Context
 from veko.errors import ConflictError, RefusedError, RouteError, VekoError
 from veko.extend import Call, Draft, Entry
 
+from .._lib.route_paths import parse_path
 from .batches import Batches
 from .credits import credited_to, crediting
 from .events import (
@@ -39,7 +40,7 @@ from .port import Adapter, CallNext, Endpoint, Starting
 from .refusals import REFUSED, Refusals
 from .route import SOCKET, Route, part_of
 from .sockets.open_sockets import OpenSockets, SocketTarget
-from .table import HANDSHAKE, Table, Taken, parse_path
+from .table import HANDSHAKE, Table, Taken
 from .threads import Threads
 
 __all__ = ["Acceptance", "accept_middleware"]

@@ -15,6 +15,7 @@ from veko import Context, Handle, Plugin
 from veko.errors import RefusedError
 from veko.extend import Kind
 
+from .._lib.route_paths import parse_path
 from .acceptance import Acceptance, accept_middleware
 from .credits import credited
 from .current import CurrentASGI
@@ -25,7 +26,6 @@ from .required import Required
 from .route import Route, part_of
 from .service import HTTP
 from .sockets.events import EVENTS as SOCKET_EVENTS
-from .table import parse_path
 from .threads import Threads
 from .verbs import add_middleware, add_route, add_websocket
 

@@ -6,21 +6,18 @@ A mistake that the arguments alone show raises where the verb is called.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from veko import Context, Handle
 from veko.errors import RouteError
 
+from .._lib.route_paths import METHODS, parse_path
 from .functions import may_be_awaited, name_of
 from .middleware import Middleware, as_middleware
 from .route import SOCKET, Route
-from .table import parse_path
 
 __all__ = ["add_middleware", "add_route", "add_websocket"]
 
-_METHODS: Final = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-)
 _Function = Callable[..., Any]
 
 
@@ -37,11 +34,11 @@ def add_route(context: Context) -> Callable[..., Handle]:
         handler: _Function | None = None,
         sync_to_thread: bool = True,
     ) -> Handle:
-        if str(method).upper() not in _METHODS:
+        if str(method).upper() not in METHODS:
             raise RouteError(
                 f"{method!r} is not an HTTP method",
                 plugin=context.name,
-                remedy=f"Use one of {', '.join(sorted(_METHODS))}, or add_websocket().",
+                remedy=f"Use one of {', '.join(sorted(METHODS))}, or add_websocket().",
             )
         return _stage(context, method.upper(), path, handlers, handler, sync_to_thread)
 

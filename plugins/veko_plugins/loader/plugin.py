@@ -30,6 +30,7 @@ from veko import (
     Plugin,
     VekoError,
 )
+from veko.extend import DecoratedPlugin
 
 from .._lib.manifests import checked_plugin
 from .._source.bytecode import MAX_SOURCE, SourceCache
@@ -256,9 +257,13 @@ def plugin_of(
 
 
 def _chosen(module: object, root: str, path: Path | None) -> object:
-    if not isinstance(module, ModuleType) or hasattr(module, "load"):
+    if not isinstance(module, ModuleType):
         return module
     named = getattr(module, "plugin", None)
+    if isinstance(named, DecoratedPlugin):  # a function that it decorates may be named `load`
+        return named
+    if hasattr(module, "load"):
+        return module
     if isinstance(named, Plugin | Mapping) or (
         isinstance(named, type) and issubclass(named, Plugin)
     ):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
-from veko import Bus, Event, Plugin, PluginRecord, Subscription
+from veko import Bus, Event, PluginRecord, Subscription
 from veko.errors import NotFoundError, ServiceError, StateError
 from veko.extend import check_text
 
 from .._source.source import Form
 from ..backup import RestoreReport
+from ..devtools import create_dev_plugin, create_plugin_builder, create_simple_plugin
 from ..health import PluginHealth
 from ..metrics import Metrics
 from ..options import Options
@@ -27,7 +28,6 @@ from ..state import StateReport
 from ..validation import ValidationReport
 from .arguments import ManagerOptions, check_path, root_of
 from .asgi import ManagerASGI
-from .builder import PluginBuilder, simple_plugin
 from .lifecycle import Lifecycle
 from .records import find_known, get_loaded, is_known
 
@@ -432,21 +432,6 @@ class PluginManager(Lifecycle):
 
     # -- making plugins
 
-    @staticmethod
-    def create_plugin_builder() -> PluginBuilder:
-        """Return a builder: `.name(…).version(…).route(…).hook(…).build()`."""
-        return PluginBuilder()
-
-    @staticmethod
-    def create_simple_plugin(name: str, load: Callable[..., Any], **manifest: Any) -> Plugin:
-        """Make a plugin from a function.
-
-        Args:
-            name: The plugin's name.
-            load: Its `load`.
-            manifest: Other manifest fields; `version` is `1.0.0` if left out.
-
-        Raises:
-            ManifestError: The manifest has faults; all are listed.
-        """
-        return simple_plugin(name, load, **manifest)
+    create_dev_plugin = staticmethod(create_dev_plugin)
+    create_plugin_builder = staticmethod(create_plugin_builder)
+    create_simple_plugin = staticmethod(create_simple_plugin)

@@ -26,11 +26,12 @@ from veko.errors import OptionError, RouteError
 from veko.extend import Registry
 
 from ..._lib.regular_files import read_toml
+from ..._lib.route_paths import parse_path
 from ..exchange import Target
 from ..messages.request import Request
 from ..messages.response import Response
 from ..route import Route
-from ..table import Table, parse_path
+from ..table import Table
 from .fragments import Merger
 from .security import secure
 from .swagger import MEDIA_TYPES, SCRIPT, find_files, make_page
