@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..._lib.route_paths import parse_path
 from ..port import Fragment
 from ..route import Route
-from ..table import parse_path
 
 __all__ = ["secure"]
 
