@@ -23,7 +23,7 @@ from .codegen import FILENAME, MISSING, code_of
 from .events import Event, Stop
 from .failures import subject_of
 from .handles import Subscription
-from .limits import must_pass, on_asyncio, resume_limited
+from .limits import limited, must_pass, on_asyncio, resume_limited
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
 from .registry import EVENT, INTERCEPTOR, PROBE, Registry
@@ -83,8 +83,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_around", "_calls", "call", "declared", "event", "fails_closed", "first", "gather", "host",
-        "steps", "strict", "token",
+        "_around", "_calls", "_takes", "call", "declared", "event", "fails_closed",
+        "first", "gather", "host", "steps", "strict", "token",
     )  # fmt: skip
 
     def __init__(self, host: Host, event: str, registry: Registry) -> None:
@@ -93,6 +93,7 @@ class Plan:
         self.event = event
         self.declared: Event[Any] | None = None if declared is None else declared.value
         self.fails_closed = self.declared is not None and self.declared.fails_closed
+        self._takes = self.declared is None or self.declared.returns
         self.token: Token | None = Token()
         self._calls = 0
         # All that the registry says is read first: the steps are made of that alone.
@@ -111,17 +112,21 @@ class Plan:
         step = functools.partial(Step, event, self.declared)
         self.steps: tuple[Step, ...] = tuple(map(step, subscriptions, calls, around_each))
         self._around = around = tuple(p.emission for p in probes if p.emission)
-        self.call: Emission = self._loop
-        self.strict: Emission = functools.partial(self._loop, strict=True)
-        self.first: Emission = self._ask_in_turn
-        self.gather: Emission = self._ask_at_once
+        self.call: Emission = functools.partial(self._loop, False)
+        self.strict: Emission = functools.partial(self._loop, True)
+        self.first: Emission = functools.partial(self._ask_in_turn, False)
+        # Tasks, at 30 µs each, are of no use where no two handlers wait.
+        alone = sum(step.is_async for step in self.steps) < 2
+        self.gather: Emission = (
+            functools.partial(self._ask_in_turn, True) if alone else self._ask_at_once
+        )
         if around:
             self.call = enclosed(self.call, around)
             self.strict = enclosed(self.strict, around)
             self.first = enclosed(self.first, around)
             self.gather = enclosed(self.gather, around, at_once=True)
 
-    async def _loop(self, value: Any = None, *args: Any, strict: bool = False) -> Any:
+    async def _loop(self, strict: bool, value: Any = None, *args: Any) -> Any:
         # The local variable is what counts: while this runs it holds the plan's token, so the
         # interpreter's own reference count counts the running emissions, at 2 ns each instead of
         # 30 for a counter. The weak reference that `retire` makes dies with the last of them.
@@ -131,16 +136,33 @@ class Plan:
         token = self.token
         if token is None:  # called before the plan retired, awaited after
             plan = self.host.plan(self.event)
-            return value if plan is None else await plan._loop(value, *args, strict=strict)
+            return value if plan is None else await plan._loop(strict, value, *args)
         try:
             self._calls += 1
             if self._calls == HOT and len(self.steps) <= LONG:
                 self._compile()
+            takes = self._takes
             for step in self.steps:
                 try:
-                    answer = await step.run(value, *args)
+                    # Written out here and in `_ask_in_turn`: a coroutine for each step would cost
+                    # as much again.
+                    arity = step.arity
+                    if arity == 1:
+                        answer = step.call(value)
+                    elif arity is None:
+                        answer = step.call(value, *args)
+                    else:
+                        answer = step.call(*(value, *args)[:arity])
+                    if step.is_async:
+                        limit = step.limit
+                        answer = await (
+                            answer if limit is None else limited(answer, limit, step.late)
+                        )
                     if answer is not None and answer is not value:
-                        value = step.check(answer, value)
+                        if answer.__class__ is not step.seen:
+                            value = step.check(answer, value)
+                        elif takes:
+                            value = answer
                 except BaseException as error:
                     if isinstance(error, Stop) and not step.observes:
                         return error.value
@@ -149,23 +171,43 @@ class Plan:
         finally:
             del token
 
-    async def _ask_in_turn(self, *args: Any) -> Any:
+    async def _ask_in_turn(self, everyone: bool, *args: Any) -> Any:
         token = self.token
         if token is None:
             plan = self.host.plan(self.event)
-            return None if plan is None else await plan._ask_in_turn(*args)
+            if plan is None:
+                return [] if everyone else None
+            return await (plan._ask_at_once(*args) if everyone else plan._ask_in_turn(False, *args))
+        answers: list[Any] = []
         try:
             for step in self.steps:
                 try:
-                    answer = await step.run(*args)
+                    arity = step.arity
+                    if arity == 1 and args:
+                        answer = step.call(args[0])
+                    else:
+                        answer = step.call(*(args if arity is None else args[:arity]))
+                    if step.is_async:
+                        limit = step.limit
+                        answer = await (
+                            answer if limit is None else limited(answer, limit, step.late)
+                        )
+                    elif answer.__class__ is not step.plain and step.returned_handle(answer):
+                        answer = None
                 except BaseException as error:
-                    if isinstance(error, Stop) and not step.observes:
-                        return error.value
-                    await self.failed(step, error, args)
-                else:
-                    if answer is not None and not step.observes:
+                    if not isinstance(error, Stop) or step.observes:
+                        await self.failed(step, error, args)
+                        continue
+                    answer = error.value
+                    if not everyone:
                         return answer
-            return None
+                if step.observes:
+                    continue
+                if everyone:
+                    answers.append(answer)
+                elif answer is not None:
+                    return answer
+            return answers if everyone else None
         finally:
             del token
 
@@ -199,7 +241,12 @@ class Plan:
         self, index: int, step: Step, args: tuple[Any, ...], answers: dict[int, Any]
     ) -> None:
         try:
-            answer = await step.run(*args)
+            answer = step.call(*(args if step.arity is None else args[: step.arity]))
+            if step.is_async:
+                limit = step.limit
+                answer = await (answer if limit is None else limited(answer, limit, step.late))
+            elif answer.__class__ is not step.plain and step.returned_handle(answer):
+                answer = None
         except BaseException as error:
             if not isinstance(error, Stop) or step.observes:
                 await self.failed(step, error, args)
@@ -302,7 +349,7 @@ class Plan:
             names |= {f"type{i}": step.seen, **names_of(step.snippets, i)}
         code, given, names["starts"] = code_of(
             shape,
-            takes=event is None or event.returns,
+            takes=self._takes,
             checked=event is not None and (event.returns or event.stops is not None),
             around=texts_of(self._around),
         )

@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import HookError
 from .events import Event, Stop
 from .handles import Handle, Subscription
-from .limits import limited
 from .probes import Snippet, enclosed
 from .signature import is_async
 
@@ -37,12 +36,14 @@ class Step:
         late: Whether its answer counts if it returned in spite of its limit. Not at an event that
             fails closed: a guard that swallows its cancellation has let nobody in.
         observes: Whether what it answers is ignored.
+        plain: The type that a `def` last returned and that is neither a handle nor a coroutine:
+            asking the abstract class each time would cost more than the call.
         seen: The type that it last returned: generated code compares it instead of calling `check`.
     """
 
     __slots__ = (
         "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "late", "limit",
-        "observes", "seen", "snippets", "subscription",
+        "observes", "plain", "seen", "snippets", "subscription",
     )  # fmt: skip
 
     def __init__(
@@ -65,33 +66,28 @@ class Step:
         self.late = declared is None or not declared.fails_closed
         self.observes = subscription.observes
         self.limit = subscription.timeout if self.is_async else None
+        self.plain: type = type(None)
         self.seen: type = type(None)
 
-    async def run(self, *args: Any) -> Any:
-        """Call the handler and return its answer; a handle that a def returned counts as `None`."""
-        given = args if self.arity is None else args[: self.arity]
-        if not self.is_async:
-            answer = self.call(*given)
-        elif self.limit is None:
-            answer = await self.call(*given)
-        else:
-            answer = await limited(self.call(*given), self.limit, self.late)
-        return None if answer is None or self._is_handle(answer) else answer
-
-    def _is_handle(self, answer: Any) -> bool:
+    def returned_handle(self, answer: Any) -> bool:
         """Tell whether a plain def returned a handle, which counts as `None`.
 
         Raises:
             HookError: It returned a coroutine, which nobody will await.
         """
-        if not self.is_async and isinstance(answer, Coroutine):
+        if self.is_async:
+            return False
+        if isinstance(answer, Coroutine):
             answer.close()
             raise HookError(
                 f"{self.subscription.label} is a plain def and returned a coroutine",
                 event=self._event,
                 remedy="Write it as async def: what a def returns is never awaited.",
             )
-        return not self.is_async and isinstance(answer, Handle)
+        if isinstance(answer, Handle):
+            return True
+        self.plain = answer.__class__
+        return False
 
     def check(self, answer: Any, value: Any) -> Any:
         """Return the value of an emission after an answer that is not `None`.
@@ -100,7 +96,7 @@ class Step:
             HookError: It is of a type that the event does not take, or a coroutine.
             Stop: It is of a type that ends the chain.
         """
-        if self._is_handle(answer) or self.observes:
+        if self.returned_handle(answer) or self.observes:
             return value
         event = self._declared
         if event is not None:
