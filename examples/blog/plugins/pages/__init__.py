@@ -116,9 +116,8 @@ def load(config: Settings, context: Context) -> None:
 
     pages = Pages(context.use("auth"), links, config.title)
 
-    async def show_errors(request: Request, call_next: CallNext) -> Response:
-        """Answer browsers with a page where the answer would be a problem document."""
-        response = await call_next(request)
+    async def page_of_error(response: Response, request: Request) -> Response:
+        """Return a page for browsers in place of a problem document."""
         wants_page = "text/html" in request.headers.get("accept", "")
         if response.media_type != "application/problem+json" or not wants_page:
             return response
@@ -126,16 +125,25 @@ def load(config: Settings, context: Context) -> None:
         title, detail = str(problem.get("title", "")), str(problem.get("detail", ""))
         try:
             page = await pages.render(
-                request, "error.html", status=response.status, code=response.status,
-                title=title, detail=detail, login=f"/login?next={quote(request.path)}",
-            )  # fmt: skip
+                request,
+                "error.html",
+                status=response.status,
+                title=title,
+                detail=detail,
+                code=response.status,
+                login=f"/login?next={quote(request.path)}",
+            )
         except Exception:
             context.log("exception", "the page of an error cannot be rendered")
             page = pages.plain_error(response.status, title)
-        for header in ("retry-after", "allow"):
+        for header in ("retry-after", "allow", "www-authenticate"):
             if header in response.headers:
                 page.headers[header] = response.headers[header]
         return page
+
+    async def where_no_route_is(request: Request, call_next: CallNext) -> Response:
+        # Hooks on a response do not run if no route matched.
+        return await page_of_error(await call_next(request), request)
 
     def static(name: str) -> FileResponse:
         return FileResponse(
@@ -143,7 +151,8 @@ def load(config: Settings, context: Context) -> None:
         )
 
     context.provide("pages", pages)
-    context.add_middleware(show_errors)
+    context.hook("response:start", page_of_error)
+    context.add_middleware(where_no_route_is)
     context.add_route("GET", "/static/{name}", static)
 
 
