@@ -1,6 +1,7 @@
 # Needs make and Python 3.11 or later with venv and pip; everything else is installed into $(VENV).
 #
-#   make run        serve the example application on http://127.0.0.1:8000
+#   make blog       serve a blog made of plugins on http://127.0.0.1:8000
+#   make run        serve a smaller example, a link shortener
 #   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      the dispatch benchmark      (make bench ARGS=--quick)
@@ -20,7 +21,7 @@ export PYTHON
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check bench test-all format clean
+.PHONY: help blog run test check bench test-all format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -29,6 +30,10 @@ run: $(VENV)/.run
 	@echo "Serving examples/shortener on http://127.0.0.1:8000; stop it with Ctrl+C. In another terminal:"
 	@sed -n '1,/^```/d; /^```/q; s/^/    /p' examples/shortener/README.md
 	@exec $(BIN)/veko serve examples/shortener $(ARGS)
+
+blog: $(VENV)/.run
+	@echo "Open http://127.0.0.1:8000 and register: the first account is the author. Stop it with Ctrl+C."
+	@exec $(BIN)/veko serve examples/blog $(ARGS)
 
 test: $(VENV)/.test $(VENV)/npm/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
@@ -82,7 +87,7 @@ $(VENV)/pyvenv.cfg:
 	"$$found" -m venv --clear $(VENV)
 	@$(INSTALL) --upgrade 'pip>=25.1'
 
-$(VENV)/.run: GROUPS :=
+$(VENV)/.run: GROUPS := --group examples
 $(VENV)/.test: GROUPS := --group test
 $(VENV)/.check: GROUPS := --group test --group check
 $(VENV)/.bench: GROUPS := --group bench

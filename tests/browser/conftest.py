@@ -10,9 +10,12 @@ import pytest
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A running Chromium. Without one tests are skipped, which fails in CI."""
+    """A running Chromium. Without one tests are skipped, which fails in CI.
+
+    It ends with the module: until then its event loop runs, and async tests could not run theirs.
+    """
     program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
     if program is None:
         why = "there is no Chromium here: apt-get install chromium"
