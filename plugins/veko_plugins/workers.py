@@ -83,7 +83,7 @@ class Workers(Plugin):
 
     async def _share(self, record: PluginRecord) -> None:
         """Write how a plugin is now, unless that is how the others have it."""
-        if not self._serves or record.core or not record.loaded:
+        if not self._serves or not _is_shared(record):
             return
         (now,) = saved_plugins([record])
         saved = msgspec.structs.replace(now, source=None)
@@ -109,7 +109,13 @@ class Workers(Plugin):
 
     def _record(self, name: str) -> PluginRecord | None:
         record = self._context.kernel.get(name)
-        return record if record is not None and record.loaded and not record.core else None
+        return record if record is not None and _is_shared(record) else None
+
+
+def _is_shared(record: PluginRecord) -> bool:
+    """Return whether the workers agree on a plugin: any of the application; a core one may ask."""
+    shared = not record.core or getattr(record.plugin, "shared_config", False) is True
+    return record.loaded and shared
 
 
 def _differ(one: SavedPlugin, other: SavedPlugin) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 import msgspec
 
 from veko import OptionError, Plugin, PluginRecord
+from veko.extend import merge_config
 
 from .config import LEVELS, LoggingConfig, config_of, number_of
 from .files import open_log
@@ -51,6 +52,7 @@ class Logging(Plugin):
     description = "Console and file handlers for log records, and levels by plugin"
     core = True
     config_schema = LoggingConfig
+    shared_config = True  # in all workers of `veko serve --workers`
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory
@@ -60,6 +62,7 @@ class Logging(Plugin):
         self._stream: TextIO | None = None
         self._traced = False
         self._stays = False
+        self._base: dict[str, Any] = {}
         self._handlers: list[Sink] = []
         self._process: ProcessLogs | None = None
         self._former_level: int | None = None
@@ -74,7 +77,7 @@ class Logging(Plugin):
         context.hook("context:create", self._on_created)
         context.hook("plugin:loaded", self._on_loaded)
         if context.config:
-            self._apply(config_of(context.config))
+            self._apply(self._effective(context.config))
 
     def unload(self) -> None:
         """Remove what was set up, unless it is to stay."""
@@ -154,6 +157,7 @@ class Logging(Plugin):
         Raises:
             OptionError: The file cannot be written.
         """
+        self._base = msgspec.structs.asdict(config)
         self._stream, self._traced, self._stays = stream, traced, stays
         self._apply(config, again=True)
 
@@ -178,8 +182,8 @@ class Logging(Plugin):
         """
         changes = {"levels": {plugin: level}}
         if self._context is None:
-            config = self._config or LoggingConfig()
-            self._apply(config_of(_merged(config, changes)))
+            config = msgspec.structs.asdict(self._config or LoggingConfig())
+            self._apply(config_of(merge_config(config, changes)))
             return
         await self._context.kernel.update_config(self.name, changes)
 
@@ -188,6 +192,11 @@ class Logging(Plugin):
         number = logging.getLogger(_PLUGIN + plugin).getEffectiveLevel()
         names = {value: name for name, value in LEVELS.items()} | {50: "critical"}
         return names.get(number, str(number))
+
+    def logger_levels(self) -> dict[str, int]:
+        """Return the levels of the loggers that the configuration names."""
+        loggers = {} if self._config is None else self._config.loggers
+        return {name: number_of(level) for name, level in loggers.items() if level is not None}
 
     @property
     def lost(self) -> int:
@@ -207,9 +216,14 @@ class Logging(Plugin):
         self._set.clear()
         self._remove_handlers()
         self._config = None
+        self._base = {}
         self._stays = False
 
     # -- putting it into effect
+
+    def _effective(self, given: Mapping[str, Any]) -> LoggingConfig:
+        """Return a configuration, over what `configure` set."""
+        return config_of(merge_config(self._base, given))
 
     def _apply(self, config: LoggingConfig, *, again: bool = False) -> None:
         before = self._config
@@ -272,9 +286,7 @@ class Logging(Plugin):
             if level is not None:
                 wanted[_PLUGIN + name] = number_of(level)
                 wanted |= dict.fromkeys(_roots(name), number_of(level))
-        wanted |= {
-            name: number_of(level) for name, level in config.loggers.items() if level is not None
-        }
+        wanted |= self.logger_levels()
         for name in self._set.keys() - wanted.keys():
             logging.getLogger(name).setLevel(self._set.pop(name))
         for name, number in wanted.items():
@@ -288,8 +300,8 @@ class Logging(Plugin):
         return config_of(config) if record.plugin is self else None
 
     def _on_change(self, config: object, record: PluginRecord) -> None:
-        if record.plugin is self:
-            self._apply(config_of(config))
+        if record.plugin is self and record.current is not None:
+            self._apply(self._effective(record.current.given))
 
     def _on_created(self, context: Context) -> None:
         """Take note of a plugin whose module is imported now, and of structlog if it is used."""
@@ -324,8 +336,3 @@ def _roots(plugin: str) -> list[str]:
 
 def _of_handlers(config: LoggingConfig) -> object:
     return msgspec.structs.replace(config, **dict.fromkeys(_OF_LEVELS))
-
-
-def _merged(config: LoggingConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    values = msgspec.structs.asdict(config)
-    return values | {key: {**values[key], **value} for key, value in changes.items()}

@@ -18,6 +18,7 @@ from .arguments import crossing, plain
 from .database_doors import check_service
 from .output import Throttle
 from .protocol import Violation
+from .records import log_record
 from .registrations import Registrations
 from .services import describe, exports_of, member_of
 from .stored import changes_of, write
@@ -59,6 +60,7 @@ class Doors:
             **{name: functools.partial(_begun, verb) for name, verb in registering.items()},
             "remove": self._registrations.remove,
             "log": self._log,
+            "record": self._record,
             "failed": self._failed,
             "denied": self._denied,
             "used": self._used,
@@ -91,16 +93,32 @@ class Doors:
 
     # -- reports
 
-    def _log(self, level: Any = "info", message: Any = "", details: Any = None, *_: Any) -> None:
-        fields = _[0] if _ and isinstance(_[0], Mapping) else {}
+    def _log(
+        self,
+        level: Any = "info",
+        message: Any = "",
+        details: Any = None,
+        fields: Any = None,
+        call: Any = 0,
+        *_: Any,
+    ) -> None:
         if not self._throttle.passes():
             return
         text = str(message)[:_LONGEST]
-        named = {k: v for k, v in fields.items() if k.isidentifier() and k not in _OWN}
+        given = fields if isinstance(fields, Mapping) else {}
+        named = {k: v for k, v in given.items() if k.isidentifier() and k not in _OWN}
         context = self._life.context
         if context is not None:
             known: Any = level if level in _LEVELS else "info"
-            context.log(known, text, details, **named)
+            trace = self._life.worker.connection.context_of(call)
+            trace.run(functools.partial(context.log, known, text, details, **named))
+
+    def _record(self, *given: Any) -> None:
+        """Log a record of the standard library's logging."""
+        if given and self._throttle.passes():
+            # In the context of our call in which it was made, and so with the ids of its trace.
+            context = self._life.worker.connection.context_of(given[-1])
+            context.run(log_record, self._life.name, given)
 
     def _dropped(self, count: int) -> None:
         if self._life.context is not None:

@@ -27,6 +27,7 @@ from .doors import Doors
 from .life import Life
 from .proxy import RemotePlugin
 from .python.kinds import Marked, kinds
+from .records import levels_of
 from .static import says_isolated
 from .worker import Worker
 
@@ -212,6 +213,8 @@ class Imports:
             "plugin": {"name": source.name, "path": str(path), "kind": life.kind},
             "dev_mode": self._dev_mode,
         }
+        if life.is_python:
+            hello["levels"] = levels_of(self._context, life.name)
         try:
             await worker.start(
                 functools.partial(begin, grants, watch, ends),

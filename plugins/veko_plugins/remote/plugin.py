@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote"]
 
+_LOGGING: Final = "logging"
 _PLUGIN_EVENTS: Final = (
     "plugin:loaded", "plugin:unloaded", "plugin:activated", "plugin:deactivated",
 )  # fmt: skip
@@ -247,6 +248,12 @@ class Remote(Plugin):
                 life.note("services", changed)
 
     def _config_changed(self, config: Any, record: PluginRecord) -> None:
+        if record.name == _LOGGING and record.core:
+            from .records import levels_of
+
+            for life in self._all():
+                if life.is_python:
+                    life.note("levels", levels_of(self._context, life.name))
         for life in self._lives.get(record.name, ()):
             if life.context is not None and life.context.config is config:
                 from .arguments import plain

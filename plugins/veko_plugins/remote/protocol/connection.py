@@ -185,6 +185,19 @@ class Connection:
         return len(self._waiting)
 
     @property
+    def current(self) -> int:
+        """The other side's call in which the caller runs, for `context_of` there; 0 if in none."""
+        return parent_of(self._number)
+
+    def context_of(self, id: object) -> contextvars.Context:
+        """Return a copy of the context in which a call of ours was made.
+
+        Args:
+            id: Its id, as the other side says; that of no call stands for the connection's own.
+        """
+        return self._context_of(id if isinstance(id, int) else 0).copy()
+
+    @property
     def unread(self) -> int:
         """How many bytes the other side has not taken yet."""
         return self._wire.waiting

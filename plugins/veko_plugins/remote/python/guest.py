@@ -35,6 +35,7 @@ from .kinds import Stored
 from .mirror import Mirror, Note
 from .neighbours import Neighbour, Neighbours
 from .network import Network
+from .records import set_levels
 from .resident import Resident
 from .stored import StoredMirror
 from .verbs import Verbs
@@ -79,6 +80,7 @@ class Guest:
             "plugins": self._plugins,
             "services": self._services,
             "config": self._config,
+            "levels": set_levels,
             "shutdown": self.end,
         }
         self.app = App()
@@ -257,8 +259,15 @@ class Guest:
     def settle_in(self, generation: Any) -> None:
         """Give the context of the plugin's generation the verbs that cross the border."""
         self._generation = generation
-        verbs = Verbs(generation, self._ask, self._connection.note, self._neighbours, self._mirror)
-        verbs.install()
+        connection = self._connection
+        Verbs(
+            generation,
+            self._ask,
+            connection.note,
+            self._neighbours,
+            self._mirror,
+            lambda: connection.current,
+        ).install()
         if self._storage is not None:
             vars(generation.context)["storage"] = self._storage.namespace
 

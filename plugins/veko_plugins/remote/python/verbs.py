@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .neighbours import Neighbour
 
-__all__ = ["Verbs"]
+__all__ = ["Verbs", "shown"]
 
 _LEVELS: Final = ("debug", "info", "success", "warning", "error")
 _LOCAL: Final = frozenset({*CROSSING, "event", "required"})
@@ -48,6 +48,7 @@ class Verbs:
         note: Sends a note to the host.
         neighbours: The other plugins and services.
         mirror: Registers at the host.
+        current: Returns the id of the host's call in which we are.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Verbs:
         note: Note,
         neighbours: Neighbours,
         mirror: Mirror,
+        current: Callable[[], int],
     ) -> None:
         self._generation = generation
+        self._current = current
         context: Context = generation.context
         self._context = context
         self._ask = ask
@@ -135,7 +138,8 @@ class Verbs:
                 plugin=self._context.name,
                 remedy=f"Use one of {', '.join(_LEVELS)}.",
             )
-        args = ("log", str(level), str(message), _shown(details), _shown(fields))
+        call = self._current()
+        args = ("log", str(level), str(message), shown(details), shown(fields), call)
         if threading.get_ident() == self._thread:
             self._note(*args)
         else:
@@ -198,7 +202,7 @@ class Verbs:
         return self._context.config
 
 
-def _shown(value: object) -> Any:
+def shown(value: object) -> Any:
     """Return what a log record shows of a value, as it crosses the border."""
     if is_plain(value):
         return value

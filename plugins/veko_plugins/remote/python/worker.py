@@ -22,6 +22,7 @@ from ..protocol import Connection
 from .guest import Guest
 from .kinds import kinds
 from .network import WorkerLoop
+from .records import ToHost, set_levels
 from .requests import make_request, to_response
 from .routes import make_route
 from .sockets import make_socket
@@ -43,6 +44,7 @@ def main() -> int:
     sock = _take_socket()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which ends its workers
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.captureWarnings(True)
     logging.getLogger("veko").addFilter(_is_workers_own)
     with asyncio.Runner(loop_factory=WorkerLoop) as runner:
         runner.run(_serve(sock))
@@ -96,6 +98,10 @@ async def _serve(sock: socket.socket) -> None:
         await connection.open(
             {"runtime": runtime, "pid": os.getpid()}, timeout=_GREETING, host=False
         )
+        set_levels(connection.peer.get("levels"))
+        root = logging.getLogger()
+        (printing,) = root.handlers
+        root.handlers = [ToHost(connection, printing)]
         await _first(living, guest.ended())
         asyncio.get_running_loop().call_later(_LEAVING, os._exit, 0)
         await living

@@ -31,6 +31,7 @@ class Host:
         functions: The functions that it registered, by verb and key.
         removed: The numbers that it removed.
         logged: What it logged.
+        records: Its records of the standard library's logging.
         failed: What failed in its tasks.
         writes: What it wrote to its storage.
         refuse: The error for registrations that it makes later, or `None`.
@@ -45,6 +46,7 @@ class Host:
         self.more: dict[tuple[str, object], tuple[Any, ...]] = {}
         self.removed: list[int] = []
         self.logged: list[tuple[Any, ...]] = []
+        self.records: list[tuple[Any, ...]] = []
         self.failed: list[tuple[Any, str]] = []
         self.writes: list[tuple[dict[str, Any], list[str], bool]] = []
         self.noted: list[tuple[str, ...]] = []
@@ -73,7 +75,8 @@ class Host:
             return lambda number, *rest: self._register(verb, number, *rest)
 
         found = {verb: registering(verb) for verb in _VERBS} | {
-            "log": lambda *args: self.logged.append(args),
+            "log": lambda *args: self.logged.append(args[:4]),  # and the call in which it did
+            "record": lambda *args: self.records.append(args),
             "failed": lambda error, handler: self.failed.append((error, handler)),
             "used": lambda *args: self.noted.append(("used", *args)),
             "denied": lambda *args: self.noted.append(("denied", *args)),
