@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,8 +42,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util.concurrency import await_only
 
-from .._lib.masking import masked_text
-from .errors import MigrationError
+from .errors import MigrationError, reason_of
 
 __all__ = ["HISTORY", "TABLES", "Migrations", "Plan", "version_table"]
 
@@ -95,7 +95,7 @@ class Migrations:
         folder: The folder with its migrations.
 
     Raises:
-        MigrationError: There is no such folder.
+        MigrationError: There is no such folder, or a file in it is not a migration.
     """
 
     def __init__(self, plugin: str, folder: Path) -> None:
@@ -109,30 +109,39 @@ class Migrations:
                 remedy="Create it, with a file for each migration, or name another one: "
                 'migrate("path").',
             )
-        self._script = ScriptDirectory(str(folder), version_locations=[str(folder)])
+        with self._explained(f"the migrations in {folder} cannot be read"), _uncompiled():
+            self._script = ScriptDirectory(str(folder), version_locations=[str(folder)])
+            self._scripts = {one.revision: one for one in self._script.walk_revisions()}
+            self._heads = tuple(sorted(self._script.get_heads()))
+            self._check_files()
+
+    def _check_files(self) -> None:
+        # Of two files of one revision Alembic would take one, with a mere warning.
+        read = {Path(script.path).name for script in self._scripts.values()}
+        for file in sorted(self._folder.glob("[!_.]*.py")):
+            if file.name not in read:
+                raise MigrationError(
+                    f"{file.name} has a revision that another file has, too",
+                    plugin=self._plugin,
+                    path=self._folder,
+                    remedy="Give it a revision of its own.",
+                )
 
     def plan(self, connection: Connection) -> Plan:
         """Compare the tables with the code.
 
         Raises:
-            MigrationError: The files cannot be read; or the tables are newer than the code, and
-                that is not allowed.
+            MigrationError: The tables are newer than the code, and that is not allowed.
         """
         context = MigrationContext.configure(connection, opts={"version_table": self._table})
         now = tuple(sorted(context.get_current_heads()))
-        with self._explained(f"the migrations in {self._folder} cannot be read"):
-            heads = tuple(sorted(self._script.get_heads()))
-            known = {script.revision for script in self._script.walk_revisions()}
-        unknown = [revision for revision in now if revision not in known]
+        unknown = [revision for revision in now if revision not in self._scripts]
         if unknown:
-            self._allow_older_code(connection, unknown, heads)
-            return Plan(now, heads, pending=False, ahead=True)
-        return Plan(now, heads, pending=now != heads)
+            self._allow_older_code(connection, unknown)
+            return Plan(now, self._heads, pending=False, ahead=True)
+        return Plan(now, self._heads, pending=now != self._heads)
 
-    def _allow_older_code(
-        self, connection: Connection, unknown: list[str], heads: tuple[str, ...]
-    ) -> None:
-        known = {script.revision for script in self._script.walk_revisions()}
+    def _allow_older_code(self, connection: Connection, unknown: list[str]) -> None:
         rows: list[Any] = []
         if inspect(connection).has_table(HISTORY.name):
             found = connection.execute(
@@ -140,9 +149,11 @@ class Migrations:
             )
             rows = list(found)
         applied = {row.revision for row in rows}
-        breaking = [row.revision for row in rows if row.breaks and row.revision not in known]
+        breaking = [
+            row.revision for row in rows if row.breaks and row.revision not in self._scripts
+        ]
         tables = f"its tables have the revision {', '.join(unknown)}, which its code does not know"
-        if breaking or not applied.issuperset(heads):
+        if breaking or not applied.issuperset(self._heads):
             why = f"{breaking[0]} breaks older code" if breaking else "its code is of another line"
             raise MigrationError(
                 f"{tables}: {why}",
@@ -172,13 +183,7 @@ class Migrations:
         _METADATA.create_all(connection)
         before = set(inspect(connection).get_table_names())
         context = MigrationContext.configure(
-            connection,
-            opts={
-                "version_table": self._table,
-                "fn": self._steps,
-                # SQLite cannot change much of a table: Alembic then copies it.
-                "render_as_batch": True,
-            },
+            connection, opts={"version_table": self._table, "fn": self._steps}
         )
         with (
             self._explained("a migration failed"),
@@ -235,14 +240,23 @@ class Migrations:
         except MigrationError:
             raise
         except Exception as error:
-            text_ = masked_text(str(error)) or type(error).__name__
-            name = "" if isinstance(error, CommandError) else f"{type(error).__name__}: "
+            why = str(error) if isinstance(error, CommandError) else reason_of(error)
             raise MigrationError(
-                f"{what}: {name}{text_}",
+                f"{what}: {why}",
                 plugin=self._plugin,
                 path=self._folder,
                 remedy="Nothing was changed; fix the migration and load the plugin again.",
             ) from error
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Let no compiled files be written: they are found by time and size, which edits may share."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextmanager

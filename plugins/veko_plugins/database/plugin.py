@@ -6,7 +6,6 @@ import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +17,7 @@ from .._lib.database_events import QUERY, Announcer
 from .config import DatabaseConfig
 from .database import Database
 from .engines import opened
-from .errors import DatabaseError
+from .errors import DatabaseError, reason_of
 from .loads import KIND, Loads
 from .queries import QUIET, Queries
 from .urls import location_of, read_url
@@ -79,7 +78,7 @@ class DatabasePlugin(Plugin):
                     await connection.execute(text("SELECT 1"))
             except SQLAlchemyError as error:
                 raise DatabaseError(
-                    _reason(error) or f"{location} cannot be used: {error}",
+                    f"the database cannot be used: {reason_of(error)}",
                     plugin=self.name,
                     remedy="Check the option `database`, and that the server runs.",
                 ) from error
@@ -88,8 +87,3 @@ class DatabasePlugin(Plugin):
             Queries(engine.sync_engine, bus.emitter(QUERY.name), heard, system)
             loads = Loads(engine, config.migration_timeout)
             yield Database(engine, loads, location, config.migration_timeout, None), loads
-
-
-def _reason(error: Any) -> str:
-    """Return the driver's message, without what SQLAlchemy adds to it."""
-    return str(getattr(error, "orig", "") or "")

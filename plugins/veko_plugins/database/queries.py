@@ -3,7 +3,7 @@
 It sits where SQLAlchemy hands a statement to the driver, so it sees all: those of sessions (also
 the ones that flushing and loading attributes make), of connections, of migrations. A hook sees text
 and parameters as the driver gets them. A hook that fails or hangs does not stop the statement; if
-the statement fails, whoever made it gets the error.
+the statement fails, its author gets the error.
 
 Cost: a look at the plan of the event while there are no subscribers; otherwise an emission, and a
 task if a hook awaits the query.
@@ -38,7 +38,7 @@ _CONTROL: Final = frozenset({"begin", "savepoint", "release", "rollback"})
 class QueryError(Stop):
     """Raised by `await query` if the statement failed: the cause is the driver's error.
 
-    A hook need not catch it: it ends the emission, is no failure of the hook, and whoever made the
+    A hook need not catch it: it ends the emission, is no failure of the hook, and the author of the
     statement gets the error as SQLAlchemy raises it.
     """
 
