@@ -121,7 +121,7 @@ async def test_a_storage_that_is_gone_is_refused_and_comes_back(
         own_server.kill()
         begin = time.monotonic()
         under_way = asyncio.gather(
-            *(auth.login("joe", PASSWORD) for _ in range(3)), return_exceptions=True
+            *(auth.login("joe", PASSWORD) for _ in range(20)), return_exceptions=True
         )
         while (answer := await client.get("/me", headers=headers)).is_success:
             assert time.monotonic() < begin + SECONDS

@@ -17,8 +17,8 @@ from .cookies import Cookies
 from .events import REGISTER, User
 from .limits import Limits, TooMany, address_of, retry_after
 from .names import key_of, normalise
-from .passwords import Busy, Passwords
-from .types import Connection, Engine, Namespace, Refuse
+from .passwords import Passwords
+from .types import Busy, Connection, Engine, Namespace, Refuse
 from .users import Contended, Record, Users
 
 if TYPE_CHECKING:

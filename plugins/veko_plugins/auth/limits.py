@@ -16,12 +16,13 @@ import ipaddress
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .types import Connection
+from .types import Busy, Connection
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -34,6 +35,8 @@ PREFIX: Final = "tries:"
 _ACCOUNT_HOLDS: Final = 5
 _ACCOUNT_FILLS: Final = 10
 _TRIES: Final = 100
+# Seconds that a try waits for those before it; they wait for the storage.
+_PATIENCE: Final = 3.0
 
 
 class TooMany(Exception):
@@ -60,7 +63,6 @@ class Limits:
         self._storage = storage
         self._holds = settings.attempts
         self._fills = settings.attempts / settings.attempts_period
-        # Tries of this process wait for each other instead of repeating their writes.
         self._lock = anyio.Lock()
 
     def login(self, key: str | None, address: str | None, known: bool) -> dict[str, float]:
@@ -88,32 +90,72 @@ class Limits:
         """Take a try out of each bucket.
 
         Raises:
-            TooMany: One of them is empty; nothing was taken from those after it.
+            TooMany: One of them is empty.
+            Busy: The storage does not answer those that came before.
         """
-        async with self._lock:
+        # Before waiting, and before anything is taken: a flood costs a look, and a client whose
+        # own tries are used up takes none from an account.
+        for bucket, speed in buckets.items():
+            self._left(bucket, speed)
+        async with self._turn():
             for bucket, speed in buckets.items():
                 await self._change(bucket, speed, -1)
 
     async def give_back(self, buckets: Mapping[str, float]) -> None:
-        """Put back what `take` took: the password was right."""
-        async with self._lock:
+        """Put back what `take` took: the password was right.
+
+        Raises:
+            Busy: The storage does not answer those that came before.
+        """
+        async with self._turn():
             for bucket, speed in buckets.items():
                 await self._change(bucket, speed, 1)
 
-    async def _change(self, bucket: str, speed: float, by: int) -> None:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let the tries of this process come one after the other, instead of writing again."""
+        try:
+            with anyio.fail_after(_PATIENCE):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise Busy from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _left(self, bucket: str, speed: float) -> tuple[Any, float]:
+        """Return the stored state of a bucket, and the tries in it now.
+
+        Raises:
+            TooMany: It is empty.
+        """
+        before, now = self._storage.get(bucket), time.time()
+        holds, fills = self._size(speed)
+        left, at = before or (holds, now)
+        left = min(holds, left + max(0.0, now - at) * fills)
+        if left < 1:
+            raise TooMany((1 - left) / fills)
+        return before, left
+
+    def _size(self, speed: float) -> tuple[float, float]:
+        """Return how many tries a bucket holds, and how many come back in a second."""
         holds = self._holds * (_ACCOUNT_HOLDS if speed > 1 else 1)
-        fills = self._fills * speed
+        return holds, self._fills * speed
+
+    async def _change(self, bucket: str, speed: float, by: int) -> None:
+        holds, fills = self._size(speed)
         for pause in pauses():
-            before = self._storage.get(bucket)
-            now = time.time()
-            left, at = before or (holds, now)
-            left = min(holds, left + max(0.0, now - at) * fills)
-            if left + by < 0:
-                raise TooMany((1 - left) / fills)
+            try:
+                before, left = self._left(bucket, speed)
+            except TooMany:
+                if by < 0:
+                    raise
+                before, left = self._storage.get(bucket), 0.0
             left = min(holds, left + by)
             # Once it is full again, it need not be kept.
             ttl = max(1.0, (holds - left) / fills)
-            if await self._storage.compare_and_set(bucket, before, [left, now], ttl=ttl):
+            if await self._storage.compare_and_set(bucket, before, [left, time.time()], ttl=ttl):
                 return
             await anyio.sleep(pause)
         raise TooMany(1.0)  # closed when in doubt

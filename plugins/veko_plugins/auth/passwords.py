@@ -19,20 +19,18 @@ import anyio.to_thread
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
+from .types import Busy
+
 if TYPE_CHECKING:
     from .settings import Settings
 
-__all__ = ["MAX_PASSWORD", "Busy", "Passwords"]
+__all__ = ["MAX_PASSWORD", "Passwords"]
 
 MAX_PASSWORD: Final = 1024
 """Characters of a password."""
 _WAITING: Final = 64
 """Passwords that wait for each one that is hashed."""
 _Answer = TypeVar("_Answer")
-
-
-class Busy(Exception):
-    """Too many passwords wait to be hashed."""
 
 
 class Passwords:

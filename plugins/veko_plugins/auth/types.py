@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
 
-__all__ = ["Connection", "Engine", "Namespace", "Refuse", "Response"]
+__all__ = ["Busy", "Connection", "Engine", "Namespace", "Refuse", "Response"]
+
+
+class Busy(Exception):
+    """Too much is waited for: passwords that are hashed, a storage that does not answer."""
 
 
 class Connection(Protocol):

@@ -142,7 +142,7 @@ async def test_registrations_are_limited_by_address(tmp_path: Path) -> None:
 
 
 async def test_logins_leave_the_event_loop_and_the_memory_alone(tmp_path: Path) -> None:
-    settings = {**MANY, **SLOW, "hash_concurrency": 1}
+    settings = {**MANY, **SLOW, "hash_time": 2, "hash_concurrency": 1}
     async with (
         managed(tmp_path, settings=settings, watchdog=0) as manager,
         client_of(manager) as client,
@@ -165,7 +165,7 @@ async def test_logins_leave_the_event_loop_and_the_memory_alone(tmp_path: Path) 
 
 
 async def test_a_login_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
-    settings = {**MANY, **SLOW, "hash_concurrency": 1}
+    settings = {**MANY, **SLOW, "hash_time": 2, "hash_concurrency": 1}
     async with managed(tmp_path, settings=settings) as manager:
         auth: Auth = manager.use("auth")
         await auth.register("joe", PASSWORD)
