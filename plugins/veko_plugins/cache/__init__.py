@@ -1,6 +1,7 @@
 """The cache: values that are computed once and kept for a while, for one process or several.
 
-See `entries` for what is written, `flights` for who computes, `guarded` for servers that are gone.
+See `entries` for what is written, `flights` for which task computes, `guarded` for servers that are
+gone, `responses` for the middleware.
 """
 
 from .entries import Draft
@@ -9,6 +10,7 @@ from .events import EVENTS
 from .plugin import CachePlugin, Settings
 from .service import Cache
 from .stats import CacheStats
+from .stored import StoredResponse
 
 __all__ = [
     "EVENTS",
@@ -18,5 +20,6 @@ __all__ = [
     "CacheStats",
     "Draft",
     "Settings",
+    "StoredResponse",
     "TooLarge",
 ]

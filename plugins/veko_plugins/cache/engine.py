@@ -8,9 +8,10 @@ Cost: in memory about 6 us for a hit. Without hooks, an event costs a dict looku
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,9 +27,11 @@ from .entries import (
     encode_entry,
     encode_value,
     new_version,
+    path_tag,
 )
 from .errors import CacheError, TooLarge
 from .events import CACHE_CLEAR, CACHE_DELETE, CACHE_GET, CACHE_SET
+from .exchange import RawHeaders, Received, ResponseLike
 from .flights import Flights
 from .guarded import GuardedStore
 from .memory import MemoryStore
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Found", "Scope", "Uncached"]
 
-_VERSION_TTL: Final = 7 * 86_400.0
-"""Seconds for which the version of a tag is kept at least; without it, its entries are invalid."""
+_VERSION_TTL: Final = 86_400.0
+"""Seconds for which the version of a tag is kept; without it, its entries are invalid."""
 _POLL: Final = 0.02
 _POLL_MOST: Final = 0.25
 
@@ -71,11 +74,13 @@ class Found(msgspec.Struct):
 
     Attributes:
         data: The encoded value; `None` if there is no valid one.
+        value: The value.
         until: When it expires, in seconds since the epoch.
         versions: The versions that were read; `None` for those that do not exist.
     """
 
     data: bytes | msgspec.Raw | None
+    value: Any = None
     until: float = 0.0
     versions: dict[str, str | None] = {}
 
@@ -89,6 +94,7 @@ class Engine:
         ttl: Seconds that a value lives if nothing else is said.
         max_value: Bytes that an encoded value may have.
         patience: Seconds that a caller waits for another's computation at most.
+        response: Returns what makes responses.
         warn: Logs a warning.
         clock: Returns seconds since the epoch.
     """
@@ -101,6 +107,7 @@ class Engine:
         ttl: float,
         max_value: int,
         patience: float,
+        response: Callable[[], Received],
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -111,8 +118,16 @@ class Engine:
         self.flights: Flights[Any] = Flights(patience)
         self._bus = bus
         self._patience = patience
+        self._response = response
+        self._make: Received | None = None
         self._warn = warn
         self._warned = -60.0
+
+    def received(self, status: int, raw: RawHeaders, body: bytes) -> ResponseLike:
+        """Make a response, of the class that the service `http` has."""
+        if self._make is None:
+            self._make = self._response()
+        return self._make(status, raw, body)
 
     # -- reading
 
@@ -134,8 +149,8 @@ class Engine:
             # A hook on everything that returns what it gets does not answer.
             if answer is not None and answer is not full:
                 data = encode_value(full, answer, self.max_value)
-                if _is_of(data, wanted):
-                    return Found(data, self.clock() + self.ttl)
+                with contextlib.suppress(msgspec.ValidationError):  # not for whom asks
+                    return Found(data, decode_value(data, wanted), self.clock() + self.ttl)
         versions = scope.versions(names)
         raw, *current = await self.store.get_many([f"e:{full}", *versions])
         known = dict(zip(versions, map(_text, current), strict=True))
@@ -144,10 +159,13 @@ class Engine:
             return Found(None, versions=known)
         if more := [name for name in entry.versions if name not in known]:
             known |= await self.versions(more)
-        valid = all(known[name] == version for name, version in entry.versions.items())
-        if not valid or not _is_of(entry.value, wanted):
+        if any(known[name] != version for name, version in entry.versions.items()):
             return Found(None, versions=known)
-        return Found(entry.value, entry.until, known)
+        try:
+            value = decode_value(entry.value, wanted)
+        except msgspec.ValidationError:
+            return Found(None, versions=known)
+        return Found(entry.value, value, entry.until, known)
 
     async def versions(self, names: Sequence[str]) -> dict[str, str | None]:
         """Return versions as they are in the store."""
@@ -156,24 +174,30 @@ class Engine:
 
     # -- writing
 
-    async def prepare(self, known: dict[str, str | None], ttl: float) -> dict[str, str]:
-        """Return versions for an entry, and write those that do not exist.
+    async def prepare(
+        self, scope: Scope, names: Sequence[str], known: Mapping[str, str | None]
+    ) -> dict[str, str]:
+        """Return the versions for an entry; those that do not exist are written.
 
         Before a value is computed: what is deleted while it is computed then makes it invalid.
 
         Args:
-            known: The versions that were read.
-            ttl: Seconds that the entry lives.
+            scope: Its namespace.
+            names: Its tags.
+            known: Versions that were just read.
         """
-        made: dict[str, str] = {}
-        for name, version in known.items():
-            if version is None:
-                # Those of namespaces are few, and stay.
-                life = None if name.startswith("v:") else max(_VERSION_TTL, 2 * ttl)
-                found = await self.store.add(name, new_version().encode(), life)
-                made[name] = found.decode("ascii", "replace")
-            else:
-                made[name] = version
+        wanted = scope.versions(names)
+        made = {name: version for name in wanted if (version := known.get(name)) is not None}
+        if missing := {name: new_version().encode() for name in wanted if name not in made}:
+            # Those of namespaces are few, and stay.
+            stay = {name: value for name, value in missing.items() if name.startswith("v:")}
+            others = {name: value for name, value in missing.items() if name not in stay}
+            for values, ttl in ((stay, None), (others, _VERSION_TTL)):
+                if values:
+                    found = await self.store.add_many(values, ttl)
+                    made |= {
+                        n: v.decode("ascii", "replace") for n, v in zip(values, found, strict=True)
+                    }
         return made
 
     async def write(
@@ -206,9 +230,10 @@ class Engine:
                 return None
             draft.ttl = check_ttl(draft.ttl)
             if draft.tags != tags:
-                names = scope.versions(check_tags(draft.tags))
-                missing = await self.versions([name for name in names if name not in known])
-                known = known | await self.prepare(missing, draft.ttl)
+                tags = check_tags(draft.tags)
+                known = known | await self.prepare(
+                    scope, tags, known | await self.versions(scope.versions(tags))
+                )
             data = encode_value(full, draft.value, self.max_value)
         entry = encode_entry(self.clock() + draft.ttl, known, data)
         if not await self.store.set(f"e:{full}", entry, draft.ttl):
@@ -228,7 +253,7 @@ class Engine:
         if self._bus.heard(CACHE_CLEAR.name):
             await self._bus.emit(CACHE_CLEAR.name, scope.name, tags, path)
         own = scope.versions()
-        names = [*tags, *([] if path is None else [f"/{path}"])]
+        names = [*tags, *([] if path is None else [path_tag(path)])]
         gone = scope.versions(names)[len(own) :] if names else own[-1:]
         await self._remove(gone, scope)
 
@@ -247,25 +272,23 @@ class Engine:
         draft: Draft,
         wanted: Any,
         compute: Callable[[], Awaitable[object]],
-    ) -> bytes | msgspec.Raw:
-        """Return the encoded value of a key; compute and store it if there is none.
+    ) -> Found:
+        """Return the value of a key; compute and store it if there is none.
 
         The caller leads the flight of the key, so nobody else in this process does this.
         """
         found = await self.look(scope, key, draft.tags, wanted)
         if found.data is not None:
             scope.counts.hits += 1
-            return found.data
+            return found
         async with self.turn(scope.key(key)) as waited:
             if waited:
                 found = await self.look(scope, key, draft.tags, wanted, ask=False)
                 if found.data is not None:
                     scope.counts.hits += 1
-                    return found.data
+                    return found
             scope.counts.misses += 1
-            known = await self.prepare(
-                {name: found.versions.get(name) for name in scope.versions(draft.tags)}, draft.ttl
-            )
+            known = await self.prepare(scope, draft.tags, found.versions)
             draft.value = value = await compute()
             try:
                 data = encode_value(scope.key(key), value, self.max_value)
@@ -277,7 +300,8 @@ class Engine:
             except CacheError as error:  # a hook made it invalid
                 self.warn(f"a hook on cache:set: {error}")
                 stored = None
-            return data if stored is None else stored
+            data = data if stored is None else stored
+            return Found(data, decode_value(data, wanted))
 
     @asynccontextmanager
     async def turn(self, full: str) -> AsyncIterator[bool]:
@@ -319,13 +343,3 @@ class Uncached(Exception):
 
 def _text(version: bytes | None) -> str | None:
     return None if version is None else version.decode("ascii", "replace")
-
-
-def _is_of(data: bytes | msgspec.Raw, wanted: Any) -> bool:
-    if wanted is Any:
-        return True
-    try:
-        decode_value(data, wanted)
-    except msgspec.ValidationError:
-        return False
-    return True

@@ -21,11 +21,12 @@ from .errors import CacheError, TooLarge
 
 __all__ = [
     "Draft", "Entry", "check_key", "check_tags", "check_ttl", "decode_entry", "decode_value",
-    "encode_entry", "encode_value", "new_version",
+    "encode_entry", "encode_value", "new_version", "path_tag",
 ]  # fmt: skip
 
 MAX_KEY: Final = 512
 MAX_TAGS: Final = 64
+_PATH: Final = 400
 _YEARS: Final = 366 * 86_400.0
 
 
@@ -112,6 +113,11 @@ def check_tags(tags: Collection[str]) -> tuple[str, ...]:
             )
         _check_text("a tag", tag)
     return found
+
+
+def path_tag(path: str) -> str:
+    """Return the tag of a path: responses have those of their own path and of all above it."""
+    return "/" + path.encode("ascii", "backslashreplace").decode()[:_PATH]
 
 
 def check_ttl(ttl: object) -> float:

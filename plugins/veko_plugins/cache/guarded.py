@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from veko.errors import OptionError
@@ -92,9 +92,9 @@ class GuardedStore:
         """
         return await self._run(False, self._store.set, key, value, ttl)
 
-    async def add(self, key: str, value: bytes, ttl: float | None) -> bytes:
-        """Set a value if there is none; return the one that is there then."""
-        return await self._run(value, self._store.add, key, value, ttl)
+    async def add_many(self, values: Mapping[str, bytes], ttl: float | None) -> list[bytes]:
+        """Set each value where there is none; return those that are there then."""
+        return await self._run([*values.values()], self._store.add_many, values, ttl)
 
     async def delete_many(self, keys: Sequence[str], *, instead: str) -> None:
         """Delete keys, now or when the server is back.

@@ -7,7 +7,7 @@ says itself when it expires, so here the store's lifetime is rounded up.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ class LitestarStore:
         await self._store.set(key, value, expires_in=seconds(ttl))
         return True
 
-    async def add(self, key: str, value: bytes, ttl: float | None) -> bytes:
-        """Set a value if there is none; return the one that is there then.
+    async def add_many(self, values: Mapping[str, bytes], ttl: float | None) -> list[bytes]:
+        """Set each value where there is none; return those that are there then.
 
         Two processes may set one at once: the entries of one of them are invalid then.
         """
-        (found,) = await self.get_many([key])
-        if found is None:
-            await self.set(key, value, ttl)
-        return value if found is None else found
+        found = await self.get_many([*values])
+        for (key, value), there in zip(values.items(), found, strict=True):
+            if there is None:
+                await self.set(key, value, ttl)
+        return [there or value for value, there in zip(values.values(), found, strict=True)]
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Delete keys, one after the other."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 __all__ = ["MemoryStore"]
@@ -71,12 +71,13 @@ class MemoryStore:
             self._drop(next(iter(self._entries)))
         return True
 
-    async def add(self, key: str, value: bytes, ttl: float | None) -> bytes:
-        """Set a value if there is none; return the one that is there then."""
-        (found,) = await self.get_many([key])
-        if found is None:
-            await self.set(key, value, ttl)
-        return value if found is None else found
+    async def add_many(self, values: Mapping[str, bytes], ttl: float | None) -> list[bytes]:
+        """Set each value where there is none; return those that are there then."""
+        found = await self.get_many([*values])
+        for (key, value), there in zip(values.items(), found, strict=True):
+            if there is None:
+                await self.set(key, value, ttl)
+        return [there or value for value, there in zip(values.values(), found, strict=True)]
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Delete keys."""

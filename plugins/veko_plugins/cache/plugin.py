@@ -13,6 +13,7 @@ import msgspec
 from veko import Context, Plugin
 
 from .engine import Engine, Scope
+from .exchange import Received
 from .guarded import GuardedStore
 from .memory import MemoryStore
 from .service import Cache
@@ -94,6 +95,7 @@ class CachePlugin(Plugin):
             ttl=settings.ttl,
             max_value=min(settings.max_value, settings.max_bytes // 2),
             patience=settings.wait,
+            response=functools.partial(_received, context),
             warn=functools.partial(context.log, "warning"),
         )
         context.provide("cache", Cache(engine, self._scope, ""))
@@ -124,3 +126,8 @@ async def _open(store: MemoryStore | GuardedStore) -> AsyncIterator[None]:
         yield
     finally:
         await store.close()
+
+
+def _received(context: Context) -> Received:
+    received: Received = context.use("http").response.received
+    return received

@@ -8,7 +8,7 @@ while it answers nobody else, and takes other namespaces that begin alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -95,13 +95,14 @@ class RedisStore(LitestarStore):
         """Set a value."""
         return await _refusable(super().set(key, value, ttl))
 
-    async def add(self, key: str, value: bytes, ttl: float | None) -> bytes:
-        """Set a value if there is none; return the one that is there then."""
+    async def add_many(self, values: Mapping[str, bytes], ttl: float | None) -> list[bytes]:
+        """Set each value where there is none; return those that are there then."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.set(self._name(key), value, nx=True, ex=seconds(ttl))
-        pipe.get(self._name(key))
-        found: bytes | None = (await _refusable(pipe.execute()))[1]
-        return value if found is None else found
+        for key, value in values.items():
+            pipe.set(self._name(key), value, nx=True, ex=seconds(ttl))
+        pipe.mget([*map(self._name, values)])
+        found = (await _refusable(pipe.execute()))[-1]
+        return [there or value for value, there in zip(values.values(), found, strict=True)]
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Delete keys."""

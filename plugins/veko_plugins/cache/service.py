@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, Final, TypeVar, overload
 
-from .engine import Engine, Scope, Uncached
+from .engine import Engine, Found, Scope, Uncached
 from .entries import Draft, check_key, check_tags, check_ttl, decode_value, encode_value
 from .errors import CacheError
+from .exchange import Middleware
+from .responses import Responses
+from .rules import Rules
 from .stats import CacheStats
 
 __all__ = ["Cache"]
@@ -95,7 +99,7 @@ class Cache:
             counts.misses += 1
             return default
         counts.hits += 1
-        return decode_value(found.data, type)
+        return found.value
 
     async def set(
         self, key: str, value: object, *, ttl: float | None = None, tags: Collection[str] = ()
@@ -118,8 +122,8 @@ class Cache:
         full = scope.key(check_key(key))
         draft = Draft(value, self._ttl(ttl), check_tags(tags))
         data = encode_value(full, value, engine.max_value)
-        names = scope.versions(draft.tags)
-        known = await engine.prepare(await engine.versions(names), draft.ttl)
+        there = await engine.versions(scope.versions(draft.tags))
+        known = await engine.prepare(scope, draft.tags, there)
         return await engine.write(scope, key, draft, data, known) is not None
 
     async def delete(self, key: str) -> None:
@@ -205,21 +209,68 @@ class Cache:
             value = compute()
             return await value if inspect.isawaitable(value) else value
 
-        async def lead() -> Any:
+        async def lead() -> Found:
             nonlocal led
             led = True
             return await engine.compute(scope, key, draft, type, call)
 
         try:
-            data = await engine.flights.run(scope.key(check_key(key)), lead)
-        except Uncached as found:
+            found: Found = await engine.flights.run(scope.key(check_key(key)), lead)
+        except Uncached as too_large:
+            return too_large.value
+        if led:
             return found.value
-        if not led:
-            scope.counts.hits += 1
-        return decode_value(data, type)
+        scope.counts.hits += 1
+        return decode_value(found.data or b"", type)
+
+    def cached(
+        self,
+        ttl: float | None = None,
+        *,
+        tags: Collection[str] | Callable[[Any], Collection[str]] = (),
+        vary: Collection[str] = (),
+        key: Callable[[Any], str | None] | None = None,
+        statuses: Collection[int] = (200, 203, 301, 308),
+        public: bool = False,
+        cookies: bool = False,
+        max_age: int | None = None,
+        obey: bool = True,
+    ) -> Middleware:
+        """Return a middleware that answers GET and HEAD from this namespace, after RFC 9111.
+
+        For one route, `add_route("GET", "/blog", cache.cached(60), handler)`; for all, with
+        `add_middleware`. There it answers before the guards of routes: see the guide.
+
+        Args:
+            ttl: Seconds that a response lives, unless it says so in `Cache-Control` or `Expires`;
+                `None` for the setting `ttl`.
+            tags: What responses are deleted by, or a function of the request that returns it.
+            vary: Headers that each have responses of their own, beside those in `Vary`.
+            key: Returns for a request what it asks for, in place of its host, path and query;
+                `None` leaves it alone.
+            statuses: The statuses that are stored.
+            public: All clients get the same: requests with cookies or `Authorization` are answered
+                from the cache too. Otherwise only if the response itself says `public`.
+            cookies: Responses that set cookies are stored, and all clients get these.
+            max_age: Seconds that clients may keep a response, unless it says so itself.
+            obey: Whether clients decide by `Cache-Control` what they get (`no-cache`, `max-age`).
+
+        Raises:
+            CacheError: An argument is not valid.
+        """
+        find = tags if callable(tags) else partial(_always, check_tags(tags))
+        rules = Rules(
+            self._ttl(ttl), find, tuple(sorted({name.lower() for name in vary})), key,
+            frozenset(statuses), public, cookies, max_age, obey,
+        )  # fmt: skip
+        return Responses(self._engine, self._scope, rules, self._engine.received).handle
 
     def _ttl(self, ttl: float | None) -> float:
         return self._engine.ttl if ttl is None else check_ttl(ttl)
 
     def __repr__(self) -> str:
         return f"<Cache {self.name or 'of the application'}>"
+
+
+def _always(tags: tuple[str, ...], request: object) -> tuple[str, ...]:
+    return tags

@@ -6,7 +6,7 @@ Litestar's serves as well: `PluginManager(core={"cache": CachePlugin(ValkeyStore
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote
@@ -48,8 +48,8 @@ class Store(Protocol):
         """Set a value for some seconds; `None`: until it is deleted. Returns whether it is set."""
         ...
 
-    async def add(self, key: str, value: bytes, ttl: float | None) -> bytes:
-        """Set a value if there is none; return the one that is there then."""
+    async def add_many(self, values: Mapping[str, bytes], ttl: float | None) -> list[bytes]:
+        """Set each value where there is none; return those that are there then."""
         ...
 
     async def delete_many(self, keys: Sequence[str]) -> None:

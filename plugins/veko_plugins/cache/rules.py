@@ -1,0 +1,111 @@
+"""Rules: what a middleware was asked for, and the keys and tags of the requests it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from . import control as http
+from .entries import check_tags, path_tag
+from .exchange import HeadersLike, RequestLike
+
+__all__ = ["Rules", "variant_of"]
+
+_MOST_SEGMENTS: Final = 16
+_CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+"""Headers that say who a request comes from."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a middleware was asked for.
+
+    Attributes:
+        ttl: Seconds that a response lives which does not say it itself.
+        tags: Returns the tags of the response to a request.
+        vary: Headers, in small letters, that each have responses of their own.
+        key: Returns what a request asks for; `None` for what is not answered from the cache.
+        statuses: The statuses of responses that are stored.
+        public: Whether all clients get the same, whoever they are.
+        cookies: Whether responses that set cookies are stored.
+        max_age: For how many seconds clients may keep a response that does not say it itself.
+        obey: Whether clients decide by `Cache-Control` what they get.
+    """
+
+    ttl: float
+    tags: Callable[[Any], Collection[str]]
+    vary: tuple[str, ...]
+    key: Callable[[Any], str | None] | None
+    statuses: frozenset[int]
+    public: bool
+    cookies: bool
+    max_age: int | None
+    obey: bool
+
+    def is_credited(self, headers: HeadersLike) -> bool:
+        """Return whether a request says who it comes from, and the response may depend on it."""
+        return not self.public and any(
+            name in headers for name in _CREDENTIALS if name not in self.vary
+        )
+
+    def asked(self, headers: HeadersLike) -> dict[str, str]:
+        """Return the `Cache-Control` of a request, as far as it is obeyed."""
+        if not self.obey:
+            return {}
+        values = headers.getall("cache-control")
+        if not values and "no-cache" in (headers.get("pragma") or "").lower():
+            return {"no-cache": ""}
+        return http.directives(values) if values else {}
+
+    def key_of(self, request: RequestLike) -> str | None:
+        """Return the key of a request; `None` if it is not answered from the cache."""
+        scope, headers = request.scope, request.headers
+        path = scope["path"]
+        if path.count("/") > _MOST_SEGMENTS:
+            return None
+        if self.key is None:
+            query = scope.get("query_string", b"").decode("latin-1")
+            target = f"{scope.get('scheme')}\0{headers.get('host')}\0{path}\0{query}"
+        else:
+            own = self.key(request)
+            if own is None:
+                return None
+            target = f"\0{own}"
+        digest = blake2b(target.encode("utf-8", "surrogatepass"), digest_size=16)
+        for name in self.vary:
+            digest.update(_value(headers, name))
+        shown = path.encode("ascii", "backslashreplace").decode()
+        return f"GET {shown[:200]} {digest.hexdigest()}"
+
+    def varies(self, values: Sequence[str]) -> tuple[str, ...]:
+        """Return the headers in `Vary` that are not in the key anyway."""
+        return tuple(name for name in http.names(values) if name not in self.vary)
+
+    def tags_of(self, request: RequestLike) -> list[str]:
+        """Return the tags of a response: the given ones, its path, and the paths above it."""
+        path, at = request.path, 0
+        paths = ["/"]
+        while (at := path.find("/", at + 1)) > 0:
+            paths.append(path[:at])
+        if (whole := path.rstrip("/")) and whole != paths[-1]:
+            paths.append(whole)
+        return [*check_tags(self.tags(request)), *map(path_tag, paths)]
+
+
+def variant_of(headers: HeadersLike, key: str, names: Sequence[str]) -> str:
+    """Return the key of the variant that a request wants of a response with this `Vary`."""
+    if not names:
+        return key
+    digest = blake2b(digest_size=16)
+    for name in names:
+        digest.update(_value(headers, name))
+    return f"{key} {digest.hexdigest()}"
+
+
+def _value(headers: HeadersLike, name: str) -> bytes:
+    """Return the value of a header for a key: one form for what means the same."""
+    value = ",".join(" ".join(one.split()) for one in headers.getall(name))
+    present = b"\1" if name in headers else b"\0"
+    return present + name.encode() + b"\0" + value.encode("utf-8", "surrogatepass") + b"\0"
