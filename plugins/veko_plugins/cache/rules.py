@@ -28,7 +28,7 @@ class Rules(msgspec.Struct, frozen=True):
         vary: Headers, in small letters, that each have responses of their own.
         key: Returns what a request asks for; `None` for what is not answered from the cache.
         statuses: The statuses of responses that are stored.
-        public: Whether all clients get the same, whoever they are.
+        public: Whether all clients get the same response.
         cookies: Whether responses that set cookies are stored.
         max_age: For how many seconds clients may keep a response that does not say it itself.
         obey: Whether clients decide by `Cache-Control` what they get.
