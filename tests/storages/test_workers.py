@@ -12,7 +12,7 @@ import pytest
 
 SECONDS = 30.0
 CONTROL = """
-import asyncio, os
+import asyncio, logging, os
 name = "control"
 version = "1.0.0"
 
@@ -34,7 +34,12 @@ def load(context):
         return {
             "pid": os.getpid(), "kept": storage.get("kept"), "n": storage.get("n"),
             "active": other.active, "colour": other.config["colour"],
+            "level": logging.getLogger("veko.plugin.other").getEffectiveLevel(),
         }
+
+    async def level(name: str):
+        await context.use("logging").set_level("other", name)
+        return os.getpid()
 
     async def toggle(active: bool):
         await kernel.toggle("other", active)
@@ -49,6 +54,7 @@ def load(context):
     context.add_route("POST", "/keep", keep)
     context.add_route("POST", "/toggle", toggle)
     context.add_route("POST", "/paint", paint)
+    context.add_route("POST", "/level", level)
 """
 OTHER = """
 name = "other"
@@ -108,15 +114,19 @@ def test_workers_share_a_storage_and_switch_together(
     _all_show(url, {"colour": "blue", "active": True})
     httpx.post(f"{url}/toggle?active=false").raise_for_status()
     _all_show(url, {"colour": "blue", "active": False})
+    assert _all_show(url, {"level": 20}) == pids
+    httpx.post(f"{url}/level?name=debug").raise_for_status()
+    assert _all_show(url, {"level": 10}) == pids
     os.kill(min(pids), signal.SIGKILL)
     veko.wait_for("a new one starts")
     end = time.monotonic() + SECONDS
-    while (now := _all_show(url, {"colour": "blue", "active": False})) == pids or min(pids) in now:
+    wanted = {"colour": "blue", "active": False, "level": 10}
+    while (now := _all_show(url, wanted)) == pids or min(pids) in now:
         assert time.monotonic() < end
     veko.process.send_signal(signal.SIGTERM)
     assert veko.ends() == 0
     again = start("serve", application, "--port", 0, "--workers", 2)
     url = again.wait_for(r"Listening on (\S+), 2 workers")[1]
-    _all_show(url, {"kept": "this", "n": 20, "colour": "red", "active": True})
+    _all_show(url, {"kept": "this", "n": 20, "colour": "red", "active": True, "level": 20})
     again.process.send_signal(signal.SIGTERM)
     assert again.ends() == 0

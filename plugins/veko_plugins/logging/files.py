@@ -56,7 +56,7 @@ _APPEND: Final = (
 )  # fmt: skip
 _PATIENCE: Final = 0.05
 """Seconds to wait for a lock."""
-_PAUSE: Final = 1.0
+_PAUSE: Final = 0.2
 """Seconds until rotation, or a lock, is tried again after that failed."""
 _MOVES: Final = 100
 """How often the file may be replaced while one record is written."""

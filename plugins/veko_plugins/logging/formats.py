@@ -70,7 +70,8 @@ class TextFormatter(logging.Formatter):
         time = moment.strftime("%Y-%m-%d %H:%M:%S" if self.dated else "%H:%M:%S")
         plugin, logger = source_of(record)
         message = unmarked(cut(message_of(record), _MESSAGE))
-        parts = [f"{time} {level_of(record):<8}{one_line(plugin or logger)}", one_line(message)]
+        level = one_line(level_of(record))
+        parts = [f"{time} {level:<8}{one_line(plugin or logger)}", one_line(message)]
         shown = _fields_of(record)
         if plugin and logger:
             shown.setdefault("logger", logger)
@@ -129,7 +130,7 @@ def level_of(record: logging.LogRecord) -> str:
 
 def source_of(record: logging.LogRecord) -> tuple[str, str]:
     """Return the plugin that logged a record, and the logger if it is not the plugin's own."""
-    name = record.name
+    name = str(record.name)
     if name.startswith(_PLUGIN):
         plugin = getattr(record, "plugin", None) or name[len(_PLUGIN) :]
         return str(plugin), str(getattr(record, "origin", ""))

@@ -45,7 +45,10 @@ _ASSIGNED: Final = re.compile(
     re.I,
 )
 _HEADER: Final = re.compile(r"\b((?:proxy-)?authorization|(?:set-)?cookie)(\s?:\s?)[^\r\n]+", re.I)
-_SCHEME: Final = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.I)
+# `Bearer dXNlcjpw`, and not "basic authorization": a token has more than letters of one case.
+_SCHEME: Final = re.compile(
+    r"\b(Bearer|Basic)\s+(?-i:(?=\S*(?:[\d._=+/-]|[a-z][A-Z])))[\w.~+/=-]{8,}", re.I
+)
 
 
 def unmarked(text: str) -> str:
