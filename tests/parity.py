@@ -55,7 +55,7 @@ EVENTS = (
 )  # fmt: skip
 LATER = {
     "O13": "dashboard",
-    **dict.fromkeys(("D3", "D4", "D6", "D7", "D9"), "development tools"),
+    **dict.fromkeys(("D3", "D4", "D6", "D9"), "development tools"),
     **dict.fromkeys(("P2", "P3", "P4"), "practical examples"),
     "dev:debug": "development tools", "dev:profile": "development tools",
 }  # fmt: skip

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .reports import LoadReport, PluginInfo, Stats
     from .state import StateReport
+    from .testing import TestResults
 
 __all__ = [
     "BackupError",
@@ -60,6 +61,7 @@ __all__ = [
     "Route",
     "StateReport",
     "Stats",
+    "TestResults",
     "create_dev_plugin",
     "create_plugin_builder",
     "create_simple_plugin",
@@ -82,6 +84,7 @@ _ROOMS = {
     "options": ("Options",),
     "reports": ("LoadReport", "PluginInfo", "Stats"),
     "state": ("StateReport",),
+    "testing": ("TestResults",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

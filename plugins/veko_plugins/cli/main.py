@@ -16,6 +16,7 @@ from .permissions import list_permissions
 from .run_command import run_command
 from .serve import Settings, serve_here
 from .supervisor import serve_with_workers
+from .test import test_plugins
 from .trace import show_traces
 from .validate import validate_plugin
 
@@ -282,6 +283,37 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     raise SystemExit(
         validate_plugin(path, directory, strict=strict, as_json=as_json, debug=_debugging())
     )
+
+
+@veko.command()
+@click.argument("wanted", metavar="[PATH|NAME]", required=False)
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.option(
+    "--tier", default="bronze", show_default=True,
+    type=click.Choice(["none", "bronze", "silver", "gold", "platinum"]),
+    help="The tier that is needed for the exit code 0.",
+)  # fmt: skip
+@click.option("--no-tests", is_flag=True, help="Check the contract only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_debug
+def test(
+    wanted: str | None, directory: Path | None, tier: str, no_tests: bool, as_json: bool
+) -> None:
+    """Test the plugin PATH or NAME: its own tests, and the contract that every plugin should keep.
+
+    Without PATH or NAME, test all plugins of the application. The plugin is loaded, unloaded,
+    reloaded, switched off and on, given wrong configurations and malformed requests, with an empty
+    storage in memory, and graded: bronze, silver, gold, platinum. The exit code is 0 if its own
+    tests pass and it has the tier, 1 if not, and 2 for wrong usage.
+    """
+    raise SystemExit(
+        test_plugins(
+            wanted, directory, tier=tier, own_tests=not no_tests, as_json=as_json,
+            debug=_debugging(),
+        )
+    )  # fmt: skip
 
 
 @veko.command(

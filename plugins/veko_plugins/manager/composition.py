@@ -39,6 +39,7 @@ from ..watch import EVENTS as FILE_EVENTS
 from ..watch import Watch
 from ..watchdog import Watchdog
 from .loading import Loading
+from .on_demand import ON_DEMAND
 
 __all__ = ["core_plugins", "kernel_of"]
 
@@ -209,7 +210,7 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         elif options.core[name] is not None:
             yield _core(options.core[name])
     for name, plugin in options.core.items():
-        if plugin is None and name not in (*made, *_SOMETIMES):
+        if plugin is None and name not in (*made, *_SOMETIMES, *ON_DEMAND):
             raise OptionError(
                 f"core: there is no core plugin {name!r} to leave out",
                 remedy=did_you_mean(name, made) or f"There are: {', '.join(made)}.",

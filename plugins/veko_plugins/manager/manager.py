@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from veko import Bus, Event, PluginRecord, Subscription
-from veko.errors import NotFoundError, ServiceError, StateError
+from veko.errors import ServiceError, StateError
 from veko.extend import check_text
 
 from .._source.source import Form
@@ -28,7 +28,7 @@ from ..state import StateReport
 from ..validation import ValidationReport
 from .arguments import ManagerOptions, check_path, root_of
 from .asgi import ManagerASGI
-from .lifecycle import Lifecycle
+from .development import Development
 from .records import find_known, get_loaded, is_known
 
 __all__ = ["PluginManager"]
@@ -36,7 +36,7 @@ __all__ = ["PluginManager"]
 _Service = TypeVar("_Service")
 
 
-class PluginManager(Lifecycle):
+class PluginManager(Development):
     """Finds, loads and runs plugins: `async with PluginManager(app) as manager`.
 
     Args:
@@ -264,16 +264,6 @@ class PluginManager(Lifecycle):
         check_text("the name of a plugin", name)
         record = self.kernel.get(name)
         return record.error_count if record is not None else 0
-
-    def _check_started(self, name: str) -> None:
-        if type(name) is not str:
-            check_text("the name of a plugin", name)
-        if self._state in ("created", "stopped"):
-            raise NotFoundError(
-                f"the manager is {self._state}, so no plugin {name!r} is loaded",
-                plugin=name,
-                remedy="Start it first: `async with manager`, or `await manager.start()`.",
-            )
 
     # -- states and backups
 

@@ -1,0 +1,12 @@
+"""Testing plugins: `test_plugin`, the contract of `veko test`, and what the fixtures stand on.
+
+The fixtures are in `veko_pytest`, beside the packages, so that pytest imports nothing of Veko until
+a test asks for one.
+"""
+
+from .contract import Contract
+from .plugin import Testing
+from .pytest_runs import own_tests
+from .results import Check, Grade, TestResults, Tier
+
+__all__ = ["Check", "Contract", "Grade", "TestResults", "Testing", "Tier", "own_tests"]
