@@ -146,3 +146,34 @@ async def test_a_storage_that_is_gone_is_refused_and_comes_back(
         again = await auth.refresh(tokens.refresh_token)
         assert (await auth.verify(again.access_token)).roles == ()
         await auth.login("joe", PASSWORD)
+
+
+async def test_a_registration_outlives_its_reservation(
+    tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veko_plugins.auth.users._RESERVED", 0.3)
+    async with workers(tmp_path, server) as managers:
+        here, there = (manager.use("auth") for manager in managers)
+        await here.register("joe", PASSWORD)
+        storage = managers[1].use("storage").namespace("auth")
+        # What expires after it is removed, in both; so the reservation would be gone as well.
+        await storage.set("mark", True, ttl=0.6)
+        end = time.monotonic() + SECONDS
+        while "mark" in storage:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+        for one in (here, there):
+            await one.login("joe", PASSWORD)
+            with pytest.raises(HTTPError, match="taken"):
+                await one.register("joe", PASSWORD)
+        # And a name whose registration was refused is free at once.
+        subscription = managers[0].bus.on("auth:register", refuse)
+        for _ in range(2):
+            with pytest.raises(HTTPError, match="not now"):
+                await here.register("jane", PASSWORD)
+        subscription.cancel()
+        await here.register("jane", PASSWORD)
+
+
+def refuse(user: Any) -> None:
+    raise HTTPError(403, "not now")

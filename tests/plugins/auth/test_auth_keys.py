@@ -230,3 +230,19 @@ def test_users_are_made_from_the_command_line(
     assert PASSWORD not in made.stdout + made.stderr + again.stdout + again.stderr
     rotated = veko("run", "rotate-auth-keys")
     assert "tokens are signed with the key" in rotated.stdout
+
+
+def test_an_application_without_auth_imports_nothing_of_it(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\nfrom veko_plugins import PluginManager\n"
+        "async def main():\n"
+        "    async with PluginManager(root=sys.argv[1], auto_load=False): pass\n"
+        "asyncio.run(main())\n"
+        "heavy = ('joserfc', 'pwdlib', 'argon2', 'cryptography', 'veko_plugins.auth.service')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"

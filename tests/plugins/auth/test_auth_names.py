@@ -100,3 +100,23 @@ async def test_of_many_who_register_one_name_at_once_one_gets_it(tmp_path: Path)
         assert len(won) == 1
         assert {one.status for one in done if isinstance(one, HTTPError)} == {409}
         await auth.login("joe", f"{PASSWORD} {won[0]}")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("storage", ["memory:", None])
+async def test_a_registration_outlives_its_reservation(
+    tmp_path: Path, storage: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veko_plugins.auth.users._RESERVED", 0.2)
+    async with managed(tmp_path, storage=storage) as manager:
+        auth = manager.use("auth")
+        await auth.register("joe", PASSWORD)
+        kept = manager.use("storage").namespace("auth")
+        await kept.set("mark", True, ttl=0.5)
+        for _ in range(600):
+            if "mark" not in kept:
+                break
+            await asyncio.sleep(0.05)
+        await auth.login("joe", PASSWORD)
+        kept.forget()
+        await auth.login("joe", PASSWORD)
