@@ -119,6 +119,7 @@ async def test_P2_all_below_a_path_and_closed_at_unload(
 ) -> None:
     root = application(tmp_path, server, paths=["/api/"])
     async with serving(root, adapter=adapter) as (manager, client):
+        assert [p.type for p in manager.list_plugins() if p.name == "redis-cache"] == ["cache"]
         for _ in range(2):
             assert (await client.get("/api/all")).json() == {"call": 1}
         assert connections(server) > 0

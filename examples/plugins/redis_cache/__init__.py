@@ -26,7 +26,6 @@ from veko_plugins import CallNext, Context, Request, Response
 name = "redis-cache"
 version = "1.0.0"
 description = "JSON responses and values in Redis"
-type = "cache"
 peer_dependencies = ["redis>=5.2"]
 
 T = TypeVar("T")
