@@ -26,12 +26,13 @@ from veko import Context, Plugin, Subscription
 from veko.extend import Probe, Snippet
 
 from .._lib.blame import allocated
+from .._lib.cache_counts import cache_counts
 from .histogram import SHORT, SLOTS, Histogram, merged, quantile
 
 if TYPE_CHECKING:
     from veko import Kernel
 
-__all__ = ["OTHER", "CallMetrics", "Metrics", "PluginMetrics"]
+__all__ = ["OTHER", "CacheMetrics", "CallMetrics", "Metrics", "PluginMetrics"]
 
 MOST_EVENTS: Final = 1000
 OTHER: Final = "**"
@@ -64,6 +65,20 @@ class CallMetrics(msgspec.Struct, frozen=True):
     errors: int = 0
 
 
+class CacheMetrics(msgspec.Struct, frozen=True):
+    """Look-ups of a plugin's values and responses in the cache.
+
+    Attributes:
+        hits: Those that found something.
+        misses: Those that did not.
+        rate: The part that were hits; `None` if there were none at all.
+    """
+
+    hits: int
+    misses: int
+    rate: float | None
+
+
 class PluginMetrics(msgspec.Struct, frozen=True):
     """The measurements of one plugin.
 
@@ -81,6 +96,7 @@ class PluginMetrics(msgspec.Struct, frozen=True):
         events: Calls and durations by event, or by pattern if a handler subscribed to a pattern;
             of route handlers by route (`GET /x`), of other calls by kind and name (`middleware
             around`, `command prune`, `task poll`).
+        cache: Its look-ups in the cache; `None` if there is no cache.
     """
 
     uptime: float
@@ -93,6 +109,7 @@ class PluginMetrics(msgspec.Struct, frozen=True):
     p95: float | None
     p99: float | None
     events: dict[str, CallMetrics]
+    cache: CacheMetrics | None = None
 
 
 class Metrics(Plugin):
@@ -147,6 +164,7 @@ class Metrics(Plugin):
             p95=whole.p95,
             p99=whole.p99,
             events={event: _calls(h.counts, h.errors) for event, h in known.items()},
+            cache=self._cache(name),
         )
 
     def histograms(self, name: str) -> dict[str, list[int]]:
@@ -191,6 +209,14 @@ class Metrics(Plugin):
         assert self._kernel is not None
         entry = self._kernel.registry.get("service", "health")
         return None if entry is None else str(entry.value.check(name).health)
+
+    def _cache(self, name: str) -> CacheMetrics | None:
+        assert self._kernel is not None
+        count = cache_counts(self._kernel)
+        if count is None:
+            return None
+        counts = count(name)
+        return CacheMetrics(counts.hits, counts.misses, counts.rate)
 
 
 def _calls(counts: list[int], errors: int = 0) -> CallMetrics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from .._lib.cache_counts import cache_counts
 from .exponential import Exponential
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
             [({}, kernel.waiting)],
         ),
     ]  # fmt: skip
+    families.append(
+        Family(
+            "veko.cache.lookups", "counter", "{lookup}", "Look-ups in the cache, by plugin.",
+            list(_lookups(kernel)),
+        )
+    )  # fmt: skip
     lag = counting.lag()
     if lag is not None:
         families.append(
@@ -83,6 +90,17 @@ def read(kernel: Kernel, counting: Counting) -> list[Family]:
             )
         )  # fmt: skip
     return [family for family in families if family.points]
+
+
+def _lookups(kernel: Kernel) -> Iterator[Point]:
+    counts_of = cache_counts(kernel)
+    if counts_of is None:
+        return
+    for record in kernel.records():
+        counts = counts_of(record.name)
+        for result, count in (("hit", counts.hits), ("miss", counts.misses)):
+            if count:
+                yield {"veko.plugin": record.name, "veko.cache.result": result}, count
 
 
 def _text(name: str) -> str:
