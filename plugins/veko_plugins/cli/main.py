@@ -11,6 +11,7 @@ from veko_plugins.logging import LEVELS
 
 from .allow import allow_plugins
 from .backups import back_up, restore_backup
+from .databases import export_tables, list_tables, purge_tables
 from .listing import list_events, list_plugins
 from .permissions import list_permissions
 from .run_command import run_command
@@ -262,6 +263,54 @@ def restore(path: Path, directory: Path | None) -> None:
     The file is checked first. The application must not be running.
     """
     raise SystemExit(restore_backup(path, directory, debug=_debugging()))
+
+
+@veko.group()
+def database() -> None:
+    """List, export or purge the tables of plugins, also of those that are gone.
+
+    This opens the database of the option `database` and loads no plugin.
+    """
+
+
+_dir = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+
+
+@database.command("list")
+@_dir
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_debug
+def list_tables_(directory: Path | None, as_json: bool) -> None:
+    """List which plugins have tables, with their rows and revisions."""
+    raise SystemExit(list_tables(directory, as_json=as_json, debug=_debugging()))
+
+
+@database.command()
+@click.argument("plugin", metavar="PLUGIN")
+@click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
+@_dir
+@_debug
+def export(plugin: str, path: Path | None, directory: Path | None) -> None:
+    """Write the tables of PLUGIN to PATH as JSON, one line for each row.
+
+    Without PATH, to .veko/exports/<plugin>-<time>.jsonl. An existing file is never overwritten.
+    """
+    raise SystemExit(export_tables(directory, plugin, path, debug=_debugging()))
+
+
+@database.command()
+@click.argument("plugin", metavar="PLUGIN")
+@_dir
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_debug
+def purge(plugin: str, directory: Path | None, yes: bool) -> None:
+    """Drop the tables of PLUGIN, all or none.
+
+    The plugin must not be loaded by an application that runs.
+    """
+    raise SystemExit(purge_tables(directory, plugin, yes=yes, debug=_debugging()))
 
 
 @veko.command()

@@ -6,6 +6,7 @@ It needs `pip install "veko[database]"`, and the option `database`, a URL.
 from .config import DatabaseConfig
 from .database import Database
 from .errors import DatabaseError, MigrationError
+from .ownership import Owned
 from .plugin import DatabasePlugin
 from .queries import Query, QueryError
 
@@ -15,6 +16,7 @@ __all__ = [
     "DatabaseError",
     "DatabasePlugin",
     "MigrationError",
+    "Owned",
     "Query",
     "QueryError",
 ]

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from .._lib.database_events import DataSource
 from .engines import WRITES
-from .errors import MigrationError
+from .errors import DatabaseError, MigrationError
 from .loads import Loads, loading
+from .migrations import Migrations
+from .ownership import Owned, export, owned, purge
 from .pool import OWNER
 from .queries import QUIET
 
@@ -49,11 +51,16 @@ class Database(DataSource):
     """
 
     def __init__(
-        self, engine: AsyncEngine, loads: Loads, location: str, wait: float, owner: str | None
+        self,
+        engine: AsyncEngine,
+        loads: Loads,
+        location: str,
+        is_loaded: Callable[[str], bool],
+        owner: str | None = None,
     ) -> None:
         self._base = engine
         self._loads = loads
-        self._wait = wait
+        self._is_loaded = is_loaded
         self.location = location
         self.owner = owner
         self.engine = engine if owner is None else engine.execution_options(**{OWNER: owner})
@@ -64,7 +71,7 @@ class Database(DataSource):
 
     def of(self, plugin: str) -> Database:
         """Return the same database, used in the name of a plugin."""
-        return Database(self._base, self._loads, self.location, self._wait, plugin)
+        return Database(self._base, self._loads, self.location, self._is_loaded, plugin)
 
     @property
     def dialect(self) -> str:
@@ -134,8 +141,6 @@ class Database(DataSource):
                 failed; others migrate for too long; or the tables are newer than the code, and a
                 migration says that it breaks older code.
         """
-        from .migrations import Migrations
-
         generation = loading()
         if generation is None:
             raise MigrationError(
@@ -159,7 +164,7 @@ class Database(DataSource):
                 return False
             load = await self._loads.begin(generation)
         assert load.connection is not None
-        plan = await load.connection.run_sync(migrations.upgrade, self._wait)
+        plan = await load.connection.run_sync(migrations.upgrade, self._loads.timeout)
         self._warn(generation, plan)
         if plan.pending:
             was = ", ".join(plan.now) or "nothing"
@@ -167,6 +172,37 @@ class Database(DataSource):
                 "info", f"migrated its tables from {was} to {', '.join(plan.heads)}"
             )
         return bool(plan.pending)
+
+    async def owned(self) -> dict[str, Owned]:
+        """Return what plugins have in the database, by their names; loaded or not."""
+        return await owned(self._base)
+
+    async def export(self, plugin: str, path: Path) -> Owned:
+        """Write a plugin's tables to a new file, as JSON lines; see `ownership.export`.
+
+        Raises:
+            NotFoundError: The plugin has no tables.
+            OSError: The file exists or cannot be written.
+        """
+        return await export(self._base, plugin, path)
+
+    async def purge(self, plugin: str) -> Owned:
+        """Drop the tables of a plugin that is not loaded, all or none.
+
+        Returns:
+            What there was.
+
+        Raises:
+            NotFoundError: The plugin has no tables.
+            DatabaseError: The plugin is loaded here, or the database refused it.
+        """
+        if self._is_loaded(plugin):
+            raise DatabaseError(
+                "it is loaded, and uses the tables that are to be purged",
+                plugin=plugin,
+                remedy="Unload it first.",
+            )
+        return await purge(self._base, plugin)
 
     @staticmethod
     def _warn(generation: Any, plan: Any) -> None:

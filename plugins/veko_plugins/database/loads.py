@@ -99,11 +99,14 @@ class Loads:
     Args:
         engine: The engine.
         timeout: How long a load waits for the transaction of another one, in seconds.
+
+    Attributes:
+        timeout: As given.
     """
 
     def __init__(self, engine: AsyncEngine, timeout: float) -> None:
         self._engine = engine
-        self._timeout = timeout
+        self.timeout = timeout
         self._lock = asyncio.Lock()
         self._open: dict[int, LoadTransaction] = {}
 
@@ -154,12 +157,12 @@ class Loads:
 
     async def _acquire(self, name: str) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 await self._lock.acquire()
         except TimeoutError:
             other = next((one.owner for one in self._open.values()), "another plugin")
             raise MigrationError(
-                f"its migrations waited {self._timeout:g} s for the load of {other}, which has "
+                f"its migrations waited {self.timeout:g} s for the load of {other}, which has "
                 "migrated and not ended",
                 plugin=name,
                 remedy=f"If {other} waits for a service of {name}, let it wait first and migrate "

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from veko import Context, Plugin
+from veko import Context, Plugin, PluginRecord
 from veko.extend import Kind
 
 from .._lib.database_events import QUERY, Announcer
@@ -19,6 +20,7 @@ from .database import Database
 from .engines import opened
 from .errors import DatabaseError, reason_of
 from .loads import KIND, Loads
+from .ownership import Owned
 from .queries import QUIET, Queries
 from .urls import location_of, read_url
 
@@ -44,6 +46,9 @@ class DatabasePlugin(Plugin):
     core = True
     config_schema = DatabaseConfig
 
+    _context: Context
+    _database: Database
+
     def __init__(self, url: str, directory: Path = Path()) -> None:
         self._url = read_url(url, directory)
         self._announcer: Announcer | None = None
@@ -55,12 +60,16 @@ class DatabasePlugin(Plugin):
             DatabaseError: The database cannot be reached.
         """
         config: DatabaseConfig = context.config
+        self._context = context
         database, loads = await context.enter(self._opened(context, config))
+        self._database = database
         self._announcer = Announcer(context, database)
         context.add_kind(Kind(KIND, accept=loads.accept))
         context.intercept_step(loads.within)
         context.attach("database", lambda holder: database.of(holder.name))
         context.provide("database", database)
+        context.hook("app:init", self._on_init)
+        context.hook("plugin:unloaded", self._on_unloaded)
 
     async def deactivate(self) -> None:
         """Announce that it is switched off, unless `app:stop` has."""
@@ -86,4 +95,31 @@ class DatabasePlugin(Plugin):
             system = engine.dialect.name
             Queries(engine.sync_engine, bus.emitter(QUERY.name), heard, system)
             loads = Loads(engine, config.migration_timeout)
-            yield Database(engine, loads, location, config.migration_timeout, None), loads
+            yield Database(engine, loads, location, self._is_loaded), loads
+
+    def _is_loaded(self, name: str) -> bool:
+        record = self._context.kernel.get(name)
+        return record is not None and record.loaded
+
+    async def _on_init(self) -> None:
+        """Say which tables belong to no plugin that is there."""
+        kernel = self._context.kernel
+        for name, have in (await self._database.owned()).items():
+            if kernel.get(name) is None:
+                self._say_what_stays(name, have)
+
+    async def _on_unloaded(self, name: str, record: PluginRecord) -> None:
+        """Say what stays of a plugin whose files are gone."""
+        source = record.source
+        if source is not None and not await anyio.Path(source).exists():
+            have = (await self._database.owned()).get(name)
+            if have is not None:
+                self._say_what_stays(name, have)
+
+    def _say_what_stays(self, name: str, have: Owned) -> None:
+        tables = ", ".join(f"{table} ({rows} rows)" for table, rows in have.tables.items())
+        self._context.log(
+            "info",
+            f"the plugin {name} is gone and its tables stay: {tables or 'none'}. To save or drop "
+            f"them: veko database export {name}, veko database purge {name}",
+        )
