@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 __all__ = [
     "CallNext", "HeadersLike", "Middleware", "RawHeaders", "Received", "RequestLike",
-    "ResponseLike",
+    "ResponseLike", "marked",
 ]  # fmt: skip
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
@@ -56,3 +56,9 @@ Received: TypeAlias = Callable[[int, RawHeaders, bytes], ResponseLike]
 """Makes a response of status, headers and body."""
 Middleware: TypeAlias = Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 """What `add_route` and `add_middleware` take."""
+
+
+def marked(response: ResponseLike, status: str) -> ResponseLike:
+    """Say in `Cache-Status` (RFC 9211) where a response comes from."""
+    response.headers.add("cache-status", f"Veko; {status}")
+    return response

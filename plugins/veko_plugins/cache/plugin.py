@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from .memory import MemoryStore
 from .service import Cache
 from .stats import Counts
 from .stores import Store, store_of
+from .values import around_handler, refuse_for_all
 
 if TYPE_CHECKING:
     from litestar.stores.base import Store as AnyStore
@@ -101,6 +103,8 @@ class CachePlugin(Plugin):
         context.provide("cache", Cache(engine, self._scope, ""))
         context.attach("cache", lambda holder: Cache(engine, self._scope, holder.name))
         context.hook("plugin:unloaded", self._forget)
+        context.hook("route:create", around_handler, priority=-math.inf)
+        context.hook("middleware:add", refuse_for_all)
 
     def _store(self, settings: Settings) -> Store:
         if isinstance(self._target, str):

@@ -23,7 +23,7 @@ from . import control as http
 from .engine import Engine, Found, Scope
 from .entries import Draft, encode_value
 from .errors import CacheError
-from .exchange import CallNext, Received, RequestLike, ResponseLike
+from .exchange import CallNext, Received, RequestLike, ResponseLike, marked
 from .rules import Rules, variant_of
 from .stored import (
     StoredResponse,
@@ -32,7 +32,6 @@ from .stored import (
     complete,
     for_304,
     is_held,
-    marked,
     storable,
 )
 

@@ -14,6 +14,7 @@ from .exchange import Middleware
 from .responses import Responses
 from .rules import Rules
 from .stats import CacheStats
+from .values import Values
 
 __all__ = ["Cache"]
 
@@ -235,6 +236,7 @@ class Cache:
         cookies: bool = False,
         max_age: int | None = None,
         obey: bool = True,
+        encoded: bool = True,
     ) -> Middleware:
         """Return a middleware that answers GET and HEAD from this namespace, after RFC 9111.
 
@@ -254,6 +256,8 @@ class Cache:
             cookies: Responses that set cookies are stored, and all clients get these.
             max_age: Seconds that clients may keep a response, unless it says so itself.
             obey: Whether clients decide by `Cache-Control` what they get (`no-cache`, `max-age`).
+            encoded: `False` keeps what the handler returns instead of the response: it is encoded
+                for each request, and middlewares inside run. For a route of its own, and functions.
 
         Raises:
             CacheError: An argument is not valid.
@@ -263,6 +267,8 @@ class Cache:
             self._ttl(ttl), find, tuple(sorted({name.lower() for name in vary})), key,
             frozenset(statuses), public, cookies, max_age, obey,
         )  # fmt: skip
+        if not encoded:
+            return Values(self._engine, self._scope, rules).handle
         return Responses(self._engine, self._scope, rules, self._engine.received).handle
 
     def _ttl(self, ttl: float | None) -> float:

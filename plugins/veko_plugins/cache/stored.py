@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from . import control as http
-from .exchange import HeadersLike, RawHeaders, Received, ResponseLike
+from .exchange import HeadersLike, RawHeaders, Received, ResponseLike, marked
 from .rules import Rules
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "complete",
     "for_304",
     "is_held",
-    "marked",
     "storable",
 ]
 
@@ -151,9 +150,3 @@ def is_held(stored: StoredResponse, asked: HeadersLike) -> bool:
 def for_304(raw: RawHeaders) -> RawHeaders:
     """Return the headers that a 304 has."""
     return [pair for pair in raw if pair[0] in _OF_304]
-
-
-def marked(response: ResponseLike, status: str) -> ResponseLike:
-    """Say in `Cache-Status` (RFC 9211) where a response comes from."""
-    response.headers.add("cache-status", f"Veko; {status}")
-    return response
