@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from veko_plugins import Context
 
@@ -29,7 +30,11 @@ def load(config: Settings, context: Context) -> None:
 
     async def publish() -> list[str]:
         """Publish the posts that are due, and return their titles."""
-        titles: list[str] = await posts.publish_due()
+        try:
+            titles: list[str] = await posts.publish_due()
+        except SQLAlchemyError as error:  # it is tried again soon
+            context.log("warning", f"the database does not answer: {error}")
+            return []
         for title in titles:
             context.log("info", f"published {title!r}")
         return titles

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 from sqlalchemy import delete
+from sqlalchemy.exc import SQLAlchemyError
 
 from veko_plugins import Context, HTTPError, Request, Response
 from veko_plugins.http import WebSocket
@@ -103,8 +104,12 @@ async def load(context: Context) -> None:
             if change.deleted or post_id not in readers:
                 continue
             number = int(change.key.partition(":")[2])
-            async with database.session() as session:
-                comment = await session.get(Comment, number)
+            try:
+                async with database.session() as session:
+                    comment = await session.get(Comment, number)
+            except SQLAlchemyError as error:
+                context.log("warning", f"comment {number} was not shown at once: {error}")
+                continue
             if comment is not None:
                 html = pages.fragment("comment.html", comment=comment, form="")
                 await readers.send(post_id, {"id": f"comment-{number}", "html": html})

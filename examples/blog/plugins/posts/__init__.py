@@ -6,6 +6,8 @@ through `plugin:posts:deleted`. They use the service `posts`.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +86,11 @@ async def load(context: Context) -> None:
         return await pages.render(request, "list.html", listing=found)
 
     async def html_of(post: Post) -> Markup:
-        # Rendering Markdown takes milliseconds. The key has the moment of the last change, so what
-        # is found is never an earlier text.
-        key = f"html:{post.id}:{post.updated}"
+        # The key says which text it is, so what is found is never an earlier one. Rendering takes
+        # milliseconds, and seconds for a text that was made for that: other requests go on.
+        key = f"html:{hashlib.sha256(post.body.encode()).hexdigest()}"
         html = await cache.get_or_set(
-            key, lambda: _markdown.render(post.body), type=str, tags=[_TAG]
+            key, lambda: asyncio.to_thread(_markdown.render, post.body), type=str
         )
         return Markup(html)  # markdown-it has escaped it
 

@@ -15,7 +15,7 @@ from .models import Post
 __all__ = ["PostForm"]
 
 _LONGEST_TITLE = 200
-_LONGEST_BODY = 100_000
+_LONGEST_BODY = 50_000
 _FAR = 10 * 366 * 86_400
 
 

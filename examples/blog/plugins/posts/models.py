@@ -15,7 +15,8 @@ __all__ = ["PER_PAGE", "Listing", "Post", "Summary", "find", "free_slug", "listi
 
 PER_PAGE = 5
 _LONGEST_SLUG = 60
-_RESERVED = {"new", ""}
+_RESERVED = {"new"}
+_SLUG = re.compile(r"[a-z0-9-]{1,80}")
 
 
 class Base(DeclarativeBase):
@@ -77,6 +78,8 @@ async def listing(session: AsyncSession, number: int, per_page: int = PER_PAGE) 
 
 async def find(session: AsyncSession, slug: str) -> Post | None:
     """Return a post, published or not."""
+    if not _SLUG.fullmatch(slug):
+        return None
     return await session.scalar(select(Post).where(Post.slug == slug))
 
 

@@ -110,7 +110,7 @@ async def load(config: Settings, context: Context) -> None:
     async def remove(request: Request, name: str) -> Response:
         user = request.state["user"]
         async with database.begin() as session:
-            image = await session.get(Image, name[:41])
+            image = await session.get(Image, name) if _OURS.fullmatch(name) else None
             if image is None:
                 raise HTTPError(404, "there is no such image")
             if image.owner_id != user.id:
