@@ -133,8 +133,8 @@ def load(config: Settings, context: Context) -> None:
                 code=response.status,
                 login=f"/login?next={quote(request.path)}",
             )
-        except Exception:
-            context.log("exception", "the page of an error cannot be rendered")
+        except Exception as error:
+            context.log("error", f"the page of an error cannot be rendered: {error!r}")
             page = pages.plain_error(response.status, title)
         for header in ("retry-after", "allow", "www-authenticate"):
             if header in response.headers:

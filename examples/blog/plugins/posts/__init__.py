@@ -87,7 +87,7 @@ async def load(context: Context) -> None:
 
     async def html_of(post: Post) -> Markup:
         # The key says which text it is, so what is found is never an earlier one. Rendering takes
-        # milliseconds, and seconds for a text that was made for that: other requests go on.
+        # milliseconds, and seconds for a text that was made for that, so a thread does it.
         key = f"html:{hashlib.sha256(post.body.encode()).hexdigest()}"
         html = await cache.get_or_set(
             key, lambda: asyncio.to_thread(_markdown.render, post.body), type=str
@@ -144,17 +144,14 @@ async def load(context: Context) -> None:
         form, user = await PostForm.read(request), request.state["user"]
         if form.problems:
             return await pages.render(request, "edit.html", status=400, form=form, post=None)
-        for tries in range(3, 0, -1):
-            try:
-                async with database.begin() as session:
-                    slug = await free_slug(session, form.title)
-                    post = Post(slug=slug, author_id=user.id, author=user.name)
-                    form.fill(post)
-                    session.add(post)
-                break
-            except IntegrityError:  # another process has taken the slug in this moment
-                if tries == 1:
-                    raise
+        post = Post(author_id=user.id, author=user.name)
+        form.fill(post)
+        try:
+            async with database.begin() as session:
+                post.slug = await free_slug(session, form.title)
+                session.add(post)
+        except IntegrityError:  # another process has taken the path in this moment
+            raise HTTPError(409, "another post of this title was just written") from None
         return await changed(post)
 
     async def show_edit(request: Request, slug: str) -> Response:

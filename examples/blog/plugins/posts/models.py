@@ -110,9 +110,10 @@ async def free_slug(session: AsyncSession, title: str) -> str:
 
 def _beginning(text: str, length: int = 220) -> str:
     """Return the first words of a Markdown text, without its marks."""
-    plain = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
+    # Only of the first part: on a long text made for that, these expressions take seconds.
+    plain = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text[:1000])
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", plain)
     plain = " ".join(re.sub(r"[#>*_`]+", "", plain).split())
-    if len(plain) <= length:
+    if len(plain) <= length and len(text) <= 1000:
         return plain
     return plain[:length].rsplit(" ", 1)[0] + " …"
