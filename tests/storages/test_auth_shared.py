@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import os
+import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.anyio
 PASSWORD = "correct horse"
 SETTINGS = {"hash_memory": 8, "hash_time": 1, "hash_lanes": 1}
 SECONDS = 60.0
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugins" / "auth"
 _numbers = itertools.count()
 
 
@@ -177,3 +180,41 @@ async def test_a_registration_outlives_its_reservation(
 
 def refuse(user: Any) -> None:
     raise HTTPError(403, "not now")
+
+
+def test_P1_processes_of_one_application_agree(
+    tmp_path: Path, server: Any, start: Callable[..., Any]
+) -> None:
+    """The example `auth` in `veko serve --workers 2`."""
+    shutil.copytree(
+        EXAMPLE, tmp_path / "plugins" / "auth", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    url = f"{server.url}?prefix=a{os.getpid()}_{next(_numbers)}"
+    settings = "".join(f"{name} = {value}\n" for name, value in SETTINGS.items())
+    (tmp_path / "veko.toml").write_text(
+        f'storage = "{url}"\nauth = true\nadapter = "asgi"\n[plugins.auth]\n{settings}'
+        "attempts = 1000\n"
+    )
+    served = start("serve", tmp_path, "--port", "0", "--workers", "2")
+    host = served.wait_for(r"Listening on (\S+?),? ")[1]
+
+    def post(path: str, body: dict[str, str]) -> httpx.Response:
+        return httpx.post(host + path, json=body, timeout=SECONDS)  # on a connection of its own
+
+    with ThreadPoolExecutor(8) as threads:
+        at_once = lambda path, body: list(threads.map(post, [path] * 8, [body] * 8))  # noqa: E731
+        for number in range(2):
+            joe = {"name": f"joe{number}", "password": PASSWORD}
+            found = [answer.status_code for answer in at_once("/auth/register", joe)]
+            assert sorted(found) == [200] + [409] * 7
+            tokens = [answer.json() for answer in at_once("/auth/login", joe)]
+            for one in tokens:
+                headers = {"authorization": f"Bearer {one['access_token']}"}
+                for _ in range(3):
+                    me = httpx.get(f"{host}/api/protected/me", headers=headers, timeout=SECONDS)
+                    assert me.json()["name"] == joe["name"]
+            given = {"refresh_token": tokens[0]["refresh_token"]}
+            refreshed = at_once("/auth/refresh", given)
+            assert sorted(answer.status_code for answer in refreshed) == [200] + [401] * 7
+    served.process.terminate()
+    assert served.ends() == 0

@@ -13,6 +13,7 @@ import anyio
 from veko import HookTimeout
 from veko.errors import StorageError
 
+from . import sessions
 from .cookies import Cookies
 from .events import REGISTER, User
 from .limits import Limits, TooMany, address_of, retry_after
@@ -24,8 +25,10 @@ from .users import Contended, Record, Users
 if TYPE_CHECKING:
     from .settings import Settings
 
-__all__ = ["Accounts"]
+__all__ = ["WRONG", "Accounts"]
 
+WRONG: Final = "the name or the password is wrong"
+"""The answer for an unknown user and for a wrong password."""
 _log: Final = logging.getLogger("veko.auth")
 # Seconds between two records of a storage that fails.
 _QUIET: Final = 10.0
@@ -117,6 +120,21 @@ class Accounts:
                 raise self.refuse(503, "the registration took too long; try again")
             return user
 
+    async def confirm(self, name: str, password: str, *, request: Connection | None = None) -> User:
+        """Check a password as a login does, without beginning a session: before it is changed, say.
+
+        Args:
+            name: The name.
+            password: The password.
+            request: The request that asks for it: its client's tries are limited.
+
+        Raises:
+            HTTPError: 401 if there is no such user or the password is wrong, 429, 503.
+        """
+        async with self._guarded(request):
+            _, record, _ = await self._checked(name, password, request)
+            return self._users.shown(record)
+
     def get(self, name: str) -> User | None:
         """Return a user by name; `None` if there is none."""
         found = self._entry(name)
@@ -179,6 +197,33 @@ class Accounts:
                     return True
                 await anyio.sleep(0.01)
             return False
+
+    async def _checked(
+        self, name: str, password: str, request: Connection | None
+    ) -> tuple[str, Record, str | None]:
+        """Return the key of a name, its entry, and a new hash if the settings have changed.
+
+        Raises:
+            HTTPError: 401 if there is no such user, or the password is wrong.
+        """
+        address = address_of(request)
+        try:
+            name = normalise(name)
+            key: str | None = key_of(name)
+        except ValueError:
+            key = None  # nobody has that name: the same answer as for any other
+        record = None if key is None else self._users.get(key, name)
+        tries = self._limits.login(key, address, sessions.is_known(record, address))
+        await self._limits.take(tries)
+        # Again: memory shows now what other workers did before the tries were taken.
+        record = None if key is None else self._users.get(key, name)
+        right, rehashed = await self._passwords.check(
+            password, None if record is None else record["hash"]
+        )
+        if not right or record is None or key is None or record["disabled"]:
+            raise self.refuse(401, WRONG)
+        await self._limits.give_back(tries)
+        return key, record, rehashed
 
     def _entry(self, name: str) -> tuple[str, Record] | None:
         try:

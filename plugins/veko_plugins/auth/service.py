@@ -10,6 +10,7 @@ with a token 10 us, without a write.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -19,12 +20,11 @@ import anyio
 from veko.errors import StorageError
 
 from . import sessions
-from .accounts import Accounts
+from .accounts import WRONG, Accounts
 from .cookies import ACCESS, REFRESH, bearer_of
 from .events import LOGIN, LOGOUT, User
 from .guard import Guard, Identity
 from .limits import address_of
-from .names import key_of, normalise
 from .open_sockets import OpenSockets
 from .tokens import Claims, ExpiredToken, InvalidToken, Signer, Tokens, Use
 from .types import Connection, Response
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Auth"]
 
+_log: Final = logging.getLogger("veko.auth")
 # Seconds after which a session that another worker made is known here at the latest.
 _BEHIND: Final = 1.0
 _STEP: Final = 0.01
 # Tokens whose signatures are known to be right.
 _READ: Final = 4096
-_WRONG: Final = "the name or the password is wrong"
 _NOT_VALID: Final = "the token is not valid"
 _USES: Final[tuple[Use, ...]] = ("access", "refresh")
 
@@ -90,23 +90,7 @@ class Auth(Accounts):
                 for it; 429 with `Retry-After` after too many tries; 503.
         """
         async with self._guarded(request):
-            address = address_of(request)
-            try:
-                name = normalise(name)
-                key: str | None = key_of(name)
-            except ValueError:
-                key = None  # nobody has that name: the same answer as for any other
-            record = None if key is None else self._users.get(key, name)
-            tries = self._limits.login(key, address, sessions.is_known(record, address))
-            await self._limits.take(tries)
-            # Again: memory shows now what other workers did before the tries were taken.
-            record = None if key is None else self._users.get(key, name)
-            right, rehashed = await self._passwords.check(
-                password, None if record is None else record["hash"]
-            )
-            if not right or record is None or key is None or record["disabled"]:
-                raise self.refuse(401, _WRONG)
-            await self._limits.give_back(tries)
+            key, record, rehashed = await self._checked(name, password, request)
             await self._ask(LOGIN, self._users.shown(record), request)
             began: dict[str, tuple[str, sessions.Session]] = {}
             checked = record["hash"]
@@ -117,12 +101,12 @@ class Auth(Accounts):
                     return None  # changed while the password was checked
                 if rehashed is not None:
                     present["hash"] = rehashed
-                began["session"] = sessions.add(present, address, self._settings)
+                began["session"] = sessions.add(present, address_of(request), self._settings)
                 return present
 
             present = await self._users.change(key, begin)
             if present is None or not began:
-                raise self.refuse(401, _WRONG)
+                raise self.refuse(401, WRONG)
             return self._issue(present["id"], key, *began["session"])
 
     async def refresh(
@@ -145,10 +129,12 @@ class Auth(Accounts):
                 token = self._cookies.get(request, REFRESH)
             claims = self._claims("refresh", token)
             await self._catch_up(claims)
-            outcome: list[sessions.Session | None] = []
+            outcome: list[sessions.Session] = []
+            reused: list[str] = []
 
             def exchange(record: Record) -> Record | None:
                 outcome.clear()
+                reused.clear()
                 session = sessions.find(record, claims.sub, claims.sid)
                 if session is None:
                     return None
@@ -157,16 +143,22 @@ class Auth(Accounts):
                     if session["before"] == claims.jti and late <= self._settings.reuse_leeway:
                         return None
                     del record["sessions"][claims.sid]
+                    reused.append(record["name"])
                     return record
                 outcome.append(sessions.renew(session, self._settings))
                 record["sessions"][claims.sid] = outcome[0]
                 return record
 
             record = await self._users.change(claims.key, exchange)
-            session = outcome[0] if record is not None and outcome else None
-            if session is None:
+            if reused:
+                _log.warning(
+                    "a refresh token of %s was used again, so somebody has copied it: its session "
+                    "has ended",
+                    reused[0],
+                )
+            if record is None or not outcome:
                 raise self._unauthorized(_NOT_VALID)
-            return self._issue(claims.sub, claims.key, claims.sid, session)
+            return self._issue(claims.sub, claims.key, claims.sid, outcome[0])
 
     async def logout(
         self, request: Connection | None = None, *, token: str | None = None

@@ -49,7 +49,9 @@ class Credentials(msgspec.Struct, frozen=True):
     """
 
     name: str
-    password: str
+    password: Annotated[
+        str, msgspec.Meta(extra_json_schema={"format": "password", "writeOnly": True})
+    ]
 
     def __repr__(self) -> str:
         return f"Credentials({self.name!r})"

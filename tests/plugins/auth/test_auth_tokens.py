@@ -195,7 +195,9 @@ async def test_applications_with_one_secret_are_told_apart_by_their_name(tmp_pat
 # -- refresh tokens
 
 
-async def test_a_refresh_token_is_accepted_once_and_reuse_ends_the_session(tmp_path: Path) -> None:
+async def test_a_refresh_token_is_accepted_once_and_reuse_ends_the_session(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with managed(tmp_path) as manager, client_of(manager) as client:
         first = await signed_up(client)
         other = (
@@ -210,6 +212,9 @@ async def test_a_refresh_token_is_accepted_once_and_reuse_ends_the_session(tmp_p
             assert (await client.get("/me", headers=bearer(tokens))).status_code == 401
             assert (await client.post("/refresh", json=only_refresh(tokens))).status_code == 401
         assert (await client.get("/me", headers=bearer(other))).is_success  # another session
+        reported = [one.getMessage() for one in caplog.records if one.name == "veko.auth"]
+        assert len(reported) == 1
+        assert "a refresh token of joe was used again" in reported[0]
 
 
 async def test_two_refreshes_at_once_give_one_client_tokens_at_most(tmp_path: Path) -> None:
