@@ -7,7 +7,10 @@ server may have been restarted.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+import weakref
 from collections import Counter
 from typing import Any, Final
 
@@ -17,10 +20,33 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 __all__ = ["OWNER", "HolderPool", "follow"]
 
+_log: Final = logging.getLogger("veko.database")
 OWNER: Final = "veko_plugin"
 """The execution option with the name of the plugin on whose behalf a connection is used."""
 _HOLDER: Final = "veko holder"
 _RETURNED: Final = "veko returned"
+
+
+class _Task:
+    """The task that took a connection, without keeping it alive."""
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = None if task is None else weakref.ref(task)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        if self._task is None:
+            return False
+        task = self._task()
+        return task is None or task.done()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 class HolderPool(AsyncAdaptedQueuePool):
@@ -28,20 +54,45 @@ class HolderPool(AsyncAdaptedQueuePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._records: dict[int, ConnectionPoolEntry] = {}
+        self._records: dict[int, tuple[ConnectionPoolEntry, _Task]] = {}
 
     def _do_get(self) -> ConnectionPoolEntry:
         try:
             record = super()._do_get()
         except exc.TimeoutError:
-            raise exc.TimeoutError(
-                f"no connection was free within {self._timeout:g} s: all "
-                f"{self.size() + self._max_overflow} are in use ({self.held()}). Close sessions "
-                "sooner (`async with`), or raise pool_size in [plugins.database]"
-            ) from None
+            held = self.held()
+            if not self._reclaim():
+                raise exc.TimeoutError(
+                    f"no connection was free within {self._timeout:g} s: all "
+                    f"{self.size() + self._max_overflow} are in use ({held}). Close sessions "
+                    "sooner (`async with`), or raise pool_size in [plugins.database]"
+                ) from None
+            record = super()._do_get()
+        self._records[id(record)] = record, _Task(_current_task())
         _note(record.record_info, None)
-        self._records[id(record)] = record
         return record
+
+    def _reclaim(self) -> bool:
+        """Close the connections whose tasks have ended and left them open; whether there were any.
+
+        A cancelled request whose session is in no `async with` leaves one, which the garbage
+        collector would return at some time, or never
+        (test_a_session_that_a_cancelled_task_has_leaked_does_not_cost_a_connection).
+        """
+        found = False
+        for record, task in list(self._records.values()):
+            reference: Any = getattr(record, "fairy_ref", None)
+            fairy = reference() if reference is not None else None
+            if fairy is not None and task.ended:
+                owner, _ = (record.record_info or {}).get(_HOLDER, (None, 0))
+                _log.warning(
+                    "%s has left a session open at the end of a task: its transaction is rolled "
+                    "back. Use `async with db.session()`",
+                    owner or "the application",
+                )
+                fairy.invalidate()
+                found = True
+        return found
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._records.pop(id(record), None)
@@ -51,7 +102,7 @@ class HolderPool(AsyncAdaptedQueuePool):
     def held(self) -> str:
         """Return which plugins hold connections, and the longest time of each."""
         count, longest, now = Counter[str](), dict[str, float](), time.monotonic()
-        for record in self._records.values():
+        for record, _ in self._records.values():
             owner, since = (record.record_info or {}).get(_HOLDER, (None, now))
             name = owner or "the application"
             count[name] += 1
