@@ -239,8 +239,15 @@ def _unlock(descriptor: int) -> None:
         _flock(descriptor, _NONE)
 
 
-def open_log(path: Path, max_bytes: int, backups: int) -> LogFile:
-    """Open a log file; its folder is created if it is missing.
+def open_log(path: Path, max_bytes: int = 10_000_000, backups: int = 5) -> LogFile:
+    """Return a log handler for a file that several processes may write to; close it at the end.
+
+    Its folder is created if it is missing.
+
+    Args:
+        path: The file.
+        max_bytes: The size in bytes at which it is rotated; 0 means never.
+        backups: How many rotated files are kept.
 
     Raises:
         OptionError: It cannot be written.
