@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     """
 
     until: float
-    versions: dict[str, str]
+    versions: dict[str, bytes]
     value: msgspec.Raw
 
 
@@ -65,9 +65,9 @@ _decoders: Final[dict[Any, Any]] = {}
 _MOST_DECODERS: Final = 1_000
 
 
-def new_version() -> str:
-    """Return a version that no other process makes."""
-    return secrets.token_hex(8)
+def new_version() -> bytes:
+    """Return a version that no other process makes: 16 letters."""
+    return secrets.token_hex(8).encode()
 
 
 def check_key(key: object) -> str:
@@ -185,7 +185,7 @@ def decode_value(data: bytes | msgspec.Raw, wanted: Any) -> Any:
     return decoder.decode(data)
 
 
-def encode_entry(until: float, versions: dict[str, str], value: bytes) -> bytes:
+def encode_entry(until: float, versions: dict[str, bytes], value: bytes) -> bytes:
     """Encode an entry."""
     return _encode(Entry(until, versions, msgspec.Raw(value)))
 

@@ -60,5 +60,5 @@ Middleware: TypeAlias = Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitab
 
 def marked(response: ResponseLike, status: str) -> ResponseLike:
     """Say in `Cache-Status` (RFC 9211) where a response comes from."""
-    response.headers.add("cache-status", f"Veko; {status}")
+    response.headers.raw.append((b"cache-status", b"Veko; " + status.encode()))
     return response

@@ -24,7 +24,7 @@ from .engine import Engine, Found, Scope
 from .entries import Draft, encode_value
 from .errors import CacheError
 from .exchange import CallNext, Received, RequestLike, ResponseLike, marked
-from .rules import Rules, variant_of
+from .rules import CREDENTIALS, Rules, variant_of
 from .stored import (
     StoredResponse,
     Variants,
@@ -37,6 +37,10 @@ from .stored import (
 
 __all__ = ["Responses"]
 
+_SPECIAL: Final = frozenset(
+    (b"cache-control", b"pragma", b"range", b"if-none-match", b"if-modified-since")
+) | frozenset(name.encode() for name in CREDENTIALS)
+"""Headers that decide how a request is answered."""
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _PASS_SECONDS: Final = 5.0
 _MOST_PASSING: Final = 10_000
@@ -85,16 +89,20 @@ class Responses:
                 await self._engine.clear(self._scope, (), request.path.rstrip("/") or "/")
             return response
         headers, rules = request.headers, self._rules
-        asked, key = rules.asked(headers), rules.key_of(request)
-        if key is None or "no-store" in asked or "range" in headers:
+        asked: dict[str, str] = {}
+        special = credited = False
+        if not _SPECIAL.isdisjoint([name for name, _ in headers.raw]):  # few requests have one
+            special, credited, asked = True, rules.is_credited(headers), rules.asked(headers)
+        key = rules.key_of(request)
+        if key is None or (special and ("no-store" in asked or "range" in headers)):
             return marked(await call_next(request), "fwd=bypass")
-        credited, tags = rules.is_credited(headers), rules.tags_of(request)
+        tags = rules.tags_of(request)
         found, kept = await self._find(request, key, tags)
         if kept is not None and (kept.response.open or not credited):
             now = self._engine.clock()
             if http.is_stored_for(asked, now - kept.response.born, kept.until - now):
                 self._scope.counts.hits += 1
-                return self._answer(request, kept)
+                return self._answer(request, kept, special=special)
         if "only-if-cached" in asked:
             return marked(self._received(504, [], b""), "fwd=miss")
         self._scope.counts.misses += 1
@@ -176,7 +184,7 @@ class Responses:
         response: ResponseLike,
         key: str,
         tags: Sequence[str],
-        known: dict[str, str],
+        known: dict[str, bytes],
         *,
         credited: bool,
     ) -> _Kept | None:
@@ -199,7 +207,7 @@ class Responses:
         return kept
 
     async def _write(
-        self, key: str, value: _Stored, ttl: float, tags: Sequence[str], known: dict[str, str]
+        self, key: str, value: _Stored, ttl: float, tags: Sequence[str], known: dict[str, bytes]
     ) -> Draft | None:
         """Store a value; returns what hooks have left of it, or `None` if it is not stored."""
         engine = self._engine
@@ -230,6 +238,7 @@ class Responses:
             response = self._received(304, for_304(response.headers.raw), b"")
         return marked(response, "fwd=miss; stored")
 
-    def _answer(self, request: RequestLike, kept: _Kept) -> ResponseLike:
-        now = self._engine.clock()
-        return answer(kept.response, request.headers, self._received, now, kept.until)
+    def _answer(self, request: RequestLike, kept: _Kept, *, special: bool = True) -> ResponseLike:
+        stored, now = kept.response, self._engine.clock()
+        held = special and is_held(stored, request.headers)
+        return answer(stored, self._received, now, kept.until, held=held)

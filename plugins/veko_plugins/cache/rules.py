@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -12,10 +13,10 @@ from . import control as http
 from .entries import check_tags, path_tag
 from .exchange import HeadersLike, RequestLike
 
-__all__ = ["Rules", "variant_of"]
+__all__ = ["CREDENTIALS", "Rules", "variant_of"]
 
 _MOST_SEGMENTS: Final = 16
-_CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
 """Headers that say who a request comes from."""
 
 
@@ -47,7 +48,7 @@ class Rules(msgspec.Struct, frozen=True):
     def is_credited(self, headers: HeadersLike) -> bool:
         """Return whether a request says who it comes from, and the response may depend on it."""
         return not self.public and any(
-            name in headers for name in _CREDENTIALS if name not in self.vary
+            name in headers for name in CREDENTIALS if name not in self.vary
         )
 
     def asked(self, headers: HeadersLike) -> dict[str, str]:
@@ -85,13 +86,17 @@ class Rules(msgspec.Struct, frozen=True):
 
     def tags_of(self, request: RequestLike) -> list[str]:
         """Return the tags of a response: the given ones, its path, and the paths above it."""
-        path, at = request.path, 0
-        paths = ["/"]
-        while (at := path.find("/", at + 1)) > 0:
-            paths.append(path[:at])
-        if (whole := path.rstrip("/")) and whole != paths[-1]:
-            paths.append(whole)
-        return [*check_tags(self.tags(request)), *map(path_tag, paths)]
+        return [*check_tags(self.tags(request)), *_tags_of(request.path)]
+
+
+@lru_cache(4096)
+def _tags_of(path: str) -> tuple[str, ...]:
+    paths, at = ["/"], 0
+    while (at := path.find("/", at + 1)) > 0:
+        paths.append(path[:at])
+    if (whole := path.rstrip("/")) and whole != paths[-1]:
+        paths.append(whole)
+    return tuple(map(path_tag, paths))
 
 
 def variant_of(headers: HeadersLike, key: str, names: Sequence[str]) -> str:

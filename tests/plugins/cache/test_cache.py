@@ -266,7 +266,7 @@ def test_any_plain_value_comes_back_equal(value: Any) -> None:
     except CacheError:
         assert "surrog" in ascii(value) or "\\ud" in ascii(value)
         return
-    entry = decode_entry(encode_entry(1.0, {"v:": "x"}, data))
+    entry = decode_entry(encode_entry(1.0, {"v:": b"x"}, data))
     assert entry is not None
     assert decode_value(entry.value, Any) == value
 
