@@ -3,7 +3,8 @@
 A look-up asks the hooks on `cache:get`, then the store: for the entry and, in the same round trip,
 for the versions that it should depend on. An entry that depends on others costs a second one.
 
-Cost: in memory about 4 us for a hit (`benchmarks/cache.py`). Without hooks, an event costs a dict lookup.
+Cost: in memory about 4 us for a hit (`benchmarks/cache.py`). Without hooks, an event costs a dict
+lookup.
 """
 
 from __future__ import annotations
