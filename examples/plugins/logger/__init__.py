@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from veko import Origin
-from veko_plugins import Context, HTTPError, Request, Response
+from veko_plugins import CallNext, Context, HTTPError, Request, Response
 from veko_plugins.logging import JSONFormatter, TextFormatter, open_log
 
 name = "requestlog"
@@ -112,6 +112,14 @@ async def load(config: Settings, context: Context) -> None:
             fields |= facts(origin.subject)
         logger.error("%s: %s", type(error).__name__, error, exc_info=error, extra=fields)
 
+    async def unmatched(request: Request, call_next: CallNext) -> Response:
+        """Log answers to requests that match no route: the events of requests leave them out."""
+        response = await call_next(request)
+        if request.route is None:
+            ended(request, response)
+        return response
+
+    context.add_middleware(unmatched, priority=1000)
     # `observe`: a log that fails must not refuse requests.
     context.hook("request:start", begins, priority=1000, observe=True)
     context.hook("request:end", ended)
