@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util.concurrency import await_only
 
 from .._lib.masking import masked_text
 from .config import DatabaseConfig
@@ -45,7 +46,7 @@ def _made(url: URL, config: DatabaseConfig, *, temporary: bool) -> AsyncEngine:
     arguments: dict[str, Any] = {}
     if backend == "sqlite":
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-        # The driver would begin transactions late and commit before some statements: `_begin` does
+        # The driver would begin transactions late and commit before some statements: `begin` does
         # (test_half_of_a_migration_leaves_nothing).
         arguments = {"isolation_level": None, "timeout": config.lock_timeout}
     elif url.get_driver_name() == "asyncpg":
@@ -97,11 +98,17 @@ def _set_up_sqlite(engine: Any, config: DatabaseConfig, *, temporary: bool) -> N
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
+    def note(connection: Connection) -> None:
+        connection.connection.info[WRITES] = connection.get_execution_options().get(WRITES)
+
+    def begin(connection: Any) -> None:
         # A transaction that reads first and writes later fails at once, whatever the time-out, if
-        # another one wrote in between: those that are to write take the lock now.
-        writes = connection.get_execution_options().get(WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        # another one wrote in between: those that are to write take the lock now. By the driver's
+        # connection: a cursor of SQLAlchemy's would cost three visits to the driver's thread.
+        writes = connection.info.pop(WRITES, None)
+        await_only(connection.driver_connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
+
+    engine.dialect.do_begin = begin
 
 
 def _explain_failures(engine: Any, location: str) -> None:
