@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import litestar
 import pytest
 
 from veko import LoadError
-from veko_plugins import PluginManager, Request
+from veko_plugins import PluginManager, Request, Response
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugins" / "auth"
 JOE = {"name": "joe", "password": "correct horse"}
@@ -136,3 +137,38 @@ async def test_P1_without_auth_it_says_what_to_do(tmp_path: Path) -> None:
     (root / "veko.toml").write_text("")
     with pytest.raises(LoadError, match="auth = true"):
         await PluginManager(root=root, storage="memory:", max_retries=0).start()
+
+
+@pytest.mark.parametrize("adapter", ["asgi", "litestar", "starlette"])
+async def test_P1_mounted_applications_and_the_frameworks_own_handlers_are_guarded(
+    tmp_path: Path, adapter: str
+) -> None:
+    async def application_of_another(scope: Any, receive: Any, send: Any) -> None:
+        await Response("mounted")(scope, receive, send)
+
+    @litestar.get("/own")
+    async def own() -> str:
+        return "own"
+
+    def load(context: Any) -> None:
+        context.add_routes(application_of_another, path="/")
+        context.add_routes(application_of_another, path="/api/protected/mounted")
+        if adapter == "litestar":
+            context.add_routes(own, path="/api/protected")
+
+    manager = PluginManager(
+        root=application(tmp_path), adapter=adapter, storage="memory:", max_retries=0
+    )
+    transport = httpx.ASGITransport(manager.asgi)
+    async with manager, httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        await manager.load_plugin({"name": "other", "version": "1", "load": load})
+        await client.post("/auth/register", json=JOE)
+        tokens = (await client.post("/auth/login", json=JOE)).json()
+        headers = {"authorization": f"Bearer {tokens['access_token']}"}
+        paths = ["/api/protected/mounted", "/api/protected/mounted/x", "/api/protected/other"]
+        for path in [*paths, "/api/protected/own"]:
+            for method in ("GET", "POST", "DELETE"):
+                answer = await client.request(method, path)
+                assert answer.status_code in {401, 405}, (method, path)
+            assert (await client.get(path, headers=headers)).is_success, path
+        assert (await client.get("/elsewhere")).text == "mounted"

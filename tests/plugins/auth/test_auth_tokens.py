@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hmac
 import json
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -306,3 +307,29 @@ async def together(*calls: Any) -> list[Any]:
     for one in done:
         assert not isinstance(one, BaseException) or getattr(one, "status", 0) == 401, one
     return [one for one in done if not isinstance(one, BaseException)]
+
+
+async def test_whatever_a_client_sends_is_no_token(tmp_path: Path) -> None:
+    """Seeded noise, and a real token with noise in it, in the header and in the cookie."""
+    chance = random.Random(13)
+    async with (
+        managed(tmp_path, settings={"cookies": True}) as manager,
+        client_of(manager) as client,
+    ):
+        token = (await signed_up(client))["access_token"].encode()
+        for _ in range(500):
+            noise = bytes(chance.randrange(32, 256) for _ in range(chance.randrange(60)))
+            at = chance.randrange(len(token))
+            raw = chance.choice([noise, token[:at] + noise + b"~" + token[at:], token[:at] + b"!"])
+            headers = chance.choice(
+                [
+                    [(b"authorization", b"Bearer " + raw)],
+                    [(b"authorization", raw)],
+                    [(b"cookie", b"__Host-veko_access=" + raw)],
+                    [(b"cookie", raw), (b"cookie", b"__Host-veko_access=" + raw + b"; x=y")],
+                ]
+            )
+            for path in ("/me", "/page", "/admin"):
+                answer = await client.get(path, headers=headers)
+                assert answer.status_code == 401, (headers, answer.text)
+        assert (await client.get("/me", headers={"authorization": b"Bearer " + token})).is_success
