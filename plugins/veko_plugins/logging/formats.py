@@ -113,8 +113,10 @@ class JSONFormatter(logging.Formatter):
         if logger:
             entry["logger"] = logger
         entry["message"] = unmarked(cut(message_of(record), _MESSAGE))
-        entry |= self.fields
-        entry |= _ids_of(record)
+        if self.fields:
+            entry |= self.fields
+        if "trace_id" in record.__dict__:
+            entry |= _ids_of(record)
         for key, value in _fields_of(record).items():
             entry.setdefault(key, value)
         trace = _trace(record, folds=self.folds)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date, time
 from decimal import Decimal
-from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,8 +28,11 @@ __all__ = ["Shown", "cut", "one_line", "unmarked"]
 _CHARACTERS: Final = 32_768
 _ENTRIES: Final = 500
 _TEXT: Final = 8_192
+_KEY: Final = 200
 _REPR: Final = 1_024
 _DEPTH: Final = 8
+_SHORT: Final = 64
+_PLAIN: Final = frozenset((bool, float, type(None)))
 _BITS: Final = 256
 _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -51,8 +54,22 @@ _SCHEME: Final = re.compile(
 )
 
 
+@functools.lru_cache(4096)
+def _sounds_secret(name: str) -> bool:
+    return sounds_secret(name)
+
+
+def _hides(name: object) -> bool:
+    """Return whether a name hides its value; short ones, which come again, are looked up."""
+    if type(name) is str and len(name) <= _SHORT:
+        return _sounds_secret(name)
+    return name is not None and sounds_secret(name)
+
+
 def unmarked(text: str) -> str:
     """Return a text without the secrets that it shows to be such: `password=********`."""
+    if text.isalnum():
+        return text
     text = masked_text(text)
     if "=" in text or "':" in text or '":' in text or "' :" in text or '" :' in text:
         text = _ASSIGNED.sub(rf"\1{MASK}", text)
@@ -95,23 +112,28 @@ class Shown:
             name: The name that it has; one that sounds secret hides it.
             depth: How deep it lies in a larger one.
         """
-        if name is not None and sounds_secret(name):
+        if name is not None and _hides(name):
             return MASK
         kind = type(value)
         if kind is str:
             return self._text(value, _TEXT)  # type: ignore[arg-type]
-        if value is None or kind is bool or kind is float:
+        if kind in _PLAIN:
             return value
         if kind is int:
             bits = value.bit_length()  # type: ignore[attr-defined]
             return value if bits <= _BITS else f"an int of {bits} bits"
         try:
+            if kind is dict:  # before the others: to ask whether something is a Mapping takes long
+                return self._mapping(value.items(), len(value), depth)  # type: ignore[attr-defined,arg-type]
+            if kind is list or kind is tuple:
+                return self._sequence(value, depth)  # type: ignore[arg-type]
             return self._other(value, depth)
         except Exception as error:  # whatever a property, an iterator or a repr raises
             return f"<{kind.__name__} that cannot be shown: {type(error).__name__}>"
 
     def _text(self, text: str, most: int) -> str:
-        text = cut(text, min(most, max(self._characters, 64)))
+        if len(text) > most or len(text) > self._characters:
+            text = cut(text, min(most, max(self._characters, _SHORT)))
         self._characters -= len(text)
         return unmarked(text)
 
@@ -119,12 +141,7 @@ class Shown:
         if isinstance(value, Mapping):
             return self._mapping(value.items(), len(value), depth)
         if isinstance(value, list | tuple | AbstractSet):
-            if depth >= _DEPTH:
-                return "..."
-            shown = [self.value(one, None, depth + 1) for one in self._some(value)]
-            if len(shown) < len(value):
-                shown.append(f"... {len(value) - len(shown)} more")
-            return shown
+            return self._sequence(value, depth)
         if isinstance(value, msgspec.Struct):
             names = value.__struct_fields__
             return self._mapping(
@@ -146,21 +163,29 @@ class Shown:
             return self._text(f"{bytes(value[:_REPR])!r}{more}", 4 * _REPR)
         return self._text(repr(value), _REPR)
 
+    def _sequence(self, value: Collection[object], depth: int) -> object:
+        if depth >= _DEPTH:
+            return "..."
+        shown: list[object] = []
+        for one in value:
+            if not self._has_room():
+                shown.append(f"... {len(value) - len(shown)} more")
+                break
+            shown.append(self.value(one, None, depth + 1))
+        return shown
+
     def _mapping(self, pairs: Iterable[tuple[object, object]], count: int, depth: int) -> object:
         if depth >= _DEPTH:
             return "..."
-        shown = {
-            self._text(str(key), 200): self.value(one, str(key), depth + 1)
-            for key, one in self._some(pairs)
-        }
-        if len(shown) < count:
-            shown["..."] = f"{count - len(shown)} more"
+        shown: dict[str, object] = {}
+        for key, one in pairs:
+            if not self._has_room():
+                shown["..."] = f"{count - len(shown)} more"
+                break
+            name = key if type(key) is str else str(key)
+            shown[self._text(name, _KEY)] = self.value(one, name, depth + 1)
         return shown
 
-    def _some(self, items: Iterable[Any]) -> Iterable[Any]:
-        """Yield entries as long as any may be shown."""
-        for item in islice(items, _ENTRIES):
-            if self._entries <= 0 or self._characters <= 0:
-                return
-            self._entries -= 1
-            yield item
+    def _has_room(self) -> bool:
+        self._entries -= 1
+        return self._entries >= 0 and self._characters > 0
