@@ -6,7 +6,7 @@ A core plugin does not import another one; it gets the class of responses from t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, overload
 
 __all__ = [
     "CallNext", "HeadersLike", "Middleware", "RawHeaders", "Received", "RequestLike",
@@ -21,7 +21,10 @@ class HeadersLike(Protocol):
 
     raw: RawHeaders
 
+    @overload
     def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...
     def getall(self, name: str, /) -> list[str]: ...
     def add(self, name: str, value: str, /) -> None: ...
     def __contains__(self, name: object, /) -> bool: ...

@@ -24,7 +24,7 @@ from .engine import Engine, Found, Scope
 from .entries import Draft, encode_value
 from .errors import CacheError
 from .exchange import CallNext, Received, RequestLike, ResponseLike, marked
-from .rules import CREDENTIALS, Rules, variant_of
+from .rules import CREDENTIALS, Rules, is_apart, variant_of
 from .stored import (
     StoredResponse,
     Variants,
@@ -38,7 +38,15 @@ from .stored import (
 __all__ = ["Responses"]
 
 _SPECIAL: Final = frozenset(
-    (b"cache-control", b"pragma", b"range", b"if-none-match", b"if-modified-since")
+    (
+        b"cache-control",
+        b"content-length",
+        b"if-modified-since",
+        b"if-none-match",
+        b"pragma",
+        b"range",
+        b"transfer-encoding",
+    )
 ) | frozenset(name.encode() for name in CREDENTIALS)
 """Headers that decide how a request is answered."""
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
@@ -94,7 +102,7 @@ class Responses:
         if not _SPECIAL.isdisjoint([name for name, _ in headers.raw]):  # few requests have one
             special, credited, asked = True, rules.is_credited(headers), rules.asked(headers)
         key = rules.key_of(request)
-        if key is None or (special and ("no-store" in asked or "range" in headers)):
+        if key is None or (special and (is_apart(headers) or "no-store" in asked)):
             return marked(await call_next(request), "fwd=bypass")
         tags = rules.tags_of(request)
         found, kept = await self._find(request, key, tags)

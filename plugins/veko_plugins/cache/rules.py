@@ -13,10 +13,12 @@ from . import control as http
 from .entries import check_tags, path_tag
 from .exchange import HeadersLike, RequestLike
 
-__all__ = ["CREDENTIALS", "Rules", "variant_of"]
+__all__ = ["CREDENTIALS", "Rules", "is_apart", "variant_of"]
 
 _MOST_SEGMENTS: Final = 16
-CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+CREDENTIALS: Final = (
+    "authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token",
+)  # fmt: skip
 """Headers that say who a request comes from."""
 
 
@@ -97,6 +99,16 @@ def _tags_of(path: str) -> tuple[str, ...]:
     if (whole := path.rstrip("/")) and whole != paths[-1]:
         paths.append(whole)
     return tuple(map(path_tag, paths))
+
+
+def is_apart(headers: HeadersLike) -> bool:
+    """Return whether the answer to a request is for that request alone.
+
+    It is a part of the response (`Range`), or may depend on a body, which no key has: a client
+    could have a page stored that others get who sent none.
+    """
+    body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    return body or "range" in headers
 
 
 def variant_of(headers: HeadersLike, key: str, names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from .engine import Engine, Found, Scope
 from .entries import Draft, decode_value, encode_value
 from .errors import CacheError
 from .exchange import CallNext, RequestLike, ResponseLike, marked
-from .rules import Rules
+from .rules import Rules, is_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +84,7 @@ class Values:
             request.scope.get("method") != "GET"
             or key is None
             or "no-store" in asked
+            or is_apart(headers)
             or rules.is_credited(headers)
         ):
             return marked(await call_next(request), "fwd=bypass")

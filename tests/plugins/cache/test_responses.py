@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from veko_plugins import Request, Response
 from veko_plugins.cache.control import directives, is_current, lifetime
@@ -221,7 +222,9 @@ async def test_a_body_that_is_too_large_passes_unstored(start: Start) -> None:
 # -- who asks
 
 
-@pytest.mark.parametrize("header", ["authorization", "cookie", "proxy-authorization", "x-api-key"])
+@pytest.mark.parametrize(
+    "header", ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"]
+)
 async def test_a_request_that_says_who_it_is_has_nothing_from_the_cache(
     site: Open, header: str
 ) -> None:
@@ -298,6 +301,47 @@ async def test_an_old_response_is_not_for_who_wants_a_young_one(site: Open) -> N
     await one.get()
     assert int((await one.get()).headers["age"]) >= 100
     assert (await one.get(cache_control="max-age=50")).json() == {"call": 2}
+
+
+async def test_a_body_stores_nothing_for_those_who_send_none(site: Open) -> None:
+    one = await site(60)
+
+    async def echo(request: Request) -> str:
+        return (await request.body()).decode()
+
+    one.make = echo
+    for _ in range(2):
+        answer = await one.client.request("GET", "/page", content=b"poison")
+        assert (answer.text, answer.headers["cache-status"]) == ("poison", "Veko; fwd=bypass")
+    assert (await one.get()).text == ""
+    assert (await one.get(content_length="0")).headers["cache-status"].startswith("Veko; hit")
+    assert (await one.client.request("GET", "/page", content=b"poison")).text == "poison"
+
+
+async def test_a_websocket_passes_a_middleware_for_all(start: Start, adapter: str) -> None:
+    app = await start(adapter=adapter)
+
+    async def echo(socket: Any) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    def load(context: Any) -> None:
+        context.add_middleware(context.cache.cached(60))
+        context.add_websocket("/echo", echo)
+
+    await app.plugin("site", load)
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    served = asyncio.create_task(
+        app.manager.use("http").serve(
+            "127.0.0.1", 0, started=lambda host, port: listening.set_result(port), stop=stop
+        )
+    )
+    async with connect(f"ws://127.0.0.1:{await listening}/echo") as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+    stop.set()
+    await served
 
 
 # -- Vary
