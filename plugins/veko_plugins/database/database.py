@@ -148,9 +148,12 @@ class Database(DataSource):
                 plugin=self.owner,
                 remedy="Call it in load(): what it does is undone if the plugin does not load.",
             )
-        beside = _beside(generation, Path(folder))
-        # In a thread: Python compiles the files, a millisecond each.
-        migrations = await asyncio.to_thread(Migrations, generation.name, beside)
+        migrations = self._loads.remembered.of(generation)
+        if migrations is None:
+            beside = _beside(generation, Path(folder))
+            # In a thread: Python compiles the files, a millisecond each.
+            migrations = await asyncio.to_thread(Migrations, generation.name, beside)
+        self._loads.remembered.tried(generation, migrations)
 
         def look(connection: Connection) -> Any:
             return migrations.plan(connection)

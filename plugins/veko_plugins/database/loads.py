@@ -9,6 +9,7 @@ rolled back: the code that ran before finds its tables as they were.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from veko import PluginRecord
 from veko.extend import Draft
 
 from .engines import WRITES
@@ -93,6 +95,36 @@ class LoadTransaction:
                 self._release()
 
 
+class Remembered:
+    """The migrations that the code of a plugin came with, for when that code is loaded once more.
+
+    A reload that fails, or that is rolled back later, loads the code of before again while the
+    folder has the new migrations already: they are not that code's
+    (test_code_that_is_brought_back_does_not_run_the_new_migrations).
+    """
+
+    def __init__(self) -> None:
+        self._tried: dict[str, tuple[Any, Any]] = {}
+        self._live: dict[int, tuple[weakref.ref[Any], Any]] = {}
+
+    def of(self, generation: Any) -> Any:
+        """Return the migrations that a generation's code was live with; `None` if it was not."""
+        found = self._live.get(id(generation.plugin))
+        return found[1] if found is not None and found[0]() is generation.plugin else None
+
+    def tried(self, generation: Any, migrations: object) -> None:
+        """Note what the code of a generation has that is about to be loaded."""
+        self._tried[generation.name] = generation.plugin, migrations
+
+    def loaded(self, name: str, record: PluginRecord) -> None:
+        """Note that a plugin is live; for `plugin:loaded`."""
+        plugin, migrations = self._tried.pop(name, (None, None))
+        if plugin is not None and plugin is record.plugin:
+            key = id(plugin)
+            gone = weakref.ref(plugin, lambda _: self._live.pop(key, None))
+            self._live[key] = gone, migrations
+
+
 class Loads:
     """The transactions of loads, one at a time in this process.
 
@@ -102,11 +134,13 @@ class Loads:
 
     Attributes:
         timeout: As given.
+        remembered: The migrations of code that is or was live.
     """
 
     def __init__(self, engine: AsyncEngine, timeout: float) -> None:
         self._engine = engine
         self.timeout = timeout
+        self.remembered = Remembered()
         self._lock = asyncio.Lock()
         self._open: dict[int, LoadTransaction] = {}
 

@@ -70,6 +70,7 @@ class DatabasePlugin(Plugin):
         context.provide("database", database)
         context.hook("app:init", self._on_init)
         context.hook("plugin:unloaded", self._on_unloaded)
+        context.hook("plugin:loaded", loads.remembered.loaded)
 
     async def deactivate(self) -> None:
         """Announce that it is switched off, unless `app:stop` has."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import importlib.util
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -183,3 +185,53 @@ async def test_without_sqlalchemy_the_option_says_what_to_install(
     monkeypatch.setitem(sys.modules, "sqlalchemy.exc", None)
     with pytest.raises(OptionError, match=r'pip install "veko\[database\]"'):
         await sqlite.manager().start()
+
+
+def test_nothing_of_it_is_imported_while_it_is_off() -> None:
+    code = """
+import asyncio, sys, tempfile
+from veko_plugins import PluginManager
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        async with PluginManager(root=folder, plugins_dir=[], storage="none", adapter="asgi"):
+            pass
+asyncio.run(main())
+print([name for name in ("sqlalchemy", "alembic", "aiosqlite") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_client_that_leaves_in_a_request_leaves_no_session(app: App) -> None:
+    app.plugin(
+        "waiting",
+        """
+        import asyncio
+        from sqlalchemy import text
+        inside = asyncio.Event()
+
+        async def load(context):
+            await context.database.migrate()
+
+            async def wait(request):
+                session = request.state["session"]
+                await session.execute(text("INSERT INTO notes (body) VALUES ('x')"))
+                inside.set()
+                await asyncio.Event().wait()
+
+            context.provide("inside", inside)
+            context.add_route("POST", "/wait", context.database.per_request, wait)
+        """,
+        a=NOTES,
+    )
+    async with app.manager(plugins={"database": {"pool_size": 1}}) as manager:
+        assert not manager.report.failed
+        transport = httpx.ASGITransport(manager.asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            asking = asyncio.create_task(client.post("/wait"))
+            await manager.use("inside").wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with manager.use("database").session() as session:
+            found = await session.execute(text("SELECT count(*) FROM notes"))
+            assert found.scalar_one() == 0

@@ -380,3 +380,83 @@ async def test_names_of_version_tables_are_short_and_differ() -> None:
     names = {version_table(name) for name in long}
     assert len(names) == 2
     assert max(map(len, names)) == 63
+
+
+async def test_code_that_is_rolled_back_to_runs_on_the_newer_tables(app: App) -> None:
+    folder = app.plugin("notes", f"VERSION = 1\n{COUNTING}", a=NOTES)
+    settings = {"watch_mode": True, "allow_hot_reload": False, "probation": 30.0}
+    async with app.manager(**settings) as manager:
+        db = manager.use("database")
+        rolled = asyncio.Event()
+        manager.on("plugin:rollback", lambda *_: rolled.set())
+        (folder / "migrations" / "b.py").write_text(TAGS)
+        code = (folder / "__init__.py").read_text().replace("VERSION = 1", "VERSION = 2")
+        (folder / "__init__.py").write_text(
+            code + "    def fail(): raise RuntimeError('too bad')\n    context.hook('x', fail)\n"
+        )
+        await manager.reload_plugin("notes")
+        assert await columns(db, "notes") == {"id", "body", "tag"}
+        for _ in range(30):
+            await manager.bus.emit("x")
+        await asyncio.wait_for(rolled.wait(), 20)
+        while manager.get_plugin("notes").module.VERSION != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert manager.get_plugin("notes").active
+        assert await columns(db, "notes") == {"id", "body", "tag"}
+        assert await manager.use("count")() == 3
+
+
+async def test_switching_off_and_on_or_loading_again_migrates_nothing(app: App) -> None:
+    app.plugin("notes", f"VERSION = 1\n{COUNTING}", a=NOTES)
+    async with app.manager(plugins={"database": {"pool_size": 1}}) as manager:
+        await manager.toggle_plugin("notes", False)
+        await manager.toggle_plugin("notes", True)
+        assert await manager.use("count")() == 1
+        await manager.unload_plugin("notes")
+        await manager.load_plugin("notes")
+        assert await manager.use("count")() == 2
+        await manager.restart()
+        assert await manager.use("count")() == 3
+
+
+async def test_a_process_that_is_killed_in_a_migration_leaves_nothing(app: App) -> None:
+    waits = 'op.create_table("tags", sa.Column("id", sa.Integer))\n'
+    waits += 'import time; print("inside", flush=True); time.sleep(60)'
+    folder = app.plugin("notes", MIGRATES, a=NOTES, b=migration("0002", waits, after="0001"))
+    await asyncio.to_thread(_kill_inside, app)
+    (folder / "migrations" / "b.py").write_text(TAGS)
+    async with app.manager() as manager:
+        assert not manager.report.failed
+        assert await columns(manager.use("database"), "notes") == {"id", "body", "tag"}
+
+
+def _kill_inside(app: App) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTING, str(app.root), app.url],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as worker:  # fmt: skip
+        assert _line(worker) == ["inside"]
+        worker.kill()
+
+
+async def test_code_that_is_brought_back_does_not_run_the_new_migrations(
+    app: App,
+) -> None:
+    folder = app.plugin("notes", f"reload = 'restart'\nVERSION = 1\n{COUNTING}", a=NOTES)
+    async with app.manager() as manager:
+        (folder / "migrations" / "b.py").write_text(BROKEN)
+        with pytest.raises(VekoError, match="a migration failed"):
+            await manager.reload_plugin("notes")
+        assert manager.get_plugin("notes").active  # its old code, started once more
+        assert await manager.use("count")() == 2
+        assert await columns(manager.use("database"), "notes") == {"id", "body"}
+        code = (folder / "__init__.py").read_text()
+        (folder / "__init__.py").write_text(f"{code}    raise RuntimeError('too bad')\n")
+        (folder / "migrations" / "b.py").write_text(TAGS)
+        with pytest.raises(VekoError, match="too bad"):
+            await manager.reload_plugin("notes")
+        assert manager.get_plugin("notes").active
+        assert await columns(manager.use("database"), "notes") == {"id", "body"}
+        (folder / "__init__.py").write_text(code)
+        await manager.reload_plugin("notes")
+        assert await columns(manager.use("database"), "notes") == {"id", "body", "tag"}
