@@ -115,8 +115,7 @@ class JSONFormatter(logging.Formatter):
         entry["message"] = unmarked(cut(message_of(record), _MESSAGE))
         if self.fields:
             entry |= self.fields
-        if "trace_id" in record.__dict__:
-            entry |= _ids_of(record)
+        entry |= _ids_of(record)
         for key, value in _fields_of(record).items():
             entry.setdefault(key, value)
         trace = _trace(record, folds=self.folds)
