@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -423,3 +425,12 @@ async def test_one_of_litestars_own_stores_serves(tmp_path: Path) -> None:
         await cache.clear(tags=["t"])
         assert await cache.get("k") is None
     assert await store.exists("e::k")
+
+
+def test_an_application_without_a_cache_imports_its_events_alone() -> None:
+    code = (
+        "import sys, veko_plugins.manager\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('veko_plugins.cache.')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["veko_plugins.cache.events"]
