@@ -2,11 +2,13 @@
 
 Plugins `a`, `b` (uses `a`), `c` (needs `b`) and `d` are loaded, unloaded, switched and reloaded,
 good and broken, their services provided in `load()` or by a task, two operations at once, while
-emissions run and some of them stay under way. What is live is always exactly what the active
+emissions run and some of them stay under way. In a simulation, tasks also run in other orders than
+the loop's, and operations and emissions are slow, hang or are cancelled. What is live is always exactly what the active
 generations registered, in the order in which the plugins came; whoever looks sees one generation of
 each plugin, and one made on what it stands on.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veko import Context, Kernel, Plugin, PluginRecord, State, VekoError, as_plugin
+from veko.testing import Simulation, simulate
 
 NAMES = ("a", "b", "c", "d")
 BELOW = {"b": "a", "c": "b"}
@@ -39,13 +42,22 @@ programs = st.builds(
     st.lists(st.lists(operations, min_size=1, max_size=2), min_size=1, max_size=12),
 )
 Seen = tuple[str, int, Any]
+TIMEOUT = 0.2
+SETTLED = 60.0
+RUNS = 600
+HOLDER = {"name": "holder", "version": "1", "load": lambda context: context.provide("taken", 0)}
 
 
 class World:
     """A kernel, the plugins that a program makes, and who looks at them meanwhile."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        turn: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
+    ) -> None:
         self.kernel = kernel
+        self.turn = turn
         self.version = 0
         self.ranks: dict[str, int] = {}
         self.arrivals = 0
@@ -95,6 +107,8 @@ class World:
             context.hook("x", last)
             context.hook("stay", stay, timeout=None)
             context.spawn(anyio.sleep_forever)
+            if how in ("slow", "hang"):
+                await anyio.sleep(TIMEOUT * (0.9 if how == "slow" else 1.1))
             step("load")()
 
         def unload() -> None:
@@ -139,7 +153,7 @@ class World:
                 for name in NAMES:  # services and hooks are of one generation
                     entry = registry.get("service", name)
                     assert entry is None or entry.value == marks[name]
-            await anyio.lowlevel.checkpoint()
+            await self.turn()
 
     def check(self, seen: list[Seen]) -> None:
         assert seen[::2] == seen[1::2], "half a plugin"
@@ -175,13 +189,21 @@ class World:
                 assert record.rank > rank, "it came anew"
                 self.ranks[record.name] = record.rank
 
+    async def end(self) -> None:
+        """Unload all: nothing is left."""
+        kernel = self.kernel
+        for name in reversed(NAMES):
+            if kernel.get(name) is not None and kernel.get(name).loaded:  # type: ignore[union-attr]
+                await kernel.unload(name, cascade=True)
+        assert await kernel.bus.emit("x", []) == []
+        assert not kernel.bus.heard("stay")
+        assert kernel.registry.keys("service") == ("taken",)
+
 
 async def run(program: list[list[tuple[Any, ...]]]) -> None:
     # A dropped service that came from a task is waited for until the time limit.
-    async with Kernel(drain_timeout=5, timeout=0.2) as kernel:
-        await kernel.load(
-            {"name": "holder", "version": "1", "load": lambda context: context.provide("taken", 0)}
-        )
+    async with Kernel(drain_timeout=5, timeout=TIMEOUT) as kernel:
+        await kernel.load(HOLDER)
         world = World(kernel)
         async with anyio.create_task_group() as lookers:
             lookers.start_soon(world.look)
@@ -197,12 +219,7 @@ async def run(program: list[list[tuple[Any, ...]]]) -> None:
                     world.go.set()
                 await world.check_all()
             world.running = False
-        for name in reversed(NAMES):
-            if kernel.get(name) is not None and kernel.get(name).loaded:  # type: ignore[union-attr]
-                await kernel.unload(name, cascade=True)
-        assert await kernel.bus.emit("x", []) == []
-        assert not kernel.bus.heard("stay")
-        assert kernel.registry.keys("service") == ("taken",)
+        await world.end()
 
 
 @pytest.mark.usefixtures("unlogged")
@@ -213,3 +230,61 @@ def test_what_is_live_is_what_the_active_generations_registered(
     backend: str, program: list[list[tuple[Any, ...]]]
 ) -> None:
     anyio.run(run, program, backend=backend)
+
+
+def draw(simulation: Simulation) -> tuple[Any, ...]:
+    """Draw an operation; what is simple comes first."""
+    kind = simulation.choose(["load", "unload", "toggle", "reload"])
+    name, hows = simulation.choose(NAMES), ["good", "late", "slow", *BROKEN, "good", "late", "hang"]
+    if kind == "load":
+        return kind, name, simulation.choose(hows)
+    if kind != "reload":
+        return kind, name, simulation.chance()
+    other, restart = simulation.choose(NAMES), simulation.chance(3)
+    return kind, name, simulation.choose(hows), other, simulation.choose(hows), restart
+
+
+async def simulated(simulation: Simulation) -> None:
+    settled = False
+    async with Kernel(drain_timeout=5, timeout=TIMEOUT) as kernel:
+        await kernel.load(HOLDER)
+        world = World(kernel, lambda: anyio.sleep(SETTLED / 4 if settled else 0.2))
+
+        async def act(operation: tuple[Any, ...]) -> None:
+            await simulation.pause()
+            simulation.note(repr(operation))
+            await simulation.interrupted(world.act(operation))
+
+        async def emit(event: str) -> None:
+            await simulation.pause()
+            await simulation.interrupted(kernel.bus.emit(event, []))
+
+        async with anyio.create_task_group() as lookers:
+            lookers.start_soon(world.look)
+            if simulation.chance():
+                for name in NAMES[:3]:
+                    await world.act(("load", name, simulation.choose(["good", "late"])))
+            for _ in simulation.times(8):
+                world.go = anyio.Event()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(emit, "stay")
+                    group.start_soon(emit, "x")
+                    group.start_soon(act, draw(simulation))
+                    for _ in range(simulation.integer(0, 2)):
+                        group.start_soon(act, draw(simulation))
+                    await simulation.pause()
+                    world.go.set()
+                # What was cancelled may continue in tasks of the kernel.
+                settled = True
+                await anyio.sleep(SETTLED)
+                settled = False
+                await world.check_all()
+            world.running = False
+        await world.end()
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_any_order_of_tasks_leaves_what_the_active_generations_registered() -> None:
+    done = simulate(simulated, runs=RUNS)
+    assert done.runs == RUNS
+    assert done.orders > RUNS / 2

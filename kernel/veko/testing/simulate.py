@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -96,6 +97,7 @@ def simulate(
         OptionError: An argument is wrong.
         RuntimeError: An event loop runs in this thread.
     """
+    __tracebackhide__ = True  # pytest shows the caller's line instead
     _check(scenario, runs, steps)
     name = getattr(scenario, "__name__", type(scenario).__name__)
     begin = time.monotonic()
@@ -217,7 +219,7 @@ def _once(
         loop.dispose()
         raise
     except BaseException as raised:
-        error = raised
+        error = raised.with_traceback(_own(raised.__traceback__))
     refused = [failure for failure in loop.failures if isinstance(failure, NotSimulated)]
     if refused:
         error = refused[0]
@@ -243,6 +245,16 @@ def _once(
 
 async def _main(scenario: Scenario, simulation: Simulation) -> None:
     await scenario(simulation)
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of the simulation, up to the first of the scenario."""
+    here = str(Path(__file__).parent)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(here):
+        if trace.tb_next is None:
+            return trace
+        trace = trace.tb_next
+    return trace
 
 
 def _alone(error: BaseException | None) -> BaseException | None:
