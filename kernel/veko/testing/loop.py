@@ -62,12 +62,15 @@ class SimulatedLoop(LoopWithoutIO):
         steps: How many steps the run may take.
 
     Attributes:
+        simulated: Lets code that only watches the loop, from a thread, find out that it need not.
         decisions: Decide which task runs next.
         failures: Errors that nobody handled: in callbacks, and calls that were refused.
         steps: How many steps were taken.
         differences: What differs from the usual order, if it is to be written down.
         trace: A number that stands for the order in which tasks ran.
     """
+
+    simulated: Final = True
 
     def __init__(self, decisions: Decisions, *, steps: int) -> None:
         super().__init__()

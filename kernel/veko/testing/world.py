@@ -7,7 +7,7 @@ one between two runs, see the real functions.
   also where a module holds them under a name of its own. `datetime.now()` is not: it is written in
   C and asks the system.
 - `random`, `os.urandom` and with it `uuid.uuid4` and `secrets` depend on the seed.
-- `anyio.to_thread.run_sync` runs in a task, as does `loop.run_in_executor`.
+- `anyio.to_thread.run_sync` runs in a task, as do `loop.run_in_executor` and thread pools.
 - Threads are refused, and by an audit hook processes and sockets, whatever name calls them.
 - Sets of tasks, futures and cancel scopes have one order in all processes. Sets of strings depend
   on PYTHONHASHSEED, as ever.
@@ -15,10 +15,7 @@ one between two runs, see the real functions.
 
 from __future__ import annotations
 
-import _thread
-import asyncio
 import contextlib
-import contextvars
 import gc
 import logging
 import os
@@ -29,12 +26,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import anyio
-import anyio.from_thread
-import anyio.lowlevel
-import anyio.to_thread
 
 from .decisions import Decisions
 from .loop import SimulatedLoop
+from .threads import executor_methods, simulated, thread_functions
 
 __all__ = ["collect", "world"]
 
@@ -48,14 +43,9 @@ _REFUSED: Final = frozenset({
 _hooked: list[bool] = []
 
 
-def _simulated() -> SimulatedLoop | None:
-    loop = asyncio._get_running_loop()
-    return loop if isinstance(loop, SimulatedLoop) else None
-
-
 def _clock(real: Callable[[], Any], base: float, unit: int) -> Callable[[], Any]:
     def now() -> Any:
-        loop = _simulated()
+        loop = simulated()
         if loop is None:
             return real()
         return int((base + loop.time()) * unit) if unit > 1 else base + loop.time()
@@ -65,7 +55,7 @@ def _clock(real: Callable[[], Any], base: float, unit: int) -> Callable[[], Any]
 
 def _sleep(real: Callable[[float], None]) -> Callable[[float], None]:
     def sleep(seconds: float, /) -> None:
-        loop = _simulated()
+        loop = simulated()
         if loop is None:
             real(seconds)
         else:
@@ -76,72 +66,15 @@ def _sleep(real: Callable[[float], None]) -> Callable[[float], None]:
 
 def _urandom(real: Callable[[int], bytes]) -> Callable[[int], bytes]:
     def urandom(size: int, /) -> bytes:
-        loop = _simulated()
+        loop = simulated()
         return real(size) if loop is None else loop.decisions.values.randbytes(size)
 
     return urandom
 
 
-def _to_thread(real: Callable[..., Any]) -> Callable[..., Any]:
-    async def run_sync(
-        func: Callable[..., Any],
-        *args: Any,
-        abandon_on_cancel: bool = False,
-        cancellable: bool | None = None,
-        limiter: anyio.CapacityLimiter | None = None,
-    ) -> Any:
-        loop = _simulated()
-        if loop is None:
-            options = {} if cancellable is None else {"cancellable": cancellable}
-            return await real(
-                func, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter, **options
-            )
-        abandon = abandon_on_cancel if cancellable is None else cancellable
-        await anyio.lowlevel.checkpoint()
-        async with limiter or anyio.to_thread.current_default_thread_limiter():
-            with anyio.CancelScope(shield=not abandon):
-                call = contextvars.copy_context().run
-                name = getattr(func, "__qualname__", type(func).__name__)
-                task = loop.create_task(loop.executed(call, (func, *args)), name=f"thread: {name}")
-                return await task
-
-    return run_sync
-
-
-def _from_thread_sync(real: Callable[..., Any]) -> Callable[..., Any]:
-    def run_sync(func: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        # What a simulated thread asks for runs at once: the "thread" is a task of the loop.
-        return real(func, *args, **options) if _simulated() is None else func(*args)
-
-    return run_sync
-
-
-def _from_thread(real: Callable[..., Any]) -> Callable[..., Any]:
-    def run(func: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        loop = _simulated()
-        if loop is None:
-            return real(func, *args, **options)
-        raise loop.refuse(
-            "anyio.from_thread.run()",
-            "A simulated thread is a task that cannot wait. Make the function async instead.",
-        )
-
-    return run
-
-
-def _start_thread(real: Callable[..., Any]) -> Callable[..., Any]:
-    def start(*args: Any, **options: Any) -> Any:
-        loop = _simulated()
-        if loop is not None:
-            raise loop.refuse("threading.Thread.start()")
-        return real(*args, **options)
-
-    return start
-
-
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event in _REFUSED:
-        loop = _simulated()
+        loop = simulated()
         if loop is not None:
             raise loop.refuse(event)
 
@@ -155,14 +88,7 @@ def _replacements() -> list[tuple[Any, Any]]:
     pairs += [
         (time.sleep, _sleep(time.sleep)),
         (os.urandom, _urandom(os.urandom)),
-        (anyio.to_thread.run_sync, _to_thread(anyio.to_thread.run_sync)),
-        (anyio.from_thread.run_sync, _from_thread_sync(anyio.from_thread.run_sync)),
-        (anyio.from_thread.run, _from_thread(anyio.from_thread.run)),
     ]
-    # Python 3.11 does not audit them.
-    for name in ("start_new_thread", "start_joinable_thread"):
-        if hasattr(_thread, name):
-            pairs.append((getattr(_thread, name), _start_thread(getattr(_thread, name))))
     return pairs
 
 
@@ -172,7 +98,7 @@ def world() -> Iterator[None]:
     if not _hooked:
         _hooked.append(True)
         sys.addaudithook(_audit)  # it cannot be removed, and does nothing outside runs
-    pairs = _replacements()
+    pairs = [*_replacements(), *thread_functions()]
     by_id = {id(real): new for real, new in pairs}
     changed: list[tuple[dict[str, Any], str, Any]] = []
     for module in list(sys.modules.values()):
@@ -183,9 +109,11 @@ def world() -> Iterator[None]:
             if id(value) in by_id:
                 changed.append((names, name, value))
                 names[name] = by_id[id(value)]
-    scope_type: Any = type(_a_scope())
-    own_hash = vars(scope_type).get("__hash__")
-    scope_type.__hash__ = _hash_of_scope
+    scope_type = type(_a_scope())
+    patched = [(scope_type, "__hash__", _hash_of_scope), *executor_methods()]
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in patched]
+    for owner, name, method in patched:
+        setattr(owner, name, method)
     state, collects, disabled = random.getstate(), gc.isenabled(), logging.root.manager.disable
     gc.collect()
     gc.freeze()
@@ -199,16 +127,17 @@ def world() -> Iterator[None]:
             gc.enable()
         gc.unfreeze()
         random.setstate(state)
-        if own_hash is None:
-            del scope_type.__hash__
-        else:
-            scope_type.__hash__ = own_hash
+        for owner, name, method in before:
+            if method is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, method)
         for names, name, value in changed:
             names[name] = value
 
 
 def _hash_of_scope(scope: Any) -> int:
-    loop = _simulated()
+    loop = simulated()
     return object.__hash__(scope) if loop is None else loop.hash_of(scope)
 
 

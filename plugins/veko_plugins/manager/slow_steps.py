@@ -56,14 +56,16 @@ class SlowSteps:
         self._thread = threading.Thread(target=self._watch, name="veko-loading", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread; a simulation has none, and no step that takes time."""
+        if not getattr(asyncio.get_running_loop(), "simulated", False):
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=5.0)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=5.0)
 
     def around(self, step: str, plugin: Any) -> AbstractContextManager[None]:
         """Watch a step of the life cycle; see `Bus.intercept_step`."""

@@ -353,11 +353,6 @@ async def thread(simulation: Simulation) -> None:
     threading.Thread(target=int).start()
 
 
-async def pool(simulation: Simulation) -> None:
-    with ThreadPoolExecutor() as threads:
-        threads.submit(int)
-
-
 async def from_thread(simulation: Simulation) -> None:
     await anyio.to_thread.run_sync(anyio.from_thread.run, anyio.sleep, 1)
 
@@ -372,7 +367,6 @@ async def from_thread(simulation: Simulation) -> None:
         (process, "loop.subprocess_exec()"),
         (blocking_process, "subprocess.Popen"),
         (thread, "threading.Thread.start()"),
-        (pool, "threading.Thread.start()"),
         (from_thread, "anyio.from_thread.run()"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -439,6 +433,26 @@ def test_executors_run_in_tasks() -> None:
             await anyio.to_thread.run_sync(lambda: 1 / 0)
 
     assert simulate(scenario, runs=100).orders > 10
+
+
+def test_thread_pools_run_in_tasks_in_their_order() -> None:
+    async def scenario(simulation: Simulation) -> None:
+        seen: list[int] = []
+        with ThreadPoolExecutor(1) as threads:
+            first = asyncio.wrap_future(threads.submit(seen.append, 1))
+            threads.submit(seen.append, 2)
+            assert threads.submit(len, "abc").result() == 3
+            assert seen == [1, 2]
+            await first
+            failed = threads.submit(int, "x")
+            with pytest.raises(ValueError):
+                await asyncio.wrap_future(failed)
+            threads.submit(seen.append, 3)
+        assert seen == [1, 2, 3]
+
+    simulate(scenario, runs=50)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(threading.get_ident).result() != threading.get_ident()
 
 
 def test_files_are_real(tmp_path: Path) -> None:
