@@ -4,13 +4,14 @@ Imported by `import veko.testing` only. It needs asyncio: trio has no loop that 
 """
 
 from .failures import Deadlock, EndlessRun, NotSimulated, SimulationFailure, TaskLeft
-from .simulate import Simulated, simulate
+from .simulate import Scenario, Simulated, simulate
 from .simulation import Simulation
 
 __all__ = [
     "Deadlock",
     "EndlessRun",
     "NotSimulated",
+    "Scenario",
     "Simulated",
     "Simulation",
     "SimulationFailure",

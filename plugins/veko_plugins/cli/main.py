@@ -345,22 +345,33 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     help="The tier that is needed for the exit code 0.",
 )  # fmt: skip
 @click.option("--no-tests", is_flag=True, help="Check the contract only.")
+@click.option(
+    "--simulate", default=0, type=click.IntRange(0, 1_000_000), metavar="RUNS",
+    help="Simulate the plugin's life in so many orders of its tasks.",
+)  # fmt: skip
+@click.option("--seed", metavar="SEED", help="Only repeat the simulated run that a failure shows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
 def test(
-    wanted: str | None, directory: Path | None, tier: str, no_tests: bool, as_json: bool
+    wanted: str | None,
+    directory: Path | None,
+    tier: str,
+    no_tests: bool,
+    simulate: int,
+    seed: str | None,
+    as_json: bool,
 ) -> None:
     """Test the plugin PATH or NAME: its own tests, and the contract that every plugin should keep.
 
     Without PATH or NAME, test all plugins of the application. The plugin is loaded, unloaded,
     reloaded, switched off and on, given wrong configurations and malformed requests, with an empty
     storage in memory, and graded: bronze, silver, gold, platinum. The exit code is 0 if its own
-    tests pass and it has the tier, 1 if not, and 2 for wrong usage.
+    tests pass, it has the tier and no simulated run fails, 1 if not, and 2 for wrong usage.
     """
     raise SystemExit(
         test_plugins(
-            wanted, directory, tier=tier, own_tests=not no_tests, as_json=as_json,
-            debug=_debugging(),
+            wanted, directory, tier=tier, own_tests=not no_tests, simulate=simulate, seed=seed,
+            as_json=as_json, debug=_debugging(),
         )
     )  # fmt: skip
 

@@ -37,6 +37,8 @@ def test_plugins(
     *,
     tier: str,
     own_tests: bool,
+    simulate: int,
+    seed: str | None,
     as_json: bool,
     debug: bool,
 ) -> int:
@@ -47,6 +49,8 @@ def test_plugins(
         directory: The application's directory, as the user gave it.
         tier: The tier that is needed for success.
         own_tests: Whether their own tests run too.
+        simulate: In how many simulated runs each plugin lives; 0 for none.
+        seed: Only this simulated run.
         as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
@@ -65,8 +69,13 @@ def test_plugins(
         options |= {"auto_load": False, "required": (), "watch_mode": False, "max_retries": 0}
         options |= {"storage": "sqlite:///:memory:", "watchdog": 0}
 
+        tested: list[str] = []
+
         async def work(_: Stop) -> int:
             names = [wanted] if wanted is not None else await _all(options)
+            tested.extend(names)
+            if seed is not None:
+                return 0
             grades = [await _grade(options, name, with_tests=own_tests) for name in names]
             if as_json:
                 shown = grades if wanted is None else grades[0]
@@ -81,7 +90,10 @@ def test_plugins(
         logs.configure("debug" if debug else "error")
         try:
             with kernel_quiet(debug=debug):
-                return run(work, debug=debug)
+                code = run(work, debug=debug)
+            if not (simulate or seed):
+                return code
+            return code or _simulate(options, tested, simulate, seed, debug=debug)
         finally:
             logs.reset()
 
@@ -97,6 +109,32 @@ async def _grade(options: dict[str, Any], wanted: str, *, with_tests: bool) -> G
             runs = own_tests if with_tests else None
             contract = Contract(manager.kernel, _asked(wanted), app=manager.asgi, own_tests=runs)
             return await contract.run()
+
+
+def _simulate(
+    options: dict[str, Any], names: list[str], runs: int, seed: str | None, *, debug: bool
+) -> int:
+    from .simulating import simulate_plugin
+
+    read = PluginManager(**options).options
+    failed = 0
+    for name in names:
+        try:
+            ran = simulate_plugin(
+                read.directory, read.plugins_dir, _asked(name), runs=runs, seed=seed
+            )
+        except VekoError as error:
+            print_error(error, debug=debug)
+            return 2
+        if ran.failure is None:
+            text = f"{ran.runs} runs, in {ran.orders} orders of their tasks: no failure"
+            click.echo(f"{name}: {text}", err=True)
+        else:
+            failed = 1
+            click.echo(masked_text(ran.failure), err=True)
+            command = f"veko test {name} --seed {ran.seed}"
+            click.echo(f"Repeat it with: {command}", err=True)
+    return failed
 
 
 def _asked(wanted: str) -> str | Path:

@@ -8,5 +8,15 @@ from .contract import Contract
 from .plugin import Testing
 from .pytest_runs import own_tests
 from .results import Check, Grade, TestResults, Tier
+from .simulation import PluginLife
 
-__all__ = ["Check", "Contract", "Grade", "TestResults", "Testing", "Tier", "own_tests"]
+__all__ = [
+    "Check",
+    "Contract",
+    "Grade",
+    "PluginLife",
+    "TestResults",
+    "Testing",
+    "Tier",
+    "own_tests",
+]
