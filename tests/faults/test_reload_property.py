@@ -3,9 +3,9 @@
 Plugins `a`, `b` (uses `a`), `c` (needs `b`) and `d` are loaded, unloaded, switched and reloaded,
 good and broken, their services provided in `load()` or by a task, two operations at once, while
 emissions run and some of them stay under way. In a simulation, tasks also run in other orders than
-the loop's, and operations and emissions are slow, hang or are cancelled. What is live is always exactly what the active
-generations registered, in the order in which the plugins came; whoever looks sees one generation of
-each plugin, and one made on what it stands on.
+the loop's, and operations and emissions are slow, hang or are cancelled. What is live is always
+exactly what the active generations registered, in the order in which the plugins came; an observer
+sees one generation of each plugin, and one made on what it stands on.
 """
 
 from collections.abc import Awaitable, Callable
