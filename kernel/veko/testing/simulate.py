@@ -29,7 +29,7 @@ __all__ = ["Scenario", "Simulated", "simulate"]
 
 Scenario = Callable[[Simulation], Coroutine[Any, Any, None]]
 _ATTEMPTS: Final = 500
-_REDUCING: Final = 20.0
+_REDUCING: Final = 10.0
 """Real seconds within which attempts to make a failing run smaller begin."""
 _SETTLING: Final = 1_000
 
