@@ -4,8 +4,8 @@ Each refusal is an `HTTPError`, so a handler lets it pass: 400 for a name or pas
 be, 401 for what is wrong or has expired, 403 for what is not allowed, 409 for a name that is taken,
 429 for too many tries, 503 if the storage is gone or too many passwords wait.
 
-Cost: a login about 0.1 s of a thread, which is what makes guessing slow, and up to five writes; a request
-with a token 12 us, without a write.
+Cost: a login about 0.1 s of a thread, which is what makes guessing slow, and up to five writes; a
+request with a token 12 us, without a write.
 """
 
 from __future__ import annotations
