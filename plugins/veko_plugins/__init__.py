@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .metrics import CallMetrics, PluginMetrics
     from .options import Options
     from .reports import LoadReport, PluginInfo, Stats
+    from .scaffold import ScaffoldError, generate_plugin
     from .state import StateReport
     from .testing import TestResults
 
@@ -59,12 +60,14 @@ __all__ = [
     "Response",
     "RestoreReport",
     "Route",
+    "ScaffoldError",
     "StateReport",
     "Stats",
     "TestResults",
     "create_dev_plugin",
     "create_plugin_builder",
     "create_simple_plugin",
+    "generate_plugin",
 ]
 
 _ROOMS = {
@@ -83,6 +86,7 @@ _ROOMS = {
     "metrics": ("CallMetrics", "PluginMetrics"),
     "options": ("Options",),
     "reports": ("LoadReport", "PluginInfo", "Stats"),
+    "scaffold": ("ScaffoldError", "generate_plugin"),
     "state": ("StateReport",),
     "testing": ("TestResults",),
 }

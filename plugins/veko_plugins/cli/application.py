@@ -17,7 +17,7 @@ from veko_plugins import Options
 from veko_plugins._lib.regular_files import read_toml
 from veko_plugins.logging import Logging
 
-__all__ = ["adapter_of", "options_of"]
+__all__ = ["adapter_of", "has_plugins", "options_of"]
 
 
 def options_of(directory: Path | None, logs: Logging, *, serves: bool = False) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def options_of(directory: Path | None, logs: Logging, *, serves: bool = False) -
     options: dict[str, Any] = {"root": root, "core": {"logging": logs}}
     if not serves:
         options |= adapter_of(root)
-    if (root / "plugins").is_dir() or _names_plugins(root) or "VEKO_PLUGINS_DIR" in os.environ:
+    if has_plugins(root):
         return options
     if directory is None:
         raise OptionError(
@@ -46,6 +46,11 @@ def options_of(directory: Path | None, logs: Logging, *, serves: bool = False) -
             remedy="Change to an application's folder, or name it (DIR).",
         )
     return options | {"plugins_dir": root}
+
+
+def has_plugins(root: Path) -> bool:
+    """Return whether a directory is that of an application: it has plugins, or names them."""
+    return (root / "plugins").is_dir() or _names_plugins(root) or "VEKO_PLUGINS_DIR" in os.environ
 
 
 def adapter_of(root: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from .allow import allow_plugins
 from .backups import back_up, restore_backup
 from .databases import export_tables, list_tables, purge_tables
 from .listing import list_events, list_plugins
+from .new import init_application, new_plugin
 from .permissions import list_permissions
 from .run_command import run_command
 from .serve import Settings, serve_here
@@ -21,7 +22,10 @@ from .test import test_plugins
 from .trace import show_traces
 from .validate import validate_plugin
 
-__all__ = ["veko"]
+__all__ = ["TEMPLATES", "veko"]
+
+TEMPLATES = ["basic", "api", "middleware", "websocket", "database", "auth", "typescript"]
+"""Those of `veko_plugins.scaffold`, which is imported when it is used."""
 
 _EPILOG = """
 Shell completion: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
@@ -174,6 +178,49 @@ def serve(
         otlp=otlp,
     )
     raise SystemExit(serve_here(settings) if workers == 1 else serve_with_workers(settings))
+
+
+@veko.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option(
+    "-t", "--template", type=click.Choice(TEMPLATES), help="What it starts from.  [default: basic]"
+)
+@click.option("--description", metavar="TEXT", help="What it does, in one line.")
+@click.option("--author", metavar="TEXT", help="Who wrote it.")
+@click.option("--license", metavar="TEXT", help="Its license, such as MIT.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the defaults.")
+@_debug
+def new(
+    name: str | None,
+    template: str | None,
+    description: str | None,
+    author: str | None,
+    license: str | None,
+    directory: Path | None,
+    yes: bool,
+) -> None:
+    """Generate the plugin NAME from a template, with a test that passes.
+
+    Asks for what is missing if there is a terminal. Nothing is ever overwritten.
+    """
+    answers = {"description": description, "author": author, "license": license}
+    raise SystemExit(
+        new_plugin(name, template, directory, answers, ask=not yes, debug=_debugging())
+    )
+
+
+@veko.command()
+@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
+@_debug
+def init(directory: Path) -> None:
+    """Create an application in DIR (default: the current folder), which `veko serve` runs.
+
+    It has settings (veko.toml), a plugin and tests. Nothing is ever overwritten.
+    """
+    raise SystemExit(init_application(directory, debug=_debugging()))
 
 
 @veko.command()

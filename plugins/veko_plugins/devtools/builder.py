@@ -13,9 +13,9 @@ from veko.errors import Fault
 from veko.extend import check_seconds, check_text
 
 from .._lib.manifests import FIELDS, checked_plugin, findings, manifest_error
+from .._lib.plugin_names import nearest_name
 from .._lib.route_paths import METHODS, parse_path
 from .._lib.versions import Requirement, did_you_mean
-from .plugin_names import nearest_name
 
 __all__ = ["PluginBuilder", "create_plugin_builder"]
 

@@ -425,3 +425,27 @@ class PluginManager(Development):
     create_dev_plugin = staticmethod(create_dev_plugin)
     create_plugin_builder = staticmethod(create_plugin_builder)
     create_simple_plugin = staticmethod(create_simple_plugin)
+
+    async def generate_plugin(
+        self, name: str, template: str = "basic", **answers: str | None
+    ) -> Path:
+        """Generate a plugin into the (first) plugin folder, with a test that passes.
+
+        Nothing is ever overwritten: all of it is written, or nothing. The plugin is not loaded.
+
+        Args:
+            name: The plugin's name.
+            template: `basic`, `api`, `middleware`, `websocket`, `database`, `auth` or `typescript`.
+            answers: `description`, `author`, `version` and `license`.
+
+        Returns:
+            The plugin's folder.
+
+        Raises:
+            ScaffoldError: The name, the template or an answer is not valid, the plugin exists, or
+                the folder cannot be written.
+        """
+        from ..scaffold import generate_plugin
+
+        folder = self.options.plugins_dir[0]
+        return await generate_plugin(name, template, folder=folder, **answers)
