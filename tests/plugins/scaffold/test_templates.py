@@ -111,9 +111,6 @@ def test_each_is_valid_and_documented(application: Path) -> None:
 
 async def test_all_are_served(application: Path, start: Callable[..., Any]) -> None:
     served = await asyncio.to_thread(start, "serve", application, "--port", "0")
-    for template in TEMPLATES:
-        await asyncio.to_thread(served.wait_for, "loaded|Listening")
-        assert template
     address = (await asyncio.to_thread(served.wait_for, r"http://([\d.:]+)"))[1]
     async with httpx.AsyncClient(base_url=f"http://{address}", timeout=30) as client:
         for calls in FIXED.values():
