@@ -186,7 +186,7 @@ def serve(
     "-t", "--template", type=click.Choice(TEMPLATES), help="What it starts from.  [default: basic]"
 )
 @click.option("--description", metavar="TEXT", help="What it does, in one line.")
-@click.option("--author", metavar="TEXT", help="Who wrote it.")
+@click.option("--author", metavar="TEXT", help="Its author.")
 @click.option("--license", metavar="TEXT", help="Its license, such as MIT.")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
