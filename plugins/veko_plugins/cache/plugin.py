@@ -100,6 +100,12 @@ class CachePlugin(Plugin):
             response=functools.partial(_received, context),
             warn=functools.partial(context.log, "warning"),
         )
+
+        async def changed(name: str) -> None:
+            # Its author wants to see what the new code answers.
+            await engine.clear(self._scope(name), (), None)
+
+        context.hook("dev:hotreload", changed)
         context.provide("cache", Cache(engine, self._scope, ""))
         context.attach("cache", lambda holder: Cache(engine, self._scope, holder.name))
         context.hook("plugin:unloaded", self._forget)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -455,6 +456,26 @@ async def test_a_change_deletes_what_it_has_changed(site: Open) -> None:
     await one.get()
     assert (await one.client.post("/page")).json() == {"done": True}
     assert (await one.get()).json() == {"call": 2}
+
+
+async def test_code_that_was_changed_answers_at_once(start: Start, tmp_path: Path) -> None:
+    source = (
+        "name, version = 'page', '1'\n"
+        "def load(context):\n"
+        "    context.add_route('GET', '/page', context.cache.cached(60), lambda: {!r})\n"
+    )
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    plugins.joinpath("page.py").write_text(source.format("old"))
+    app = await start(watch_mode=True, auto_load=True)
+    reloaded = asyncio.Event()
+    # Observers hear it after the hooks.
+    app.manager.on("dev:hotreload", reloaded.set)
+    async with client_of(app) as client:
+        assert [(await client.get("/page")).text for _ in range(2)] == ["old", "old"]
+        plugins.joinpath("page.py").write_text(source.format("new"))
+        await asyncio.wait_for(reloaded.wait(), 30)
+        assert (await client.get("/page")).text == "new"
 
 
 # -- keys
