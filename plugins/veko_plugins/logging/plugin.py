@@ -249,8 +249,7 @@ class Logging(Plugin):
         else:
             handlers = [console(stream, text)]
             if config.file is not None:
-                path = Path(self.directory or ".", config.file).absolute()
-                handlers.append(open_log(path, config.max_bytes, config.backups))
+                handlers.append(self._open(config))
         for handler, formatter in zip(handlers, (text, TextFormatter(**shown)), strict=False):
             handler.setFormatter(json if config.format == "json" else formatter)
         self._handlers, kept = ([], handlers) if keep else (self._handlers, handlers)
@@ -266,6 +265,10 @@ class Logging(Plugin):
         logger.setLevel(level)
         for handler in kept:
             logger.addHandler(handler)
+
+    def _open(self, config: LoggingConfig) -> Sink:
+        path = Path(self.directory or ".", config.file or "").absolute()
+        return open_log(path, config.max_bytes, config.backups)
 
     def _remove_handlers(self) -> None:
         if self._process is not None:
@@ -297,7 +300,13 @@ class Logging(Plugin):
     # -- hooks
 
     def _on_validate(self, config: object, record: PluginRecord) -> object:
-        return config_of(config) if record.plugin is self else None
+        """Refuse what is wrong, also a file that cannot be written, before it is in effect."""
+        if record.plugin is not self:
+            return None
+        checked = config_of(config)
+        if checked.file is not None and (self._config is None or checked.file != self._config.file):
+            self._open(checked).close()
+        return checked
 
     def _on_change(self, config: object, record: PluginRecord) -> None:
         if record.plugin is self and record.current is not None:

@@ -172,6 +172,18 @@ async def test_a_change_of_levels_keeps_the_handlers(kernel: Kernel, tmp_path: P
     assert len(logging.getLogger("veko").handlers) == 2
 
 
+async def test_a_change_to_a_file_that_cannot_be_written_is_refused(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    logs = Logging()
+    await kernel.load(logs, {"file": str(tmp_path / "a.log")})
+    with pytest.raises(OptionError, match="the log file cannot be written"):
+        await kernel.update_config("logging", {"file": str(tmp_path)})
+    (await context_of(kernel, "a")).log("info", "there")
+    assert "there" in (tmp_path / "a.log").read_text()
+    assert kernel.get("logging").config["file"] == str(tmp_path / "a.log")  # type: ignore[union-attr]
+
+
 async def test_a_level_that_is_off_formats_nothing(kernel: Kernel, console: io.StringIO) -> None:
     class Costly:
         def __str__(self) -> str:
