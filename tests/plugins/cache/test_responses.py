@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.middleware.gzip import GZipMiddleware
 from websockets.asyncio.client import connect
 
 from veko_plugins import Request, Response
@@ -372,6 +374,32 @@ async def test_vary_of_the_middleware_is_added_to_the_response(site: Open) -> No
     answers = [await one.get(accept_language=lang, x_theme="t") for lang in ("fr", "en", "fr")]
     assert [answer.json()["call"] for answer in answers] == [1, 2, 1]
     assert {answer.headers["vary"] for answer in answers} == {"x-theme, accept-language"}
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
+async def test_it_works_inside_and_around_compression(start: Start, inside: bool) -> None:
+    app = await start(adapter="starlette")
+    calls = 0
+
+    def page() -> str:
+        nonlocal calls
+        calls += 1
+        return "tea " * 1_000
+
+    def load(context: Any) -> None:
+        pair = [partial(GZipMiddleware, minimum_size=100), context.cache.cached(60)]
+        context.add_route("GET", "/page", *(pair[::-1] if inside else pair), page)
+
+    await app.plugin("site", load)
+    async with client_of(app) as client:
+        for coding in ("gzip", "identity", "gzip", "identity"):
+            answer = await client.get("/page", headers={"accept-encoding": coding})
+            assert answer.text == "tea " * 1_000
+            assert answer.headers.get("content-encoding", "identity") == coding
+            assert "accept-encoding" in answer.headers["vary"].lower()
+        held = {"accept-encoding": "gzip", "if-none-match": answer.headers["etag"]}
+        assert (await client.get("/page", headers=held)).status_code in {200, 304}
+    assert calls == (2 if inside else 1)
 
 
 # -- conditions
