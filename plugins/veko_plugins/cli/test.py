@@ -93,7 +93,7 @@ def test_plugins(
                 code = run(work, debug=debug)
             if not (simulate or seed):
                 return code
-            return code or _simulate(options, tested, simulate, seed, debug=debug)
+            return code or _simulate(options, tested, simulate, seed, as_json=as_json, debug=debug)
         finally:
             logs.reset()
 
@@ -112,7 +112,13 @@ async def _grade(options: dict[str, Any], wanted: str, *, with_tests: bool) -> G
 
 
 def _simulate(
-    options: dict[str, Any], names: list[str], runs: int, seed: str | None, *, debug: bool
+    options: dict[str, Any],
+    names: list[str],
+    runs: int,
+    seed: str | None,
+    *,
+    as_json: bool,
+    debug: bool,
 ) -> int:
     from .simulating import simulate_plugin
 
@@ -128,12 +134,12 @@ def _simulate(
             return 2
         if ran.failure is None:
             text = f"{ran.runs} runs, in {ran.orders} orders of their tasks: no failure"
-            click.echo(f"{name}: {text}", err=True)
+            click.echo(f"{name}: {text}", err=as_json)
         else:
             failed = 1
-            click.echo(masked_text(ran.failure), err=True)
+            click.echo(masked_text(ran.failure), err=as_json)
             command = f"veko test {name} --seed {ran.seed}"
-            click.echo(f"Repeat it with: {command}", err=True)
+            click.echo(f"Repeat it with: {command}", err=as_json)
     return failed
 
 

@@ -7,7 +7,8 @@ holds sources only, no module.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ class Imports:
         self._kernel = context.kernel
         self._loader: Loader = context.use("loader")
         self._current: dict[str, Imported] = {}
+        self._coming: list[Imported] = []
         self._retiring: list[Loaded] = []  # calls may still run in them
         self.snapshots: dict[str, Snapshot] = {}
         self.rejected: dict[str, Content] = {}
@@ -120,8 +122,23 @@ class Imports:
 
     def origin(self, record: PluginRecord) -> Form | Source:
         """Return what a loaded plugin was made from."""
+        for coming in self._coming:
+            if coming.plugin is record.plugin:
+                # It is live, and `load` has not returned yet: a reload at this moment would give
+                # it another generation of the same module. Held by
+                # test_a_reload_while_load_has_not_returned_imports_the_source.
+                self.keep(record.name, coming)
         current = self._current.get(record.name)
         return record.plugin if current is None else current.origin
+
+    @contextmanager
+    def coming(self, imported: Imported) -> Iterator[None]:
+        """Say that the kernel loads a plugin from this import meanwhile."""
+        self._coming.append(imported)
+        try:
+            yield
+        finally:
+            self._coming.remove(imported)
 
     def current(self, name: str) -> Imported | None:
         """Return what a loaded plugin runs on; `None` if the kernel was given it directly."""
@@ -158,9 +175,14 @@ class Imports:
 
     def drop(self, imported: Imported) -> None:
         """Dispose of an import that failed to load, unless the plugin runs on it after all."""
-        record = self._kernel.get(imported.plugin.manifest.name)
+        name = imported.plugin.manifest.name
+        record = self._kernel.get(name)
         if record is None or not record.loaded or record.plugin is not imported.plugin:
             self.dispose(imported)
+        else:
+            # Cancelled when it was live already. Held by
+            # test_a_load_that_is_cancelled_when_it_is_live_can_be_reloaded.
+            self.keep(name, imported)
 
     def retired(self, name: str, record: PluginRecord, plugin: Plugin) -> None:
         """Dispose of the import of a generation that has ended."""

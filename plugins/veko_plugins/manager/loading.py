@@ -161,7 +161,8 @@ class Loading(Plugin):
                 settings: Config = self._context.use("config")
                 given = settings.section(name, config, manifest=made.plugin.manifest)
                 again = _may_pass if retries else None
-                record = await kernel.load(made.plugin, given, again=again)
+                with imports.coming(made):
+                    record = await kernel.load(made.plugin, given, again=again)
             except BaseException as error:
                 imports.drop(made)
                 if not retries or not _may_pass(error):

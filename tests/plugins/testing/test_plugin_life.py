@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from veko import LoadTimeout
-from veko.testing import SimulationFailure, TaskLeft, simulate
+from veko.testing import Simulation, SimulationFailure, TaskLeft, simulate
 from veko_plugins import PluginManager
 from veko_plugins.testing import PluginLife
 
@@ -118,6 +119,21 @@ def test_a_plugin_with_a_fault_is_found_out(fault: str, life: Any) -> None:
     assert isinstance(caught.value.__cause__, expected), caught.value
 
 
+def test_a_workload_runs_beside_the_operations(life: Any) -> None:
+    seen = 0
+
+    async def workload(simulation: Simulation, manager: PluginManager) -> None:
+        nonlocal seen
+        cart = manager.use("cart")
+        seen += 1
+        await anyio.lowlevel.checkpoint()
+        assert not cart.closed, "a stale generation"
+
+    with pytest.raises(SimulationFailure, match="a stale generation"):
+        simulate(life(SOUND, workload=workload), runs=200)
+    assert seen
+
+
 PROGRAM = """
 import sys
 from veko.testing import simulate
@@ -172,7 +188,7 @@ def test_the_command_simulates(application: Any, veko: Any) -> None:
     root = application(SOUND)
     ran = veko("test", "shop", "--no-tests", "--simulate", "60", cwd=root)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"shop: 60 runs, in \d+ orders of their tasks: no failure", ran.stderr)
+    assert re.search(r"shop: 60 runs, in \d+ orders of their tasks: no failure", ran.stdout)
 
 
 def test_the_command_reports_a_failure_and_repeats_it(application: Any, veko: Any) -> None:
@@ -188,12 +204,12 @@ def test_the_command_reports_a_failure_and_repeats_it(application: Any, veko: An
         check=False,
     )
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "used after unload()" in ran.stderr
-    seed = re.search(r"Repeat it with: veko test shop --seed (\S+)", ran.stderr)
-    assert seed is not None, ran.stderr
+    assert "used after unload()" in ran.stdout
+    seed = re.search(r"Repeat it with: veko test shop --seed (\S+)", ran.stdout)
+    assert seed is not None, ran.stdout
     again = veko("test", "shop", "--seed", seed[1], cwd=root)
     assert again.returncode == 1
-    assert "used after unload()" in again.stderr
+    assert "used after unload()" in again.stdout
 
 
 @pytest.mark.parametrize("words", [("--seed", "x"), ("--simulate", "-1"), ("--simulate", "x")])
