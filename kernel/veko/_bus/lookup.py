@@ -96,6 +96,18 @@ class Plans(Lookup):
         self._host.aim(plan)
         return found
 
+    def forget_types(self, module: str) -> None:
+        """Let the handlers forget that they last returned an object of a class of some module.
+
+        That class would stay in memory (test_a_handler_forgets_the_class_of_an_ended_plugin). A plan that has become code keeps the class until it is made again.
+
+        Args:
+            module: The module, or the package.
+        """
+        for plan in self.values():
+            for step in plan.steps if plan is not None else ():
+                step.forget_types(module)
+
     def _forget_names(self) -> None:
         gone = [self.pop(name) for name in list(self) if not self.registry.all(HOOK, name)]
         self.leaving = [plan for plan in self.leaving if self.get(plan.event) is plan]

@@ -89,6 +89,14 @@ class Step:
         self.plain = answer.__class__
         return False
 
+    def forget_types(self, module: str) -> None:
+        """Forget the types that were last returned if they are of a module or below it."""
+        inside = f"{module}."
+        if f"{self.plain.__module__}.".startswith(inside):
+            self.plain = type(None)
+        if f"{self.seen.__module__}.".startswith(inside):
+            self.seen = type(None)
+
     def check(self, answer: Any, value: Any) -> Any:
         """Return the value of an emission after an answer that is not `None`.
 

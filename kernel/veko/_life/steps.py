@@ -142,6 +142,9 @@ class Steps:
             await self._quietly(generation, "unload")
         generation.open, generation.closed = False, True
         generation.settle(error)
+        module = getattr(generation.plugin.module, "__name__", None)
+        if isinstance(module, str):
+            self._runtime.bus.live.forget_types(module)
         return await generation.scope.close(
             self._runtime.left(self._runtime.timeout), self._runtime.grace
         )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import rich_click as click
 
-from veko import VekoError
+from veko import NotFoundError, VekoError
 from veko_plugins._lib.leaks import Leak
 from veko_plugins._lib.masking import masked_text
 from veko_plugins.logging import Logging
@@ -76,7 +76,11 @@ def test_plugins(
             tested.extend(names)
             if seed is not None:
                 return 0
-            grades = [await _grade(options, name, with_tests=own_tests) for name in names]
+            try:
+                grades = [await _grade(options, name, with_tests=own_tests) for name in names]
+            except NotFoundError as error:
+                print_error(error, debug=debug)
+                return 2
             if as_json:
                 shown = grades if wanted is None else grades[0]
                 found = msgspec.json.encode(shown, enc_hook=str)

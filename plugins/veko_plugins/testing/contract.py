@@ -133,7 +133,7 @@ class Contract:
             if must_pass(error):
                 raise
             problems = [_text(error)]
-            if isinstance(error, NotFoundError) and not self._checks:
+            if isinstance(error, NotFoundError) and not self.version:  # nothing was ever loaded
                 raise
         outcome: Outcome = "SKIP" if problems is None else "FAIL" if problems else "PASS"
         self._checks.append(Check(name, tier, outcome, promise, tuple(problems or ())))
@@ -204,13 +204,14 @@ class Contract:
         return problems
 
     async def _toggles(self) -> Found:
-        had = self._registered()
+        had, failed = self._registered(), len(self._failures)
         await self._kernel.toggle(self.name, False, cascade=True)
         problems = [f"while it is off, {one} is still there" for one in self._registered()]
         await self._kernel.toggle(self.name, True)
+        await self._settle()
         now = self._registered()
         problems += [f"{one} does not come back" for one in had if one not in now]
-        return problems
+        return problems + self._failures[failed:]
 
     def _registered(self) -> list[str]:
         registry, record = self._kernel.registry, self._record

@@ -293,6 +293,14 @@ async def test_a_leak_is_found_and_its_holder_named(
         await undo()
 
 
+async def test_a_handler_forgets_the_class_of_an_ended_plugin(
+    manager: PluginManager, tmp_path: Path, host: Any
+) -> None:
+    code = "pass\n\nimport msgspec\nclass Settings(msgspec.Struct):\n    x: int = 1\n"
+    file = plugin_with(tmp_path, code + "config_schema = Settings\n")
+    assert await retire(manager, file) == []
+
+
 async def test_a_plugin_without_a_leak_is_collected(
     manager: PluginManager, tmp_path: Path, host: Any
 ) -> None:
