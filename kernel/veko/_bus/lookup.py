@@ -99,7 +99,8 @@ class Plans(Lookup):
     def forget_types(self, module: str) -> None:
         """Let the handlers forget that they last returned an object of a class of some module.
 
-        That class would stay in memory (test_a_handler_forgets_the_class_of_an_ended_plugin). A plan that has become code keeps the class until it is made again.
+        That class would stay in memory (test_a_handler_forgets_the_class_of_an_ended_plugin). A
+        plan that has become code keeps it until it is made again.
 
         Args:
             module: The module, or the package.
