@@ -16,6 +16,7 @@ from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -164,6 +165,21 @@ def test_a_post_is_written_read_changed_and_deleted(ann: Browser, guest: Browser
     ann.submit(f"{path}/delete")
     assert guest.get(path).status_code == 404
     assert "Tea in summer" not in guest.get("/").text
+
+
+def test_the_feed_is_kept_until_a_post_changes(ann: Browser, guest: Browser) -> None:
+    ann.publish("In the feed")
+    first, second = guest.get("/feed.xml"), guest.get("/feed.xml")
+    assert "hit" in second.headers["cache-status"]
+    assert second.text == first.text
+    assert ElementTree.fromstring(first.content).tag == "{http://www.w3.org/2005/Atom}feed"
+    known = {"if-none-match": first.headers["etag"]}
+    assert guest.get("/feed.xml", headers=known).status_code == 304
+    other = guest.get("/feed.xml", headers={"host": "evil.example"})
+    assert "evil.example" in other.text
+    assert "evil.example" not in guest.get("/feed.xml").text
+    ann.publish("Later in the feed")
+    assert "Later in the feed" in guest.get("/feed.xml", headers=known).text
 
 
 def test_nothing_that_was_typed_becomes_html(ann: Browser, bob: Browser, guest: Browser) -> None:

@@ -194,7 +194,8 @@ async def load(context: Context) -> None:
 
     context.provide("posts", Posts(context))
     context.add_route("GET", "/", show_list)
-    context.add_route("GET", "/feed.xml", feed)
+    # The same for everybody, so the whole response is kept.
+    context.add_route("GET", "/feed.xml", cache.cached(300, tags=[_TAG], public=True), feed)
     context.add_route("GET", "/posts/{slug}", show)
     context.add_route("GET", "/drafts", writers, show_own)
     context.add_route("GET", "/posts/new", writers, show_new)
