@@ -184,6 +184,32 @@ def test_the_extra_cli_lists_validates_and_runs(
     assert "Traceback" not in done.stderr
 
 
+def test_the_wheel_has_the_templates(
+    environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    cli = environment("cli")
+    done = cli.run("veko", "init", tmp_path / "shop")
+    assert done.returncode == 0, done.stderr
+    listed = cli.run("veko", "list", tmp_path / "shop")
+    assert "hello" in listed.stdout, listed.stderr
+    code = "from veko_plugins.scaffold import TEMPLATES; print(*TEMPLATES)"
+    for template in cli.python(code, cwd=tmp_path).stdout.split():
+        done = cli.run("veko", "new", f"my-{template}", "-t", template, "--dir", tmp_path / "shop")
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "shop" / "plugins" / f"my_{template}"
+        assert {"README.md", "tests"} <= {path.name for path in folder.iterdir()}
+
+
+def test_generating_without_jinja_names_its_extra(
+    environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    manager = environment("manager")
+    code = "from veko_plugins.scaffold import generate_plugin_now as g\ng('x', 'basic', '.', {})"
+    done = manager.python(code, cwd=tmp_path)
+    assert "pip install 'veko[scaffold]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_extra_asgi_serves(
     environment: Callable[[str], Environment], application: Path
 ) -> None:
