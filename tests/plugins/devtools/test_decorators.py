@@ -397,3 +397,20 @@ async def test_it_can_be_loaded_again_and_in_two_applications() -> None:
             assert await one.bus.emit("ping", 1) == await two.bus.emit("ping", 1) == 2
             await one.unload("shop")
             await two.unload("shop")
+
+
+async def test_it_runs_in_a_process_of_its_own(folder: Path) -> None:
+    folder.joinpath("shop.py").write_text(
+        "from veko_plugins import Plugin\n"
+        'plugin = Plugin("shop", "1.0.0", isolation="process", default_config={"greeting": "hi"})\n'
+        '@plugin.hook("price")\n'
+        "def price(value):\n"
+        "    return value + 1\n"
+        '@plugin.command("greet", "Greets")\n'
+        "def greet(name: str) -> str:\n"
+        "    return plugin.config['greeting'] + ' ' + name\n"
+    )
+    async with manager_of(folder, dev_mode=True) as manager:
+        assert manager.report.loaded == ["shop"], manager.report.failed
+        assert await manager.bus.emit("price", 1) == 2
+        assert await manager.run_command("greet", "ann") == "hi ann"
