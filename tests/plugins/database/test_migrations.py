@@ -460,3 +460,19 @@ async def test_code_that_is_brought_back_does_not_run_the_new_migrations(
         (folder / "__init__.py").write_text(code)
         await manager.reload_plugin("notes")
         assert await columns(manager.use("database"), "notes") == {"id", "body", "tag"}
+
+
+async def test_a_migration_that_exceeds_the_time_limit_of_the_load_is_undone(app: App) -> None:
+    slow = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 5000000) "
+        "SELECT max(x) FROM n"
+    )
+    waits = f'op.create_table("tags", sa.Column("id", sa.Integer))\nop.execute("{slow}")'
+    folder = app.plugin("notes", MIGRATES, a=NOTES, b=migration("0002", waits, after="0001"))
+    async with app.manager(timeout=0.5) as manager:
+        assert "0.5 s" in str(manager.report.failed["notes"])
+        assert await tables(manager.use("database")) == set()
+    (folder / "migrations" / "b.py").write_text(TAGS)
+    async with app.manager() as manager:
+        assert not manager.report.failed
+        assert await columns(manager.use("database"), "notes") == {"id", "body", "tag"}
