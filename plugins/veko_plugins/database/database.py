@@ -16,7 +16,7 @@ from .errors import DatabaseError, MigrationError
 from .loads import Loads, loading
 from .migrations import Migrations
 from .ownership import Owned, export, owned, purge
-from .pool import OWNER
+from .pool import named
 from .queries import QUIET
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Database(DataSource):
         self._is_loaded = is_loaded
         self.location = location
         self.owner = owner
-        self.engine = engine if owner is None else engine.execution_options(**{OWNER: owner})
-        self._writer = self.engine.execution_options(**{WRITES: True})
+        self.engine = engine if owner is None else named(engine, owner)
+        self._writer = named(engine, owner, **{WRITES: True})
 
     def __repr__(self) -> str:
         return f"<Database {self.location}>"

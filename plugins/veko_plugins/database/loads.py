@@ -22,7 +22,7 @@ from veko.extend import Draft
 
 from .engines import WRITES
 from .errors import MigrationError
-from .pool import OWNER
+from .pool import named
 
 __all__ = ["KIND", "LoadTransaction", "Loads", "loading"]
 
@@ -176,9 +176,8 @@ class Loads:
             self._open.pop(key, None)
             self._lock.release()
 
-        options = {WRITES: True, OWNER: generation.name}
         try:
-            connection = await self._engine.execution_options(**options).connect()
+            connection = await named(self._engine, generation.name, **{WRITES: True}).connect()
         except BaseException:
             release()
             raise

@@ -15,10 +15,10 @@ from collections import Counter
 from typing import Any, Final
 
 from sqlalchemy import event, exc
-from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-__all__ = ["OWNER", "HolderPool", "follow"]
+__all__ = ["OWNER", "HolderPool", "follow", "named"]
 
 _log: Final = logging.getLogger("veko.database")
 OWNER: Final = "veko_plugin"
@@ -119,18 +119,35 @@ def _note(info: dict[Any, Any] | None, owner: str | None) -> None:
         info[_HOLDER] = owner, time.monotonic()
 
 
+def named(engine: AsyncEngine, owner: str | None, **options: bool) -> AsyncEngine:
+    """Return an engine with the same pool whose connections are held in the name of a plugin.
+
+    Args:
+        engine: The engine.
+        owner: The plugin's name; `None` for the application.
+        options: More execution options.
+    """
+    made = engine.execution_options(**{OWNER: owner}, **options)
+    sync: Any = made.sync_engine
+    take = sync.raw_connection
+
+    def raw_connection() -> Any:
+        connection = take()
+        _note(connection.record_info, owner)
+        return connection
+
+    # In place of an event: one of connections makes every statement dispatch several.
+    sync.raw_connection = raw_connection
+    return made
+
+
 def follow(engine: Any, idle: float | None) -> None:
-    """Note who uses each connection of an engine, and test those that were idle.
+    """Test the connections of an engine that were idle.
 
     Args:
         engine: The synchronous engine.
         idle: Seconds without use after which a connection is tested; `None` for never.
     """
-
-    @event.listens_for(engine, "engine_connect")
-    def note(connection: Connection) -> None:
-        owner = connection.get_execution_options().get(OWNER)
-        _note(connection.connection.record_info, owner)
 
     if idle is not None:
 
