@@ -108,7 +108,17 @@ def _set_up_sqlite(engine: Any, config: DatabaseConfig, *, temporary: bool) -> N
         writes = connection.info.pop(WRITES, None)
         await_only(connection.driver_connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
 
+    terminate = engine.dialect.do_terminate
+
+    def interrupt(connection: Any) -> None:
+        # A statement whose author was cancelled still runs in the driver's thread: end it, or
+        # closing the connection would wait for it.
+        with contextlib.suppress(ValueError, StopIteration):  # closed already; done
+            connection.driver_connection.interrupt().send(None)
+        terminate(connection)
+
     engine.dialect.do_begin = begin
+    engine.dialect.do_terminate = interrupt
 
 
 def _explain_failures(engine: Any, location: str) -> None:
