@@ -108,17 +108,18 @@ def _set_up_sqlite(engine: Any, config: DatabaseConfig, *, temporary: bool) -> N
         writes = connection.info.pop(WRITES, None)
         await_only(connection.driver_connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
 
-    terminate = engine.dialect.do_terminate
-
-    def interrupt(connection: Any) -> None:
-        # A statement whose author was cancelled still runs in the driver's thread: end it, or
-        # closing the connection would wait for it.
+    def terminate(connection: Any) -> None:
+        # Of a connection whose author was cancelled: a statement may still run in the driver's
+        # thread. It is ended, and the thread closes the connection by itself: nothing is awaited
+        # here, since a second cancellation would leave that behind for good
+        # (test_a_migration_that_exceeds_the_time_limit_of_the_load_is_undone).
+        driver = connection.driver_connection
         with contextlib.suppress(ValueError, StopIteration):  # closed already; done
-            connection.driver_connection.interrupt().send(None)
-        terminate(connection)
+            driver.interrupt().send(None)
+        driver.stop()
 
     engine.dialect.do_begin = begin
-    engine.dialect.do_terminate = interrupt
+    engine.dialect.do_terminate = terminate
 
 
 def _explain_failures(engine: Any, location: str) -> None:
