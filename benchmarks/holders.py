@@ -1,0 +1,81 @@
+"""How long does it take to name what holds an ended generation? It must take 200 ms at most.
+
+    python benchmarks/holders.py [rounds]
+
+A plugin leaks one of its functions into a list, into a closure and into a task; `find_leaks` looks
+for it in a process that has imported Litestar, as an application has.
+`tests/plugins/testing/test_leaks.py` plants the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import litestar  # noqa: F401 - an application's objects
+from _harness import table
+
+from veko_plugins import PluginManager
+from veko_plugins._lib.leaks import find_leaks
+
+GOAL: Final = 200
+PLANTED: Final = {
+    "a list": "sys.veko_held = [act]",
+    "a closure": "sys.veko_held = functools.wraps(print)(lambda: act)",
+    "a task": "sys.veko_held = asyncio.get_running_loop().create_task(wait())",
+    "nothing": "pass",
+}
+BODY: Final = """
+import asyncio, functools, sys
+name = "leaky"
+version = "1.0.0"
+
+def act(): ...
+
+async def wait():
+    await asyncio.sleep(3600)
+
+def load(context):
+    context.hook("x", lambda value: value)
+    {}
+"""
+
+
+async def main(rounds: int) -> None:
+    logging.disable(logging.CRITICAL)
+    root = Path(tempfile.mkdtemp())
+    rows: list[list[str]] = []
+    async with PluginManager(root=root, storage="none", watchdog=0) as manager:
+        for what, code in PLANTED.items():
+            walls, cpus, names = [], [], []
+            for _ in range(rounds):
+                file = root / "leaky.py"
+                file.write_text(BODY.format(code))
+                await manager.load_plugin(file)
+                await manager.unload_plugin("leaky")
+                for _ in range(30):
+                    await asyncio.sleep(0)
+                wall, cpu = time.perf_counter(), time.thread_time()
+                names = [leak.holder for leak in find_leaks("leaky", source=file)]
+                walls.append((time.perf_counter() - wall) * 1000)
+                cpus.append((time.thread_time() - cpu) * 1000)
+                held = vars(sys).pop("veko_held", None)
+                if isinstance(held, asyncio.Task):
+                    held.cancel()
+                    await asyncio.wait([held])
+                del held
+            row = [f"{statistics.median(walls):.0f}", f"{statistics.median(cpus):.0f}"]
+            rows.append([what, *row, ", ".join(names) or "nothing"])
+    print(table(["held by", "ms", "ms of CPU", "found"], rows))
+    print(f"\n{len(gc.get_objects()):,} objects; goal: at most {GOAL} ms")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
