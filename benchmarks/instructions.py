@@ -21,10 +21,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import msgspec
+from _apps import hello
 
 BASELINE: Final = Path(__file__).with_suffix(".json")
 TOLERANCE: Final = 1.05
@@ -51,16 +55,6 @@ class Case(NamedTuple):
 
 
 CASES: dict[str, Case] = {}
-
-
-def case(name: str, base: str = "", goal: float | None = None, calls: int = 2000) -> Any:
-    """Add a case; the function gives what makes its calls."""
-
-    def add(make: Callable[[], Run]) -> Callable[[], Run]:
-        CASES[name] = Case(make, base, goal, calls)
-        return make
-
-    return add
 
 
 def calling(function: Callable[..., Any], *args: Any) -> Run:
@@ -173,6 +167,167 @@ def _chains() -> None:
 
 
 _chains()
+
+
+# -- requests
+
+
+class Order(msgspec.Struct):
+    """The body of a POST."""
+
+    item: str
+    count: int
+    tags: list[str]
+
+
+async def order(data: Order) -> dict[str, object]:
+    """Answer: the handler of every POST."""
+    return {"item": data.item, "count": data.count + 1}
+
+
+BODY: Final = b'{"item":"pen","count":3,"tags":["blue","new"]}'
+
+
+def asking(app: Any, method: str) -> Run:
+    """Make requests of an ASGI application, without a server."""
+    body = BODY if method == "POST" else b""
+    answered: list[int] = []
+    headers = [
+        (b"host", b"127.0.0.1:8000"), (b"user-agent", b"bench/1.0"), (b"accept", b"*/*"),
+        *([(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+          if body else []),
+    ]  # fmt: skip
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            answered.append(message["status"])
+
+    async def run(n: int) -> None:
+        path = "/order" if method == "POST" else "/hello"
+        for _ in itertools.repeat(None, n):
+            scope = {
+                "type": "http", "method": method, "path": path, "raw_path": path.encode(),
+                "query_string": b"", "headers": headers, "root_path": "", "http_version": "1.1",
+                "scheme": "http", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+                "asgi": {"version": "3.0", "spec_version": "2.3"}, "state": {},
+            }  # fmt: skip
+            await app(scope, receive, send)
+        assert answered.count(200) == len(answered) > 0, answered[:3]
+
+    return run
+
+
+async def by_hand(scope: Any, receive: Any, send: Any, hooks: int = 0) -> None:
+    """Answer both routes: the limit."""
+    for _ in range(hooks):
+        await _observe(scope)
+    if scope["path"] == "/hello" and scope["method"] == "GET":
+        body = msgspec.json.encode(await hello())
+    elif scope["path"] == "/order" and scope["method"] == "POST":
+        parts, more = [], True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        body = msgspec.json.encode(await order(_decode(b"".join(parts))))
+    else:
+        raise LookupError(scope["path"])
+    for _ in range(hooks):
+        await _observe(scope)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+_decode = msgspec.json.Decoder(Order).decode
+
+
+async def _observe(one: object) -> None:
+    return None
+
+
+def _own() -> Any:
+    async def observe(one: object) -> None:
+        return None
+
+    return observe
+
+
+def _plugin(name: str, routes: bool, hooks: bool) -> dict[str, Any]:
+    def load(context: Any) -> None:
+        if routes:
+            context.add_route("GET", "/hello", hello)
+            context.add_route("POST", "/order", order)
+        if hooks:
+            context.hook("request:start", _own())
+            context.hook("response:start", _own())
+
+    return {"name": name, "version": "1.0.0", "load": load}
+
+
+def by_kernel(adapter: str, method: str) -> Run:
+    """Ask a kernel with an HTTP adapter and one plugin, without hooks."""
+
+    async def run(n: int) -> None:
+        from veko import Kernel
+        from veko_plugins.http import Routes
+
+        async with Kernel() as kernel:
+            await kernel.load(Routes(adapter))
+            await kernel.load(_plugin("shop", routes=True, hooks=False))
+            await asking(kernel.use("http").asgi, method)(n)
+
+    return run
+
+
+def by_manager(method: str, plugins: int, **options: Any) -> Run:
+    """Ask a manager as it is by default, with some plugins that hook requests and responses."""
+
+    async def run(n: int) -> None:
+        from veko_plugins import PluginManager
+
+        with tempfile.TemporaryDirectory() as folder:
+            manager = PluginManager(
+                root=folder, auto_load=False, adapter="asgi", storage="memory:", **options
+            )
+            async with manager:
+                for index in range(plugins or 1):
+                    plugin = _plugin(f"shop{index}", index == 0, plugins > 0)
+                    await manager.load_plugin(plugin)
+                await asking(manager.asgi, method)(n)
+
+    return run
+
+
+def _requests() -> None:
+    def litestar(method: str) -> Run:
+        from litestar import Litestar, get, post
+
+        routes = [get("/hello")(hello), post("/order", status_code=200)(order)]
+        return asking(Litestar(routes, openapi_config=None, logging_config=None), method)
+
+    for method in ("GET", "POST"):
+        hand, hooked = f"{method} by hand", f"{method} by hand, 6 hooks"
+        calls = 300
+        CASES[hand] = Case(lambda m=method: asking(by_hand, m), calls=calls)
+        CASES[hooked] = Case(
+            lambda m=method: asking(functools.partial(by_hand, hooks=3), m), calls=calls
+        )
+        CASES[f"{method} Litestar"] = Case(lambda m=method: litestar(m), hand, calls=calls)
+        CASES[f"{method} asgi"] = Case(lambda m=method: by_kernel("asgi", m), hand, calls=calls)
+        CASES[f"{method} litestar adapter"] = Case(
+            lambda m=method: by_kernel("litestar", m), f"{method} Litestar", calls=calls
+        )
+        CASES[f"{method} manager"] = Case(lambda m=method: by_manager(m, 0), hand, calls=calls)
+        CASES[f"{method} default request"] = Case(
+            lambda m=method: by_manager(m, 3), hooked, calls=calls
+        )
+
+
+_requests()
 
 
 # -- running
