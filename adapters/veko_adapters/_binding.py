@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -42,14 +42,18 @@ async def settle(answer: Any) -> Any:
 
 
 def bind(
-    route: Route, parameters: Sequence[Parameter], context: Context
-) -> Callable[[Any], Awaitable[Any]]:
+    route: Route,
+    parameters: Sequence[Parameter],
+    context: Context,
+    convert: Callable[[Any], Any] | None = None,
+) -> Callable[[Any], Coroutine[Any, Any, Any]]:
     """Return an async function that calls a route's handler with its arguments from a request.
 
     Args:
         route: The route; its handler is `def` or `async def`.
         parameters: The handler's parameters; an optional one that the request lacks is `None`.
         context: The context of the plugin that has the route.
+        convert: Makes of the handler's answer what the function returns.
 
     Raises:
         RouteError: No request can provide a value of a parameter's type.
@@ -60,7 +64,8 @@ def bind(
         getattr(type(handler), "__call__", None)  # noqa: B004
     )
     plain = all(p.location == "request" and p.make is None for p in parameters)
-    if asynchronous and plain and len(parameters) == 1 and parameters[0].by_position:
+    alone = len(parameters) == 1 and parameters[0].by_position
+    if asynchronous and plain and alone and convert is None:
         return handler
 
     async def refuse(request: Any) -> HTTPError:
@@ -73,6 +78,7 @@ def bind(
         "isawaitable": inspect.isawaitable,
         "data": _data,
         "convert": functools.partial(msgspec.convert, strict=False, str_keys=True),
+        "made_of": convert,
         "EMPTY": EMPTY,
         "UNFIT": (msgspec.DecodeError, UnicodeDecodeError, LookupError),
     }
@@ -94,8 +100,9 @@ def bind(
             if p.annotation not in (Any, str):
                 lines.append(f"else: {argument} = convert({argument}, t{index})")
         elif p.location == "body":
-            names |= {f"p{index}": p, f"s{index}": take}
-            lines.append(f"{argument} = s{index}(await data(request, p{index}))")
+            # The decoder stands here: a cache of decoders would keep a plugin's types.
+            names |= {f"p{index}": p, f"s{index}": take, f"j{index}": _decoder(p)}
+            lines.append(f"{argument} = s{index}(await data(request, p{index}, j{index}))")
         else:
             names[f"s{index}"] = take
             lines.append(f"{argument} = s{index}(request)")
@@ -105,13 +112,12 @@ def bind(
     if lines:
         body += [" try:", *(f"  {line}" for line in lines)]
         body += [" except UNFIT:", "  raise await refuse(request) from None"]
-    if asynchronous:
-        body.append(f" return await {call}")
-    else:
-        body += [f" answer = {call}"]
-        body += [" return await answer if isawaitable(answer) else answer"]
+    body.append(f" answer = {'await ' if asynchronous else ''}{call}")
+    if not asynchronous:
+        body.append(" if isawaitable(answer): answer = await answer")
+    body.append(" return made_of(answer)" if convert else " return answer")
     exec(compile("\n".join(body), _FILENAME, "exec"), names)
-    made: Callable[[Any], Awaitable[Any]] = names["call"]
+    made: Callable[[Any], Coroutine[Any, Any, Any]] = names["call"]
     return made
 
 
@@ -184,8 +190,22 @@ def _or_default(value: Any, default: Any, name: str) -> Any:
     return default
 
 
-async def _data(request: Any, p: Parameter) -> Any:
+_Decode = Callable[[bytes], Any]
+
+
+def _decoder(p: Parameter) -> _Decode:
+    if p.annotation is bytes or is_model(p.annotation):
+        return bytes  # not asked: see `_data`
+    return msgspec.json.Decoder(p.annotation, strict=True).decode
+
+
+async def _data(request: Any, p: Parameter, decode: _Decode) -> Any:
     """Decode the body: a form if its media type says so, else JSON; `bytes` get it raw.
+
+    Args:
+        request: The request.
+        p: The parameter.
+        decode: Decodes JSON into the parameter's type.
 
     Raises:
         HTTPError: 415 if it has another media type, or is a form and the type has no fields.
@@ -193,26 +213,31 @@ async def _data(request: Any, p: Parameter) -> Any:
     if p.annotation is bytes:
         return await request.body()
     model = p.annotation if is_model(p.annotation) else None
-    if (form := await _form(request, p)) is not None:
+    kind = _kind(request)
+    if kind in _FORMS and (form := await _form(request, p)) is not None:
         return validate(model.model_validate, form) if model else _convert(form, p.annotation)
     body = await request.body()
     if not body:
         return EMPTY
-    kind = _kind(request)
     if kind and kind != "application/json" and not kind.endswith("+json"):
         # A page of another site can send text with the user's cookies, without a CORS preflight.
         raise HTTPError(415, f"expected JSON or a form, got {kind!r}")
     if model is not None:
         return validate(model.model_validate_json, body)
     try:
-        return msgspec.json.decode(body, type=p.annotation, strict=True)
+        return decode(body)
     except RecursionError:
         raise msgspec.DecodeError("is nested too deeply") from None
 
 
 def _kind(request: Any) -> str:
-    kind: str = request.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower()
+    for name, value in request.headers.raw:
+        if name == b"content-type":
+            if value == b"application/json":
+                return "application/json"
+            kind: str = value.decode("latin-1")
+            return kind.partition(";")[0].strip().lower()
+    return ""
 
 
 def _takes_form(annotation: Any) -> bool:
@@ -248,7 +273,7 @@ async def faults(
             continue
         shown = "" if p.location == "body" else p.name
         try:
-            take(await _data(request, p) if p.location == "body" else request)
+            take(await _data(request, p, _decoder(p)) if p.location == "body" else request)
         except LookupError:
             found.append(Fault("is missing", p.location, shown))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

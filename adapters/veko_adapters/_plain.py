@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from veko_plugins.http import Response
@@ -14,7 +14,7 @@ class Plain:
     """An endpoint that returns what a handler returns, as a response.
 
     Args:
-        call: The bound handler: an async function of the request or the WebSocket.
+        answer: The bound handler: an async function of the request that returns a response.
 
     Attributes:
         answer: Answers a request. A function, not a method: one frame less for each request.
@@ -22,8 +22,5 @@ class Plain:
 
     __slots__ = ("answer",)
 
-    def __init__(self, call: Callable[[Any], Awaitable[Any]]) -> None:
-        async def answer(request: Any, /) -> Response:
-            return Response.of(await call(request))
-
-        self.answer: Callable[[Any], Coroutine[Any, Any, Response]] = answer
+    def __init__(self, answer: Callable[[Any], Coroutine[Any, Any, Response]]) -> None:
+        self.answer = answer

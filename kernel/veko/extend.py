@@ -14,12 +14,14 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
 - `check_text`, `check_callable` and `check_seconds` refuse arguments of wrong types.
 - `DecoratedPlugin` is what `Plugin(name, version)` makes: a plugin written with decorators.
+- `unheard` is the `func` of an emitter (`bus.emitter`) whose event has no handlers here.
 - `merge_config` merges configurations deep, as the kernel does.
 """
 
 from ._bus.arguments import check_callable, check_seconds, check_text
 from ._bus.calls import Call
 from ._bus.draft import Draft, Kind
+from ._bus.emitters import unheard
 from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
 from ._bus.limits import driven, must_pass
@@ -47,4 +49,5 @@ __all__ = [
     "must_pass",
     "of_veko",
     "suspended_frames",
+    "unheard",
 ]

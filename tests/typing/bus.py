@@ -1,6 +1,7 @@
 """What a type checker makes of the kernel's interface. Checked, never run."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, assert_type
 
 from veko import Bus, Context, Event, Handle, Kernel, Plugin, PluginRecord, Stop, Subscription
@@ -46,7 +47,7 @@ async def bus(bus: Bus) -> None:
     for answer in await bus.gather("event", 1):
         print(answer)
     emit = bus.emitter("event")
-    assert_type(emit, Callable[..., Coroutine[Any, Any, Any]])
+    assert_type(emit, partial[Coroutine[Any, Any, Any]])
     await emit(1)
     assert_type(await bus.emit("event", 1), Any)
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from veko import Context
 from veko.errors import RouteError
-from veko_plugins.http import ASGI, Endpoint, Fragment, Merger, Route
+from veko_plugins.http import ASGI, Endpoint, Fragment, Merger, Response, Route
 
 from .. import _openapi
 from .._binding import bind
@@ -30,7 +30,7 @@ class ASGIAdapter:
         endpoints: list[Any] = [
             route.handler
             if isinstance(route.handler, Mounted)
-            else Plain(bind(route, read(route, context), context))
+            else Plain(bind(route, read(route, context), context, Response.of))
             for route in routes
         ]
         return endpoints

@@ -19,7 +19,7 @@ from ..errors import counts
 from .arguments import name_of_event
 from .calls import Call, Calls
 from .draft import Draft
-from .emitters import Emitters
+from .emitters import Emitters, unheard
 from .events import REPORTS, Event, Origin
 from .handles import Handle, Subscription
 from .leases import Leases
@@ -36,10 +36,6 @@ __all__ = ["Bus", "Emitter"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("veko")
-
-
-async def _nothing(value: Any = None, *args: Any) -> Any:
-    return value
 
 
 class Emitter(Protocol[T]):
@@ -72,7 +68,7 @@ class Bus(Registrar):
         self._pinned = PlansHere(self)
         self._leases = Leases()
         self._around_steps: tuple[Entry, ...] = ()
-        self._emitters = Emitters(self.emit, _nothing)
+        self._emitters = Emitters(self.emit)
         self._calls = Calls(lambda: self.registry)
         for event in REPORTS:
             self.declare(event)
@@ -233,7 +229,7 @@ class Bus(Registrar):
         # is never a key of the plans: `__missing__` finds it, so a name costs nothing for that.
         plan = self._plans[event]
         if plan is None:
-            return _nothing(value)
+            return unheard(value)
         if strict:
             return plan.strict(value, *args)
         return plan.call(value, *args) if args else plan.call(value)
@@ -241,9 +237,12 @@ class Bus(Registrar):
     @overload
     def emitter(self, event: Event[T]) -> Emitter[T]: ...
     @overload
-    def emitter(self, event: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
-    def emitter(self, event: str | Event[Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Return `emit` bound to an event, without the lookup: for hot places that keep it."""
+    def emitter(self, event: str) -> functools.partial[Coroutine[Any, Any, Any]]: ...
+    def emitter(self, event: str | Event[Any]) -> functools.partial[Coroutine[Any, Any, Any]]:
+        """Return `emit` bound to an event, without the lookup: for hot places that keep it.
+
+        While the event has no handlers its `func` is `veko.extend.unheard`.
+        """
         name = name_of_event(event)
         return self._emitters.get(name, self._plans)
 
@@ -270,7 +269,7 @@ class Bus(Registrar):
             What to await for the answer (that of a `Stop` may be `None`), or `None`.
         """
         plan = self._plans[event]
-        return _nothing() if plan is None else plan.first(*args)
+        return unheard() if plan is None else plan.first(*args)
 
     @overload
     def gather(
@@ -287,7 +286,7 @@ class Bus(Registrar):
             raised instead and the handlers that still run are cancelled.
         """
         plan = self._plans[event]
-        return _nothing([]) if plan is None else plan.gather(*args)
+        return unheard([]) if plan is None else plan.gather(*args)
 
     async def _emit_in(self, live: Plans, draft: Draft, event: str, value: Any, *args: Any) -> Any:
         plans = draft.plans

@@ -32,12 +32,20 @@ class CurrentASGI:
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer one connection."""
+        if scope["type"] == "lifespan":
+            await self.lifespan(scope, receive, send)
+            return
         # The service `http` seldom changes, and each registry has its own version: a request
         # compares two numbers instead of looking the service up through five files. No registry
         # has it before the manager starts or after it stops; held by
         # test_A0_asgi_answers_503_while_the_manager_is_not_started.
         if self._kernel.bus.live.registry.version != self._version:
             self._look()
+        await self._app(scope, receive, send)
+
+    async def lifespan(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        """Speak ASGI's lifespan protocol."""
+        self._look()
         await self._app(scope, receive, send)
 
     def _look(self) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from veko.errors import counts
+from veko.extend import unheard
 
 from .events import Signals
 from .exchange import Exchange, Target, failed
@@ -94,6 +95,7 @@ async def lifespan(
 STATUS: Final = "veko.status"
 """The scope's key of the status that was sent before a response broke off."""
 _NO_ROUTES: Table[Target] = Table()
+_NO_METHODS: Final[frozenset[str]] = frozenset()
 
 
 async def _nothing() -> None:
@@ -124,6 +126,7 @@ class Dispatcher:
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
         self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
         self._kernel = kernel
+        self._pin_live = kernel.bus.pin_live
         self._signals = Signals(kernel.bus)
         respond = partial(problem, dev_mode=dev_mode)
         self.outages = Outages(respond)
@@ -152,7 +155,7 @@ class Dispatcher:
 
     async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
         # One long function: here a call costs as much as the work that it would do.
-        pin, signals = self._kernel.pin_live(), self._signals
+        pin, signals = self._pin_live(), self._signals
         with pin as registry:
             table: Table[Target] | None = registry.view("route")
             around: CallNext | None = registry.view("middleware")
@@ -164,7 +167,11 @@ class Dispatcher:
             elif self.outages.any:
                 table = self.outages.over(table)
             path = path_of(scope) if scope.get("root_path") else scope["path"]
-            target, scope["path_params"], allowed = table.match(scope["method"], path)
+            target = table.known.get((scope["method"], path))
+            if target is not None:
+                scope["path_params"], allowed = {}, _NO_METHODS
+            else:
+                target, scope["path_params"], allowed = table.match(scope["method"], path)
             request = Request(scope, receive)
             exchange = Exchange(signals, request, target, receive, send, pin.release)
             scope[REQUEST], scope[EXCHANGE] = request, exchange
@@ -182,14 +189,16 @@ class Dispatcher:
                 else:
                     scope[ROUTE] = target.route
                     pin.owner = target.route.plugin
-                    try:
-                        answer = await signals.request_start(request)
-                    except HTTPError as refusal:  # a refusal is no failure, whatever its status
-                        answer = problem(refusal, dev_mode=self.dev_mode)
-                    except Exception as error:
-                        answer = await self._refused(request, error)
-                    if answer is not request:
-                        answer = self._adopt(exchange, answer)
+                    answer: Request | Response = request
+                    if signals.request_start.func is not unheard:
+                        try:
+                            answer = await signals.request_start(request)
+                        except HTTPError as refusal:  # it is no failure, whatever its status
+                            answer = problem(refusal, dev_mode=self.dev_mode)
+                        except Exception as error:
+                            answer = await self._refused(request, error)
+                        if answer is not request:
+                            answer = self._adopt(exchange, answer)
                     if isinstance(answer, Response):
                         await exchange.finish(answer)
                     else:
@@ -214,7 +223,7 @@ class Dispatcher:
                 del scope[REQUEST], scope[EXCHANGE]
                 if exchange.request.scope is not scope:
                     _forget(exchange.request.scope)
-            if target is not None:
+            if target is not None and signals.request_end.func is not unheard:
                 await signals.request_end(exchange.request, exchange.response)
             return exchange.response
 

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from veko.errors import RouteError
+from veko.extend import unheard
 
 from .messages.asgi import ASGI, EXCHANGE, SLICE, ASGISend, Message, Receive, Scope
 from .messages.disconnect import ClientGone, Watch, while_connected
@@ -304,9 +305,12 @@ class Exchange:
         """
         if response.status >= 500 and self.request.refused is not None:
             raise self.request.refused
-        response = await self._signals.response_start(response, self.request)
+        signals = self._signals
+        if signals.response_start.func is not unheard:
+            response = await signals.response_start(response, self.request)
         await self.send(response)
-        await self._signals.response_end(response, self.request)
+        if signals.response_end.func is not unheard:
+            await signals.response_end(response, self.request)
 
     async def send(self, response: Response) -> None:
         """Send a response, without the hooks.

@@ -126,14 +126,15 @@ class Table(Generic[T]):
         rows: Methods, paths and endpoints.
 
     Attributes:
+        known: What has matched, by method and path, where the path has no parameters.
         size: How many routes it has.
     """
 
-    __slots__ = ("__weakref__", "_known", "_root", "size")
+    __slots__ = ("__weakref__", "_root", "known", "size")
 
     def __init__(self, rows: Iterable[Row[T]] = ()) -> None:
         self._root: _Node[T] = _Node(None)
-        self._known: dict[tuple[str, str], T] = {}
+        self.known: dict[tuple[str, str], T] = {}
         self.size = 0
         made = self.changed(add=rows)
         self._root, self.size = made._root, made.size
@@ -153,7 +154,7 @@ class Table(Generic[T]):
         """
         edit = object()
         made: Table[T] = Table.__new__(Table)
-        made._root, made.size, made._known = self._root, self.size, {}
+        made._root, made.size, made.known = self._root, self.size, {}
         for method, path in remove:
             segments = parse_path(path)
             if _has(made._root, segments, method):
@@ -186,7 +187,7 @@ class Table(Generic[T]):
         Returns:
             The endpoint and the path parameters, or the methods that the path has.
         """
-        known = self._known.get((method, path))
+        known = self.known.get((method, path))
         if known is not None:
             return Found(known, {})
         parts = path.split("/")
@@ -225,8 +226,8 @@ class Table(Generic[T]):
                     names = leaf.names
                     if names:
                         return Found(leaf.value, dict(zip(names, values, strict=True)))
-                    if len(self._known) < _KNOWN:
-                        self._known[method, path] = leaf.value
+                    if len(self.known) < _KNOWN:
+                        self.known[method, path] = leaf.value
                     return Found(leaf.value, {})
                 allowed.update(leaves)
             if not others:

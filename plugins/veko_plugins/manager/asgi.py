@@ -42,16 +42,13 @@ class ManagerASGI(CurrentASGI):
         super().__init__(manager.kernel)
         self._manager = manager
 
-    async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
-        """Answer one connection."""
-        if scope["type"] == "lifespan":
-            manager = self._manager
-            if manager.state in ("created", "stopped"):
-                await lifespan(receive, send, manager.start, manager.stop)
-            else:
-                await lifespan(receive, send, _nothing, _nothing)
-            return
-        await super().__call__(scope, receive, send)
+    async def lifespan(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
+        """Start and stop the manager, unless it runs already."""
+        manager = self._manager
+        if manager.state in ("created", "stopped"):
+            await lifespan(receive, send, manager.start, manager.stop)
+        else:
+            await lifespan(receive, send, _nothing, _nothing)
 
 
 async def _nothing() -> None:

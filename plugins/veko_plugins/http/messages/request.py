@@ -89,21 +89,25 @@ class Request(Connection):
         if self._body is not None:
             yield self._body
             return
+        self._check_unread()
+        while not self._read:
+            chunk = self._chunk_of(await self._next())
+            if chunk:
+                yield chunk
+
+    def _check_unread(self) -> None:
         if self._read:
             raise RouteError(
                 "the body was streamed before, and not kept",
                 remedy="If several functions need it, use `await request.body()` in each.",
             )
-        more = True
-        while more:
-            message = await self._next()
-            if message["type"] == "http.disconnect":
-                raise HTTPError(400, "the client disconnected before its body was read")
-            chunk = message.get("body", b"")
-            more = message.get("more_body", False)
-            self._read = not more
-            if chunk:
-                yield chunk
+
+    def _chunk_of(self, message: Message) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise HTTPError(400, "the client disconnected before its body was read")
+        self._read = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
 
     async def body(self) -> bytes:
         """Return the whole body. It is read once and kept, so any number of callers get it.
@@ -114,7 +118,11 @@ class Request(Connection):
             RouteError: The body was streamed before.
         """
         if self._body is None:
-            self.keep(b"".join([chunk async for chunk in self.stream()]))
+            self._check_unread()
+            chunks: list[bytes] = []
+            while not self._read:
+                chunks.append(self._chunk_of(await self._next()))
+            self.keep(b"".join(chunks))
         return self._body or b""
 
     def keep(self, body: bytes) -> None:

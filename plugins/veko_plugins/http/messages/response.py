@@ -103,6 +103,13 @@ class Response:
         Raises:
             RouteError: The content cannot be encoded.
         """
+        kind = type(answer)
+        if kind is dict or kind is list:  # most answers: a third of what the constructor takes
+            made = cls.__new__(cls)
+            made.status, made.stream = 200, None
+            made._body = to_json(answer)
+            made.headers = Headers([_AS_JSON])
+            return made
         if isinstance(answer, Response):
             return answer
         return cls(answer) if answer is not None else cls(status=204)
@@ -203,7 +210,9 @@ class Response:
             method: The request's method; a response to `HEAD` may have a length without a body.
         """
         raw, status, body = self.headers.raw, self.status, self._body
-        if status in (204, 304):
+        if body is not None and len(raw) == 1 and raw[0] is _AS_JSON and status == 200:
+            raw = [_AS_JSON, (_LENGTH, b"%d" % len(body))]
+        elif status in (204, 304):
             raw = [pair for pair in raw if pair[0] != _LENGTH]
         elif body is not None:
             length = b"%d" % len(body)
@@ -222,7 +231,7 @@ class Response:
 
     def whole(self, method: str) -> Message:
         """Return the ASGI message with the body of a response that is not streamed."""
-        body = b"" if self.silent(method) else self._body
+        body = b"" if method == "HEAD" or self.status in (204, 304) else self._body
         return {"type": "http.response.body", "body": body}
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
