@@ -64,7 +64,7 @@ def _check(failures: object) -> None:
     report = getattr(failures, "report", None)
     text = report() if callable(report) else None
     if text is not None:
-        pytest.fail(text, pytrace=False)
+        pytest.fail(str(text), pytrace=False)
 
 
 def _leftovers(request: pytest.FixtureRequest) -> bool:

@@ -238,7 +238,7 @@ class Bus(Registrar):
     def emitter(self, event: Event[T]) -> Emitter[T]: ...
     @overload
     def emitter(self, event: str) -> functools.partial[Coroutine[Any, Any, Any]]: ...
-    def emitter(self, event: str | Event[Any]) -> functools.partial[Coroutine[Any, Any, Any]]:
+    def emitter(self, event: str | Event[Any]) -> Any:
         """Return `emit` bound to an event, without the lookup: for hot places that keep it.
 
         While the event has no handlers its `func` is `veko.extend.unheard`.

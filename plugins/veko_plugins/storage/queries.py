@@ -38,7 +38,7 @@ class Query(BaseQuery):
     __slots__ = ("_entries", "_turn", "_write", "namespace", "operation")
 
     def __init__(self, operation: Operation, entries: Entries, turn: _Turn) -> None:
-        self.operation: Operation = operation
+        self.operation = operation
         self.namespace = turn.namespace.name
         self._entries = entries
         self._turn = turn

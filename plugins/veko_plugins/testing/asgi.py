@@ -29,9 +29,15 @@ class Answer(NamedTuple):
     body: bytes
 
 
+def _pairs(headers: Headers) -> list[tuple[str, str]]:
+    if isinstance(headers, Mapping):
+        return [(str(name), str(value)) for name, value in headers.items()]
+    return list(headers)
+
+
 def _scope(kind: str, url: str, headers: Headers) -> Message:
     parts = urlsplit(url)
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = _pairs(headers)
     given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
     if not any(name == b"host" for name, _ in given):
         given.insert(0, (b"host", (parts.netloc or "test").encode()))
@@ -67,7 +73,7 @@ async def request(
     Raises:
         TimeoutError: There was no answer within 10 seconds.
     """
-    given = [*(headers.items() if isinstance(headers, Mapping) else headers)]
+    given = _pairs(headers)
     if body and not any(name.lower() == "content-length" for name, _ in given):
         given.append(("content-length", str(len(body))))
     scope = _scope("http", url, given) | {"method": method}
