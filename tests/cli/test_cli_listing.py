@@ -238,3 +238,56 @@ def test_usage_errors_are_clicks(veko: Run) -> None:
     assert "Traceback" not in done.stderr
     assert "--port" in done.stderr
     assert veko("sevre").returncode == 2
+
+
+def test_routes_say_which_plugin_answers(veko: Run, application: Path) -> None:
+    done = veko("routes", application)
+    assert done.returncode == 0
+    assert ["GET", "/hello", "hello"] in [line.split() for line in done.stdout.splitlines()]
+    rows = json.loads(veko("routes", "--json", application).stdout)
+    assert {"method": "GET", "path": "/hello", "plugin": "hello"} in rows
+
+
+def test_graph_shows_needs_and_what_is_not_loaded(veko: Run, application: Path) -> None:
+    (application / "plugins" / "polite.py").write_text(
+        'name = "polite"\nversion = "1.0.0"\ndependencies = ["hello"]\n\ndef load():\n    pass\n'
+    )
+    lines = {line.split()[0]: line for line in veko("graph", application).stdout.splitlines()}
+    assert lines["polite"].split()[1:] == ["needs", "hello"]
+    assert lines["hello"] == "hello"
+    assert "no luck" in lines["broken"]
+    assert "not loaded" in lines["needy"]
+    assert '"polite" -> "hello";' in veko("graph", "--format", "dot", application).stdout
+    drawn = veko("graph", "--format", "mermaid", application).stdout
+    assert drawn.startswith("graph TD\n")
+    assert 'broken (not loaded)"]' in drawn
+    found = {
+        one["name"]: one
+        for one in json.loads(veko("graph", "--format", "json", application).stdout)
+    }
+    assert found["polite"]["needs"] == ["hello"]
+    assert found["polite"]["problem"] is None
+
+
+def test_events_of_one_plugin(veko: Run, application: Path) -> None:
+    (application / "plugins" / "guard.py").write_text(
+        'name = "guard"\nversion = "1.0.0"\n\n'
+        "def check(request):\n    return None\n\n"
+        'def load(context):\n    context.hook("request:start", check, priority=50)\n'
+    )
+    done = veko("events", "--plugin", "guard", application)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split()[:2] == ["request:start", "50"]
+    row = json.loads(veko("events", "--plugin", "guard", "--json", application).stdout)[0]
+    assert (row["event"], row["priority"]) == ("request:start", 50)
+    assert row["handler"].endswith("guard.check")
+    wrong = veko("events", "--plugin", "gard", application)
+    assert wrong.returncode == 1
+    assert "Did you mean 'guard'?" in wrong.stderr.splitlines()[-1]
+    broken = veko("events", "--plugin", "broken", application)
+    assert broken.returncode == 1
+    assert "no luck" in broken.stderr
+
+
+def test_the_version_in_short(veko: Run) -> None:
+    assert veko("-V").stdout == "veko 2.0.0\n"

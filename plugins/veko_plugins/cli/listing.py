@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -16,8 +16,9 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 import rich_click as click
 
-from veko import Event, VekoError
+from veko import Event, OptionError, VekoError
 from veko_plugins._lib.masking import masked_text
+from veko_plugins._lib.versions import did_you_mean
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reports import PluginInfo
@@ -25,7 +26,14 @@ from veko_plugins.reports import PluginInfo
 from .application import adapter_of, options_of
 from .runner import Stop, kernel_quiet, print_error, run
 
-__all__ = ["Row", "list_events", "list_plugins"]
+__all__ = [
+    "Row",
+    "list_events",
+    "list_plugins",
+    "print_json",
+    "print_table",
+    "with_application",
+]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -50,6 +58,15 @@ class EventRow(msgspec.Struct, frozen=True):
     doc: str
 
 
+class HookRow(msgspec.Struct, frozen=True):
+    """A hook as `veko events --plugin` shows it; `limit` in seconds."""
+
+    event: str
+    handler: str
+    priority: float
+    limit: float | None
+
+
 def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bool) -> int:
     """List the plugins of an application; return the exit code.
 
@@ -63,7 +80,7 @@ def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bo
     async def show(manager: PluginManager) -> None:
         rows = _rows(manager, core)
         if as_json:
-            _print_json(rows)
+            print_json(rows)
             return
         if not rows:
             click.echo("no plugins")
@@ -73,12 +90,9 @@ def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bo
             (row.name, row.version or "-", row.state, row.type or "-", row.error or row.description)
             for row in rows
         ]
-        widths = [max(len(line[column]) for line in cells) for column in range(4)]
-        for line in cells:
-            padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-            click.echo("  ".join([*padded, line[4]]).rstrip())
+        print_table(cells)
 
-    return _with_application(directory, show, debug=debug)
+    return with_application(directory, show, debug=debug)
 
 
 def _rows(manager: PluginManager, core: bool) -> list[Row]:
@@ -109,19 +123,23 @@ def _state(info: PluginInfo) -> str:
     return f"{info.state.value}, {off} route{'s' * (off > 1)} off" if off else str(info.state.value)
 
 
-def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
+def list_events(directory: Path | None, *, plugin: str | None, as_json: bool, debug: bool) -> int:
     """List the declared events; return the exit code.
 
     Args:
         directory: The application's directory, as the user gave it.
+        plugin: The plugin whose hooks alone are listed, as its subscriptions name the events.
         as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
 
     async def show(manager: PluginManager) -> None:
+        if plugin is not None:
+            _show_hooks(manager, plugin, as_json=as_json)
+            return
         found = [_event(event) for event in manager.events()]
         if as_json:
-            _print_json(found)
+            print_json(found)
             return
         width = max((len(event.name) for event in found), default=0)
         for event in found:
@@ -132,7 +150,36 @@ def list_events(directory: Path | None, *, as_json: bool, debug: bool) -> int:
             if event.doc:
                 click.echo(f"{'':{width}}  {' '.join(event.doc.split())}")
 
-    return _with_application(directory, show, debug=debug, needed=False)
+    return with_application(directory, show, debug=debug, needed=plugin is not None)
+
+
+def _show_hooks(manager: PluginManager, plugin: str, *, as_json: bool) -> None:
+    listed = (*manager.list_plugins(core=True), *manager.list_plugins())
+    names = [info.name for info in listed]
+    if plugin not in names:
+        why = manager.report.failed.get(plugin)
+        raise OptionError(
+            f"there is no plugin {plugin!r} here"
+            if why is None
+            else f"the plugin {plugin!r} did not load: {masked_text(str(why))}",
+            remedy=did_you_mean(plugin, names) or "`veko list` shows the plugins.",
+        )
+    rows = [
+        HookRow(event, one.label, one.priority, one.timeout)
+        for event, subscriptions in manager.hooks.items()
+        for one in subscriptions
+        if getattr(one.owner, "name", one.owner) == plugin
+    ]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo("no hooks")
+    else:
+        lines = [("EVENT", "PRIORITY", "LIMIT", "HANDLER")]
+        for row in rows:
+            limit = "-" if row.limit is None else f"{row.limit:g} s"
+            lines.append((row.event, f"{row.priority:g}", limit, row.handler))
+        print_table(lines)
 
 
 def _event(event: Event[Any]) -> EventRow:
@@ -155,11 +202,20 @@ def _type(annotation: object) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def _print_json(value: object) -> None:
+def print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Print lines whose cells stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        click.echo("  ".join([*padded, line[-1]]).rstrip())
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def _with_application(
+def with_application(
     directory: Path | None,
     show: Callable[[PluginManager], Awaitable[None]],
     *,

@@ -12,6 +12,7 @@ from veko_plugins.logging import LEVELS
 from .allow import allow_plugins
 from .backups import back_up, restore_backup
 from .databases import export_tables, list_tables, purge_tables
+from .graph import Shape, show_graph, show_routes
 from .listing import list_events, list_plugins
 from .new import init_application, new_plugin
 from .permissions import list_permissions
@@ -57,7 +58,9 @@ def _debugging() -> bool:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
-@click.version_option(__version__, prog_name="veko", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name="veko", message="%(prog)s %(version)s"
+)
 @_debug
 def veko() -> None:
     """Serve and inspect applications made of plugins.
@@ -279,12 +282,34 @@ def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> N
 @_directory
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_debug
-def events(directory: Path | None, as_json: bool) -> None:
+@click.option("--plugin", metavar="NAME", help="Only the hooks of this plugin, in its order.")
+def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
     """List the events that plugins can hook: when they fire, and their arguments.
 
     Includes the events that plugins of the application in DIR declare.
     """
-    raise SystemExit(list_events(directory, as_json=as_json, debug=_debugging()))
+    raise SystemExit(list_events(directory, plugin=plugin, as_json=as_json, debug=_debugging()))
+
+
+@veko.command()
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_debug
+def routes(directory: Path | None, as_json: bool) -> None:
+    """List the routes of the application in DIR: method, path and plugin."""
+    raise SystemExit(show_routes(directory, as_json=as_json, debug=_debugging()))
+
+
+@veko.command()
+@_directory
+@click.option(
+    "--format", "shape", default="text", show_default=True,
+    type=click.Choice(["text", "mermaid", "dot", "json"]), help="What to print.",
+)  # fmt: skip
+@_debug
+def graph(directory: Path | None, shape: Shape) -> None:
+    """Show which plugin of the application in DIR needs which, and what is not loaded."""
+    raise SystemExit(show_graph(directory, shape=shape, debug=_debugging()))
 
 
 @veko.command()
