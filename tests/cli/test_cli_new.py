@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,24 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def ends(self) -> int:
-        while self._read():
-            pass
-        return self.process.wait(SECONDS)
+        """Wait for the end, and return the exit code."""
+        until = time.monotonic() + SECONDS
+        while True:
+            ready, _, _ = select.select([self.screen], [], [], max(0, until - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"it did not end after:\n{self.text}")
+            if not self._read():
+                return self.process.wait(SECONDS)
+
+    def leave(self, key: str) -> None:
+        """Press a key until the process ends: one that comes too early for a question is lost."""
+        until = time.monotonic() + SECONDS
+        while self.process.poll() is None and time.monotonic() < until:
+            os.write(self.screen, key.encode())
+            if key == "\x03":
+                os.killpg(self.process.pid, 2)  # this terminal controls no session
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
 
 
 @pytest.fixture
@@ -233,8 +248,7 @@ def test_leaving_a_question_writes_nothing(
     terminal: Callable[..., Terminal], tmp_path: Path, key: str
 ) -> None:
     asked = terminal("new", "shop")
-    asked.answer(r"Template \[basic\]: $", key)
-    if key == "\x03":
-        os.killpg(asked.process.pid, 2)  # the test's terminal controls no session
+    asked.wait_for(r"Template \[basic\]: $")
+    asked.leave(key)
     assert asked.ends() == 1, asked.text
     assert files(tmp_path) == []
