@@ -55,8 +55,8 @@ EVENTS = (
 )  # fmt: skip
 LATER = {
     "O13": "dashboard",
-    **dict.fromkeys(("D4", "D6", "D9"), "development tools"),
-    "dev:debug": "development tools", "dev:profile": "development tools",
+    **dict.fromkeys(("D6", "D9"), "development tools"),
+    "dev:profile": "development tools",
 }  # fmt: skip
 """What is not due yet, by row by event, or by the first word of events, and what it comes with."""
 

@@ -130,12 +130,13 @@ SECTION_H = {
     ),
     "source:imported": Row(Plugin, False, (Source,), "test_H_source_imported_refuses_a_plugin"),
     "source:transpile": Row(Code, True, (), "test_H_source_transpile_gets_the_code_of_a_suffix"),
+    "dev:debug": Row(PluginRecord, False, (str,), "test_H_dev_debug_when_a_breakpoint_is_reached"),
     "dev:profile": Row(
         PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
     ),
     "loop:blocked": Row(Block, False, (NAME,), "test_it_names_plugin_hook_file_and_line"),
 }
-LATER = {"dev:debug"}
+LATER: set[str] = set()
 """Of the plugins that other issues bring: whoever declares one gives it a row above."""
 
 
@@ -460,6 +461,7 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     await auth.logout(token=(await auth.login("joe", "correct horse")).access_token)
     await take_back(manager, root, until)
     await manager.profile_plugin("shop", 0.01)
+    await manager.debug_plugin("shop").breakpoint("here")
 
 
 async def take_back(manager: PluginManager, root: Path, until: Callable[[str], Any]) -> None:

@@ -17,6 +17,7 @@ from ..cache import EVENTS as CACHE_EVENTS
 from ..commands import Commands
 from ..config import Config
 from ..dependencies import Dependencies
+from ..devtools import EVENTS as DEVELOPMENT_EVENTS
 from ..discovery import Discovery
 from ..health import Health
 from ..http import HTTPError, OpenAPI, Routes
@@ -95,7 +96,7 @@ def kernel_of(app: Any, options: Options) -> Kernel:
     # Declared even if their plugins are left out, so that hooks on them are no mistake.
     for event in (
         *APP_EVENTS, *CACHE_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS,
-        *auth_events(HTTPError),
+        *DEVELOPMENT_EVENTS, *auth_events(HTTPError),
     ):  # fmt: skip
         kernel.bus.declare(event)
     return kernel

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from veko import PluginRecord
 from veko.errors import NotFoundError
 from veko.extend import check_text
 
+from ..devtools import Host, PluginDebugger
 from .lifecycle import Lifecycle
 from .on_demand import service_on_demand
+from .records import get_loaded
 
 if TYPE_CHECKING:
+    from .._lib.leaks import Leak
     from ..testing import TestResults
 
 __all__ = ["Development"]
 
 
+class _Debugged(Host, Protocol):
+    """The manager, which has what `Development` does not."""
+
+    def _check_started(self, name: str) -> None: ...
+
+
 class Development(Lifecycle):
-    """Tests the plugins of a manager."""
+    """Tests the plugins of a manager, and looks into them."""
 
     async def test_plugin(
         self, name: str, tests: Mapping[str, Callable[[PluginRecord], object]] | None = None
@@ -40,6 +49,25 @@ class Development(Lifecycle):
         testing = await service_on_demand(self.kernel, "testing", self.options.core)
         results: TestResults = await testing.run(name, tests)
         return results
+
+    def debug_plugin(self: _Debugged, name: str) -> PluginDebugger:
+        """Return an object that looks into a loaded plugin and switches it, for a console.
+
+        Args:
+            name: The plugin.
+
+        Raises:
+            NotFoundError: It is not loaded.
+        """
+        self._check_started(name)
+        get_loaded(self.kernel, name)
+
+        async def find_leaks(name: str) -> list[Leak]:
+            testing = await service_on_demand(self.kernel, "testing", self.options.core)
+            leaks: list[Leak] = await testing.leaks(name)
+            return leaks
+
+        return PluginDebugger(self, name, find_leaks)
 
     def _check_started(self, name: str) -> None:
         if type(name) is not str:
