@@ -577,3 +577,33 @@ def test_importing_veko_does_not_import_it() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "False"
+
+
+def test_a_step_that_was_ended_leaves_nothing_pending() -> None:
+    program = """
+import sys
+from veko.testing import SimulationFailure, simulate
+
+async def spins(simulation):
+    while True:
+        pass
+
+async def ends(simulation):
+    return None
+
+for scenario in (ends, spins):
+    try:
+        simulate(scenario, runs=1, step_seconds=0.2)
+    except SimulationFailure:
+        pass
+
+calls = []
+sys.setprofile(lambda frame, event, arg: calls.append(event))
+list(map(lambda one: one, range(10)))
+sys.setprofile(None)
+assert len(calls) > 10
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
