@@ -61,7 +61,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_design_page_names_every_file_of_the_kernel_and_every_core_plugin() -> None:
     page = (ROOT / "docs" / "design.md").read_text("utf-8")
     layout = page.partition("## The layout")[2].partition("### The rules")[0]
-    kernel = {file.stem for room in ("_bus", "_life") for file in _rooms("kernel/veko/" + room)}
+    rooms = ("_bus", "_life", "testing")
+    kernel = {file.stem for room in rooms for file in _rooms("kernel/veko/" + room)}
     plugins = {room.stem for room in _rooms("plugins/veko_plugins")}
     named = {name.strip("/") for name in re.findall(r"`([\w/]+)`", layout)}
     assert not (kernel | plugins) - named, "docs/design.md does not name them"
@@ -78,6 +79,9 @@ def test_the_design_page_names_every_file_of_the_kernel_and_every_core_plugin() 
         "deactivate",
         "unload",
         "veko",
+        "veko_pytest",
+        "debug_plugin",
+        "test_plugin",
     }
     subfolders = {"__init__", "messages", "sockets", "openapi"}
     assert not rows - kernel - plugins - extra - subfolders, "they do not exist"
