@@ -399,8 +399,15 @@ def main() -> int:
         for name, count in costs.items()
         if (before := written.get(version, {}).get(name)) and count > before * TOLERANCE
     ]
+    unknown = [name for name in costs if name not in written.get(version, {})]
+    if asked.check and unknown:
+        print(
+            f"\nNo counts for Python {version} to compare with (--write): {', '.join(unknown)}",
+            file=sys.stderr,
+        )
     if asked.check and faults:
         print("\nGot dearer by more than 5%:\n  " + "\n  ".join(faults), file=sys.stderr)
+    if asked.check and (faults or unknown):
         return 1
     return 0
 

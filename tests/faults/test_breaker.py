@@ -387,6 +387,30 @@ async def test_an_answer_that_a_client_can_cause_counts_against_nothing(
         assert site.active("p")
 
 
+async def test_a_503_that_does_not_count_switches_nothing_off(adapter: str, tmp_path: Path) -> None:
+    def busy() -> None:
+        raise HTTPError(503, "too many at once", headers={"retry-after": "1"}, counts=False)
+
+    def broken() -> None:
+        raise HTTPError(503)
+
+    def load(context: Any) -> None:
+        context.add_route("GET", "/busy", busy)
+        context.add_route("GET", "/broken", broken)
+
+    async with served(adapter, tmp_path) as site:
+        await site.load("p", load)
+        for _ in range(REQUESTS):
+            answer = await site.client.get(f"{site.url}/busy")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json()["detail"] == "too many at once"
+        assert site.manager.error_count("p") == 0
+        assert site.errors == []
+        for _ in range(THRESHOLD):
+            assert await site.status("/broken") == 503
+        assert site.manager.error_count("p") == THRESHOLD
+
+
 # -- who is counted
 
 

@@ -31,9 +31,18 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 from veko.errors import OptionError, StorageError
-from veko_plugins.storage import HEARTBEAT, Changes, Contents, Lagged, Record, Unreachable
+from veko_plugins.storage import (
+    HEARTBEAT,
+    Changes,
+    Contents,
+    Lagged,
+    Record,
+    Unreachable,
+    location_of,
+    split_prefix,
+)
 
-from .._storage import OneChange, location_of, split_prefix
+from .._storage import OneChange
 from ._inbox import Inbox
 from ._messages import Message, clear_subject, messages, read, subject, value_of
 

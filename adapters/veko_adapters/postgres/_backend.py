@@ -15,9 +15,18 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from veko.errors import OptionError, StorageError
-from veko_plugins.storage import HEARTBEAT, Changes, Contents, Lagged, Record, Unreachable
+from veko_plugins.storage import (
+    HEARTBEAT,
+    Changes,
+    Contents,
+    Lagged,
+    Record,
+    Unreachable,
+    location_of,
+    split_prefix,
+)
 
-from .._storage import OneChange, location_of, packed, records, split_prefix
+from .._storage import OneChange, packed, records
 from ._schema import FUNCTION, TABLES
 
 __all__ = ["PostgresBackend"]

@@ -16,9 +16,18 @@ from typing import Any, Final, TypeVar, cast
 from redis import exceptions as errors
 from redis.asyncio import Redis
 from veko.errors import OptionError, StorageError
-from veko_plugins.storage import HEARTBEAT, Changes, Contents, Lagged, Record, Unreachable
+from veko_plugins.storage import (
+    HEARTBEAT,
+    Changes,
+    Contents,
+    Lagged,
+    Record,
+    Unreachable,
+    location_of,
+    split_prefix,
+)
 
-from .._storage import LOGGED, OneChange, location_of, packed, records, split_prefix
+from .._storage import LOGGED, OneChange, packed, records
 
 __all__ = ["RedisBackend"]
 

@@ -300,10 +300,8 @@ class Accounts:
         return not self.closed and self._engine.current
 
     def _busy(self, detail: str = "") -> Exception:
-        refusal = self.refuse(503, detail, {"retry-after": "1"})
-        # It counts against no route: clients could switch off the login for everybody by that.
-        vars(refusal)["counts"] = False
-        return refusal
+        # If it counted against the route, clients could switch off the login for everybody.
+        return self.refuse(503, detail, {"retry-after": "1"}, counts=False)
 
     def _without_storage(self, error: StorageError) -> Exception:
         """Return the refusal for a storage that fails, and log that now and then."""

@@ -6,6 +6,7 @@ import getpass
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,12 +148,19 @@ async def _ask_password() -> str:
     return line.rstrip("\r\n")
 
 
+def _refused(
+    status: int, detail: str = "", headers: Mapping[str, str] | None = None, *, counts: bool = True
+) -> Exception:
+    """Return what refuses where there is no HTTP, and so no route that it could count against."""
+    return Refused(status, detail)
+
+
 def _answers(context: Context) -> tuple[Refuse, Any]:
     """Return what makes refusals, and redirections."""
     try:
         http = context.use("http")
     except ServiceError:
-        return (lambda status, detail="", headers=None: Refused(status, detail)), None
+        return _refused, None
 
     def redirect(path: str) -> Any:
         return http.response(status=303, headers={"location": path, "cache-control": "no-store"})

@@ -69,5 +69,10 @@ class Refuse(Protocol):
     """Returns the error with which a request is refused."""
 
     def __call__(
-        self, status: int, detail: str = ..., headers: Mapping[str, str] | None = ...
+        self,
+        status: int,
+        detail: str = ...,
+        headers: Mapping[str, str] | None = ...,
+        *,
+        counts: bool = ...,
     ) -> Exception: ...

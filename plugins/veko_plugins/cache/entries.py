@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from .._lib.entry_keys import check_entry_key
 from .errors import CacheError, TooLarge
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "encode_entry", "encode_value", "new_version", "path_tag",
 ]  # fmt: skip
 
-MAX_KEY: Final = 512
 MAX_TAGS: Final = 64
 _PATH: Final = 400
 _YEARS: Final = 366 * 86_400.0
@@ -76,19 +76,8 @@ def check_key(key: object) -> str:
     Raises:
         CacheError: It is not a `str`, is empty, too long, or has lone surrogates.
     """
-    if not isinstance(key, str):
-        raise CacheError(
-            f"a cache key must be a str, not {type(key).__name__}: {key!r:.80}",
-            remedy="Use str(key).",
-        )
-    if not 0 < len(key) <= MAX_KEY:
-        size = f"{len(key)} characters" if key else "empty"
-        raise CacheError(
-            f"a cache key has 1 to {MAX_KEY} characters, this one is {size}: {key[:40]!r}",
-            remedy="Use a hash of it as the key.",
-        )
-    _check_text("a cache key", key)
-    return key
+    check_entry_key(key, "cache key", CacheError)
+    return cast("str", key)
 
 
 def check_tags(tags: Collection[str]) -> tuple[str, ...]:
@@ -106,12 +95,7 @@ def check_tags(tags: Collection[str]) -> tuple[str, ...]:
             remedy="Use fewer, broader tags.",
         )
     for tag in found:
-        if not isinstance(cast("object", tag), str) or not 0 < len(tag) <= MAX_KEY:
-            raise CacheError(
-                f"a tag is a str of 1 to {MAX_KEY} characters, not {tag!r:.80}",
-                remedy="Use str(tag), or a hash of it.",
-            )
-        _check_text("a tag", tag)
+        check_entry_key(tag, "tag", CacheError)
     return found
 
 
@@ -132,16 +116,6 @@ def check_ttl(ttl: object) -> float:
             remedy="Give the seconds until the value expires.",
         )
     return float(ttl)
-
-
-def _check_text(what: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CacheError(
-            f"{what} has a lone surrogate, which cannot be encoded: {text[:40]!a}",
-            remedy="Use a hash of it.",
-        ) from None
 
 
 def encode_value(key: str, value: object, limit: int) -> bytes:

@@ -7,10 +7,8 @@ while it answers nobody else, and takes other namespaces that begin alike.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from litestar.stores.redis import RedisStore as LitestarRedis
 from redis import exceptions as errors
@@ -20,13 +18,13 @@ from redis.backoff import NoBackoff
 
 from veko.errors import OptionError
 
+from .._lib.server_urls import location_of, split_prefix
 from .errors import Refused
 from .litestar import LitestarStore, seconds
 
 __all__ = ["RedisStore"]
 
 _T = TypeVar("_T")
-_PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -47,9 +45,8 @@ class RedisStore(LitestarStore):
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        url, prefix = _split(url)
-        parts = urlsplit(url)
-        location = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        url, prefix = split_prefix(url, "cache")
+        location = location_of(url)
         limit = timeout * _SLACK
         try:
             self._client: Redis = Redis.from_url(
@@ -137,21 +134,3 @@ async def _refusable(call: Awaitable[_T]) -> _T:
         raise
     except errors.ResponseError as error:
         raise Refused(str(error)) from error
-
-
-def _split(url: str) -> tuple[str, str]:
-    """Split the parameter `prefix` from a URL.
-
-    Raises:
-        OptionError: It is not a name.
-    """
-    parts = urlsplit(url)
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
-    prefix = dict(parameters).get("prefix", "veko")
-    if not _PREFIX.fullmatch(prefix):
-        raise OptionError(
-            f"cache: prefix={prefix!r} is not a name",
-            remedy="Use up to 31 lower-case letters, digits and _, beginning with a letter.",
-        )
-    rest = urlencode([one for one in parameters if one[0] != "prefix"])
-    return urlunsplit(parts._replace(query=rest)), prefix

@@ -91,7 +91,11 @@ class HTTP:
 
     @staticmethod
     def refusal(
-        status: int, detail: str = "", headers: Mapping[str, str] | None = None
+        status: int,
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        counts: bool = True,
     ) -> Exception:
         """Return an `HTTPError`, for core plugins, which do not import this package.
 
@@ -99,8 +103,9 @@ class HTTP:
             status: The status code, 400 to 599.
             detail: What to show the client.
             headers: Headers of the response.
+            counts: `False` for a status from 500 that is no failure of the plugin.
         """
-        return HTTPError(status, detail, headers=headers)
+        return HTTPError(status, detail, headers=headers, counts=counts)
 
     async def serve(
         self,

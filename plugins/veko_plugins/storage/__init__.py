@@ -4,6 +4,7 @@ See `engine` for costs and promises of SQLite, `shared` for those of servers, an
 adapter to a further server provides.
 """
 
+from .._lib.server_urls import location_of, split_prefix
 from .base import BaseEngine
 from .changes import Change, Watch
 from .codec import Packed, pack, unpack
@@ -49,6 +50,8 @@ __all__ = [
     "Watch",
     "find_backend",
     "is_shared",
+    "location_of",
     "pack",
+    "split_prefix",
     "unpack",
 ]

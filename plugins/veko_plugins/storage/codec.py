@@ -26,9 +26,10 @@ import msgspec
 
 from veko.errors import StorageError
 
+from .._lib.entry_keys import MAX_KEY, check_entry_key
+
 __all__ = ["MAX_KEY", "Expiring", "Packed", "check_key", "expiry_of", "pack", "unpack"]
 
-MAX_KEY: Final = 512
 # Bytes. SQLite allows 10**9, but values are written on the event loop and kept in memory.
 MAX_VALUE: Final = 64 << 20
 
@@ -109,25 +110,8 @@ def check_key(key: object) -> None:
     Raises:
         StorageError: It is not a `str`, is empty, too long, or has lone surrogates.
     """
-    if not isinstance(key, str):
-        raise StorageError(
-            f"a storage key must be a str, not {type(key).__name__}: {key!r:.80}",
-            remedy="Use str(key)",
-        )
-    if not 0 < len(key) <= MAX_KEY:
-        size = f"{len(key)} characters" if key else "empty"
-        raise StorageError(
-            f"a storage key has 1 to {MAX_KEY} characters, this one is {size}: {key[:40]!r}",
-            remedy="Use a shorter key, such as a hash of it" if key else "Name the entry",
-        )
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise StorageError(
-                f"the storage key {key[:40]!r} is not valid Unicode: {error.reason}",
-                remedy="Leave out lone surrogates",
-            ) from None
+    if not (type(key) is str and 0 < len(key) <= MAX_KEY and key.isascii()):
+        check_entry_key(key, "storage key", StorageError)
 
 
 def expiry_of(data: bytes) -> float | None:

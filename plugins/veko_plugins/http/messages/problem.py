@@ -49,20 +49,22 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class HTTPError(VekoError):
     """Raise it in a handler, a middleware or a hook on `request:start` to answer with a problem.
 
-    A status below 500 never counts as a failure of the plugin.
+    A status below 500 never counts as a failure of the plugin; one from 500 does, unless the
+    plugin says that it does not: a 503 while a server elsewhere is gone, or too many ask at once.
 
     Args:
         status: The status code, 400 to 599.
         detail: The text for the client, shown as it is.
         errors: The single faults of a bad request.
         headers: Headers of the response, such as `Retry-After` or `WWW-Authenticate`.
+        counts: `False` for a status from 500 that is no failure of the plugin.
 
     Attributes:
         status: The status code.
         detail: The text for the client.
         errors: The single faults.
         headers: Headers of the response, names in lower case.
-        counts: Whether it counts as a failure: if the status is 500 or above.
+        counts: Whether it counts as a failure.
 
     Raises:
         ValueError: The status is not 400 to 599, or a header is not valid.
@@ -75,6 +77,7 @@ class HTTPError(VekoError):
         *,
         errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
+        counts: bool = True,
     ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(f"status must be 400 to 599, got {status!r}")
@@ -85,7 +88,7 @@ class HTTPError(VekoError):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(Headers.of(headers)) if headers else {}
-        self.counts = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        self.counts = counts and status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def refusal_of(error: BaseException) -> BaseException:
