@@ -11,10 +11,11 @@ from veko_plugins.logging import LEVELS
 
 from .allow import allow_plugins
 from .backups import back_up, restore_backup
-from .databases import export_tables, list_tables, purge_tables
+from .databases import database
 from .graph import Shape, show_graph, show_routes
 from .listing import list_events, list_plugins
 from .new import init_application, new_plugin
+from .parameters import debug_option, debugging, directory_argument
 from .permissions import list_permissions
 from .run_command import run_command
 from .serve import Settings, serve_here
@@ -34,34 +35,11 @@ Shell completion: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_so
 """
 
 
-def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
-    context.meta["veko.debug"] = debug or context.meta.get("veko.debug", False)
-    return debug
-
-
-_directory = click.argument(
-    "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
-)
-_debug = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show tracebacks.",
-)
-
-
-def _debugging() -> bool:
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get("veko.debug", False))
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(
     __version__, "-V", "--version", prog_name="veko", message="%(prog)s %(version)s"
 )
-@_debug
+@debug_option
 def veko() -> None:
     """Serve and inspect applications made of plugins.
 
@@ -70,7 +48,7 @@ def veko() -> None:
 
 
 @veko.command()
-@_directory
+@directory_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -129,7 +107,7 @@ def veko() -> None:
     "--grace", default=20.0, show_default=True, type=click.FloatRange(min=0.1),
     help="Seconds that stopping may take, including running requests.",
 )  # fmt: skip
-@_debug
+@debug_option
 def serve(
     directory: Path | None,
     host: str,
@@ -177,7 +155,7 @@ def serve(
             part.strip() for part in forwarded_allow_ips.split(",") if part.strip()
         ),
         grace=grace,
-        debug=_debugging(),
+        debug=debugging(),
         otlp=otlp,
     )
     raise SystemExit(serve_here(settings) if workers == 1 else serve_with_workers(settings))
@@ -195,7 +173,7 @@ def serve(
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the defaults.")
-@_debug
+@debug_option
 def new(
     name: str | None,
     template: str | None,
@@ -210,20 +188,18 @@ def new(
     Asks for what is missing if there is a terminal. Nothing is ever overwritten.
     """
     answers = {"description": description, "author": author, "license": license}
-    raise SystemExit(
-        new_plugin(name, template, directory, answers, ask=not yes, debug=_debugging())
-    )
+    raise SystemExit(new_plugin(name, template, directory, answers, ask=not yes, debug=debugging()))
 
 
 @veko.command()
 @click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
-@_debug
+@debug_option
 def init(directory: Path) -> None:
     """Create an application in DIR (default: the current folder), which `veko serve` runs.
 
     It has settings (veko.toml), a plugin and tests. Nothing is ever overwritten.
     """
-    raise SystemExit(init_application(directory, debug=_debugging()))
+    raise SystemExit(init_application(directory, debug=debugging()))
 
 
 @veko.command()
@@ -245,22 +221,22 @@ def trace(url: str, file: Path | None, limit: int) -> None:
 
 
 @veko.command("list")
-@_directory
+@directory_argument
 @click.option("--core", is_flag=True, help="Include core plugins.")
 @click.option(
     "--permissions", is_flag=True,
     help="Show what plugins ask for, are allowed, have used and were refused; load nothing.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
+@debug_option
 def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) -> None:
     """List the plugins of the application in DIR, and why some did not load.
 
     This loads the application but does not serve it.
     """
     if permissions:
-        raise SystemExit(list_permissions(directory, as_json=as_json, debug=_debugging()))
-    raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=_debugging()))
+        raise SystemExit(list_permissions(directory, as_json=as_json, debug=debugging()))
+    raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=debugging()))
 
 
 @veko.command()
@@ -269,120 +245,75 @@ def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) 
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 @click.option("--all", "everything", is_flag=True, help="All plugins; forget those that are gone.")
-@_debug
+@debug_option
 def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> None:
     """Allow what the plugins NAME ask for, in veko.lock: files and permissions.
 
     Without NAME, show what differs and change nothing; the exit code is then 1 if anything does.
     """
-    raise SystemExit(allow_plugins(directory, names, everything=everything, debug=_debugging()))
+    raise SystemExit(allow_plugins(directory, names, everything=everything, debug=debugging()))
 
 
 @veko.command()
-@_directory
+@directory_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
+@debug_option
 @click.option("--plugin", metavar="NAME", help="Only the hooks of this plugin, in its order.")
 def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
     """List the events that plugins can hook: when they fire, and their arguments.
 
     Includes the events that plugins of the application in DIR declare.
     """
-    raise SystemExit(list_events(directory, plugin=plugin, as_json=as_json, debug=_debugging()))
+    raise SystemExit(list_events(directory, plugin=plugin, as_json=as_json, debug=debugging()))
 
 
 @veko.command()
-@_directory
+@directory_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
+@debug_option
 def routes(directory: Path | None, as_json: bool) -> None:
     """List the routes of the application in DIR: method, path and plugin."""
-    raise SystemExit(show_routes(directory, as_json=as_json, debug=_debugging()))
+    raise SystemExit(show_routes(directory, as_json=as_json, debug=debugging()))
 
 
 @veko.command()
-@_directory
+@directory_argument
 @click.option(
     "--format", "shape", default="text", show_default=True,
     type=click.Choice(["text", "mermaid", "dot", "json"]), help="What to print.",
 )  # fmt: skip
-@_debug
+@debug_option
 def graph(directory: Path | None, shape: Shape) -> None:
     """Show which plugin of the application in DIR needs which, and what is not loaded."""
-    raise SystemExit(show_graph(directory, shape=shape, debug=_debugging()))
+    raise SystemExit(show_graph(directory, shape=shape, debug=debugging()))
 
 
 @veko.command()
-@_directory
+@directory_argument
 @click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
-@_debug
+@debug_option
 def backup(directory: Path | None, path: Path | None) -> None:
     """Back up the application in DIR: plugins, states, configurations and storage, in one file.
 
     PATH is the file to write (default: .veko/backups/<time>.jsonl); an existing file is never
     overwritten. Secrets are left out. The application must not be running.
     """
-    raise SystemExit(back_up(directory, path, debug=_debugging()))
+    raise SystemExit(back_up(directory, path, debug=debugging()))
 
 
 @veko.command()
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-@_directory
-@_debug
+@directory_argument
+@debug_option
 def restore(path: Path, directory: Path | None) -> None:
     """Restore the application in DIR from the backup PATH, completely or not at all.
 
     The file is checked first. The application must not be running.
     """
-    raise SystemExit(restore_backup(path, directory, debug=_debugging()))
+    raise SystemExit(restore_backup(path, directory, debug=debugging()))
 
 
-@veko.group()
-def database() -> None:
-    """List, export or purge the tables of plugins, also of those that are gone.
-
-    This opens the database of the option `database` and loads no plugin.
-    """
-
-
-_dir = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
-)
-
-
-@database.command("list")
-@_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
-def list_tables_(directory: Path | None, as_json: bool) -> None:
-    """List which plugins have tables, with their rows and revisions."""
-    raise SystemExit(list_tables(directory, as_json=as_json, debug=_debugging()))
-
-
-@database.command()
-@click.argument("plugin", metavar="PLUGIN")
-@click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
-@_dir
-@_debug
-def export(plugin: str, path: Path | None, directory: Path | None) -> None:
-    """Write the tables of PLUGIN to PATH as JSON, one line for each row.
-
-    Without PATH, to .veko/exports/<plugin>-<time>.jsonl. An existing file is never overwritten.
-    """
-    raise SystemExit(export_tables(directory, plugin, path, debug=_debugging()))
-
-
-@database.command()
-@click.argument("plugin", metavar="PLUGIN")
-@_dir
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@_debug
-def purge(plugin: str, directory: Path | None, yes: bool) -> None:
-    """Drop the tables of PLUGIN, all or none.
-
-    The plugin must not be loaded by an application that runs.
-    """
-    raise SystemExit(purge_tables(directory, plugin, yes=yes, debug=_debugging()))
+veko.add_command(database)
 
 
 @veko.command()
@@ -392,7 +323,7 @@ def purge(plugin: str, directory: Path | None, yes: bool) -> None:
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
+@debug_option
 def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> None:
     """Check the plugin PATH, a file or a folder, without loading it.
 
@@ -402,7 +333,7 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     and 2 for wrong usage.
     """
     raise SystemExit(
-        validate_plugin(path, directory, strict=strict, as_json=as_json, debug=_debugging())
+        validate_plugin(path, directory, strict=strict, as_json=as_json, debug=debugging())
     )
 
 
@@ -423,7 +354,7 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
 )  # fmt: skip
 @click.option("--seed", metavar="SEED", help="Only repeat the simulated run that a failure shows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_debug
+@debug_option
 def test(
     wanted: str | None,
     directory: Path | None,
@@ -443,7 +374,7 @@ def test(
     raise SystemExit(
         test_plugins(
             wanted, directory, tier=tier, own_tests=not no_tests, simulate=simulate, seed=seed,
-            as_json=as_json, debug=_debugging(),
+            as_json=as_json, debug=debugging(),
         )
     )  # fmt: skip
 
@@ -470,4 +401,4 @@ def run(
     if name in ("-h", "--help"):
         click.echo(context.get_help())
         return
-    raise SystemExit(run_command(directory, name, list(words), debug=_debugging()))
+    raise SystemExit(run_command(directory, name, list(words), debug=debugging()))

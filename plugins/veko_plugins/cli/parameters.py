@@ -1,0 +1,33 @@
+"""Parameters that the commands of `veko` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+__all__ = ["debug_option", "debugging", "directory_argument"]
+
+
+def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
+    context.meta["veko.debug"] = debug or context.meta.get("veko.debug", False)
+    return debug
+
+
+directory_argument = click.argument(
+    "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember,
+    help="Show tracebacks.",
+)
+
+
+def debugging() -> bool:
+    """Return whether `--debug` was given, anywhere in the command line."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("veko.debug", False))
