@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, TextIO
 
@@ -36,7 +37,7 @@ _STYLES: Final = {
 }
 
 
-class Sink(logging.Handler):
+class Sink(logging.Handler, ABC):
     """A handler that counts what it loses.
 
     Args:
@@ -56,13 +57,13 @@ class Sink(logging.Handler):
         self._writer = 0
         self._waiting: deque[logging.LogRecord] = deque()
 
+    @abstractmethod
     def write(self, line: str, record: logging.LogRecord) -> None:
         """Write a line.
 
         Raises:
             Exception: It was not written, or not wholly.
         """
-        raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; the caller holds the handler's lock, which this thread may enter again.
