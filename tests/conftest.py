@@ -31,6 +31,11 @@ _POOLS = ("AnyIO worker thread", "asyncio_", "Trio thread", "waitpid-", "Dummy-"
 """Threads which the backends keep for the next caller and end by themselves, and what Python calls
 those that an extension (granian) made."""
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the suite in the background lets it ignore Ctrl+C. What the tests start
+    # would inherit that, and could not be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile(
     "ci",
     derandomize=True,

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -261,7 +261,7 @@ async def undo() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     for one in gc.get_objects():
-        if getattr(one, "__name__", "") == "act" and callable(one):
+        if isinstance(one, FunctionType) and one.__name__ == "act":
             atexit.unregister(one)
 
 
