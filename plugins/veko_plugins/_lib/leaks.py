@@ -6,7 +6,8 @@ name was leaked, with no need to have followed it before. A plugin that was give
 no such module; there its ended `Context` is looked for.
 
 Cost: one full garbage collection, one pass over all objects, and one pass for each step of the path
-from the leak to its holder: 50 to 150 ms in a process of 100,000 objects (`benchmarks/holders.py`).
+from the leak to its holder: 55 to 90 ms in a process of 50,000 objects, 180 where nothing leaks
+(`benchmarks/holders.py`), and more in proportion to the objects. The event loop waits meanwhile.
 Promise: nothing is kept alive by the search, and nothing is changed.
 """
 
