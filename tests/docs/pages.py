@@ -56,7 +56,9 @@ class Runner:
         self.module = ModuleType("page_" + re.sub(r"\W", "_", page.stem))
         self.server: subprocess.Popen[str] | None = None
         self.port = "8000"
-        self.path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        # What a page shows must not depend on how busy the machine is.
+        self.environ = {**os.environ, "PATH": path, "VEKO_WATCHDOG": "10"}
 
     def run(self) -> None:
         sys.modules[self.module.__name__] = self.module
@@ -94,7 +96,7 @@ class Runner:
         ran = subprocess.run(
             ["/bin/sh", "-c", command.replace(":8000", f":{self.port}")],
             cwd=self.directory,
-            env={**os.environ, "PATH": self.path},
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -110,7 +112,7 @@ class Runner:
         self.server = subprocess.Popen(
             [*command.split(), "--port", self.port],
             cwd=self.directory,
-            env={**os.environ, "PATH": self.path, "PYTHONUNBUFFERED": "1"},
+            env={**self.environ, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -486,6 +486,10 @@ async def _ended(client: Client) -> None:
     with contextlib.suppress(NatsError, OSError, TimeoutError):
         async with asyncio.timeout(1.0):
             await client.close()
+    # Closing ends the tasks of subscriptions last, and not at all if writing to a dead server fails
+    # before; a subscription that was just being made is missed, too.
+    for subscription in tuple(client._subs.values()):
+        subscription._stop_processing()
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
