@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("kernel", "plugins", "adapters", "README.md", "LICENSE", "pyproject.toml")
+PACKAGES = ("kernel", "plugins", "adapters", "docs", "README.md", "LICENSE", "pyproject.toml")
 SECONDS = 600
 PLUGIN = """
 name = "hello"
