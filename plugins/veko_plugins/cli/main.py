@@ -1,33 +1,30 @@
-"""The commands of `veko`, with their options and help."""
+"""The commands of `veko`, with their options and help.
+
+A command imports what it does when it runs: help, completion and `--version` load no plugin
+manager (`tests/cli/test_start.py`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from veko import __version__
-from veko_plugins.logging import LEVELS
 
-from .allow import allow_plugins
-from .backups import back_up, restore_backup
-from .databases import database
-from .graph import Shape, show_graph, show_routes
-from .listing import list_events, list_plugins
-from .new import init_application, new_plugin
+from .database import database
 from .parameters import debug_option, debugging, directory_argument
-from .permissions import list_permissions
-from .run_command import run_command
-from .serve import Settings, serve_here
-from .supervisor import serve_with_workers
-from .test import test_plugins
-from .trace import show_traces
-from .validate import validate_plugin
 
-__all__ = ["TEMPLATES", "veko"]
+if TYPE_CHECKING:
+    from .graph import Shape
+
+__all__ = ["LEVELS", "TEMPLATES", "veko"]
 
 TEMPLATES = ["basic", "api", "middleware", "websocket", "database", "auth", "typescript"]
 """Those of `veko_plugins.scaffold`, which is imported when it is used."""
+LEVELS = ["debug", "info", "success", "warning", "error"]
+"""Those of `veko_plugins.logging`."""
 
 _EPILOG = """
 Shell completion: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
@@ -72,7 +69,7 @@ def veko() -> None:
     help="Development mode: plugins reload when their files change; errors are detailed.",
 )
 @click.option(
-    "--log-level", type=click.Choice(list(LEVELS)),
+    "--log-level", type=click.Choice(LEVELS),
     help="The lowest level that is logged; `info` if [plugins.logging] says nothing else.",
 )  # fmt: skip
 @click.option(
@@ -132,6 +129,10 @@ def serve(
     Ctrl+C or SIGTERM stops it: running requests finish, then plugins unload. On SIGHUP, changed
     plugins reload, new ones load and deleted ones unload.
     """
+
+    from .serve import Settings, serve_here
+    from .supervisor import serve_with_workers
+
     if learn and workers > 1:
         raise click.UsageError("--learn needs one process: leave out --workers")
     if write and not learn:
@@ -187,6 +188,9 @@ def new(
 
     Asks for what is missing if there is a terminal. Nothing is ever overwritten.
     """
+
+    from .new import new_plugin
+
     answers = {"description": description, "author": author, "license": license}
     raise SystemExit(new_plugin(name, template, directory, answers, ask=not yes, debug=debugging()))
 
@@ -199,6 +203,9 @@ def init(directory: Path) -> None:
 
     It has settings (veko.toml), a plugin and tests. Nothing is ever overwritten.
     """
+
+    from .new import init_application
+
     raise SystemExit(init_application(directory, debug=debugging()))
 
 
@@ -217,6 +224,9 @@ def trace(url: str, file: Path | None, limit: int) -> None:
 
     URL is the address of its Jaeger query API: see `keep` and `jaeger` in [plugins.tracing].
     """
+
+    from .trace import show_traces
+
     raise SystemExit(show_traces(url, file, limit))
 
 
@@ -234,6 +244,10 @@ def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) 
 
     This loads the application but does not serve it.
     """
+
+    from .listing import list_plugins
+    from .permissions import list_permissions
+
     if permissions:
         raise SystemExit(list_permissions(directory, as_json=as_json, debug=debugging()))
     raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=debugging()))
@@ -251,6 +265,9 @@ def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> N
 
     Without NAME, show what differs and change nothing; the exit code is then 1 if anything does.
     """
+
+    from .allow import allow_plugins
+
     raise SystemExit(allow_plugins(directory, names, everything=everything, debug=debugging()))
 
 
@@ -264,6 +281,9 @@ def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
 
     Includes the events that plugins of the application in DIR declare.
     """
+
+    from .listing import list_events
+
     raise SystemExit(list_events(directory, plugin=plugin, as_json=as_json, debug=debugging()))
 
 
@@ -273,6 +293,9 @@ def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
 @debug_option
 def routes(directory: Path | None, as_json: bool) -> None:
     """List the routes of the application in DIR: method, path and plugin."""
+
+    from .graph import show_routes
+
     raise SystemExit(show_routes(directory, as_json=as_json, debug=debugging()))
 
 
@@ -285,6 +308,9 @@ def routes(directory: Path | None, as_json: bool) -> None:
 @debug_option
 def graph(directory: Path | None, shape: Shape) -> None:
     """Show which plugin of the application in DIR needs which, and what is not loaded."""
+
+    from .graph import show_graph
+
     raise SystemExit(show_graph(directory, shape=shape, debug=debugging()))
 
 
@@ -298,6 +324,9 @@ def backup(directory: Path | None, path: Path | None) -> None:
     PATH is the file to write (default: .veko/backups/<time>.jsonl); an existing file is never
     overwritten. Secrets are left out. The application must not be running.
     """
+
+    from .backups import back_up
+
     raise SystemExit(back_up(directory, path, debug=debugging()))
 
 
@@ -310,6 +339,9 @@ def restore(path: Path, directory: Path | None) -> None:
 
     The file is checked first. The application must not be running.
     """
+
+    from .backups import restore_backup
+
     raise SystemExit(restore_backup(path, directory, debug=debugging()))
 
 
@@ -332,6 +364,9 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     say enough. The exit code is 0 if there are no errors (with --strict: and no warnings), else 1,
     and 2 for wrong usage.
     """
+
+    from .validate import validate_plugin
+
     raise SystemExit(
         validate_plugin(path, directory, strict=strict, as_json=as_json, debug=debugging())
     )
@@ -371,6 +406,9 @@ def test(
     storage in memory, and graded: bronze, silver, gold, platinum. The exit code is 0 if its own
     tests pass, it has the tier and no simulated run fails, 1 if not, and 2 for wrong usage.
     """
+
+    from .test import test_plugins
+
     raise SystemExit(
         test_plugins(
             wanted, directory, tier=tier, own_tests=not no_tests, simulate=simulate, seed=seed,
@@ -398,6 +436,9 @@ def run(
     is, anything else as JSON. Everything after `--` is passed to the command, even `--dir`. The
     exit code is 0 for success, 1 for failure, 2 for wrong usage.
     """
+
+    from .run_command import run_command
+
     if name in ("-h", "--help"):
         click.echo(context.get_help())
         return

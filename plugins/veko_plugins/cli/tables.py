@@ -1,4 +1,4 @@
-"""`veko database`: lists, exports and purges the tables of plugins, also of those that are gone."""
+"""Lists, exports and purges the tables of plugins, also of those that are gone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .parameters import debug_option, debugging
 from .runner import Stop, kernel_quiet, print_error, run
 
 if TYPE_CHECKING:
     from veko_plugins.database import Database, Owned
 
-__all__ = ["database"]
+__all__ = ["export_tables", "list_tables", "purge_tables"]
 
 _TIME: Final = "%Y-%m-%d-%H%M%S"
 
@@ -112,51 +111,3 @@ def _with_database(
             return run(loaded, debug=debug)
     finally:
         logs.reset()
-
-
-@click.group()
-def database() -> None:
-    """List, export or purge the tables of plugins, also of those that are gone.
-
-    This opens the database of the option `database` and loads no plugin.
-    """
-
-
-_dir = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
-)
-
-
-@database.command("list")
-@_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@debug_option
-def list_tables_(directory: Path | None, as_json: bool) -> None:
-    """List which plugins have tables, with their rows and revisions."""
-    raise SystemExit(list_tables(directory, as_json=as_json, debug=debugging()))
-
-
-@database.command()
-@click.argument("plugin", metavar="PLUGIN")
-@click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
-@_dir
-@debug_option
-def export(plugin: str, path: Path | None, directory: Path | None) -> None:
-    """Write the tables of PLUGIN to PATH as JSON, one line for each row.
-
-    Without PATH, to .veko/exports/<plugin>-<time>.jsonl. An existing file is never overwritten.
-    """
-    raise SystemExit(export_tables(directory, plugin, path, debug=debugging()))
-
-
-@database.command()
-@click.argument("plugin", metavar="PLUGIN")
-@_dir
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@debug_option
-def purge(plugin: str, directory: Path | None, yes: bool) -> None:
-    """Drop the tables of PLUGIN, all or none.
-
-    The plugin must not be loaded by an application that runs.
-    """
-    raise SystemExit(purge_tables(directory, plugin, yes=yes, debug=debugging()))
