@@ -27,7 +27,7 @@ def test_version(veko: Run) -> None:
 def test_help_names_the_commands_and_says_how_to_complete(veko: Run) -> None:
     done = veko("--help")
     assert done.returncode == 0
-    for word in ("serve", "list", "events", "run", "_VEKO_COMPLETE"):
+    for word in ("serve", "list", "events", "run", "veko completion bash", "Exit codes:"):
         assert word in done.stdout
 
 
@@ -35,6 +35,7 @@ def test_completion_is_clicks(veko: Run) -> None:
     done = veko(_VEKO_COMPLETE="bash_complete", COMP_WORDS="veko se", COMP_CWORD="1")
     assert done.stdout.split() == ["plain,serve"]
     assert "_veko_completion" in veko(_VEKO_COMPLETE="bash_source").stdout
+    assert veko("completion", "bash").stdout in veko(_VEKO_COMPLETE="bash_source").stdout
 
 
 def test_without_the_extra_one_line_says_what_to_install() -> None:
@@ -215,7 +216,9 @@ def test_words_after_dashes_are_the_commands(veko: Run, application: Path) -> No
     ("words", "code", "said"),
     [
         (["fail"], 1, "it was the wrong day"),
-        (["exit", "3"], 1, "exited: 3"),
+        (["exit", "3"], 3, "exited: 3"),
+        (["exit", "259"], 3, "exited: 259"),
+        (["exit", "--", "-1"], 255, "exited: -1"),
         (["greet"], 2, "missing argument 'NAME'"),
         (["greet", "you", "--times", "x"], 2, "'x' is not a valid integer"),
         (["greet", "you", "--tims", "2"], 2, "--times"),

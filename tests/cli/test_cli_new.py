@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from veko_plugins.cli.main import TEMPLATES
+from veko_plugins.cli.authoring import TEMPLATES
 from veko_plugins.scaffold import TEMPLATES as KNOWN
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

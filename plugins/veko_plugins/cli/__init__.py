@@ -7,6 +7,7 @@ one line instead of an ImportError.
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -23,4 +24,5 @@ def main() -> None:
         sys.exit(1)
     from .main import veko
 
-    veko.main(prog_name="veko")
+    colours = False if os.environ.get("NO_COLOR") else None  # None: on a terminal only
+    veko.main(prog_name="veko", color=colours)

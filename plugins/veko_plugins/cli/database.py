@@ -6,12 +6,14 @@ from pathlib import Path
 
 import rich_click as click
 
+from .completion import complete_plugins
+from .examples import Commands
 from .parameters import debug_option, debugging
 
 __all__ = ["database"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def database() -> None:
     """List, export or purge the tables of plugins, also of those that are gone.
 
@@ -36,7 +38,7 @@ def list_tables_(directory: Path | None, as_json: bool) -> None:
 
 
 @database.command()
-@click.argument("plugin", metavar="PLUGIN")
+@click.argument("plugin", metavar="PLUGIN", shell_complete=complete_plugins)
 @click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
 @_dir
 @debug_option
@@ -51,7 +53,7 @@ def export(plugin: str, path: Path | None, directory: Path | None) -> None:
 
 
 @database.command()
-@click.argument("plugin", metavar="PLUGIN")
+@click.argument("plugin", metavar="PLUGIN", shell_complete=complete_plugins)
 @_dir
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @debug_option

@@ -13,26 +13,28 @@ import rich_click as click
 
 from veko import __version__
 
+from .authoring import init, new, test, validate
+from .completion import complete_adapters, complete_commands, complete_plugins, completion
 from .database import database
+from .examples import Commands
 from .parameters import debug_option, debugging, directory_argument
 
 if TYPE_CHECKING:
     from .graph import Shape
 
-__all__ = ["LEVELS", "TEMPLATES", "veko"]
+__all__ = ["LEVELS", "veko"]
 
-TEMPLATES = ["basic", "api", "middleware", "websocket", "database", "auth", "typescript"]
-"""Those of `veko_plugins.scaffold`, which is imported when it is used."""
 LEVELS = ["debug", "info", "success", "warning", "error"]
 """Those of `veko_plugins.logging`."""
 
 _EPILOG = """
-Shell completion: eval "$(_VEKO_COMPLETE=bash_source veko)" in ~/.bashrc, zsh_source in
-~/.zshrc; for fish: _VEKO_COMPLETE=fish_source veko | source.
+Exit codes: 0 success, 1 failure, 2 wrong usage; `veko run` gives that of the plugin's command.
+
+Completion: eval "$(veko completion bash)" in ~/.bashrc; also zsh and fish.
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(
     __version__, "-V", "--version", prog_name="veko", message="%(prog)s %(version)s"
 )
@@ -54,7 +56,10 @@ def veko() -> None:
     type=click.IntRange(0, 65535),
     help="The port to listen on; 0 for any free one.",
 )
-@click.option("--adapter", metavar="NAME", help="The HTTP adapter: litestar, starlette, asgi.")
+@click.option(
+    "--adapter", metavar="NAME", shell_complete=complete_adapters,
+    help="The HTTP adapter: litestar, starlette, asgi.",
+)  # fmt: skip
 @click.option(
     "--server", default="uvicorn", show_default=True, type=click.Choice(["uvicorn", "granian"]),
     help="The HTTP server.",
@@ -163,53 +168,6 @@ def serve(
 
 
 @veko.command()
-@click.argument("name", metavar="[NAME]", required=False)
-@click.option(
-    "-t", "--template", type=click.Choice(TEMPLATES), help="What it starts from.  [default: basic]"
-)
-@click.option("--description", metavar="TEXT", help="What it does, in one line.")
-@click.option("--author", metavar="TEXT", help="Its author.")
-@click.option("--license", metavar="TEXT", help="Its license, such as MIT.")
-@click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
-)
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the defaults.")
-@debug_option
-def new(
-    name: str | None,
-    template: str | None,
-    description: str | None,
-    author: str | None,
-    license: str | None,
-    directory: Path | None,
-    yes: bool,
-) -> None:
-    """Generate the plugin NAME from a template, with a test that passes.
-
-    Asks for what is missing if there is a terminal. Nothing is ever overwritten.
-    """
-
-    from .new import new_plugin
-
-    answers = {"description": description, "author": author, "license": license}
-    raise SystemExit(new_plugin(name, template, directory, answers, ask=not yes, debug=debugging()))
-
-
-@veko.command()
-@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
-@debug_option
-def init(directory: Path) -> None:
-    """Create an application in DIR (default: the current folder), which `veko serve` runs.
-
-    It has settings (veko.toml), a plugin and tests. Nothing is ever overwritten.
-    """
-
-    from .new import init_application
-
-    raise SystemExit(init_application(directory, debug=debugging()))
-
-
-@veko.command()
 @click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000/jaeger")
 @click.option(
     "--jaeger", "file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
@@ -254,7 +212,7 @@ def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) 
 
 
 @veko.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_plugins)
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
@@ -275,7 +233,10 @@ def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> N
 @directory_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
-@click.option("--plugin", metavar="NAME", help="Only the hooks of this plugin, in its order.")
+@click.option(
+    "--plugin", metavar="NAME", shell_complete=complete_plugins,
+    help="Only the hooks of this plugin, in its order.",
+)  # fmt: skip
 def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
     """List the events that plugins can hook: when they fire, and their arguments.
 
@@ -345,78 +306,6 @@ def restore(path: Path, directory: Path | None) -> None:
     raise SystemExit(restore_backup(path, directory, debug=debugging()))
 
 
-veko.add_command(database)
-
-
-@veko.command()
-@click.argument("path", metavar="PATH")
-@click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
-)
-@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@debug_option
-def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> None:
-    """Check the plugin PATH, a file or a folder, without loading it.
-
-    Checks its manifest, configuration schema, engines, peers and declared hooks. Inside an
-    application, PATH may be the plugin's name. The module is imported only if its source does not
-    say enough. The exit code is 0 if there are no errors (with --strict: and no warnings), else 1,
-    and 2 for wrong usage.
-    """
-
-    from .validate import validate_plugin
-
-    raise SystemExit(
-        validate_plugin(path, directory, strict=strict, as_json=as_json, debug=debugging())
-    )
-
-
-@veko.command()
-@click.argument("wanted", metavar="[PATH|NAME]", required=False)
-@click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
-)
-@click.option(
-    "--tier", default="bronze", show_default=True,
-    type=click.Choice(["none", "bronze", "silver", "gold", "platinum"]),
-    help="The tier that is needed for the exit code 0.",
-)  # fmt: skip
-@click.option("--no-tests", is_flag=True, help="Check the contract only.")
-@click.option(
-    "--simulate", default=0, type=click.IntRange(0, 1_000_000), metavar="RUNS",
-    help="Simulate the plugin's life in so many orders of its tasks.",
-)  # fmt: skip
-@click.option("--seed", metavar="SEED", help="Only repeat the simulated run that a failure shows.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@debug_option
-def test(
-    wanted: str | None,
-    directory: Path | None,
-    tier: str,
-    no_tests: bool,
-    simulate: int,
-    seed: str | None,
-    as_json: bool,
-) -> None:
-    """Test the plugin PATH or NAME: its own tests, and the contract that every plugin should keep.
-
-    Without PATH or NAME, test all plugins of the application. The plugin is loaded, unloaded,
-    reloaded, switched off and on, given wrong configurations and malformed requests, with an empty
-    storage in memory, and graded: bronze, silver, gold, platinum. The exit code is 0 if its own
-    tests pass, it has the tier and no simulated run fails, 1 if not, and 2 for wrong usage.
-    """
-
-    from .test import test_plugins
-
-    raise SystemExit(
-        test_plugins(
-            wanted, directory, tier=tier, own_tests=not no_tests, simulate=simulate, seed=seed,
-            as_json=as_json, debug=debugging(),
-        )
-    )  # fmt: skip
-
-
 @veko.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     options_metavar="[--dir DIR]",
@@ -424,7 +313,7 @@ def test(
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
-@click.argument("name", metavar="NAME", required=False)
+@click.argument("name", metavar="NAME", required=False, shell_complete=complete_commands)
 @click.argument("words", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(
@@ -434,7 +323,8 @@ def run(
 
     `veko run NAME --help` shows a command's arguments. The command's result is printed: text as it
     is, anything else as JSON. Everything after `--` is passed to the command, even `--dir`. The
-    exit code is 0 for success, 1 for failure, 2 for wrong usage.
+    exit code is that of the command's `sys.exit`, else 0 for success, 1 for failure, 2 for wrong
+    usage.
     """
 
     from .run_command import run_command
@@ -443,3 +333,7 @@ def run(
         click.echo(context.get_help())
         return
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
+
+
+for command in (new, init, validate, test, database, completion):
+    veko.add_command(command)

@@ -13,7 +13,7 @@ import rich_click as click
 
 from veko import NotFoundError, VekoError
 from veko_plugins._lib.masking import masked_text
-from veko_plugins.commands import Commands, UsageError
+from veko_plugins.commands import CommandExit, Commands, UsageError
 from veko_plugins.logging import Logging, message_of
 from veko_plugins.manager import PluginManager
 
@@ -53,8 +53,12 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             except (NotFoundError, UsageError) as error:
                 print_error(error, debug=debug)
                 raise Quit(2) from error
-            with _output_of(manager, commands, name):
-                result = await call()
+            try:
+                with _output_of(manager, commands, name):
+                    result = await call()
+            except CommandExit as error:
+                print_error(error, debug=debug)
+                raise Quit(error.code) from error
             _print(result)
         return 0
 

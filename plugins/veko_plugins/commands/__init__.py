@@ -2,6 +2,6 @@
 
 from .arguments import Usage
 from .arguments import read as read_usage
-from .plugin import Command, Commands, UsageError
+from .plugin import Command, CommandExit, Commands, UsageError
 
-__all__ = ["Command", "Commands", "Usage", "UsageError", "read_usage"]
+__all__ = ["Command", "CommandExit", "Commands", "Usage", "UsageError", "read_usage"]

@@ -28,7 +28,7 @@ from .commandline import parse
 if TYPE_CHECKING:
     from veko import Context
 
-__all__ = ["Command", "Commands", "UsageError"]
+__all__ = ["Command", "CommandExit", "Commands", "UsageError"]
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -45,6 +45,19 @@ class Command(msgspec.Struct, frozen=True):
     fn: Callable[..., object]
     description: str
     plugin: str
+
+
+class CommandExit(HookError):
+    """A command called `sys.exit` with something else than 0.
+
+    Attributes:
+        code: The exit code of a process that does so, from 1 to 255.
+    """
+
+    def __init__(self, name: str, code: object) -> None:
+        super().__init__(f"command {name!r} exited: {code}")
+        # A process exits with the lowest byte of a number, and with 1 after anything else.
+        self.code = (code & 0xFF) or 1 if isinstance(code, int) else 1
 
 
 class Commands(Plugin):
@@ -102,7 +115,7 @@ class Commands(Plugin):
         Raises:
             NotFoundError: There is no command of that name.
             UsageError: The command does not accept these arguments; it did not run.
-            HookError: The command exited with a code other than 0.
+            CommandExit: The command exited with a code other than 0.
             StateError: Its plugin was unloaded, replaced or switched off while it ran, and it did
                 not end within `drain_timeout`.
             Exception: What the command raised, after it was counted against its plugin.
@@ -131,7 +144,7 @@ class Commands(Plugin):
             What the command returned; its help if the words contain `--help`.
 
         Raises:
-            NotFoundError, UsageError, HookError, StateError, Exception: As for `run`.
+            NotFoundError, UsageError, CommandExit, StateError, Exception: As for `run`.
         """
         return await self.parse(name, argv)()
 
@@ -198,7 +211,7 @@ async def _unless_exited(command: Command, fn: Callable[[], object]) -> object:
     except SystemExit as error:
         if not error.code:
             return None
-        raise HookError(f"command {command.name!r} exited: {error.code}") from error
+        raise CommandExit(command.name, error.code) from error
     except GeneratorExit as error:
         # The closing of this coroutine raises it in this very frame, a command in one below.
         trace = error.__traceback__

@@ -47,6 +47,10 @@ def command_of(life: Life, fn: RemoteFunction, parameters: object) -> Callable[.
         }
         try:
             return await life.call(fn, [_sendable(one) for one in args], given)
+        except Exception as error:
+            if type(error).__name__ == "SystemExit":  # the class that stands for the worker's
+                raise SystemExit(_exit_code(str(error))) from error
+            raise
         finally:
             life.worker.catch_up()  # what it printed comes before its end
 
@@ -54,6 +58,13 @@ def command_of(life: Life, fn: RemoteFunction, parameters: object) -> Callable[.
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__doc__ = "\n".join(["Args:", *notes]) if notes else None
     return command
+
+
+def _exit_code(text: str) -> int | str:
+    try:
+        return int(text or 0)
+    except ValueError:
+        return text
 
 
 def _sendable(value: Any) -> Any:

@@ -1,0 +1,63 @@
+"""The examples that `--help` shows below each command."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import rich_click as click
+
+__all__ = ["EXAMPLES", "Commands"]
+
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "allow": ("veko allow", "veko allow shop mail", "veko allow --all --dir app"),
+    "backup": ("veko backup", "veko backup app before-the-move.jsonl"),
+    "completion": (
+        'eval "$(veko completion bash)"    # in ~/.bashrc',
+        'eval "$(veko completion zsh)"     # in ~/.zshrc',
+        "veko completion fish | source    # in ~/.config/fish/config.fish",
+    ),
+    "database": ("veko database list", "veko database export shop"),
+    "database export": ("veko database export shop", "veko database export shop shop.jsonl"),
+    "database list": ("veko database list", "veko database list --dir app --json"),
+    "database purge": ("veko database purge shop", "veko database purge shop --yes"),
+    "events": ("veko events", "veko events app --plugin shop", "veko events --json"),
+    "graph": ("veko graph", "veko graph app --format dot | dot -Tsvg > plugins.svg"),
+    "init": ("veko init shop", "cd shop && veko serve"),
+    "list": ("veko list", "veko list app --core", "veko list --permissions --json"),
+    "new": ("veko new shop", "veko new shop --template api --author Ann --yes"),
+    "restore": ("veko restore .veko/backups/before-the-move.jsonl", "veko restore one.jsonl app"),
+    "routes": ("veko routes", "veko routes app --json"),
+    "run": (
+        "veko run",
+        "veko run greet ann --times 2",
+        "veko run greet --help",
+        "veko run --dir app greet -- --dir",
+    ),
+    "serve": (
+        "veko serve",
+        "veko serve app --port 8080 --dev",
+        "veko serve app --host 0.0.0.0 --workers 4 --server granian",
+    ),
+    "test": (
+        "veko test",
+        "veko test shop --tier gold",
+        "veko test plugins/shop.py --simulate 1000",
+    ),
+    "trace": ("veko trace", "veko trace http://127.0.0.1:8000/jaeger --jaeger traces.json"),
+    "validate": ("veko validate plugins/shop.py", "veko validate shop --dir app --strict --json"),
+}
+"""Command lines by command; tests/cli/test_cli_manners.py parses each of them."""
+
+
+class Commands(click.RichGroup):
+    """A group of commands whose help ends with examples."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, with its examples as the end of its help."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.epilog is None:
+            group = ctx.command_path.partition(" ")[2]
+            # An empty line between them keeps rich-click from joining the lines.
+            lines = ("Examples:", *EXAMPLES.get(f"{group} {cmd_name}".strip(), ()))
+            command.epilog = "\n\n".join(lines) if len(lines) > 1 else None
+        return command
