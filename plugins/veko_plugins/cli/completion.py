@@ -15,8 +15,6 @@ from typing import Final
 import rich_click as click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from veko import VekoError
-
 __all__ = ["complete_adapters", "complete_commands", "complete_plugins", "completion"]
 
 _SHELLS: Final = ("bash", "zsh", "fish")
@@ -29,7 +27,8 @@ _SUFFIXES: Final = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts")
 
 @click.command()
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
-def completion(shell: str | None) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str | None) -> None:
     """Print the script that completes commands, options and names in SHELL.
 
     SHELL is bash, zsh or fish; by default the one in the variable SHELL.
@@ -38,8 +37,7 @@ def completion(shell: str | None) -> None:
     found = get_completion_class(name)
     if name not in _SHELLS or found is None:
         raise click.UsageError("Name the shell: bash, zsh or fish.")
-    root = click.get_current_context().find_root().command
-    click.echo(found(root, {}, "veko", "_VEKO_COMPLETE").source().strip())
+    click.echo(found(context.find_root().command, {}, "veko", "_VEKO_COMPLETE").source().strip())
 
 
 def complete_adapters(
@@ -83,6 +81,7 @@ def _items(found: dict[str, str], begin: str) -> list[CompletionItem]:
 
 def _plugins(context: click.Context) -> Iterator[tuple[str, Path | None]]:
     """Yield the names of plugins and their files; nothing if there is no valid application."""
+    from veko import VekoError
     from veko_plugins.discovery import Discovery
     from veko_plugins.logging import Logging
     from veko_plugins.options import Options
