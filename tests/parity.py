@@ -55,8 +55,7 @@ EVENTS = (
 )  # fmt: skip
 LATER = {
     "O13": "dashboard",
-    **dict.fromkeys(("D6", "D9"), "development tools"),
-    "dev:profile": "development tools",
+    "D9": "development tools",
 }  # fmt: skip
 """What is not due yet, by row by event, or by the first word of events, and what it comes with."""
 

@@ -58,10 +58,9 @@ def test_what_covers_a_row(other: Path) -> None:
     assert lines["H     app:stop"] == lines["H     app:restart"] == "MISSING"
     assert lines["A10   restore_plugins"] == "MISSING"
     assert lines["O13   enable_api"] == "(later: dashboard)"
-    assert lines["H     dev:profile"] == "(later: development tools)"
     assert "  A10   restore_plugins\n" in missing
     assert "A9 " not in missing
-    assert "dev:profile" not in missing
+    assert "O13" not in missing
 
 
 def test_a_row_that_is_none(other: Path) -> None:

@@ -68,6 +68,7 @@ class Stats(msgspec.Struct, frozen=True):
         routes_off: Routes that are off because they failed too often.
         errors: How often their code failed.
         uptime: Seconds since the start.
+        injections: Pieces of code that `inject_code` added to them.
     """
 
     total: int
@@ -82,6 +83,7 @@ class Stats(msgspec.Struct, frozen=True):
     errors: int
     uptime: float
     routes_off: int = 0
+    injections: int = 0
 
 
 class LoadReport(msgspec.Struct, frozen=True):
@@ -179,4 +181,5 @@ def stats_of(kernel: Kernel, uptime: float) -> Stats:
         errors=sum(record.error_count for record in records),
         uptime=uptime,
         routes_off=sum(_routes_off(kernel, record) for record in records),
+        injections=kinds.count("injection"),
     )

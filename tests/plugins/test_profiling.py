@@ -92,6 +92,20 @@ async def test_d5_profile_counts_calls_time_errors_and_draws(
     assert [path.name for path in profile.path.parent.iterdir()] == [profile.path.name]
 
 
+async def test_H_dev_profile_fires_with_the_plugin_and_the_file(
+    manager: PluginManager, tmp_path: Path
+) -> None:
+    fired: asyncio.Queue[Any] = asyncio.Queue()
+    manager.on("dev:profile", lambda *args: fired.put_nowait(args))
+    path = tmp_path / "busy.html"
+    with pytest.raises(NotFoundError):
+        await manager.profile_plugin("nobody", 0.01, path=path)
+    assert fired.empty()
+    await manager.profile_plugin("busy", 0.01, path=path)
+    async with asyncio.timeout(30):
+        assert await fired.get() == (manager.get_plugin("busy"), path)
+
+
 async def test_errors_are_counted(manager: PluginManager) -> None:
     async with work(manager, -1.0):
         profile = await manager.profile_plugin("busy", 0.05)

@@ -240,6 +240,9 @@ class Health(Plugin):
             yield self._too_many(record, recent)
         if record.name in self._breakers.dependents_off and not record.active:
             yield "it is switched off along with a plugin that it needs, and returns with it"
+        for entry in record.current.entries if record.current is not None else ():
+            if entry.kind == "injection":
+                yield f"code was injected {entry.key}; the next reload removes it"
 
     def _too_many(self, record: PluginRecord, recent: int) -> str:
         errors = "1 error" if recent == 1 else f"{recent} errors"

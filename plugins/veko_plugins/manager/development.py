@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from veko import PluginRecord
-from veko.errors import NotFoundError
+from veko.errors import NotFoundError, StateError
 from veko.extend import check_text
 
-from ..devtools import Host, PluginDebugger
+from ..devtools import Host, InjectionPoint, PluginDebugger, injecting
 from .lifecycle import Lifecycle
 from .on_demand import service_on_demand
 from .records import get_loaded
@@ -23,6 +23,8 @@ __all__ = ["Development"]
 
 class _Debugged(Host, Protocol):
     """The manager, which has what `Development` does not."""
+
+    def use(self, service: str) -> Any: ...
 
     def _check_started(self, name: str) -> None: ...
 
@@ -68,6 +70,50 @@ class Development(Lifecycle):
             return leaks
 
         return PluginDebugger(self, name, find_leaks)
+
+    async def inject_code(
+        self: _Debugged, name: str, code: str, point: InjectionPoint = "after-load"
+    ) -> PluginRecord:
+        """Run code before or after the `load()` of a plugin, which is reloaded for it.
+
+        The code is the body of an async function in the plugin's module, with the parameters `app`,
+        `config`, `context` and `plugin`; `global NAME` lets it set the module's names. What it
+        registers is the plugin's, and is removed by the next reload. Code at the other point stays.
+
+        Args:
+            name: The plugin.
+            code: The code.
+            point: `before-load` or `after-load`.
+
+        Returns:
+            The plugin.
+
+        Raises:
+            OptionError: There is no such point, or the code is not valid; nothing has changed.
+            StateError: `dev_mode` is off, or the plugin runs in a process of its own.
+            NotFoundError: The plugin is not loaded.
+            VekoError: The code raised, or the plugin cannot be reloaded; the old version never
+                stopped.
+        """
+        self._check_started(name)
+        if not self.options.dev_mode:
+            raise StateError(
+                "code is injected in development only",
+                plugin=name,
+                remedy="Set the option dev_mode, or start `veko serve --dev`.",
+            )
+        record = get_loaded(self.kernel, name)
+        around = injecting(record, code, point)
+        from ..remote import RemotePlugin
+
+        if isinstance(record.plugin, RemotePlugin):
+            raise StateError(
+                "it runs in a process of its own, where no code can be injected",
+                plugin=name,
+                remedy="Change its source: it reloads at once.",
+            )
+        reloaded: PluginRecord = await self.use("loading").reload_plugin(name, around=around)
+        return reloaded
 
     def _check_started(self, name: str) -> None:
         if type(name) is not str:

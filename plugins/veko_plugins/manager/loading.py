@@ -26,7 +26,7 @@ from .imports import Imported, Imports
 from .kept import kept_plugins
 from .load_all import LoadAll
 from .plugin_checks import PluginChecks
-from .reloading import Reloading
+from .reloading import Around, Reloading
 from .slow_steps import SlowSteps
 
 if TYPE_CHECKING:
@@ -195,7 +195,12 @@ class Loading(Plugin):
     # -- reloading
 
     async def reload_plugin(
-        self, name: str, config: Mapping[str, Any] | None = None, *, drained: bool = True
+        self,
+        name: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        drained: bool = True,
+        around: Around | None = None,
     ) -> PluginRecord:
         """Give a plugin a new generation; see `PluginManager.reload_plugin`.
 
@@ -203,8 +208,9 @@ class Loading(Plugin):
             name: The plugin's name.
             config: Merged over its present configuration.
             drained: Whether to wait for the calls that still run in the old generation.
+            around: Makes of the next version a context manager, within which it loads.
         """
-        return await self._reloading.reload(name, config, drained=drained)
+        return await self._reloading.reload(name, config, drained=drained, around=around)
 
     async def roll_back(self, name: str) -> PluginRecord:
         """Give a plugin a generation of what it was before its probation.

@@ -7,6 +7,7 @@ probation, a snapshot of what it replaced is kept: sources only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..loader import Loaded
 
-__all__ = ["Reloading"]
+__all__ = ["Around", "Reloading"]
+
+Around = Callable[[Plugin], AbstractContextManager[None]]
 
 
 class _Next(msgspec.Struct):
@@ -62,9 +65,14 @@ class Reloading:
         self._keep_snapshots = keep_snapshots
 
     async def reload(
-        self, name: str, config: Mapping[str, Any] | None, *, drained: bool = True
+        self,
+        name: str,
+        config: Mapping[str, Any] | None,
+        *,
+        drained: bool = True,
+        around: Around | None = None,
     ) -> PluginRecord:
-        """Give a plugin a new generation; see `PluginManager.reload_plugin`."""
+        """Give a plugin a new generation; see `Loading.reload_plugin`."""
         record = get_loaded(self._kernel, name)
         try:
             imported = await self._imports.make_again(record)
@@ -73,11 +81,12 @@ class Reloading:
         except Exception as error:
             await self._kernel.bus.report(error, owner=record, handler="reload")
             raise
-        if first is None:
-            return await self._rename(record, imported, config)
-        if config and self._keep_snapshots:  # which may be wrong, though the files are the same
-            first.snapshot = self._imports.snapshot(record)
-        await self._swap(first, config, self._imported)
+        with nullcontext() if around is None else around(imported.plugin):
+            if first is None:
+                return await self._rename(record, imported, config)
+            if (config or around) and self._keep_snapshots:  # the files may be the same
+                first.snapshot = self._imports.snapshot(record)
+            await self._swap(first, config, self._imported)
         self._imports.rejected.pop(name, None)
         for retirement in record.retiring[-1:] if drained else ():
             await retirement.done.wait()

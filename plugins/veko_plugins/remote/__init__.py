@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from .lock import Entry, Lock, changes, digest
     from .locking import LockError
     from .plugin import Remote
+    from .proxy import RemotePlugin
 
 __all__ = [
     "ACCESSES", "Access", "Entry", "Learned", "Lock", "LockError", "Permissions", "Remote",
-    "changes", "digest", "write_learned", "write_manifest",
+    "RemotePlugin", "changes", "digest", "write_learned", "write_manifest",
 ]  # fmt: skip
 
 _FILES = {
@@ -29,6 +30,7 @@ _FILES = {
     "lock": ("Entry", "Lock", "changes", "digest"),
     "locking": ("LockError",),
     "plugin": ("Remote",),
+    "proxy": ("RemotePlugin",),
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
