@@ -25,4 +25,10 @@ def main() -> None:
     from .main import veko
 
     colours = False if os.environ.get("NO_COLOR") else None  # None: on a terminal only
-    veko.main(prog_name="veko", color=colours)
+    try:
+        veko.main(prog_name="veko", color=colours)
+    except Exception as error:  # a fault of ours, but no reason to show a traceback unasked
+        from .runner import print_error
+
+        print_error(error, debug="--debug" in sys.argv)
+        sys.exit(1)

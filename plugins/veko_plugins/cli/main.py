@@ -16,6 +16,7 @@ from veko import __version__
 from .authoring import init, new, test, validate
 from .completion import complete_adapters, complete_commands, complete_plugins, completion
 from .database import database
+from .doctor import doctor
 from .examples import Commands
 from .parameters import debug_option, debugging, directory_argument
 
@@ -335,5 +336,5 @@ def run(
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 
-for command in (new, init, validate, test, database, completion):
+for command in (new, init, validate, test, doctor, database, completion):
     veko.add_command(command)
