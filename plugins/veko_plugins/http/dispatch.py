@@ -117,6 +117,7 @@ class Dispatcher:
         shutdown: Called when the server stops, if it speaks the lifespan protocol.
         answer: Answers an HTTP request and returns the response that was sent, or `None`; tracing
             wraps it. If it raises, the status that was sent before is in the scope under `STATUS`.
+        converse: Serves a WebSocket; a recorder wraps it.
     """
 
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
@@ -131,6 +132,7 @@ class Dispatcher:
         respond = partial(problem, dev_mode=dev_mode)
         self.outages = Outages(respond)
         self._sockets = SocketDispatcher(kernel, respond, self.outages.over)
+        self.converse: Callable[[Scope, Receive, ASGISend], Awaitable[None]] = self._sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: ASGISend) -> None:
         """Answer a request, or speak another of ASGI's protocols."""
@@ -147,7 +149,7 @@ class Dispatcher:
         elif kind == "lifespan":
             await lifespan(receive, send, self.startup, self.shutdown)
         elif kind == "websocket":
-            await self._sockets(scope, receive, send)
+            await self.converse(scope, receive, send)
 
     async def close_sockets(self) -> None:
         """Close every WebSocket with 1012 and wait until the handlers have ended."""

@@ -57,7 +57,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "auth", "cache", "database", "metrics", "openapi", "probation", "reload", "routes", "storage",
+    "auth", "cache", "database", "metrics", "openapi", "probation", "recording", "reload", "routes",
+    "storage",
     "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
@@ -166,6 +167,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
     }
     if options.otlp is not None or options.sections.mentions("tracing"):
         made = {"tracing": lambda: _tracing(options.otlp), **made}  # the outermost interceptors
+    if options.sections.mentions("recording"):
+        made = {"recording": lambda: _recorder(options), **made}  # it hears of all that follows
     if options.storage == NO_STORAGE:
         del made["storage"]
     if options.cache is not None:
@@ -262,6 +265,13 @@ def _telemetry(options: Options) -> Plugin:
     if os.environ.get("OTEL_SERVICE_NAME"):
         resource = {}
     return Telemetry(otlp=options.otlp, prometheus=options.prometheus, resource=resource)
+
+
+def _recorder(options: Options) -> Plugin:
+    from ..recording import Recorder
+
+    adapter = options.adapter if isinstance(options.adapter, str | None) else "asgi"
+    return Recorder(options.directory, adapter)
 
 
 def _tracing(otlp: str | None) -> Plugin:
