@@ -102,10 +102,11 @@ def options() -> str:
             continue
         text = " ".join(meanings[field.name].split())
         lines.append(f"| `{field.name}` | {code(field.type)} | {default(field)} | {text} |")
-    lines += [
-        "",
-        "Accepted and checked, but without effect in this version: " + ", ".join(later) + ".",
-    ]
+    if later:
+        lines += [
+            "",
+            "Accepted and checked, but without effect in this version: " + ", ".join(later) + ".",
+        ]
     return "\n".join(lines) + "\n"
 
 

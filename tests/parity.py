@@ -54,7 +54,6 @@ EVENTS = (
     "plugin:unloaded", "plugin:activated", "plugin:deactivated", "log",
 )  # fmt: skip
 LATER = {
-    "O13": "dashboard",
     "D9": "development tools",
 }  # fmt: skip
 """What is not due yet, by row by event, or by the first word of events, and what it comes with."""

@@ -20,6 +20,7 @@ import rich_click as click
 from veko import PluginRecord, VekoError, __version__, as_plugin
 from veko_plugins._lib.masking import masked_text
 from veko_plugins._lib.tracebacks import folded
+from veko_plugins.admin import API, ControlSocket
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
@@ -126,6 +127,8 @@ def serve_here(settings: Settings) -> int:
             write(() if quiet else manager.report.failed)
         manager.off("plugin:loaded", _loaded)
         refreshing = asyncio.ensure_future(_refresh(refresher, stop))
+        control = ControlSocket(manager.options.directory, functools.partial(_answering, manager))
+        await control.open()
         try:
             if not quiet:
                 _not_loaded(manager, traced=settings.dev)
@@ -144,6 +147,7 @@ def serve_here(settings: Settings) -> int:
         finally:
             refreshing.cancel()
             await asyncio.wait([refreshing])
+            await control.close()
             manager.kernel.closing_by = stop.closing_by
             learned = manager.use("permissions").learned() if settings.learn else []
             await manager.stop()
@@ -281,6 +285,13 @@ async def _refresh(refresher: Refresher, stop: Stop) -> None:
             await refresher.refresh()
         except Exception as error:
             print_error(error, debug=False)
+
+
+async def _answering(manager: PluginManager) -> API:
+    """Return what answers at the control socket, which is loaded if it is not yet."""
+    await manager.administration()
+    found: API = manager.use("admin:api")
+    return found
 
 
 def _inherited(descriptor: int) -> socket.socket:

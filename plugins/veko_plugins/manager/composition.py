@@ -57,9 +57,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "auth", "cache", "database", "metrics", "openapi", "probation", "recording", "reload", "routes",
-    "storage",
-    "telemetry", "tracing", "watch", "watchdog",
+    "admin", "auth", "cache", "database", "metrics", "openapi", "probation", "recording", "reload",
+    "routes", "storage", "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
 _OF_DATABASE: Final = frozenset({"sqlalchemy", "alembic", "greenlet"})
@@ -187,6 +186,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
     if options.openapi and "routes" in made and options.core.get("routes", ...) is not None:
         path = options.openapi
         made["openapi"] = lambda: OpenAPI(path, options.directory)
+    if options.enable_api:
+        made["admin"] = lambda: _admin(options.directory)
     if options.auth:
         made["auth"] = lambda: _auth(stored / "auth-keys.json")
     if options.otlp is not None or options.prometheus is not None:
@@ -232,6 +233,12 @@ def _no_scripts(options: Options) -> str | None:
     if options.core.get("remote", ...) is None:
         return "the core plugin `remote` was left out"
     return None
+
+
+def _admin(directory: Path) -> Plugin:
+    from ..admin import Admin
+
+    return Admin(directory, serve=True)
 
 
 def _auth(keys: Path) -> Plugin:

@@ -51,6 +51,7 @@ class Loading(Plugin):
     Attributes:
         lock: Held while the whole application is saved or restored.
         max_source: The largest source that is read, in bytes.
+        report: What the last `load_all` of everything that is found did.
     """
 
     name = "loading"
@@ -59,6 +60,7 @@ class Loading(Plugin):
     core = True
 
     lock: asyncio.Lock
+    report: LoadReport
     _context: Context
     _imports: Imports
     _checks: PluginChecks
@@ -86,6 +88,7 @@ class Loading(Plugin):
         """
         self._context = context
         self.lock = asyncio.Lock()
+        self.report = LoadReport()
         self._slow = SlowSteps()
         self._imports = Imports(context, self._slow)
         self._checks = PluginChecks(context.kernel, self._validate)
@@ -138,7 +141,10 @@ class Loading(Plugin):
             await self._load(origin, config, imported, left)
 
         run = LoadAll(self._context, self._imports, self._checks, load, self._make)
-        return await run.run(among, {name: one.origin for name, one in before.items()})
+        report = await run.run(among, {name: one.origin for name, one in before.items()})
+        if among is None:
+            self.report = report
+        return report
 
     def kept(self) -> dict[str, Kept]:
         """Return the loaded plugins by name, to be loaded again as they are now."""

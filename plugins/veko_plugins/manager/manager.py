@@ -26,9 +26,9 @@ from ..reports import LoadReport, PluginInfo, Stats, info_of, stats_of
 from ..signals import Observer, Signals
 from ..state import StateReport
 from ..validation import ValidationReport
+from .administration import Administration
 from .arguments import ManagerOptions, check_path, root_of
 from .asgi import ManagerASGI
-from .development import Development
 from .records import find_known, get_loaded, is_known
 
 __all__ = ["PluginManager"]
@@ -36,7 +36,7 @@ __all__ = ["PluginManager"]
 _Service = TypeVar("_Service")
 
 
-class PluginManager(Development):
+class PluginManager(Administration):
     """Finds, loads and runs plugins: `async with PluginManager(app) as manager`.
 
     Args:

@@ -11,18 +11,21 @@ from veko import Kernel
 
 __all__ = ["ON_DEMAND", "service_on_demand"]
 
-ON_DEMAND: Final = {"testing": "Testing"}
+ON_DEMAND: Final = {"admin": "Admin", "testing": "Testing"}
 """The class of each, by the name of its room, which is that of its service too."""
 _locks: weakref.WeakKeyDictionary[Kernel, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
-async def service_on_demand(kernel: Kernel, name: str, core: dict[str, Any]) -> Any:
+async def service_on_demand(
+    kernel: Kernel, name: str, core: dict[str, Any], *arguments: object
+) -> Any:
     """Return the service of a core plugin, which is loaded if it is not yet.
 
     Args:
         kernel: The kernel.
         name: One of `ON_DEMAND`.
         core: The option `core`; `None` under the name leaves it out.
+        arguments: What its class is made with.
 
     Raises:
         ServiceError: It was left out.
@@ -30,5 +33,5 @@ async def service_on_demand(kernel: Kernel, name: str, core: dict[str, Any]) -> 
     async with _locks.setdefault(kernel, asyncio.Lock()):
         if kernel.get(name) is None and core.get(name, ...) is not None:
             room = import_module(f"..{name}", __package__)
-            await kernel.load(getattr(room, ON_DEMAND[name])())
+            await kernel.load(getattr(room, ON_DEMAND[name])(*arguments))
     return kernel.use(name)

@@ -22,7 +22,7 @@ from ..options import Options
 
 __all__ = ["NOT_YET", "ineffective", "refuse_unsafe", "unrequired_guards"]
 
-NOT_YET: Final = frozenset(("enable_api",))
+NOT_YET: Final[frozenset[str]] = frozenset()
 """Options that are known and checked, but have no effect in this version."""
 
 

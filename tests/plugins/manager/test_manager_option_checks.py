@@ -45,7 +45,6 @@ async def test_settings_without_effect_are_reported(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"enable_api": True}, ["enable_api (argument) has no effect in this version"]),
         ({"plugins": {"storge": {}}}, ["[plugins.storge]: there is no plugin of that name."]),
         ({"plugins": {"given-later": {}}}, []),
     ],

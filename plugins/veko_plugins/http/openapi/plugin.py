@@ -5,8 +5,9 @@ document is made on the first request for it, in a thread, and kept until the ro
 load, a toggle or a reload. Until then it costs some routes in the table. Requests that arrive while
 it is being made wait for the same document.
 
-A plugin whose routes cannot be described is left out with a warning; routes of core plugins are
-never in it. The document lists routes, not permissions.
+A plugin whose routes cannot be described is left out with a warning. Routes of core plugins are not
+in it, unless the plugin provides a description as the service `openapi:<plugin>`. The document
+lists routes, not permissions.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..._lib.route_paths import parse_path
 from ..exchange import Target
 from ..messages.request import Request
 from ..messages.response import Response
+from ..port import Fragment
 from ..route import Route
 from ..table import Table
 from .fragments import Merger
@@ -179,6 +181,7 @@ class OpenAPI(Plugin):
                 continue
             if count:
                 tags.append(_tag(owner.record))
+        self._add_fragments(registry, merger)
         if missing := merger.undeclared():
             _log.warning(
                 "the OpenAPI document leaves out the security schemes %s, which no plugin declares",
@@ -193,6 +196,15 @@ class OpenAPI(Plugin):
         }
         body = msgspec.json.encode(document, enc_hook=str)
         return _Built(weakref.ref(table), body, _etag(body))
+
+    @staticmethod
+    def _add_fragments(registry: Registry, merger: Merger) -> None:
+        """Add what core plugins describe themselves: services named `openapi:<plugin>`."""
+        for entry in registry.entries("service"):
+            prefix, _, name = str(entry.key).partition(":")
+            if prefix == "openapi" and name:
+                paths, components = entry.value()
+                merger.add(Fragment(paths, components), name, name)
 
     def _info(self) -> dict[str, str]:
         project: object = {}

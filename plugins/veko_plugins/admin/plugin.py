@@ -1,0 +1,207 @@
+"""The core plugin `admin`: the service `admin`, and the management API over HTTP.
+
+With the option `enable_api` it serves the API below `/_veko`. Without, it is loaded when something
+first asks for it (the control socket of `veko serve`), and costs an application that nobody asks
+nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from veko import Context, Plugin, PluginRecord
+
+from .access import COOKIE, Access, Caller
+from .api import API
+from .audit import Audit
+from .errors import AdminError
+from .exchange import PREFIX, Answer, Asked, query_of, segments_of
+from .openapi import fragment_of
+from .operations import Operations
+from .records import Errors, Logs
+from .rows import plugin_service
+from .settings import AdminConfig
+
+__all__ = ["Admin"]
+
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_BODY: Final = 1024 * 1024
+_LOGIN: Final = "/_veko/login"
+_LOGOUT: Final = "/_veko/logout"
+_SEND: Final = 'Send {"token": "…"}.'
+
+
+class _Login(msgspec.Struct):
+    token: str
+
+
+class Admin(Plugin):
+    """The core plugin `admin`.
+
+    Args:
+        directory: The application's directory.
+        serve: Whether the API is served over HTTP.
+    """
+
+    name = "admin"
+    version = "2.0.0"
+    description = "The management API: look at the plugins of a running application, change them."
+    config_schema = AdminConfig
+    core = True
+
+    _access: Access
+    _response: Any
+
+    def __init__(self, directory: Path = Path(), *, serve: bool = False) -> None:
+        self.directory = directory
+        self._serves = serve
+        self._logs = Logs()
+
+    def load(self, context: Context) -> None:
+        """Provide the services, and add the routes.
+
+        Raises:
+            OptionError: The token cannot be read or written.
+        """
+        config = msgspec.convert(context.config, AdminConfig)
+        errors = Errors()
+        errors.load(context)
+        operations = Operations(context, self.directory, errors, self._logs)
+        audit = Audit(self.directory if config.audit else None)
+        self._api = API(operations, audit)
+        context.provide("admin", operations)
+        context.provide("admin:api", self._api)
+        if not self._serves:
+            return
+        http = plugin_service(context.kernel, "http")
+        if http is None:
+            context.log(
+                "warning",
+                "the management API is not served over HTTP: the option `adapter` is None",
+            )
+            return
+        self._response = http.response
+        self._access = Access(config, self.directory)
+        context.hook("config:change", functools.partial(self._configured, context))
+        context.provide("openapi:admin", self._fragment)
+        add_route = context.attached("add_route")
+        for method in _METHODS:
+            add_route(method, f"{PREFIX}/{{path:path}}", self._answer)
+        add_route("POST", _LOGIN, self._login)
+        add_route("POST", _LOGOUT, self._logout)
+
+    def activate(self) -> None:
+        """Keep log records."""
+        self._logs.start()
+
+    def deactivate(self) -> None:
+        """Keep no more."""
+        self._logs.stop()
+
+    def _configured(self, context: Context, config: object, record: PluginRecord) -> None:
+        if record.plugin is self:
+            self._access = Access(msgspec.convert(context.config, AdminConfig), self.directory)
+
+    def _fragment(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the paths and components for the application's OpenAPI document."""
+        return fragment_of(self._api.endpoints)
+
+    # -- over HTTP
+
+    async def _answer(self, request: Any) -> Any:
+        headers, client = _headers(request), _client(request)
+        try:
+            caller = self._access.admit(request.method, headers, client)
+        except AdminError as error:
+            self._refused(request, error, client)
+            return self._made(Answer.refusal(error))
+        body = await request.body()
+        if len(body) > _BODY:
+            return self._made(Answer.refusal(AdminError(413, "the body is too long")))
+        asked = Asked(
+            method=request.method,
+            path=_path(request),
+            query=query_of(request.scope.get("query_string", b"").decode("latin-1")),
+            headers=headers,
+            body=body,
+            caller=caller,
+        )
+        return self._made(await self._api.answer(asked))
+
+    async def _login(self, request: Any) -> Any:
+        headers, client = _headers(request), _client(request)
+        try:
+            self._access.check_origin(request.method, headers, client)
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise AdminError(415, "the body is not JSON", remedy=_SEND)
+            try:
+                token = msgspec.json.decode(await request.body(), type=_Login).token
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise AdminError(
+                    400, "the body has no token", remedy='Send {"token": "…"}.'
+                ) from error
+            role = self._access.role_of(token)
+            if role is None:
+                raise AdminError(401, "the token is not valid", remedy="See .veko/admin-token.")
+        except AdminError as error:
+            self._refused(request, error, client)
+            return self._made(Answer.refusal(error))
+        self._api.audit.write(Caller(role, "login", client or ""), "login", "", 200)
+        value, seconds = self._access.session(role)
+        response = self._made(Answer.of({"role": role}))
+        response.set_cookie(
+            COOKIE,
+            value,
+            max_age=seconds,
+            path="/_veko",
+            secure=request.scope.get("scheme") == "https",
+            samesite="strict",
+        )
+        return response
+
+    async def _logout(self, request: Any) -> Any:
+        try:
+            self._access.check_origin(request.method, _headers(request), _client(request))
+        except AdminError as error:
+            return self._made(Answer.refusal(error))
+        response = self._made(Answer.of({}))
+        response.set_cookie(COOKIE, "", max_age=0, path="/_veko", secure=False, samesite="strict")
+        return response
+
+    def _refused(self, request: Any, error: AdminError, client: str | None) -> None:
+        self._api.audit.write(
+            None,
+            f"{request.method}",
+            request.path,
+            error.status,
+            why=error.message,
+            address=client or "",
+        )
+
+    def _made(self, answer: Answer) -> Any:
+        content = answer.body if answer.stream is None else answer.stream
+        return self._response(content, answer.status, answer.headers)
+
+
+def _headers(request: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _client(request: Any) -> str | None:
+    client = request.scope.get("client")
+    return str(client[0]) if client else None
+
+
+def _path(request: Any) -> tuple[str, ...]:
+    """Return the segments below the prefix, as they were sent if the server says so."""
+    raw = request.scope.get("raw_path")
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else request.path
+    _, found, rest = text.partition(f"{PREFIX}/")
+    if not found:  # the prefix itself was percent-encoded
+        rest = request.path.partition(f"{PREFIX}/")[2]
+    return segments_of(rest)
