@@ -1,14 +1,9 @@
 """`veko new` and `veko init`, also in a terminal."""
 
-import os
-import pty
 import re
-import select
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,89 +13,10 @@ from veko_plugins.cli.authoring import TEMPLATES
 from veko_plugins.scaffold import TEMPLATES as KNOWN
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SECONDS = 60.0
 
 
 def files(folder: Path) -> list[str]:
     return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
-
-
-class Terminal:
-    """`veko` in a pseudo-terminal."""
-
-    def __init__(self, cwd: Path, *words: str) -> None:
-        self.screen, end = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "veko_plugins.cli", *words],
-            cwd=cwd,
-            stdin=end,
-            stdout=end,
-            stderr=end,
-            close_fds=True,
-            start_new_session=True,
-            env={**os.environ, "TERM": "dumb", "COLUMNS": "100"},
-        )
-        os.close(end)
-        self.text = ""
-        self._seen = 0
-
-    def _read(self) -> bool:
-        try:
-            data = os.read(self.screen, 4096)
-        except OSError:  # the other end is closed
-            return False
-        self.text += data.decode().replace("\r\n", "\n")
-        return bool(data)
-
-    def wait_for(self, pattern: str) -> None:
-        """Wait until what was printed since the last answer matches."""
-        until = time.monotonic() + SECONDS
-        while not re.search(pattern, self.text[self._seen :]):
-            ready, _, _ = select.select([self.screen], [], [], max(0, until - time.monotonic()))
-            if not ready or not self._read():
-                raise AssertionError(f"no {pattern!r} in:\n{self.text}")
-
-    def answer(self, pattern: str, text: str) -> None:
-        """Wait for a question, and answer it."""
-        self.wait_for(pattern)
-        self._seen = len(self.text)
-        os.write(self.screen, text.encode())
-
-    def ends(self) -> int:
-        """Wait for the end, and return the exit code."""
-        until = time.monotonic() + SECONDS
-        while True:
-            ready, _, _ = select.select([self.screen], [], [], max(0, until - time.monotonic()))
-            if not ready:
-                raise AssertionError(f"it did not end after:\n{self.text}")
-            if not self._read():
-                return self.process.wait(SECONDS)
-
-    def leave(self, key: str) -> None:
-        """Press a key until the process ends: one that comes too early for a question is lost."""
-        until = time.monotonic() + SECONDS
-        while self.process.poll() is None and time.monotonic() < until:
-            os.write(self.screen, key.encode())
-            if key == "\x03":
-                os.killpg(self.process.pid, 2)  # this terminal controls no session
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(2)
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
-    opened: list[Terminal] = []
-
-    def start(*words: str, cwd: Path = tmp_path) -> Terminal:
-        opened.append(Terminal(cwd, *words))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
-        os.close(one.screen)
 
 
 def test_the_choices_are_the_templates() -> None:
@@ -213,7 +129,7 @@ def test_new_names_the_options_that_are_missing(veko: Run, tmp_path: Path) -> No
     assert hint not in veko("new", "members", "-t", "auth").stdout
 
 
-def test_a_session_in_a_terminal(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_a_session_in_a_terminal(terminal: Callable[..., Any], tmp_path: Path) -> None:
     asked = terminal("new")
     asked.answer(r"Name: $", "My Shop\n")
     asked.answer(r"Did you mean 'my-shop'\?[\s\S]*Name: $", "my-shop\n")
@@ -229,7 +145,7 @@ def test_a_session_in_a_terminal(terminal: Callable[..., Terminal], tmp_path: Pa
 
 
 def test_a_terminal_is_asked_for_what_is_missing_only(
-    terminal: Callable[..., Terminal], tmp_path: Path
+    terminal: Callable[..., Any], tmp_path: Path
 ) -> None:
     asked = terminal("new", "shop", "-t", "basic", "--description", "Sells", "--author", "Ann")
     assert asked.ends() == 0
@@ -245,7 +161,7 @@ def test_a_terminal_is_asked_for_what_is_missing_only(
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["ctrl-c", "ctrl-d"])
 def test_leaving_a_question_writes_nothing(
-    terminal: Callable[..., Terminal], tmp_path: Path, key: str
+    terminal: Callable[..., Any], tmp_path: Path, key: str
 ) -> None:
     asked = terminal("new", "shop")
     asked.wait_for(r"Template \[basic\]: $")
