@@ -1,11 +1,13 @@
 """Manners of the command line: help with examples, completion, colours, exit codes."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rich_click as click
@@ -62,3 +64,105 @@ def test_python_m_veko_is_veko(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "Usage: veko events" in done.stderr
+
+
+SLOW = """
+import time
+
+name = "slow"
+version = "1.0.0"
+
+
+def load(context):
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not context.app:
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def two(application: Path) -> Path:
+    for name in ("broken", "needy"):
+        (application / "plugins" / f"{name}.py").unlink()
+    return application
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["allow"],
+        ["allow", "--all"],
+        ["backup"],
+        ["doctor"],
+        ["events"],
+        ["graph"],
+        ["init", "other"],
+        ["list"],
+        ["list", "--core"],
+        ["list", "--permissions"],
+        ["new", "shop"],
+        ["routes"],
+        ["run"],
+        ["test", "events", "--tier", "none"],
+        ["validate", "plugins/hello.py"],
+    ],
+    ids=" ".join,
+)
+def test_what_prints_data_prints_json(veko: Run, two: Path, words: list[str]) -> None:
+    done = veko(*words, "--json", cwd=two)
+    assert done.returncode == (1 if words == ["allow"] else 0), done.stderr
+    assert json.loads(done.stdout) is not None
+
+
+def test_a_backup_is_restored_as_json(veko: Run, two: Path) -> None:
+    path = json.loads(veko("backup", "--json", cwd=two).stdout)["path"]
+    done = veko("restore", path, "--json", cwd=two)
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(done.stdout)["plugins"]) == ["events", "hello"]
+
+
+def test_a_terminal_gets_colours_and_a_pipe_none(
+    terminal: Callable[..., Any], veko: Run, application: Path
+) -> None:
+    assert "\x1b" not in veko("list", application).stdout
+    shown = terminal("list", str(application), TERM="xterm")
+    assert shown.ends() == 0
+    assert "\x1b[31mfailed" in shown.text
+    assert "\x1b[32mactive" in shown.text
+    plain = terminal("list", str(application), TERM="xterm", NO_COLOR="1")
+    assert plain.ends() == 0
+    assert "\x1b[3" not in plain.text
+    wrong = terminal("list", "nowhere", TERM="xterm")
+    assert wrong.ends() == 2
+    assert "\x1b[31mveko:" in wrong.text
+    assert "\x1b" not in veko("--help").stdout
+
+
+def test_a_load_that_takes_longer_than_a_second_says_so(
+    terminal: Callable[..., Any], start: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "slow.py").write_text(SLOW)
+    shown = terminal("list", TERM="xterm")
+    shown.wait_for(r"loading slow \(\d+ s\)")
+    shown.leave("\x03")
+    piped = start("list")
+    assert piped.wait_for(r"slow: load\(\) runs at .*slow\.py:\d+ and blocks .* 1 s so far")
+
+
+def test_a_fault_of_the_command_line_itself_is_one_line() -> None:
+    program = (
+        "from veko_plugins.cli import main\n"
+        "from veko_plugins.cli.main import veko\n"
+        "def fault(*_, **__): raise RuntimeError('this should not be')\n"
+        "veko.commands['list'].callback = fault\n"
+        "main()\n"
+    )
+    for words, traced in ((["list"], False), (["list", "--debug"], True)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "veko: RuntimeError: this should not be" in done.stderr
+        assert ("Traceback" in done.stderr) is traced

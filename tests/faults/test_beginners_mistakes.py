@@ -148,7 +148,7 @@ PRINTED = {
     "two plugins with one route": r"failed +duplicate: .*GET /blocks.*alright",
     "a file is passed over": r"_passed\.py is passed over: its name begins with '_'",
     "a script exports no plugin": r"failed +script: .*script\.ts exports no plugin: it needs a",
-    "load hangs": r"hangs: load\(\) waits at .*hangs\.py:5, for 2 s so far",
+    "load hangs": r"hangs: load\(\) waits at .*hangs\.py:5, for 1 s so far",
     "load takes too long": r"failed +hangs: load\(\) did not end within 3 s",
     "a handler raises": r"alright failed: KeyError: 2 \(handler item, request GET /items/2, file .*alright\.py:\d+\)",
     "an await is missing": r"alright failed: .*coroutine.*request GET /unawaited",

@@ -22,13 +22,14 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.remote import Entry, Lock, Permissions, changes, digest
 
 from .application import options_of
+from .printing import print_json
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["allow_plugins"]
 
 
 def allow_plugins(
-    directory: Path | None, names: Sequence[str], *, everything: bool, debug: bool
+    directory: Path | None, names: Sequence[str], *, everything: bool, as_json: bool, debug: bool
 ) -> int:
     """Allow what plugins of an application ask for; return the exit code.
 
@@ -36,6 +37,7 @@ def allow_plugins(
         directory: The application's directory, as the user gave it.
         names: The plugins; none: show what differs and change nothing.
         everything: Whether all plugins are allowed, and those that are gone forgotten.
+        as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
     logs = Logging()
@@ -70,7 +72,7 @@ def allow_plugins(
         finally:
             with contextlib.redirect_stdout(sys.stderr):
                 await manager.stop()
-        return _finish(lock, found, names, everything=everything)
+        return _finish(lock, found, names, everything=everything, as_json=as_json)
 
     logs.configure("debug" if debug else "error")
     try:
@@ -98,19 +100,31 @@ async def _entry(manager: PluginManager, service: Permissions, source: Source) -
     return service.entry(source, fields, await anyio.to_thread.run_sync(digest, source))
 
 
-def _finish(lock: Lock, found: dict[str, Entry], names: Sequence[str], *, everything: bool) -> int:
+def _finish(
+    lock: Lock,
+    found: dict[str, Entry],
+    names: Sequence[str],
+    *,
+    everything: bool,
+    as_json: bool,
+) -> int:
     kept = {} if everything or not names else lock.entries
     after = {**kept, **found}
     lines = list(changes(lock.entries, after))
+    writes = bool(lines) and (everything or bool(names))
+    if writes:
+        lock.entries = after
+        lock.write()
+    if as_json:
+        print_json({"changes": lines, "written": str(lock.path) if writes else None})
+        return int(bool(lines) and not writes)
     for line in lines:
         click.echo(line)
     if not lines:
         click.echo(f"{lock.path.name} is up to date")
-        return 0
-    if not names and not everything:
+    elif writes:
+        click.echo(f"wrote {lock.path}")
+    else:
         click.echo("Nothing was changed. Name the plugins to allow, or use --all.")
         return 1
-    lock.entries = after
-    lock.write()
-    click.echo(f"wrote {lock.path}")
     return 0

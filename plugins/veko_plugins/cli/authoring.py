@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from .completion import complete_plugins
-from .parameters import debug_option, debugging
+from .parameters import debug_option, debugging, json_option
 
 __all__ = ["TEMPLATES", "init", "new", "test", "validate"]
 
@@ -27,6 +27,7 @@ TEMPLATES = ["basic", "api", "middleware", "websocket", "database", "auth", "typ
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the defaults.")
+@json_option
 @debug_option
 def new(
     name: str | None,
@@ -36,6 +37,7 @@ def new(
     license: str | None,
     directory: Path | None,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Generate the plugin NAME from a template, with a test that passes.
 
@@ -45,13 +47,19 @@ def new(
     from .new import new_plugin
 
     answers = {"description": description, "author": author, "license": license}
-    raise SystemExit(new_plugin(name, template, directory, answers, ask=not yes, debug=debugging()))
+    raise SystemExit(
+        new_plugin(
+            name, template, directory, answers,
+            ask=not (yes or as_json), as_json=as_json, debug=debugging(),
+        )
+    )  # fmt: skip
 
 
 @click.command()
 @click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
+@json_option
 @debug_option
-def init(directory: Path) -> None:
+def init(directory: Path, as_json: bool) -> None:
     """Create an application in DIR (default: the current folder), which `veko serve` runs.
 
     It has settings (veko.toml), a plugin and tests. Nothing is ever overwritten.
@@ -59,7 +67,7 @@ def init(directory: Path) -> None:
 
     from .new import init_application
 
-    raise SystemExit(init_application(directory, debug=debugging()))
+    raise SystemExit(init_application(directory, as_json=as_json, debug=debugging()))
 
 
 @click.command()
@@ -68,7 +76,7 @@ def init(directory: Path) -> None:
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> None:
     """Check the plugin PATH, a file or a folder, without loading it.
@@ -102,7 +110,7 @@ def validate(path: str, directory: Path | None, strict: bool, as_json: bool) -> 
     help="Simulate the plugin's life in so many orders of its tasks.",
 )  # fmt: skip
 @click.option("--seed", metavar="SEED", help="Only repeat the simulated run that a failure shows.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def test(
     wanted: str | None,

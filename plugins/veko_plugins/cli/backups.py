@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import rich_click as click
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +23,8 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
+from .printing import print_json
+from .progress import SAID, loading
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["back_up", "restore_backup"]
@@ -29,12 +32,13 @@ __all__ = ["back_up", "restore_backup"]
 SUFFIX = ".jsonl"
 
 
-def back_up(directory: Path | None, path: Path | None, *, debug: bool) -> int:
+def back_up(directory: Path | None, path: Path | None, *, as_json: bool, debug: bool) -> int:
     """Back up an application; return the exit code.
 
     Args:
         directory: The application's directory, as the user gave it.
         path: The file to write; `None` for a name made of the time.
+        as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
     if path is None and directory is not None and directory.suffix == SUFFIX:
@@ -43,24 +47,32 @@ def back_up(directory: Path | None, path: Path | None, *, debug: bool) -> int:
     async def work(manager: PluginManager, service: Backup) -> None:
         with _progress("backing up") as progress:
             written = await service.save(path, progress)
-        click.echo(written)
+        if as_json:
+            print_json({"path": str(written)})
+        else:
+            click.echo(written)
 
     return _with_application(directory, work, debug=debug)
 
 
-def restore_backup(path: Path, directory: Path | None, *, debug: bool) -> int:
+def restore_backup(path: Path, directory: Path | None, *, as_json: bool, debug: bool) -> int:
     """Restore an application; return the exit code.
 
     Args:
         path: The backup.
         directory: The application's directory, as the user gave it.
+        as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
 
     async def work(manager: PluginManager, service: Backup) -> None:
-        with _progress("restoring") as progress:
+        # The application stops and starts again, and its plugins may print.
+        with contextlib.redirect_stdout(sys.stderr), _progress("restoring") as progress:
             report = await service.restore(path, progress)
         state = await manager.save_state()
+        if as_json:
+            print_json(msgspec.structs.asdict(report) | {"state": str(state)})
+            return
         count, moment = len(report.plugins), f"{report.made_at:%Y-%m-%d %H:%M:%S} UTC"
         click.echo(f"restored {count} plugins from the backup of {moment}")
         for name, (then, now) in report.versions.items():
@@ -91,7 +103,8 @@ def _with_application(
     async def loaded(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             manager = PluginManager(**options)
-            await manager.start()
+            with loading(manager):
+                await manager.start()
         try:
             for name, error in manager.report.failed.items():
                 click.echo(masked_text(f"veko: {name} did not load: {error}"), err=True)
@@ -103,7 +116,7 @@ def _with_application(
                 await manager.stop()
         return 0
 
-    logs.configure("debug" if debug else "error")
+    logs.configure("debug" if debug else "error", loggers=SAID)
     try:
         with kernel_quiet(debug=debug):
             return run(loaded, debug=debug)

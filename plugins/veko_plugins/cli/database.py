@@ -8,7 +8,7 @@ import rich_click as click
 
 from .completion import complete_plugins
 from .examples import Commands
-from .parameters import debug_option, debugging
+from .parameters import debug_option, debugging, json_option
 
 __all__ = ["database"]
 
@@ -28,7 +28,7 @@ _dir = click.option(
 
 @database.command("list")
 @_dir
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def list_tables_(directory: Path | None, as_json: bool) -> None:
     """List which plugins have tables, with their rows and revisions."""

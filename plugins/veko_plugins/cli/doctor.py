@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import rich_click as click
 
-from .parameters import debug_option, debugging, directory_argument
+from .parameters import debug_option, debugging, directory_argument, json_option
 
 if TYPE_CHECKING:
     from .examinations import Finding
@@ -22,7 +22,7 @@ _MARKS: Final = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow")}
 
 @click.command()
 @directory_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def doctor(directory: Path | None, as_json: bool) -> None:
     """Examine the environment, the extras, the settings and the plugins of the application in DIR.
@@ -41,7 +41,7 @@ def examine(directory: Path | None, *, as_json: bool, debug: bool) -> int:
         as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
-    from .listing import print_json
+    from .printing import print_json
 
     found = _findings(directory, debug=debug)
     broken = sum(one.level == "problem" for one in found)

@@ -24,6 +24,8 @@ from veko_plugins._lib.masking import masked_text
 from veko_plugins.logging import message_of
 from veko_plugins.manager import PluginManager
 
+from .progress import loading
+
 __all__ = ["Finding", "Level", "application", "environment", "folder", "settings"]
 
 Level = Literal["ok", "warning", "problem"]
@@ -191,7 +193,8 @@ async def application(given: Mapping[str, Any], options: Options) -> list[Findin
     with _warnings(found):
         manager = PluginManager(**given, storage="sqlite:///:memory:", watch_mode=False)
         try:
-            await manager.start()
+            with loading(manager):
+                await manager.start()
         except Exception as error:
             return [*found, finding_of("plugins", error)]
         try:

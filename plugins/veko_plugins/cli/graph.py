@@ -11,7 +11,8 @@ import rich_click as click
 
 from veko_plugins.manager import PluginManager
 
-from .listing import print_json, print_table, with_application
+from .listing import with_application
+from .printing import print_json, print_table
 
 __all__ = ["Shape", "show_graph", "show_routes"]
 

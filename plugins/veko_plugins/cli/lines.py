@@ -16,10 +16,19 @@ import rich_click as click
 
 from veko_plugins.logging import JSONFormatter
 
-__all__ = ["Lines", "lines"]
+__all__ = ["Lines", "coloured", "lines"]
 
 _log: Final = logging.getLogger("veko.cli")
+_COLOURS: Final = {"warning": "yellow", "error": "red"}
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def coloured(text: str, level: str) -> str:
+    """Return a line whose first word has the colour of its level; a pipe gets none."""
+    colour = _COLOURS.get(level)
+    if colour is None:
+        return text
+    return re.sub(r"\S+", lambda found: click.style(found[0], fg=colour), text, count=1)
 
 
 class Lines:
@@ -56,7 +65,9 @@ class Lines:
         """
         if not self.json:
             to_stderr = level != "info" if err is None else err
-            click.echo(text, err=to_stderr)
+            # A worker has no context of click's that knows of NO_COLOR.
+            colour = False if os.environ.get("NO_COLOR") else None
+            click.echo(coloured(text, level), err=to_stderr, color=colour)
         if not (self.json or self.logged):
             return
         record = self._record(text, _LEVELS[level], error, fields)

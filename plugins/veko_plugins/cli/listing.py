@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -24,14 +24,14 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.reports import PluginInfo
 
 from .application import adapter_of, options_of
+from .printing import STATES, print_json, print_table
+from .progress import SAID, loading
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = [
     "Row",
     "list_events",
     "list_plugins",
-    "print_json",
-    "print_table",
     "with_application",
 ]
 
@@ -90,7 +90,7 @@ def list_plugins(directory: Path | None, *, core: bool, as_json: bool, debug: bo
             (row.name, row.version or "-", row.state, row.type or "-", row.error or row.description)
             for row in rows
         ]
-        print_table(cells)
+        print_table(cells, STATES)
 
     return with_application(directory, show, debug=debug)
 
@@ -202,19 +202,6 @@ def _type(annotation: object) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Print lines whose cells stand below each other."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
-    for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        click.echo("  ".join([*padded, line[-1]]).rstrip())
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def with_application(
     directory: Path | None,
     show: Callable[[PluginManager], Awaitable[None]],
@@ -255,7 +242,8 @@ def _show(
         with contextlib.redirect_stdout(sys.stderr):
             # Listing stores nothing, and the application may be running with its storage open.
             manager = PluginManager(**options, storage="sqlite:///:memory:")
-            await manager.start()
+            with loading(manager):
+                await manager.start()
         try:
             await show(manager)
         finally:
@@ -263,7 +251,7 @@ def _show(
                 await manager.stop()
         return 0
 
-    logs.configure("debug" if debug else "error")
+    logs.configure("debug" if debug else "error", loggers=SAID)
     try:
         with kernel_quiet(debug=debug):
             return run(work, debug=debug)

@@ -18,7 +18,7 @@ from .completion import complete_adapters, complete_commands, complete_plugins, 
 from .database import database
 from .doctor import doctor
 from .examples import Commands
-from .parameters import debug_option, debugging, directory_argument
+from .parameters import debug_option, debugging, directory_argument, json_option
 
 if TYPE_CHECKING:
     from .graph import Shape
@@ -178,7 +178,8 @@ def serve(
     "--limit", default=20, show_default=True, type=click.IntRange(1, 1500),
     help="Show at most this many traces.",
 )  # fmt: skip
-def trace(url: str, file: Path | None, limit: int) -> None:
+@json_option
+def trace(url: str, file: Path | None, limit: int, as_json: bool) -> None:
     """Show the last traces of a running application.
 
     URL is the address of its Jaeger query API: see `keep` and `jaeger` in [plugins.tracing].
@@ -186,7 +187,7 @@ def trace(url: str, file: Path | None, limit: int) -> None:
 
     from .trace import show_traces
 
-    raise SystemExit(show_traces(url, file, limit))
+    raise SystemExit(show_traces(url, file, limit, as_json=as_json))
 
 
 @veko.command("list")
@@ -196,7 +197,7 @@ def trace(url: str, file: Path | None, limit: int) -> None:
     "--permissions", is_flag=True,
     help="Show what plugins ask for, are allowed, have used and were refused; load nothing.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) -> None:
     """List the plugins of the application in DIR, and why some did not load.
@@ -218,8 +219,9 @@ def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) 
     "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 @click.option("--all", "everything", is_flag=True, help="All plugins; forget those that are gone.")
+@json_option
 @debug_option
-def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> None:
+def allow(names: tuple[str, ...], directory: Path | None, everything: bool, as_json: bool) -> None:
     """Allow what the plugins NAME ask for, in veko.lock: files and permissions.
 
     Without NAME, show what differs and change nothing; the exit code is then 1 if anything does.
@@ -227,12 +229,14 @@ def allow(names: tuple[str, ...], directory: Path | None, everything: bool) -> N
 
     from .allow import allow_plugins
 
-    raise SystemExit(allow_plugins(directory, names, everything=everything, debug=debugging()))
+    raise SystemExit(
+        allow_plugins(directory, names, everything=everything, as_json=as_json, debug=debugging())
+    )
 
 
 @veko.command()
 @directory_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 @click.option(
     "--plugin", metavar="NAME", shell_complete=complete_plugins,
@@ -251,7 +255,7 @@ def events(directory: Path | None, as_json: bool, plugin: str | None) -> None:
 
 @veko.command()
 @directory_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @debug_option
 def routes(directory: Path | None, as_json: bool) -> None:
     """List the routes of the application in DIR: method, path and plugin."""
@@ -267,20 +271,22 @@ def routes(directory: Path | None, as_json: bool) -> None:
     "--format", "shape", default="text", show_default=True,
     type=click.Choice(["text", "mermaid", "dot", "json"]), help="What to print.",
 )  # fmt: skip
+@json_option
 @debug_option
-def graph(directory: Path | None, shape: Shape) -> None:
+def graph(directory: Path | None, shape: Shape, as_json: bool) -> None:
     """Show which plugin of the application in DIR needs which, and what is not loaded."""
 
     from .graph import show_graph
 
-    raise SystemExit(show_graph(directory, shape=shape, debug=debugging()))
+    raise SystemExit(show_graph(directory, shape="json" if as_json else shape, debug=debugging()))
 
 
 @veko.command()
 @directory_argument
 @click.argument("path", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
+@json_option
 @debug_option
-def backup(directory: Path | None, path: Path | None) -> None:
+def backup(directory: Path | None, path: Path | None, as_json: bool) -> None:
     """Back up the application in DIR: plugins, states, configurations and storage, in one file.
 
     PATH is the file to write (default: .veko/backups/<time>.jsonl); an existing file is never
@@ -289,14 +295,15 @@ def backup(directory: Path | None, path: Path | None) -> None:
 
     from .backups import back_up
 
-    raise SystemExit(back_up(directory, path, debug=debugging()))
+    raise SystemExit(back_up(directory, path, as_json=as_json, debug=debugging()))
 
 
 @veko.command()
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @directory_argument
+@json_option
 @debug_option
-def restore(path: Path, directory: Path | None) -> None:
+def restore(path: Path, directory: Path | None, as_json: bool) -> None:
     """Restore the application in DIR from the backup PATH, completely or not at all.
 
     The file is checked first. The application must not be running.
@@ -304,7 +311,7 @@ def restore(path: Path, directory: Path | None) -> None:
 
     from .backups import restore_backup
 
-    raise SystemExit(restore_backup(path, directory, debug=debugging()))
+    raise SystemExit(restore_backup(path, directory, as_json=as_json, debug=debugging()))
 
 
 @veko.command(
@@ -320,7 +327,7 @@ def restore(path: Path, directory: Path | None) -> None:
 def run(
     context: click.Context, directory: Path | None, name: str | None, words: tuple[str, ...]
 ) -> None:
-    """Run a command of a plugin; without NAME, list the commands.
+    """Run a command of a plugin; without NAME, list the commands (`--json`: as JSON).
 
     `veko run NAME --help` shows a command's arguments. The command's result is printed: text as it
     is, anything else as JSON. Everything after `--` is passed to the command, even `--dir`. The
@@ -328,11 +335,13 @@ def run(
     usage.
     """
 
-    from .run_command import run_command
+    from .run_command import list_commands, run_command
 
     if name in ("-h", "--help"):
         click.echo(context.get_help())
         return
+    if name == "--json" and not words:
+        raise SystemExit(list_commands(directory, debug=debugging()))
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 

@@ -17,6 +17,7 @@ from veko import OptionError, VekoError
 from veko_plugins import Options
 
 from .application import has_plugins
+from .printing import print_json
 from .runner import print_error
 
 __all__ = ["init_application", "new_plugin"]
@@ -29,6 +30,7 @@ def new_plugin(
     answers: dict[str, str | None],
     *,
     ask: bool,
+    as_json: bool,
     debug: bool,
 ) -> int:
     """Generate a plugin; return the exit code.
@@ -39,6 +41,7 @@ def new_plugin(
         directory: The application's directory, as the user gave it.
         answers: What was given of the description, the author, the version and the license.
         ask: Whether to ask for what is missing, if there is a terminal.
+        as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
     from veko_plugins.scaffold import TEMPLATES, check_name, generate_plugin_now, plan_plugin
@@ -68,6 +71,14 @@ def new_plugin(
         print_error(error, debug=debug)
         return 1
     shown = _shown(plan.path)
+    if as_json:
+        print_json(
+            {
+                "path": shown,
+                "files": sorted(str(path.relative_to(plan.path.name)) for path in plan.files),
+            }
+        )
+        return 0
     click.echo(f"created {shown}")
     for path in sorted(plan.files):
         click.echo(f"  {path.relative_to(plan.path.name)}")
@@ -79,8 +90,14 @@ def new_plugin(
     return 0
 
 
-def init_application(directory: Path, *, debug: bool) -> int:
-    """Create an application; return the exit code."""
+def init_application(directory: Path, *, as_json: bool, debug: bool) -> int:
+    """Create an application; return the exit code.
+
+    Args:
+        directory: Its directory.
+        as_json: Whether to print JSON.
+        debug: Whether errors are shown with their traceback.
+    """
     from veko_plugins.scaffold import create_application
 
     try:
@@ -89,6 +106,9 @@ def init_application(directory: Path, *, debug: bool) -> int:
         print_error(error, debug=debug)
         return 1
     shown = _shown(made.path)
+    if as_json:
+        print_json({"path": shown, "files": [*map(str, made.created)], "kept": [*made.kept]})
+        return 0
     click.echo(f"created {'an application in this folder' if shown == '.' else shown}")
     for path in made.created:
         click.echo(f"  {path}")

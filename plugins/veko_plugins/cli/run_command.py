@@ -18,9 +18,11 @@ from veko_plugins.logging import Logging, message_of
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
+from .listing import with_application
+from .printing import print_json
 from .runner import Quit, Stop, kernel_quiet, print_error, run
 
-__all__ = ["run_command"]
+__all__ = ["list_commands", "run_command"]
 
 
 def run_command(directory: Path | None, name: str | None, words: list[str], *, debug: bool) -> int:
@@ -68,6 +70,22 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             return run(work, debug=debug)
     finally:
         logs.reset()
+
+
+def list_commands(directory: Path | None, *, debug: bool) -> int:
+    """Print the commands of an application as JSON; return the exit code.
+
+    Args:
+        directory: The application's directory, as the user gave it.
+        debug: Whether errors are shown with their traceback.
+    """
+
+    async def show(manager: PluginManager) -> None:
+        keys = ("name", "description", "plugin")
+        found = manager.use("commands").list()
+        print_json([{key: getattr(command, key) for key in keys} for command in found])
+
+    return with_application(directory, show, debug=debug)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.testing import Contract, Grade, Tier, own_tests
 
 from .application import options_of
+from .progress import progress
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["test_plugins"]
@@ -77,7 +78,10 @@ def test_plugins(
             if seed is not None:
                 return 0
             try:
-                grades = [await _grade(options, name, with_tests=own_tests) for name in names]
+                grades = []
+                for name in names:
+                    with progress(lambda name=name: f"testing {name}"):  # type: ignore[misc]
+                        grades.append(await _grade(options, name, with_tests=own_tests))
             except NotFoundError as error:
                 print_error(error, debug=debug)
                 return 2

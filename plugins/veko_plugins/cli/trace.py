@@ -20,13 +20,14 @@ _LONGEST: Final = 120
 """Characters of an error that a line shows."""
 
 
-def show_traces(url: str, file: Path | None, limit: int) -> int:
+def show_traces(url: str, file: Path | None, limit: int, *, as_json: bool = False) -> int:
     """Write or show the last traces; return the exit code.
 
     Args:
         url: The address of the application's Jaeger query API.
         file: The file to write for Jaeger's UI; `None` to show trees instead.
         limit: The highest number of traces.
+        as_json: Whether to print JSON, as that of Jaeger's API.
     """
     try:
         services = _get(f"{url.rstrip('/')}/api/services")["data"]
@@ -48,6 +49,9 @@ def show_traces(url: str, file: Path | None, limit: int) -> int:
             click.echo(f"veko: {file} cannot be written: {error}", err=True)
             return 1
         click.echo(f"{len(found)} traces in {file}")
+        return 0
+    if as_json:
+        click.echo(json.dumps({"data": found}, indent=2))
         return 0
     for one in found:
         click.echo(f"trace {one['traceID']}")

@@ -22,6 +22,7 @@ from veko_plugins.manager import PluginManager
 from veko_plugins.validation import ValidationReport
 
 from .application import options_of
+from .lines import coloured
 from .runner import Stop, kernel_quiet, print_error, run
 
 __all__ = ["validate_plugin"]
@@ -83,9 +84,9 @@ def _asked(wanted: str) -> str | Path:
 
 def _show(report: ValidationReport) -> None:
     for text in report.errors:
-        click.echo(masked_text(f"error: {text}"))
+        click.echo(coloured(masked_text(f"error: {text}"), "error"))
     for text in report.warnings:
-        click.echo(f"warning: {text}")
+        click.echo(coloured(f"warning: {text}", "warning"))
     name = report.name or Path(report.path).name
     if report.ok:
         found = _count(report.warnings, "warning") if report.warnings else "no problems"

@@ -27,7 +27,7 @@ from veko.extend import suspended_frames
 
 __all__ = ["FIRST", "SlowSteps"]
 
-FIRST: Final = 2.0
+FIRST: Final = 1.0
 """Seconds after which a step is named first; then after twice as long, and so on."""
 _LOOK: Final = 0.25
 _NOTHING: Final = nullcontext()
