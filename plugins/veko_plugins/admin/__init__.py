@@ -38,6 +38,7 @@ from .documents import (
 )
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked
+from .mcp import serve_mcp
 from .operations import Operations
 from .plugin import Admin
 from .settings import AdminConfig
@@ -89,4 +90,5 @@ __all__ = [
     "Trace",
     "TraceRow",
     "admin_token",
+    "serve_mcp",
 ]

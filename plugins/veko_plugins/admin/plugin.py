@@ -11,15 +11,18 @@ import functools
 from pathlib import Path
 from typing import Any, Final
 
+import anyio.to_thread
 import msgspec
 
-from veko import Context, Plugin, PluginRecord
+from veko import Context, Plugin, PluginRecord, VekoError
 
 from .access import COOKIE, Access, Caller
 from .api import API
 from .audit import Audit
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked, query_of, segments_of
+from .manual import manual
+from .mcp import MCP_PATH, MCPEndpoint
 from .openapi import fragment_of
 from .operations import Operations
 from .records import Errors, Logs
@@ -32,6 +35,7 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BODY: Final = 1024 * 1024
 _LOGIN: Final = "/_veko/login"
 _LOGOUT: Final = "/_veko/logout"
+_DOCS: Final = "/_veko/docs"
 _SEND: Final = 'Send {"token": "…"}.'
 
 
@@ -91,6 +95,11 @@ class Admin(Plugin):
         add_route = context.attached("add_route")
         for method in _METHODS:
             add_route(method, f"{PREFIX}/{{path:path}}", self._answer)
+        self._mcp = MCPEndpoint(context, self._api, http.pull)
+        http.at_stop.add(self._mcp.end)
+        for method in ("GET", "POST", "DELETE"):
+            add_route(method, MCP_PATH, self._answer_agent)
+        add_route("GET", f"{_DOCS}/{{page:path}}", self._page)
         add_route("POST", _LOGIN, self._login)
         add_route("POST", _LOGOUT, self._logout)
 
@@ -131,6 +140,27 @@ class Admin(Plugin):
             caller=caller,
         )
         return self._made(await self._api.answer(asked))
+
+    async def _answer_agent(self, request: Any) -> Any:
+        headers, client = _headers(request), _client(request)
+        try:
+            caller = self._access.admit(request.method, headers, client)
+            return await self._mcp.answer(request, caller)
+        except AdminError as error:
+            self._refused(request, error, client)
+            return self._made(Answer.refusal(error))
+
+    async def _page(self, request: Any, page: str) -> Any:
+        headers, client = _headers(request), _client(request)
+        try:
+            self._access.admit(request.method, headers, client)
+            text = await anyio.to_thread.run_sync(manual().read, page)
+        except VekoError as error:
+            return self._made(Answer.refusal(error))
+        kind = "text/markdown" if page.endswith(".md") else "text/plain"
+        return self._made(
+            Answer(body=text.encode(), headers={"content-type": f"{kind}; charset=utf-8"})
+        )
 
     async def _login(self, request: Any) -> Any:
         headers, client = _headers(request), _client(request)

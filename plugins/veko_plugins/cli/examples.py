@@ -25,6 +25,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "graph": ("veko graph", "veko graph app --format dot | dot -Tsvg > plugins.svg"),
     "init": ("veko init shop", "cd shop && veko serve"),
     "list": ("veko list", "veko list app --core", "veko list --permissions --json"),
+    "mcp": ("veko mcp", "veko mcp app --look"),
     "new": ("veko new shop", "veko new shop --template api --author Ann --yes"),
     "restore": ("veko restore .veko/backups/before-the-move.jsonl", "veko restore one.jsonl app"),
     "routes": ("veko routes", "veko routes app --json"),

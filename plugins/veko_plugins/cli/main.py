@@ -13,6 +13,7 @@ import rich_click as click
 
 from veko import __version__
 
+from .agents import mcp
 from .authoring import init, new, test, validate
 from .completion import complete_adapters, complete_commands, complete_plugins, completion
 from .database import database
@@ -345,5 +346,5 @@ def run(
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 
-for command in (new, init, validate, test, doctor, database, completion):
+for command in (new, init, validate, test, doctor, database, mcp, completion):
     veko.add_command(command)

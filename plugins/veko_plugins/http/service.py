@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .current import CurrentASGI
 from .dispatch import Dispatcher
-from .exchange import Target
+from .exchange import Target, pull_response
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .port import Adapter
@@ -32,9 +32,12 @@ class HTTP:
         adapter: The adapter that compiles and serves.
         required: Which required plugins are down.
         response: The class `Response`, for core plugins, which do not import this package.
+        pull: Returns the response of an ASGI application, for a core plugin whose handler is one.
+        at_stop: Called once `serve` is to stop, to end streams that would last forever.
     """
 
     response = Response
+    pull = staticmethod(pull_response)
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class HTTP:
         self.asgi = asgi
         self.adapter = adapter
         self.required = required
+        self.at_stop: set[Callable[[], object]] = set()
         self._current = current
 
     @property
@@ -147,4 +151,6 @@ class HTTP:
 
     async def _end_sockets(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        for end in tuple(self.at_stop):
+            end()
         await self._current.close_sockets()

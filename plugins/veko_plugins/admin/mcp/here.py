@@ -1,0 +1,86 @@
+"""The endpoints asked in this process, for clients that come over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from ..access import Caller
+from ..api import API
+from ..exchange import JSON, Asked
+from .verbs import NOTHING, Failed, text_of
+
+__all__ = ["CALLER", "Here"]
+
+CALLER: Final = "veko.admin.caller"
+"""The key of the caller in the scope of a request."""
+
+
+class Here:
+    """The endpoints of this process.
+
+    Args:
+        api: What answers.
+        caller: Who asks.
+    """
+
+    def __init__(self, api: API, caller: Caller) -> None:
+        self._api = api
+        self._caller = caller
+
+    async def ask(
+        self,
+        method: str,
+        *path: str,
+        query: Mapping[str, object] | None = None,
+        body: object = NOTHING,
+        etag: str | None = None,
+    ) -> Any:
+        """Ask an endpoint; see `Verbs.ask`."""
+        asked = self._asked(method, path, query, body, etag)
+        # A client that leaves in the middle of a change must not end it halfway, with no line in
+        # the list of changes (test_a_client_that_leaves_in_the_middle_of_a_change).
+        with anyio.CancelScope(shield=method != "GET"):
+            answer = await self._api.answer(asked)
+        document = msgspec.json.decode(answer.body) if answer.body else {}
+        if answer.status >= 400:
+            raise Failed(document)
+        return document
+
+    async def moves(self) -> AsyncIterator[None]:
+        """Yield when plugins may have changed; see `Verbs.moves`."""
+        answer = await self._api.answer(
+            self._asked("GET", ("stream",), {"topics": "plugins"}, NOTHING, None)
+        )
+        if answer.stream is None:
+            raise Failed(msgspec.json.decode(answer.body))
+        try:
+            async for _ in answer.stream:
+                yield None
+        finally:
+            close = getattr(answer.stream, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _asked(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: Mapping[str, object] | None,
+        body: object,
+        etag: str | None,
+    ) -> Asked:
+        headers = {"if-match": etag} if etag is not None else {}
+        if body is not NOTHING:
+            headers["content-type"] = JSON
+        return Asked(
+            method=method,
+            path=path,
+            query=text_of(query),
+            headers=headers,
+            body=b"" if body is NOTHING else msgspec.json.encode(body),
+            caller=self._caller,
+        )
