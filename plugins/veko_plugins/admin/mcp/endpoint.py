@@ -2,7 +2,7 @@
 
 Cost: nothing until the first client comes; then the package `mcp` is imported in a thread (half a
 second), and one task watches for commands that come and go.
-Promise: who may come in is decided before, as for every request to the management API.
+Promise: access is decided before, as for every request to the management API.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MCPEndpoint:
 
         Args:
             request: The request.
-            caller: Who asks.
+            caller: The caller, with the role.
 
         Raises:
             AdminError: The package `mcp` is not installed (501).

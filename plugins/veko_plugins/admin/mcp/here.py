@@ -24,7 +24,7 @@ class Here:
 
     Args:
         api: What answers.
-        caller: Who asks.
+        caller: The caller, with the role.
     """
 
     def __init__(self, api: API, caller: Caller) -> None:

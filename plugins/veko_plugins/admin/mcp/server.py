@@ -44,7 +44,7 @@ search_docs and read_docs have Veko's documentation. Commands of plugins are too
 command_…; they run the plugin's code, and undo does not take back what they do.
 """
 SESSIONS: Final = 64
-"""Sessions of the handshake's era that are told of new tools."""
+"""Sessions at once, and clients that listen."""
 _PATIENCE: Final = 1.0  # seconds
 
 
