@@ -19,6 +19,7 @@ from veko import Context, Plugin, PluginRecord, VekoError
 from .access import COOKIE, Access, Caller
 from .api import API
 from .audit import Audit
+from .dashboard import Dashboard
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked, query_of, segments_of
 from .manual import manual
@@ -102,6 +103,7 @@ class Admin(Plugin):
         add_route("GET", f"{_DOCS}/{{page:path}}", self._page)
         add_route("POST", _LOGIN, self._login)
         add_route("POST", _LOGOUT, self._logout)
+        Dashboard(self._response).add(add_route)
 
     def activate(self) -> None:
         """Keep log records."""
