@@ -10,6 +10,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
+- `owner_in` tells whose handler or task a frame of Veko has called.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
 - `check_text`, `check_callable` and `check_seconds` refuse arguments of wrong types.
@@ -29,6 +30,7 @@ from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
 from ._life.plugin import DecoratedPlugin
+from ._life.scope import owner_in
 
 __all__ = [
     "Call",
@@ -48,6 +50,7 @@ __all__ = [
     "merge_config",
     "must_pass",
     "of_veko",
+    "owner_in",
     "suspended_frames",
     "unheard",
 ]

@@ -21,12 +21,13 @@ from veko import ConfigError, Context, Manifest, Plugin, PluginRecord
 from veko.extend import merge_config
 
 from ._lib.config_schemas import convert_config, schema_faults
-from ._lib.variables import Sections
+from ._lib.variables import Sections, parts_of
 from ._saved.plugins import Exactly
 
-__all__ = ["Config"]
+__all__ = ["BUDGET", "Config"]
 
-
+BUDGET: Final = "budget"
+"""The key of a section that limits what the plugin may use; see `ledger`."""
 ENABLED: Final = "enabled"
 """The key of a section that says whether the plugin is loaded with all others."""
 
@@ -44,6 +45,8 @@ class Config(Plugin):
     description = "Configurations of plugins: sections, types, schemas."
     core = True
 
+    _context: Context | None = None
+
     def __init__(
         self,
         sections: Sections | Mapping[str, Mapping[str, Any]] | None = None,
@@ -57,6 +60,7 @@ class Config(Plugin):
 
     def load(self, context: Context) -> None:
         """Provide the service and hook `config:validate`."""
+        self._context = context
         context.provide("config", self)
         context.hook("config:validate", self._on_validate, priority=0)
 
@@ -69,7 +73,8 @@ class Config(Plugin):
     ) -> dict[str, Any]:
         """Return a plugin's configuration, without its `default_config`.
 
-        The key `enabled` of its section is for the manager; see `is_off`.
+        The keys `enabled` and `budget` of its section are not for the plugin; see `is_off` and
+        `budget`.
 
         Args:
             name: The plugin's name.
@@ -90,11 +95,36 @@ class Config(Plugin):
         section = self._sections.of(name, manifest)
         if manifest is None or ENABLED not in manifest.default_config:
             section.pop(ENABLED, None)
+        if not self._is_its_own(BUDGET, name, manifest):
+            section.pop(BUDGET, None)
         return merge_config(section, given or {})
 
     def is_off(self, name: str) -> bool:
         """Return whether the settings leave a plugin out: its section says `enabled = false`."""
         return self._sections.of(name).get(ENABLED) is False
+
+    def budget(self, name: str, manifest: Manifest | None = None) -> object:
+        """Return what the settings let a plugin use: the table `budget` of its section.
+
+        Args:
+            name: The plugin's name.
+            manifest: The plugin's. If it declares a field `budget`, that is the plugin's own.
+
+        Returns:
+            The table as it is written, or `None`.
+        """
+        if self._is_its_own(BUDGET, name, manifest):
+            return None
+        return self._sections.of(name).get(BUDGET)
+
+    def _is_its_own(self, key: str, name: str, manifest: Manifest | None) -> bool:
+        """Return whether a plugin declares a field of its own of that name."""
+        if manifest is None and self._context is not None:
+            record = self._context.kernel.get(name)
+            manifest = record.manifest if record is not None else None
+        if manifest is None:
+            return False
+        return key in manifest.default_config or key in parts_of(manifest.config_schema)
 
     def check(self, config: object, schema: object, *, plugin: str | None = None) -> object:
         """Check a configuration.

@@ -92,6 +92,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         otlp: URL of the OTLP collector (HTTP) that receives traces and metrics.
         prometheus: Path of a route with the metrics in Prometheus's text format; `None` for none.
         watchdog: How long the event loop may be blocked before it is reported; 0 to never report.
+        ledger: Measure processor time, waiting and memory by plugin and by route; on with
+            `enable_api`, and if a plugin has a budget.
         allow_symlinks: Accept symbolic links that lead out of the plugin folders.
         max_source_size: The largest source file that is read.
         plugins: Configuration by plugin.
@@ -135,6 +137,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     otlp: str | None = None
     prometheus: str | None = None
     watchdog: Seconds = 0.1
+    ledger: bool = False
     allow_symlinks: bool = False
     max_source_size: Annotated[int, Meta(gt=0)] = 10 * 2**20
     plugins: dict[str, dict[str, Any]] = {}

@@ -63,6 +63,8 @@ _CALL_NEXT: Final = (
 _READERS: Final = f"{Path(__file__).parent / '_source'}{os.sep}"
 _DISCOVERY: Final = f"{Path(__file__).parent / 'discovery'}{os.sep}"
 """What reads the sources of plugins."""
+_SAMPLER: Final = f"{Path(__file__).parent / 'ledger'}{os.sep}"
+"""What samples stacks."""
 _DEBUGGERS: Final = frozenset(("bdb.py", "pdb.py"))
 
 
@@ -77,6 +79,7 @@ class Block(msgspec.Struct, frozen=True):
         line: The line.
         seconds: The duration of the longest block at this line.
         count: How often this line blocked the loop.
+        total: Seconds of all these blocks together.
         stack: The whole stack, innermost frame last, formatted like a traceback.
     """
 
@@ -88,6 +91,7 @@ class Block(msgspec.Struct, frozen=True):
     seconds: float
     count: int = 1
     stack: str = ""
+    total: float = 0.0
 
 
 LOOP_BLOCKED: Final = Event(
@@ -232,6 +236,7 @@ class Watchdog(Plugin):
             max(stall.seconds, known.seconds if known else 0.0),
             known.count + 1 if known else 1,
             stall.stack,
+            stall.seconds + (known.total if known else 0.0),
         )
         if known is not None or len(self._blocks) < MOST_BLOCKS:
             self._blocks[key] = block
@@ -367,6 +372,8 @@ def _frames_of(thread: int) -> list[_Frame]:
     to (test_it_lets_go_of_what_it_looks_at_before_it_reads_any_file).
     """
     frame, found = sys._current_frames().get(thread), list[_Frame]()
+    while frame is not None and frame.f_code.co_filename.startswith(_SAMPLER):
+        frame = frame.f_back  # a signal handler, which interrupted what it looks at
     while frame is not None:
         code = frame.f_code
         linecache.lazycache(code.co_filename, frame.f_globals)

@@ -25,6 +25,7 @@ from veko_plugins._source.source import Source, SourceImport
 from veko_plugins.auth import User
 from veko_plugins.cache import Draft
 from veko_plugins.http import HTTPError, WebSocket, find_adapter
+from veko_plugins.ledger import Overrun
 from veko_plugins.transpile import Code
 from veko_plugins.watchdog import Block
 
@@ -134,6 +135,7 @@ SECTION_H = {
     "dev:profile": Row(
         PluginRecord, False, (Path,), "test_d5_profile_counts_calls_time_errors_and_draws"
     ),
+    "budget:exceeded": Row(Overrun, False, (str,), "test_a_plugin_over_its_budget_is_warned_about"),
     "loop:blocked": Row(Block, False, (NAME,), "test_it_names_plugin_hook_file_and_line"),
 }
 LATER: set[str] = set()
@@ -345,7 +347,14 @@ async def test_H_each_event_is_fired_with_the_arguments_of_its_row(tmp_path: Pat
     app = object()
     (tmp_path / "plugins").mkdir()
     manager = managed(
-        tmp_path, app, watch_mode=True, timeout=0.2, probation=60, auth=True, cache="memory:"
+        tmp_path,
+        app,
+        watch_mode=True,
+        timeout=0.2,
+        probation=60,
+        auth=True,
+        cache="memory:",
+        plugins={"greedy": {"budget": {"cpu": 1e-6}}},
     )
     bell = asyncio.Event()
 
@@ -456,6 +465,11 @@ async def cause_all(manager: PluginManager, root: Path, until: Callable[[str], A
     manager.bus.on("block", lambda value: time.sleep(0.3))
     await manager.bus.emit("block")
     await until("loop:blocked")
+    await manager.load_plugin(
+        made("greedy", lambda context: context.hook("greed", lambda: sum(range(5_000_000))))
+    )
+    await manager.bus.emit("greed")
+    await until("budget:exceeded")
     auth = manager.use("auth")
     await auth.register("joe", "correct horse")
     await auth.logout(token=(await auth.login("joe", "correct horse")).access_token)

@@ -28,6 +28,7 @@ def test_o_defaults(tmp_path: Path) -> None:
         "enable_sandbox": False,
         "enable_hooks": True,
         "enable_api": False,
+        "ledger": False,
         "adapter": "litestar",
         "error_threshold": 10,
         "warn_threshold": 5,

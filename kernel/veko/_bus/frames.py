@@ -25,7 +25,7 @@ from .pins import Pin
 from .plans import EMITTING, Plan
 from .registry import Registry
 
-__all__ = ["cut", "detach", "move_on", "suspended_frames"]
+__all__ = ["called_owner", "cut", "detach", "move_on", "suspended_frames"]
 
 _O = TypeVar("_O", bound=Owner)
 
@@ -93,6 +93,12 @@ def suspended_frames(awaited: Any) -> Iterator[FrameType]:
             awaited = frame.f_locals["coroutine"]
         else:
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+
+
+def called_owner(frame: FrameType) -> object:
+    """Return the owner of the handler that an emission has called; `None` for other frames."""
+    step = Plan.step_of(frame) if _emits(frame) else None
+    return None if step is None else step.subscription.owner
 
 
 def _emits(frame: FrameType) -> bool:

@@ -276,10 +276,10 @@ class Context(Registrar, Generic[_Settings]):
         return self._spawn(functools.partial(repeat, seconds, counted, failed), fn)
 
     def _spawn(self, run: Callable[[], Any], fn: Callable[..., Any]) -> Task:
-        generation = self._generation
+        generation, kernel = self._generation, self.kernel
         generation.check_open()
-        report = functools.partial(self.kernel.failed, generation, fn)
-        task = Task(self.kernel.root, run, report, None if generation.runs else generation)
+        report = functools.partial(kernel.failed, generation, fn)
+        task = Task(kernel.root, run, report, generation, live=generation.runs)
         generation.scope.add(task)
         if generation.runs:
             task.start()

@@ -11,18 +11,20 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from types import FrameType
 from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 
+from .._bus.frames import called_owner
 from .._bus.handles import Handle
 from .._bus.limits import CLOSING_GRACE, driven, is_cancellation
 from .._bus.turns import Turns
 from ..errors import LoadTimeout, StateError
 from .root import Root
 
-__all__ = ["Scope", "Task"]
+__all__ = ["Scope", "Task", "owner_in"]
 
 AT_ONCE: Final = 100
 _log: Final = logging.getLogger("veko")
@@ -31,16 +33,19 @@ _log: Final = logging.getLogger("veko")
 class Task(Handle):
     """A task of a plugin: `cancel()` ends it. It starts when the plugin goes live."""
 
-    __slots__ = ("_forget", "_function", "_report", "_root", "_scope", "ended")
+    __slots__ = ("_forget", "_function", "_report", "_root", "_scope", "ended", "owner")
 
     def __init__(
         self,
         root: Root,
         function: Callable[[], Awaitable[Any]],
         report: Callable[[BaseException], Awaitable[None]],
-        transaction: object,
+        owner: object,
+        *,
+        live: bool,
     ) -> None:
-        super().__init__(self._end, transaction)
+        super().__init__(self._end, None if live else owner)
+        self.owner = owner
         self._root = root
         self._function = function
         self._scope: anyio.CancelScope | None = None
@@ -90,6 +95,25 @@ class Task(Handle):
         """Cancel it so that it can be started again."""
         if self._scope is not None:
             self._scope.cancel()
+
+
+def owner_in(frame: FrameType) -> object:
+    """Return the owner whose handler or task a frame of Veko has called.
+
+    Args:
+        frame: A frame of a running call.
+
+    Returns:
+        The owner, whose `name` is the plugin's; `None` if the frame has called neither, or the
+        handler is the application's own.
+    """
+    if frame.f_code is _TASK:
+        task: Task = frame.f_locals["self"]
+        return task.owner
+    return called_owner(frame)
+
+
+_TASK: Final = Task._run.__code__
 
 
 def _nothing(task: Task) -> None:

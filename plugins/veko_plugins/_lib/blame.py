@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
 
-__all__ = ["CodeOwners", "FunctionKey", "allocated", "files_of"]
+__all__ = ["CodeOwners", "FunctionKey", "allocated", "allocated_by", "files_of"]
 
 FunctionKey = tuple[str, int]
 """Identifies a function: its file and its first line."""
@@ -48,6 +48,24 @@ def allocated(record: PluginRecord) -> int | None:
     pattern = glob.escape(str(files)) + ("/*" if files.is_dir() else "")
     snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, pattern)])
     return sum(trace.size for trace in snapshot.traces)
+
+
+def allocated_by(owner_of: Callable[[str], str | None]) -> dict[str, int]:
+    """Return the bytes that are allocated and not freed yet, by the owner of the file.
+
+    Takes one snapshot of tracemalloc, which costs more the more memory is traced. Without tracing,
+    the result is empty.
+
+    Args:
+        owner_of: Returns the owner of a file; `None` for files that are not counted.
+    """
+    found: dict[str, int] = {}
+    if tracemalloc.is_tracing():
+        for one in tracemalloc.take_snapshot().statistics("filename"):
+            owner = owner_of(one.traceback[0].filename)
+            if owner is not None:
+                found[owner] = found.get(owner, 0) + one.size
+    return found
 
 
 class CodeOwners:

@@ -23,7 +23,7 @@ from veko.extend import merge_config
 from .faults import decode_path
 from .secret_fields import fields_of, stripped
 
-__all__ = ["PREFIX", "Sections", "is_of_kubernetes", "plugin_part", "words_of"]
+__all__ = ["PREFIX", "Sections", "is_of_kubernetes", "parts_of", "plugin_part", "words_of"]
 
 PREFIX: Final = "VEKO_PLUGINS__"
 _BETWEEN: Final = "__"
@@ -95,6 +95,19 @@ class Sections(NamedTuple):
         """Return whether a plugin has a section from anywhere."""
         return name in self.files or name in self.arguments or any(self._variables_of(name))
 
+    def with_table(self, key: str) -> list[str]:
+        """Return the plugins whose sections have a table of a name, from anywhere."""
+        names = {*self.files, *self.arguments}
+        found = [name for name in names if isinstance(self.of(name).get(key), Mapping)]
+        inner = f"{_BETWEEN}{plugin_part(key)}{_BETWEEN}"
+        of_variables = {
+            variable.upper().removeprefix(PREFIX).partition(_BETWEEN)[0].lower()
+            for variable in self.variables
+            if variable.upper().removeprefix(PREFIX).partition(_BETWEEN)[2].startswith(inner[2:])
+        }
+        known = {plugin_part(name) for name in found}
+        return sorted([*found, *(one for one in of_variables if one.upper() not in known)])
+
     def _variables_of(self, name: str) -> list[str]:
         begin = f"{PREFIX}{plugin_part(name)}{_BETWEEN}"
         return [one for one in self.variables if one.upper().startswith(begin)]
@@ -103,7 +116,7 @@ class Sections(NamedTuple):
 def _placed(path: list[str], text: str, schema: Any, default: Any) -> dict[str, Any]:
     """Return a text as a mapping that holds it at a path."""
     step, *rest = path
-    parts = _parts_of(schema)
+    parts = parts_of(schema)
     known = [*parts, *(default if isinstance(default, Mapping) else ())]
     wanted = plugin_part(step)
     name = next((one for one in known if plugin_part(str(one)) == wanted), step.lower())
@@ -114,7 +127,7 @@ def _placed(path: list[str], text: str, schema: Any, default: Any) -> dict[str, 
     return {name: _read(text, inner, held)}
 
 
-def _parts_of(schema: Any) -> Mapping[str, Any]:
+def parts_of(schema: Any) -> Mapping[str, Any]:
     """Return what a schema or type says of each of its fields, by name."""
     if isinstance(schema, Mapping):
         properties = schema.get("properties")

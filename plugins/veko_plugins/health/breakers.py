@@ -19,7 +19,7 @@ import anyio.lowlevel
 
 from veko import Context, DependencyError, Origin, PluginRecord, RefusedError, VekoError
 
-from .window import SlidingWindow
+from .._lib.window import SlidingWindow
 
 __all__ = ["TURNS", "Breaker", "BreakerError", "Breakers"]
 

@@ -13,8 +13,9 @@ pairs of integers, and a task while its breaker is not closed.
 Promise: what the breaker has off answers 503, never 404. What stands before others' requests is
 counted, but never switched off: `required` plugins, guards (`_lib.guards`), plugins that have a
 middleware; core plugins neither. What a client can cause at will does not count
-(`VekoError.counts`). A plugin on probation (see `probation`) is rolled back instead of switched
-off. A plugin that was switched by hand is left alone from then on. A reload is tried at once.
+(`VekoError.counts`). What exceeds its budget can be switched off in the same way (see `ledger`). A
+plugin on probation (see `probation`) is rolled back instead of switched off. A plugin that was
+switched by hand is left alone from then on. A reload is tried at once.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from veko import Context, NotFoundError, Origin, Plugin, PluginRecord, State
 
 from .._lib.guards import guards
 from .._lib.masking import masked_text
+from .._lib.window import SlidingWindow
 from .breakers import TURNS, Breaker, BreakerError, Breakers
-from .window import SlidingWindow
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -189,6 +190,30 @@ class Health(Plugin):
         routes = breaker.routes.values() if breaker is not None else ()
         return sum(route.state == "open" for route in routes)
 
+    def trip(self, name: str, reason: str) -> bool:
+        """Switch a plugin off as if it had failed too often, and try it again later.
+
+        One on probation is rolled back instead.
+
+        Args:
+            name: The plugin.
+            reason: Why, a clause.
+
+        Returns:
+            Whether that was begun; `False` if the plugin is never switched off (see the module), is
+            not loaded, or is off already.
+        """
+        record = self._kernel.get(name)
+        if record is None or not record.active:
+            return False
+        if self._rolled_back(record, reason):
+            return True
+        breaker = self._breaker(record)
+        if self._spared(record) or breaker.state not in ("closed", "half-open"):
+            return False
+        self._breakers.open(breaker, reason)
+        return True
+
     def release(self, name: str) -> None:
         """Leave a plugin as it is, on or off: somebody has switched it by hand."""
         self._breakers.release(name)
@@ -238,6 +263,9 @@ class Health(Plugin):
                 yield f"{what} is on trial after {one.reason}: one more error switches it off"
         if recent > self.warn_threshold:
             yield self._too_many(record, recent)
+        ledger = self._kernel.registry.get("service", "ledger")
+        if ledger is not None:
+            yield from ledger.value.exceeded(record.name)
         if record.name in self._breakers.dependents_off and not record.active:
             yield "it is switched off along with a plugin that it needs, and returns with it"
         for entry in record.current.entries if record.current is not None else ():

@@ -18,7 +18,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from veko.errors import RouteError
 from veko.extend import Call
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from .exchange import Exchange
 
-__all__ = ["Middleware", "as_middleware", "compose"]
+__all__ = ["CALL_NEXT", "IN_MIDDLEWARE", "Middleware", "as_middleware", "compose"]
 
 Middleware = Callable[[Request, CallNext], Any]
 
@@ -96,6 +97,17 @@ def _around(middleware: Middleware, plugin: str, inner: CallNext) -> CallNext:
                 exchange.raised = None
 
     return run
+
+
+def _code_of(name: str) -> CodeType:
+    codes = [one for one in _around.__code__.co_consts if isinstance(one, CodeType)]
+    return next(one for one in codes if one.co_name == name)
+
+
+CALL_NEXT: Final = _code_of("call_next")
+"""The code of the frame in which a middleware waits for what it wraps."""
+IN_MIDDLEWARE: Final = _code_of("run")
+"""The code of the frame that has called a middleware; its `plugin` is the name of the plugin."""
 
 
 def as_middleware(fn: Any, plugin: str) -> Middleware:

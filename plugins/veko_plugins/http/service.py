@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from .current import CurrentASGI
 from .dispatch import Dispatcher
 from .exchange import Target, pull_response
+from .frames import Part, part_in
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .port import Adapter
@@ -88,6 +90,11 @@ class HTTP:
     def admit(self, plugin: str, route: str | None) -> None:
         """Undo `refuse`."""
         self.asgi.outages.admit(plugin, route)
+
+    @staticmethod
+    def part_in(frame: FrameType) -> Part | None:
+        """Return the route or middleware that a frame of HTTP has called; see `frames`."""
+        return part_in(frame)
 
     def _routes(self, plugin: str) -> list[Route]:
         table: Table[Target] = self._kernel.bus.registry.view("route") or Table()

@@ -26,7 +26,7 @@ import msgspec
 from .functions import is_async, name_of
 from .route import SOCKET, Route
 
-__all__ = ["Threads"]
+__all__ = ["IN_THREAD", "Threads"]
 
 _log: Final = logging.getLogger("veko")
 
@@ -58,7 +58,7 @@ class Threads:
 
         @functools.wraps(handler)
         async def threaded(*args: Any, **named: Any) -> Any:
-            call = _Call(self._limiter, functools.partial(handler, *args, **named))
+            call = _Call(self._limiter, route, functools.partial(handler, *args, **named))
             await self._limiter.acquire_on_behalf_of(call)
             try:
                 answer = await anyio.to_thread.run_sync(call, limiter=self._uncounted)
@@ -81,10 +81,13 @@ class Threads:
 class _Call:
     """One call in a thread; it holds its token of the limiter until the thread is done with it."""
 
-    __slots__ = ("_call", "_error", "_limiter", "_loop", "ended", "started", "waiting")
+    __slots__ = ("_call", "_error", "_limiter", "_loop", "ended", "route", "started", "waiting")
 
-    def __init__(self, limiter: anyio.CapacityLimiter, call: Callable[[], Any]) -> None:
+    def __init__(
+        self, limiter: anyio.CapacityLimiter, route: Route, call: Callable[[], Any]
+    ) -> None:
         self._limiter = limiter
+        self.route = route
         self._call = call
         self._loop = asyncio.get_running_loop()
         self._error: BaseException | None = None
@@ -126,3 +129,7 @@ class _Call:
     def _release(self) -> None:
         with contextlib.suppress(RuntimeError):  # it was released
             self._limiter.release_on_behalf_of(self)
+
+
+IN_THREAD: Final = _Call.__call__.__code__
+"""The code of the frame in a thread that has called a handler; its `self` has the `route`."""

@@ -54,6 +54,7 @@ class ManagerOptions(TypedDict, total=False):
     otlp: str | None
     prometheus: str | None
     watchdog: float
+    ledger: bool
     allow_symlinks: bool
     max_source_size: int
     plugins: Mapping[str, Mapping[str, Any]]

@@ -15,12 +15,13 @@ from ..auth import auth_events
 from ..backup import Backup
 from ..cache import EVENTS as CACHE_EVENTS
 from ..commands import Commands
-from ..config import Config
+from ..config import BUDGET, Config
 from ..dependencies import Dependencies
 from ..devtools import EVENTS as DEVELOPMENT_EVENTS
 from ..discovery import Discovery
 from ..health import Health
 from ..http import HTTPError, OpenAPI, Routes
+from ..ledger import EVENTS as LEDGER_EVENTS
 from ..loader import Loader
 from ..logging import Logging
 from ..metrics import Metrics
@@ -57,8 +58,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "admin", "auth", "cache", "database", "metrics", "openapi", "probation", "recording", "reload",
-    "routes", "storage", "telemetry", "tracing", "watch", "watchdog",
+    "admin", "auth", "cache", "database", "ledger", "metrics", "openapi", "probation", "recording",
+    "reload", "routes", "storage", "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
 _OF_DATABASE: Final = frozenset({"sqlalchemy", "alembic", "greenlet"})
@@ -95,8 +96,8 @@ def kernel_of(app: Any, options: Options) -> Kernel:
         kernel.absent |= dict.fromkeys(("add_route", "add_middleware", "add_websocket"), why)
     # Declared even if their plugins are left out, so that hooks on them are no mistake.
     for event in (
-        *APP_EVENTS, *CACHE_EVENTS, *FILE_EVENTS, *PROBATION_EVENTS, *RELOAD_EVENTS,
-        *DEVELOPMENT_EVENTS, *auth_events(HTTPError),
+        *APP_EVENTS, *CACHE_EVENTS, *FILE_EVENTS, *LEDGER_EVENTS, *PROBATION_EVENTS,
+        *RELOAD_EVENTS, *DEVELOPMENT_EVENTS, *auth_events(HTTPError),
     ):  # fmt: skip
         kernel.bus.declare(event)
     return kernel
@@ -176,6 +177,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         made["metrics"] = Metrics
     if options.watchdog:
         made["watchdog"] = lambda: Watchdog(options.watchdog, begin=False)
+    if _has_ledger(options):
+        made["ledger"] = _ledger
     if options.adapter is not None:
         made["routes"] = lambda: Routes(
             options.adapter,
@@ -263,6 +266,20 @@ def _database(url: str, directory: Path) -> Plugin:
             f"the option `database` needs {error.name}", remedy='pip install "veko[database]"'
         ) from error
     return DatabasePlugin(url, directory)
+
+
+def _has_ledger(options: Options) -> bool:
+    """Return whether the ledger is asked for, or something needs it."""
+    if "ledger" in options.origins:
+        return options.ledger
+    sections = options.sections
+    return options.enable_api or sections.mentions("ledger") or bool(sections.with_table(BUDGET))
+
+
+def _ledger() -> Plugin:
+    from ..ledger import Ledger
+
+    return Ledger()
 
 
 def _telemetry(options: Options) -> Plugin:

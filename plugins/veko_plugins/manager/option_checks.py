@@ -18,6 +18,7 @@ from veko import Kernel, OptionError
 from .._lib.guards import all_guards, unrequired
 from .._lib.variables import PREFIX, plugin_part
 from .._lib.versions import did_you_mean
+from ..config import BUDGET
 from ..options import Options
 
 __all__ = ["NOT_YET", "ineffective", "refuse_unsafe", "unrequired_guards"]
@@ -27,10 +28,11 @@ NOT_YET: Final[frozenset[str]] = frozenset()
 
 
 def refuse_unsafe(options: Options) -> None:
-    """Refuse to run plugins that are to be confined without what confines them.
+    """Refuse to run plugins that are to be confined, or limited, without what does that.
 
     Raises:
-        OptionError: `enable_sandbox` is set, and `core` leaves out a core plugin that it needs.
+        OptionError: `enable_sandbox` is set, and `core` leaves out a core plugin that it needs; or
+            a plugin has a budget, and the ledger is off.
     """
     for name in ("remote", "permissions") if options.enable_sandbox else ():
         if options.core.get(name, ...) is None:
@@ -38,6 +40,13 @@ def refuse_unsafe(options: Options) -> None:
                 f"enable_sandbox needs the core plugin {name!r}, which `core` leaves out",
                 remedy=f"Take {name} out of `core`, or leave out enable_sandbox.",
             )
+    without = "ledger" in options.origins and not options.ledger
+    budgets = options.sections.with_table(BUDGET)
+    if budgets and (without or options.core.get("ledger", ...) is None):
+        raise OptionError(
+            f"[plugins.{budgets[0]}.budget] needs the ledger, which is off",
+            remedy="Set the option `ledger`, or leave it out of `core`; or take the budget out.",
+        )
 
 
 def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from typing import Final
 from veko import Stop
 from veko.errors import counts
 
-__all__ = ["SCALE", "SHORT", "SLOTS", "Histogram", "merged", "quantile"]
+__all__ = ["SCALE", "SHORT", "SLOTS", "Histogram", "merged", "quantile", "total_seconds"]
 
 SCALE: Final = 3
 """There are 2**SCALE buckets for each power of two."""
@@ -92,8 +92,18 @@ def quantile(counts: Iterable[int], total: int, q: float) -> float | None:
     rank = max(1, math.ceil(q * total))
     for slot, up_to_slot in enumerate(itertools.accumulate(counts)):
         if up_to_slot >= rank:
-            return float(2 ** ((slot - 0.5) / _PER_OCTAVE) * 1e-9)
+            return _middle(slot)
     return None
+
+
+def total_seconds(counts: Iterable[int]) -> float:
+    """Return the sum of the counted durations in seconds, at most 4.5% off."""
+    return sum(count * _middle(slot) for slot, count in enumerate(counts) if count)
+
+
+def _middle(slot: int) -> float:
+    """Return the geometric middle of a bucket in seconds."""
+    return float(2 ** ((slot - 0.5) / _PER_OCTAVE) * 1e-9)
 
 
 def merged(histograms: Sequence[Sequence[int]]) -> list[int]:

@@ -27,7 +27,7 @@ from veko.extend import Probe, Snippet
 
 from .._lib.blame import allocated
 from .._lib.cache_counts import cache_counts
-from .histogram import SHORT, SLOTS, Histogram, merged, quantile
+from .histogram import SHORT, SLOTS, Histogram, merged, quantile, total_seconds
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -175,6 +175,14 @@ class Metrics(Plugin):
         the number of calls that took up to 1 ns.
         """
         return {event: list(h.counts) for event, h in self._histograms.get(name, {}).items()}
+
+    def durations(self, name: str) -> dict[str, tuple[int, float]]:
+        """Return how many calls of a plugin have ended and their seconds in all, by event.
+
+        The events are named as in `PluginMetrics.events`; the seconds are at most 4.5% off.
+        """
+        known = self._histograms.get(name, {})
+        return {event: (sum(h.counts), total_seconds(h.counts)) for event, h in known.items()}
 
     def _probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe:
         return Probe(None, [self._timing(subscription) for subscription in subscriptions])

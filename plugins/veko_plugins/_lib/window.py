@@ -1,7 +1,7 @@
-"""A sliding window: how many events happened in the last so many seconds, in bounded memory.
+"""A sliding window: how much was counted in the last so many seconds, in bounded memory.
 
 The window is divided into sixty slices, and only a count for each slice is kept, at most 61 of
-them. So an event is counted for the length of the window, and for up to a sixtieth of it longer.
+them. So what is added counts for the length of the window, and for up to a sixtieth of it longer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SLICES: Final = 60
 
 
 class SlidingWindow:
-    """Counts events within a window of time that ends now.
+    """Counts events, or adds amounts up, within a window of time that ends now.
 
     Args:
         seconds: The length of the window.
@@ -26,13 +26,13 @@ class SlidingWindow:
 
     def __init__(self, seconds: float) -> None:
         self._slice = seconds / _SLICES
-        self._counts: deque[tuple[int, int]] = deque(maxlen=_SLICES + 1)
+        self._counts: deque[tuple[int, float]] = deque(maxlen=_SLICES + 1)
 
-    def add(self, number: int, now: float) -> None:
-        """Count events.
+    def add(self, number: float, now: float) -> None:
+        """Count events, or add an amount.
 
         Args:
-            number: How many.
+            number: How many, or how much.
             now: The time in seconds, from a clock that never goes back.
         """
         if number:
@@ -43,11 +43,15 @@ class SlidingWindow:
 
     def count(self, now: float) -> int:
         """Return how many events happened in the window that ends now."""
+        return round(self.sum(now))
+
+    def sum(self, now: float) -> float:
+        """Return what was added in the window that ends now."""
         oldest = math.floor(now / self._slice) - _SLICES
         while self._counts and self._counts[0][0] < oldest:
             self._counts.popleft()
         return sum(number for _, number in self._counts)
 
     def clear(self) -> None:
-        """Forget all events."""
+        """Forget all."""
         self._counts.clear()
