@@ -40,12 +40,35 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "veko serve app --port 8080 --dev",
         "veko serve app --host 0.0.0.0 --workers 4 --server granian",
     ),
+    "status": ("veko status", "veko status app --json"),
     "test": (
         "veko test",
         "veko test shop --tier gold",
         "veko test plugins/shop.py --simulate 1000",
     ),
-    "trace": ("veko trace", "veko trace http://127.0.0.1:8000/jaeger --jaeger traces.json"),
+    "trace": (
+        "veko trace",
+        "veko trace app --failed --follow",
+        "veko trace http://127.0.0.1:8000/jaeger --jaeger traces.json",
+    ),
+    "changes": ("veko changes", "veko changes app --json"),
+    "config": (
+        "veko config shop",
+        "veko config shop smtp.host mail.example.org",
+        "veko config shop limit 20 --plan",
+        "veko config shop limit --delete",
+    ),
+    "load": ("veko load shop", "veko load plugins/shop.py --config '{\"limit\": 20}' --plan"),
+    "logs": ("veko logs -f", "veko logs app --plugin shop --level warning", "veko logs --json"),
+    "reload": ("veko reload shop", "veko reload shop --plan"),
+    "toggle": (
+        "veko toggle shop",
+        "veko toggle shop --off --cascade",
+        "veko toggle shop --on --plan",
+    ),
+    "top": ("veko top", "veko top app --interval 1", "veko top --once"),
+    "undo": ("veko undo", "veko undo --plan"),
+    "unload": ("veko unload shop", "veko unload shop --cascade --plan"),
     "validate": ("veko validate plugins/shop.py", "veko validate shop --dir app --strict --json"),
 }
 """Command lines by command; tests/cli/test_cli_manners.py parses each of them."""

@@ -19,6 +19,7 @@ from .completion import complete_adapters, complete_commands, complete_plugins, 
 from .database import database
 from .doctor import doctor
 from .examples import Commands
+from .operating import COMMANDS as OPERATING
 from .parameters import debug_option, debugging, directory_argument, json_option
 
 if TYPE_CHECKING:
@@ -170,25 +171,43 @@ def serve(
 
 
 @veko.command()
-@click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000/jaeger")
+@click.argument("target", metavar="[DIR|URL]", required=False)
 @click.option(
     "--jaeger", "file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a file for Jaeger's UI instead of showing trees.",
+    help="Write a file for Jaeger's UI instead of showing trees; needs the URL.",
 )  # fmt: skip
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(1, 1500),
     help="Show at most this many traces.",
 )  # fmt: skip
+@click.option("--failed", is_flag=True, help="Only those in which something failed.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with those that come.")
 @json_option
-def trace(url: str, file: Path | None, limit: int, as_json: bool) -> None:
-    """Show the last traces of a running application.
+@debug_option
+def trace(
+    target: str | None, file: Path | None, limit: int, failed: bool, follow: bool, as_json: bool
+) -> None:
+    """Show the last traces of the running application, with its hooks and the slowest of them.
 
-    URL is the address of its Jaeger query API: see `keep` and `jaeger` in [plugins.tracing].
+    DIR is the application's folder. With the URL of its Jaeger query API (see `keep` and `jaeger`
+    in [plugins.tracing]) it may run elsewhere: http://127.0.0.1:8000/jaeger.
     """
+    if file is not None or (target is not None and not Path(target).is_dir()):
+        from .trace import show_traces
 
-    from .trace import show_traces
+        if failed or follow:
+            raise click.UsageError("--failed and --follow need an application on this machine")
+        url = target or "http://127.0.0.1:8000/jaeger"
+        raise SystemExit(show_traces(url, file, limit, as_json=as_json))
+    from .traces import show_running_traces
 
-    raise SystemExit(show_traces(url, file, limit, as_json=as_json))
+    directory = None if target is None else Path(target)
+    raise SystemExit(
+        show_running_traces(
+            directory, limit=limit, failed=failed, follow=follow, as_json=as_json,
+            debug=debugging(),
+        )
+    )  # fmt: skip
 
 
 @veko.command("list")
@@ -203,15 +222,22 @@ def trace(url: str, file: Path | None, limit: int, as_json: bool) -> None:
 def list_(directory: Path | None, core: bool, permissions: bool, as_json: bool) -> None:
     """List the plugins of the application in DIR, and why some did not load.
 
-    This loads the application but does not serve it.
+    If it is being served, the running application is asked. Otherwise this loads it, without
+    serving it.
     """
 
-    from .listing import list_plugins
-    from .permissions import list_permissions
+    from .status import list_running
 
     if permissions:
+        from .permissions import list_permissions
+
         raise SystemExit(list_permissions(directory, as_json=as_json, debug=debugging()))
-    raise SystemExit(list_plugins(directory, core=core, as_json=as_json, debug=debugging()))
+    code = list_running(directory, core=core, as_json=as_json, debug=debugging())
+    if code is None:
+        from .listing import list_plugins
+
+        code = list_plugins(directory, core=core, as_json=as_json, debug=debugging())
+    raise SystemExit(code)
 
 
 @veko.command()
@@ -346,5 +372,5 @@ def run(
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 
-for command in (new, init, validate, test, doctor, database, mcp, completion):
+for command in (*OPERATING, new, init, validate, test, doctor, database, mcp, completion):
     veko.add_command(command)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-__all__ = ["debug_option", "debugging", "directory_argument", "json_option"]
+__all__ = ["debug_option", "debugging", "directory_argument", "directory_option", "json_option"]
 
 
 def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
@@ -16,6 +16,9 @@ def _remember(context: click.Context, _: click.Parameter, debug: bool) -> bool:
 
 directory_argument = click.argument(
     "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
+directory_option = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 debug_option = click.option(
