@@ -15,6 +15,7 @@ is never fetched from elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from veko import ConfigError, Context, Manifest, Plugin, PluginRecord
@@ -22,6 +23,7 @@ from veko.extend import merge_config
 
 from ._lib.config_schemas import convert_config, schema_faults
 from ._lib.variables import Sections, parts_of
+from ._saved.overrides import Overrides
 from ._saved.plugins import Exactly
 
 __all__ = ["BUDGET", "Config"]
@@ -38,6 +40,10 @@ class Config(Plugin):
     Args:
         sections: Configuration by plugin, from files, the environment and the application.
         validate: Whether JSON Schemas are checked; types always convert.
+        overrides: The file of what operators have changed over the sections; `None` for none.
+
+    Attributes:
+        overrides: What operators have changed over the sections.
     """
 
     name = "config"
@@ -52,15 +58,22 @@ class Config(Plugin):
         sections: Sections | Mapping[str, Mapping[str, Any]] | None = None,
         *,
         validate: bool = True,
+        overrides: Path | None = None,
     ) -> None:
+        self.overrides = Overrides(overrides)
         if not isinstance(sections, Sections):
             sections = Sections(sections or {})
         self._sections = sections
         self._validates = validate
 
     def load(self, context: Context) -> None:
-        """Provide the service and hook `config:validate`."""
+        """Provide the service and hook `config:validate`.
+
+        Raises:
+            BackupError: The file of overrides is damaged.
+        """
         self._context = context
+        self.overrides.read()
         context.provide("config", self)
         context.hook("config:validate", self._on_validate, priority=0)
 
@@ -70,16 +83,18 @@ class Config(Plugin):
         given: Mapping[str, Any] | None = None,
         *,
         manifest: Manifest | None = None,
+        overridden: bool = True,
     ) -> dict[str, Any]:
         """Return a plugin's configuration, without its `default_config`.
 
-        The keys `enabled` and `budget` of its section are not for the plugin; see `is_off` and
+        The keys `enabled` and `budget` of its section are not for the plugin; see `why_off` and
         `budget`.
 
         Args:
             name: The plugin's name.
             given: Values that override its section; `Exactly` replaces the section.
             manifest: The plugin's; names and types of its fields decide how variables are read.
+            overridden: Whether to apply what operators have changed.
 
         Raises:
             ConfigError: `given` is not a mapping.
@@ -97,11 +112,23 @@ class Config(Plugin):
             section.pop(ENABLED, None)
         if not self._is_its_own(BUDGET, name, manifest):
             section.pop(BUDGET, None)
+        if overridden:
+            section = self.overrides.of(name).applied(section)
         return merge_config(section, given or {})
 
+    def why_off(self, name: str) -> str | None:
+        """Return why a plugin is not loaded with all others; `None` if it is.
+
+        Its section says `enabled = false`, or an operator has switched it off or unloaded it.
+        """
+        if self._sections.of(name).get(ENABLED) is False:
+            return f"enabled = false in [plugins.{name}]"
+        off = self.overrides.of(name).off
+        return None if off is None else f"{off} by an operator"
+
     def is_off(self, name: str) -> bool:
-        """Return whether the settings leave a plugin out: its section says `enabled = false`."""
-        return self._sections.of(name).get(ENABLED) is False
+        """Return whether a plugin is left out; see `why_off`."""
+        return self.why_off(name) is not None
 
     def budget(self, name: str, manifest: Manifest | None = None) -> object:
         """Return what the settings let a plugin use: the table `budget` of its section.

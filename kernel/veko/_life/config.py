@@ -106,8 +106,16 @@ async def configuring(generation: Generation) -> AsyncIterator[None]:
             yield
 
 
-async def update(bus: Bus, generation: Generation, changes: Mapping[str, Any]) -> Any:
+async def update(
+    bus: Bus, generation: Generation, changes: Mapping[str, Any], *, exactly: bool = False
+) -> Any:
     """Merge changes into the configuration of a generation; call it within `configuring`.
+
+    Args:
+        bus: The bus.
+        generation: The generation.
+        changes: The changes.
+        exactly: Whether they replace what it was given.
 
     Returns:
         The new configuration.
@@ -115,7 +123,8 @@ async def update(bus: Bus, generation: Generation, changes: Mapping[str, Any]) -
     Raises:
         ConfigError: It was refused; the old one stays.
     """
-    given = merge_config(generation.given, as_config(changes, generation.name))
+    under = {} if exactly else generation.given
+    given = merge_config(under, as_config(changes, generation.name))
     with bus.step("configure", generation.record):
         config = await validated(bus, generation, given)
     generation.given, generation.config = given, config

@@ -110,6 +110,10 @@ class Declarations:
             return made(args[0])
         return made
 
+    def calls(self) -> tuple[tuple[str, tuple[Any, ...], Callable[..., Any] | None], ...]:
+        """Return the verb, the arguments and the function of each."""
+        return tuple((one.verb, one.args, one.fn) for one in self._all)
+
     def faults(self) -> Iterator[Fault]:
         """Yield the declarations that decorate no function."""
         for one in self._all:

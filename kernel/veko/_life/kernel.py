@@ -88,8 +88,7 @@ class Kernel(Runtime):
         self.bus.moved = self._moved
         self.services = Services(self)
         self._transactions = Transactions(self, self.services)
-        context = functools.partial(Context, kernel=self)
-        steps = Steps(self, self._transactions, context)
+        steps = Steps(self, self._transactions, functools.partial(Context, kernel=self))
         self._operations = Operations(self, self._transactions, steps)
         self._closing: anyio.Event
         self._stack: AsyncExitStack
@@ -341,8 +340,10 @@ class Kernel(Runtime):
             await retirement.done.wait()
         return record
 
-    async def update_config(self, name: str, changes: Mapping[str, Any]) -> Any:
-        """Merge changes into a plugin's configuration, and fire `config:change`.
+    async def update_config(
+        self, name: str, changes: Mapping[str, Any], *, exactly: bool = False
+    ) -> Any:
+        """Merge changes into a configuration (or replace it `exactly`), and fire `config:change`.
 
         Returns:
             The new configuration.
@@ -355,7 +356,7 @@ class Kernel(Runtime):
         while (generation := record.current) is not None:
             async with configuring(generation):
                 if record.current is generation:  # else it was replaced while this waited
-                    config = await update(self.bus, generation, changes)
+                    config = await update(self.bus, generation, changes, exactly=exactly)
                     break
         else:
             raise StateError("it was unloaded meanwhile", plugin=name)

@@ -230,6 +230,15 @@ class DecoratedPlugin(Plugin):
     def life_cycle(self, name: str) -> Callable[..., Any] | None:
         return self._load if name == "load" else self._steps.get(name)
 
+    def declarations(self) -> tuple[tuple[str, tuple[Any, ...], Callable[..., Any] | None], ...]:
+        """Return what it registers when it loads: each verb, its arguments and the function."""
+        return self._declared.calls()
+
+    @property
+    def loads_more(self) -> bool:
+        """Whether a function that `on_load` decorates may register more than that."""
+        return "load" in self._steps
+
     def faults(self) -> Iterator[Fault]:
         """Yield what is wrong with the decorators."""
         yield from self._declared.faults()

@@ -26,10 +26,12 @@ class Loading(Protocol):
         lock: Held while the whole application is saved or restored, so that nothing sees it half
             restored.
         max_source: The largest source that is read, in bytes.
+        report: What the last `load_all` of everything that is found did.
     """
 
     lock: asyncio.Lock
     max_source: int
+    report: LoadReport
 
     async def load_plugin(
         self, plugin: Form | Source, config: Mapping[str, Any] | None = None
@@ -76,6 +78,27 @@ class Loading(Protocol):
         Raises:
             NotFoundError: It is not on probation.
             VekoError: What it was cannot be loaded any more; it stays as it is.
+        """
+        ...
+
+    def snapshot(self, name: str) -> object | None:
+        """Return what a loaded plugin runs on, for `go_back`; `None` if it came from no file."""
+        ...
+
+    async def go_back(self, name: str, snapshot: object) -> PluginRecord:
+        """Give a plugin a generation of what it was when the snapshot was taken.
+
+        Raises:
+            NotFoundError: It is not loaded.
+            VekoError: What it was cannot be loaded any more; it stays as it is.
+        """
+        ...
+
+    def check(self, plugin: Plugin) -> None:
+        """Check what is checked before a plugin loads.
+
+        Raises:
+            VekoError: It cannot be loaded here.
         """
         ...
 

@@ -38,6 +38,7 @@ from .documents import (
 )
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked
+from .intents import Configure, Intent, Load, Reload, Restore, Toggle, Undo, Unload
 from .mcp import serve_mcp
 from .operations import Operations
 from .plugin import Admin
@@ -63,6 +64,7 @@ __all__ = [
     "CommandAnswer",
     "CommandRow",
     "ConfigView",
+    "Configure",
     "ControlSocket",
     "ErrorRow",
     "EventRow",
@@ -72,6 +74,8 @@ __all__ = [
     "GraphNode",
     "HealthRow",
     "HookRow",
+    "Intent",
+    "Load",
     "LogRow",
     "Operations",
     "OutageRow",
@@ -80,15 +84,20 @@ __all__ = [
     "PluginDetails",
     "PluginRow",
     "Problem",
+    "Reload",
+    "Restore",
     "Restored",
     "Role",
     "RouteRow",
     "SpanRow",
     "StartupStep",
     "Status",
+    "Toggle",
     "Touched",
     "Trace",
     "TraceRow",
+    "Undo",
+    "Unload",
     "admin_token",
     "serve_mcp",
 ]

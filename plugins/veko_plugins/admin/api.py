@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .audit import Audit
+from .changing_endpoints import CHANGING
 from .endpoints import Endpoint, answered, given_of
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked
@@ -35,7 +36,7 @@ class API:
     def __init__(self, operations: Operations, audit: Audit) -> None:
         self.operations = operations
         self.audit = audit
-        self.endpoints: Sequence[Endpoint] = (*READING,)
+        self.endpoints: Sequence[Endpoint] = (*READING, *CHANGING)
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenAPI document of the API."""

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -22,11 +22,15 @@ from veko import NotFoundError, OptionError, StateError
 
 from .documents import (
     BackupRow,
+    Change,
+    CommandAnswer,
     CommandRow,
+    ConfigView,
     EventRow,
     Graph,
     HealthRow,
     LogRow,
+    Plan,
     PluginDetails,
     PluginRow,
     Problem,
@@ -37,7 +41,8 @@ from .documents import (
     TraceRow,
 )
 from .errors import AdminError
-from .exchange import JSON, PREFIX
+from .exchange import CHANGE, JSON, PREFIX, RELAYED
+from .intents import Configure, Intent, Load, Reload, Restore, Toggle, Undo, Unload
 from .socket_files import address_of, live_sockets
 from .wire import Head, head_of, read_body, read_head
 
@@ -169,6 +174,87 @@ class AdminClient:
             "logs", tuple[LogRow, ...], after=after, level=level, plugin=plugin, limit=limit
         )
 
+    async def config(self, name: str, path: Sequence[str] = ()) -> ConfigView:
+        """Return a plugin's configuration, or the part of it at a path, and its version."""
+        body, headers = await self.request("GET", _config_path(name, path))
+        return ConfigView(value=msgspec.json.decode(body), etag=headers.get("etag", ""))
+
+    async def changes(self) -> tuple[Change, ...]:
+        """Return the changes that were done."""
+        return await self._get("changes", tuple[Change, ...])
+
+    # -- changing
+
+    async def plan(self, intent: Intent) -> Plan:
+        """Return what a change would do; nothing is done."""
+        body, _ = await self.request("POST", "changes", query={"plan": True}, body=intent)
+        return msgspec.json.decode(body, type=Plan)
+
+    async def apply(self, intent: Intent) -> Change:
+        """Do a change."""
+        body, _ = await self.request("POST", "changes", body=intent)
+        return msgspec.json.decode(body, type=Change)
+
+    async def load(self, plugin: str, config: Mapping[str, Any] | None = None) -> Change:
+        """Load a plugin."""
+        return await self.apply(Load(plugin, dict(config or {})))
+
+    async def unload(self, plugin: str, *, cascade: bool = False) -> Change:
+        """Unload a plugin."""
+        return await self.apply(Unload(plugin, cascade))
+
+    async def toggle(
+        self, plugin: str, active: bool | None = None, *, cascade: bool = False
+    ) -> Change:
+        """Switch a plugin on or off."""
+        return await self.apply(Toggle(plugin, active, cascade))
+
+    async def reload(self, plugin: str) -> Change:
+        """Reload a plugin."""
+        return await self.apply(Reload(plugin))
+
+    async def configure(
+        self,
+        plugin: str,
+        value: object = None,
+        path: Sequence[str] = (),
+        *,
+        how: Literal["put", "patch", "delete"] = "patch",
+        etag: str | None = None,
+        reload: bool = False,
+    ) -> Change:
+        """Change the configuration of a plugin; see `intents.Configure`."""
+        return await self.apply(Configure(plugin, tuple(path), how, value, etag, reload))
+
+    async def backup(self) -> BackupRow:
+        """Make a backup."""
+        body, _ = await self.request("POST", "backups")
+        return msgspec.json.decode(body, type=BackupRow)
+
+    async def restore(self, backup: str) -> Change:
+        """Restore a backup."""
+        return await self.apply(Restore(backup))
+
+    async def undo(self, change: str) -> Change:
+        """Take a change back."""
+        return await self.apply(Undo(change))
+
+    async def run(
+        self, name: str, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+    ) -> CommandAnswer:
+        """Run a plugin's command."""
+        given = {"args": list(args), "kwargs": dict(kwargs or {})}
+        body, _ = await self.request("POST", f"commands/{_quoted(name)}", body=given)
+        return msgspec.json.decode(body, type=CommandAnswer)
+
+    async def relay(
+        self, intent: Intent, *, plan: bool = False, id: str = "", who: str = ""
+    ) -> None:
+        """Ask another worker for its part of a change."""
+        headers = {RELAYED: who.encode("ascii", "replace").decode() or "a worker", CHANGE: id}
+        query = {"plan": True} if plan else {}
+        await self.request("POST", "changes", query=query, body=intent, headers=headers)
+
     # -- asking
 
     async def _get(self, path: str, type_: type[_T], **query: object) -> _T:
@@ -293,6 +379,11 @@ class AdminClient:
             plugin=problem.plugin,
             faults=problem.faults,
         )
+
+
+def _config_path(name: str, path: Sequence[str]) -> str:
+    steps = [_quoted(step.replace("~", "~0").replace("/", "~1")) for step in path]
+    return "/".join([f"plugins/{_quoted(name)}/config", *steps])
 
 
 def _quoted(segment: str) -> str:

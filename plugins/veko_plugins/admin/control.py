@@ -24,7 +24,7 @@ from veko import ServiceError, StateError, VekoError
 from .access import Caller
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked, query_of, segments_of
-from .socket_files import address_of, control_folder, made_folder, peer_of
+from .socket_files import address_of, answers, control_folder, made_folder, peer_of
 from .wire import Head, chunk, head_of, read_body, read_head
 
 __all__ = ["ControlSocket"]
@@ -224,18 +224,5 @@ async def _drained(writer: asyncio.StreamWriter) -> None:
 def _remove_stale(directory: Path) -> None:
     """Remove the sockets of processes that were killed."""
     for path in control_folder(directory).glob("*.sock"):
-        if not _answers(path):
+        if not answers(path):
             path.unlink(missing_ok=True)
-
-
-def _answers(path: Path) -> bool:
-    """Return whether something listens there."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, address_of(path) as address:
-        probe.setblocking(False)
-        try:
-            probe.connect(address)
-        except BlockingIOError:
-            return True  # it has more to answer than it takes
-        except OSError:
-            return False
-    return True

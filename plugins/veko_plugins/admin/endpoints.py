@@ -57,6 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         conditional: Whether it takes `If-Match`; `required` if it refuses without.
         refusals: The statuses of its refusals, beside those of all.
         plans: Whether it takes `?plan=1`.
+        versioned: Whether the answer has an `ETag`.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     conditional: str = ""
     refusals: tuple[int, ...] = ()
     plans: bool = False
+    versioned: bool = False
 
     @property
     def segments(self) -> tuple[str, ...]:

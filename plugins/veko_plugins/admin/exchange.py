@@ -11,10 +11,24 @@ import msgspec
 from .access import Caller
 from .errors import problem_of
 
-__all__ = ["JSON", "PREFIX", "Answer", "Asked", "encode", "query_of", "segments_of"]
+__all__ = [
+    "CHANGE",
+    "JSON",
+    "PREFIX",
+    "RELAYED",
+    "Answer",
+    "Asked",
+    "encode",
+    "query_of",
+    "segments_of",
+]
 
 PREFIX: Final = "/_veko/api"
 JSON: Final = "application/json"
+RELAYED: Final = "veko-relayed"
+"""The header by which a worker says that it relays; it counts at control sockets only."""
+CHANGE: Final = "veko-change"
+"""The header with the id of a change."""
 _PROBLEM: Final = "application/problem+json"
 _ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 

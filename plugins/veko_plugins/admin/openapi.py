@@ -10,7 +10,7 @@ import msgspec
 from veko import __version__
 
 from .access import COOKIE
-from .documents import Problem
+from .documents import Plan, Problem
 from .endpoints import PLAN, Endpoint, Parameter
 from .exchange import JSON, PREFIX
 
@@ -49,7 +49,7 @@ def document_of(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
 def fragment_of(endpoints: Iterable[Endpoint]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the paths and the components of the API."""
     endpoints = tuple(endpoints)
-    types: list[Any] = [Problem]
+    types: list[Any] = [Problem, Plan]
     for one in endpoints:
         types += [part for part in (one.answer, one.body) if part is not None]
         types += [parameter.type for parameter in one.parameters]
@@ -109,15 +109,16 @@ def _parameter(one: Parameter, schema: Any) -> dict[str, Any]:
 
 
 def _success(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
-    if endpoint.answer is None:
-        schema: Any = {"type": "string"}
-    else:
+    schema: Any = {"type": "string"}
+    if endpoint.plans:
+        schema = {"anyOf": [known[id(endpoint.answer)], {"$ref": _REF.format(name="Plan")}]}
+    elif endpoint.answer is not None:
         schema = known[id(endpoint.answer)]
     found: dict[str, Any] = {
         "description": endpoint.doc,
         "content": {endpoint.media_type: {"schema": schema}},
     }
-    if endpoint.conditional:
+    if endpoint.conditional or endpoint.versioned:
         found["headers"] = {"ETag": {"schema": {"type": "string"}}}
     return found
 

@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import functools
+import secrets
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from .manual import manual
 from .mcp import MCP_PATH, MCPEndpoint
 from .openapi import fragment_of
 from .operations import Operations
+from .peers import Peers
 from .records import Errors, Logs
 from .rows import plugin_service
 from .settings import AdminConfig
@@ -75,12 +77,20 @@ class Admin(Plugin):
         config = msgspec.convert(context.config, AdminConfig)
         errors = Errors()
         errors.load(context)
-        operations = Operations(context, self.directory, errors, self._logs)
+        access = Access(config, self.directory) if self._serves else None
+        self._operations = Operations(
+            context,
+            self.directory,
+            errors,
+            self._logs,
+            key=secrets.token_bytes(32) if access is None else access.key,
+            peers=Peers(self.directory),
+        )
         audit = Audit(self.directory if config.audit else None)
-        self._api = API(operations, audit)
-        context.provide("admin", operations)
+        self._api = API(self._operations, audit)
+        context.provide("admin", self._operations)
         context.provide("admin:api", self._api)
-        if not self._serves:
+        if access is None:
             return
         http = plugin_service(context.kernel, "http")
         if http is None:
@@ -90,7 +100,7 @@ class Admin(Plugin):
             )
             return
         self._response = http.response
-        self._access = Access(config, self.directory)
+        self._access = access
         context.hook("config:change", functools.partial(self._configured, context))
         context.provide("openapi:admin", self._fragment)
         add_route = context.attached("add_route")
@@ -104,6 +114,10 @@ class Admin(Plugin):
         add_route("POST", _LOGIN, self._login)
         add_route("POST", _LOGOUT, self._logout)
         Dashboard(self._response).add(add_route)
+
+    async def unload(self) -> None:
+        """Wait for changes that are being done."""
+        await self._operations.finish()
 
     def activate(self) -> None:
         """Keep log records."""

@@ -15,7 +15,7 @@ from veko import StateError
 
 from .._lib.private_files import private_folder
 
-__all__ = ["address_of", "control_folder", "live_sockets", "made_folder", "peer_of"]
+__all__ = ["address_of", "answers", "control_folder", "live_sockets", "made_folder", "peer_of"]
 
 _FOLDER: Final = Path(".veko") / "control"
 _LONGEST: Final = 100
@@ -95,3 +95,16 @@ def peer_of(connection: socket.socket) -> tuple[int, int] | None:
         return None
     raw = connection.getsockopt(socket.SOL_SOCKET, option, 12)
     return int.from_bytes(raw[:4], sys.byteorder), int.from_bytes(raw[4:8], sys.byteorder)
+
+
+def answers(path: Path) -> bool:
+    """Return whether something listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, address_of(path) as address:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except BlockingIOError:
+            return True  # it has more to answer than it takes
+        except OSError:
+            return False
+    return True

@@ -129,7 +129,11 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
             spared=options.required,
         ),
         "dependencies": Dependencies,
-        "config": lambda: Config(options.sections, validate=options.enable_validation),
+        "config": lambda: Config(
+            options.sections,
+            validate=options.enable_validation,
+            overrides=stored / "overrides.jsonl",
+        ),
         "validation": lambda: Validation(
             strict_peers=options.strict_peers, max_source=options.max_source_size
         ),

@@ -236,9 +236,10 @@ class LoadAll:
     def _is_off(self, name: str) -> bool:
         """Return whether the settings leave a plugin out, and note it."""
         config: Config = self._context.use("config")
-        if not config.is_off(name):
+        why = config.why_off(name)
+        if why is None:
             return False
-        self._report.off[name] = f"enabled = false in [plugins.{name}]"
+        self._report.off[name] = why
         return True
 
     def _plan(self, manifests: Collection[Manifest | Outline]) -> Plan:

@@ -22,10 +22,11 @@ from .._source.bytecode import MAX_SOURCE
 from .._source.content import Content
 from .._source.source import Form, Kept, Source
 from ..reports import LoadReport
-from .imports import Imported, Imports
+from .imports import Imported, Imports, Snapshot
 from .kept import kept_plugins
 from .load_all import LoadAll
 from .plugin_checks import PluginChecks
+from .records import get_loaded
 from .reloading import Around, Reloading
 from .slow_steps import SlowSteps
 
@@ -226,6 +227,35 @@ class Loading(Plugin):
             VekoError: What it was cannot be loaded any more; it stays as it is.
         """
         return await self._reloading.roll_back(name)
+
+    def snapshot(self, name: str) -> object | None:
+        """Return what a loaded plugin runs on, for `go_back`; `None` if it came from no file."""
+        record = self._context.kernel.get(name)
+        return None if record is None else self._imports.snapshot(record)
+
+    async def go_back(self, name: str, snapshot: object) -> PluginRecord:
+        """Give a plugin a generation of what it was when the snapshot was taken.
+
+        Args:
+            name: The plugin's name.
+            snapshot: What `snapshot` returned.
+
+        Raises:
+            NotFoundError: It is not loaded.
+            VekoError: What it was cannot be loaded any more; it stays as it is.
+        """
+        record = get_loaded(self._context.kernel, name)
+        assert isinstance(snapshot, Snapshot)
+        await self._reloading.go_back(record, snapshot)
+        return record
+
+    def check(self, plugin: Plugin) -> None:
+        """Check what is checked before a plugin loads; see `Validation.check`.
+
+        Raises:
+            VekoError: It cannot be loaded here.
+        """
+        self._checks.check(plugin)
 
     def can_roll_back(self, name: str) -> bool:
         """Return whether a snapshot of what a plugin was before is kept."""

@@ -161,6 +161,15 @@ class Reloading:
                 remedy="Reload it from the files that it should run.",
             )
         self._imports.rejected[name] = current.loaded.content
+        await self.go_back(record, snapshot)
+        return record
+
+    async def go_back(self, record: PluginRecord, snapshot: Snapshot) -> None:
+        """Give a plugin a generation of what it was, with the configuration that it had.
+
+        Raises:
+            VekoError: What it was cannot be loaded any more; it stays as it is.
+        """
         try:
             first = await self._as_it_was(record, snapshot)
             await self._swap(first, snapshot.given, self._as_it_is)
@@ -170,7 +179,6 @@ class Reloading:
             first = await self._as_it_was(record, snapshot)
             _without_state(first.imported.plugin)  # the failing version may have damaged it
             await self._swap(first, snapshot.given, self._as_it_is)
-        return record
 
     async def _swap(
         self,
