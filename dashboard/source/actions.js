@@ -17,7 +17,7 @@ export const VERBS = {
 // An action is {verb, target, method, path, body, headers}; null when no dialog is open.
 export const actions = {
   load: (plugin, config) => ({ verb: "load", target: plugin, method: "POST", path: "plugins", body: config ? { plugin, config } : { plugin } }),
-  unload: (name) => ({ verb: "unload", target: name, method: "POST", path: `plugins/${segment(name)}/unload` }),
+  unload: (name, cascade = false) => ({ verb: "unload", target: name, method: "POST", path: `plugins/${segment(name)}/unload`, body: { cascade } }),
   reload: (name) => ({ verb: "reload", target: name, method: "POST", path: `plugins/${segment(name)}/reload` }),
   toggle: (name, active, cascade = false) => ({
     verb: active ? "activate" : "deactivate",

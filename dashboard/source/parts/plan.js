@@ -1,6 +1,6 @@
 // The plan of a change: what would come and go, before it is done.
 import { useEffect, useState } from "preact/hooks"
-import { actions, apply, plan as fetchPlan, propose, VERBS } from "../actions.js"
+import { apply, plan as fetchPlan, propose, VERBS } from "../actions.js"
 import { plural } from "../format.js"
 import { html } from "../html.js"
 import { store, useStore } from "../store.js"
@@ -40,7 +40,7 @@ function Proposed({ action }) {
       setBusy(false)
     }
   }
-  const cascade = action.verb === "deactivate" && problem?.status === 409 && !action.body.cascade
+  const cascade = problem?.status === 409 && action.body?.cascade === false && action.body.active !== true
   return html`<${Dialog} title=${`${words.does} ${action.target}?`} onClose=${() => busy || close()}>
     ${!plan && !problem && html`<${Waiting} what="the plan" />`}
     ${problem && html`<${Failure} problem=${problem} />`}
@@ -48,7 +48,7 @@ function Proposed({ action }) {
     ${plan && html`<${Plan} plan=${plan} />`}
     <div class="buttons">
       <button type="button" onClick=${close} disabled=${busy}>Cancel</button>
-      ${cascade && html`<button type="button" class="primary" onClick=${() => propose({ ...actions.toggle(action.target, false, true), onDone: action.onDone })}>
+      ${cascade && html`<button type="button" class="primary" onClick=${() => propose({ ...action, body: { ...action.body, cascade: true } })}>
         With the plugins that need it</button>`}
       ${plan && html`<button type="button" class=${`primary ${action.verb === "unload" || action.verb === "deactivate" ? "danger" : ""}`}
         disabled=${busy} autofocus onClick=${run}>${busy ? `${words.busy} …` : words.does}</button>`}

@@ -49,20 +49,4 @@ export function initial(schema, root) {
   return { map: {}, array: [], text: "", number: 0, boolean: false }[kind] ?? null
 }
 
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value)
-
 export const same = (one, other) => JSON.stringify(one) === JSON.stringify(other)
-
-// The merge patch (RFC 7396) that makes `after` of `before`.
-export function difference(before, after) {
-  const patch = {}
-  for (const key of new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])) {
-    if (!(key in after) || after[key] === undefined) {
-      if (key in before && before[key] !== undefined) patch[key] = null
-    } else if (isObject(before?.[key]) && isObject(after[key])) {
-      const inner = difference(before[key], after[key])
-      if (Object.keys(inner).length) patch[key] = inner
-    } else if (!same(before?.[key], after[key])) patch[key] = after[key]
-  }
-  return patch
-}

@@ -5,8 +5,7 @@ import { segment } from "../api.js"
 import { html } from "../html.js"
 import { Failure, Icon } from "../parts/basics.js"
 import { Fields } from "../parts/form.js"
-import { notify } from "../parts/notices.js"
-import { difference, kindOf, same } from "../parts/schema.js"
+import { kindOf, same } from "../parts/schema.js"
 
 export function Config({ details, operator, reload }) {
   const { config_schema: schema, config } = details
@@ -16,6 +15,7 @@ export function Config({ details, operator, reload }) {
   const [faults, setFaults] = useState([])
   const [problem, setProblem] = useState(null)
   const [asJson, setAsJson] = useState(!formed)
+  const [again, setAgain] = useState(false)
   const form = useRef(null)
   const dirty = !same(base.config ?? {}, draft)
   const take = (next = details) => {
@@ -43,10 +43,10 @@ export function Config({ details, operator, reload }) {
     const action = {
       verb: "configure",
       target: name,
-      method: "PATCH",
-      path: `plugins/${segment(name)}/config`,
-      body: difference(base.config ?? {}, draft),
-      headers: { "if-match": base.etag, "content-type": "application/merge-patch+json" },
+      method: "PUT", // what equals the value that was shown, a masked secret too, is left as it is
+      path: `plugins/${segment(name)}/config${again ? "?reload=1" : ""}`,
+      body: draft,
+      headers: { "if-match": base.etag },
       onRefused: refused,
       onDone: async () => {
         const fresh = await reload()
@@ -70,6 +70,7 @@ export function Config({ details, operator, reload }) {
     <fieldset class="bare" disabled=${!operator}><legend class="unseen">Values</legend>
       ${asJson ? html`<${Whole} value=${draft} onChange=${setDraft} invalid=${faults.length > 0} />` : html`<${Fields} schema=${schema} value=${draft} onChange=${setDraft} faults=${faults} prefix="config" secrets=${details.secrets} />`}
     </fieldset>
+    <p><label class="check"><input type="checkbox" checked=${again} disabled=${!operator} onChange=${(event) => setAgain(event.target.checked)} /> Reload the plugin then, for one that reads its configuration when it loads</label></p>
     <div class="buttons start">
       <button type="submit" class="primary" disabled=${!operator || !dirty}>Show the plan</button>
       <button type="button" disabled=${!dirty} onClick=${() => take()}>Discard</button>

@@ -23,7 +23,7 @@ export function Graph() {
   const [core, setCore] = useState(false)
   const [anyway, setAnyway] = useState(false)
   const [chosen, setChosen] = useState(null)
-  const { value, problem, load } = useDocument("graph", ["plugins"])
+  const { value, problem, load } = useDocument(core ? "graph?core=1" : "graph", ["plugins"])
   const parts = useMemo(() => value && split(value, core), [value, core])
   const large = parts && parts.nodes.length > MOST && !anyway
   const placed = useMemo(() => parts && !large && parts.nodes.length > 0 && arrange(parts), [parts, large])

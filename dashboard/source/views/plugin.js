@@ -1,5 +1,5 @@
 // Everything about one plugin.
-import { useCallback, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { actions, propose } from "../actions.js"
 import { request, segment } from "../api.js"
 import { ago, count, duration, moment, percent, plural } from "../format.js"
@@ -15,6 +15,12 @@ export function Plugin({ name }) {
   const operator = useStore(selectors.operator)
   const { value, problem, load } = useDocument(`plugins/${segment(name)}`, ["plugins", "changes"])
   const live = useStore(selectors.plugins)?.find((row) => row.name === name)
+  const seen = live && `${live.error_count} ${live.state} ${live.loaded_at}`
+  const before = useRef(seen)
+  useEffect(() => {
+    if (before.current && before.current !== seen) load()
+    before.current = seen
+  }, [seen])
   const back = html`<p><a href="#/plugins"><${Icon} name="back" /> All plugins</a></p>`
   if (!value) return html`${back}<h1 tabindex="-1">${name}</h1>${problem ? html`<${Failure} problem=${problem} again=${load} />` : html`<${Waiting} what="the plugin" />`}`
   const row = { ...value.plugin, ...live }

@@ -7,7 +7,7 @@ import { useDocument } from "../parts/use.js"
 
 export function Startup() {
   const [core, setCore] = useState(false)
-  const { value, problem, load } = useDocument("startup", ["plugins"])
+  const { value, problem, load } = useDocument(core ? "startup?core=1" : "startup", ["plugins"])
   const title = html`<h1 tabindex="-1">Start</h1>`
   if (problem && !value) return html`${title}<${Failure} problem=${problem} again=${load} />`
   if (!value) return html`${title}<${Waiting} what="the start" />`
