@@ -1,48 +1,13 @@
 """The dashboard in a real browser, over a real application."""
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
-from ..examples.test_blog import Served
+from .dashboard_shop import DENIED, Shop, Visit, expect, make_shop
 from .dashboard_sources import SOURCES, installed
-from .shop import make_shop
-
-expect = pytest.importorskip("playwright.sync_api").expect
-Visit = Callable[..., Any]
-DENIED = "Failed to load resource"
-"""What the console says about the first question of a page that is not logged in."""
-
-
-class Shop:
-    """The shop, served."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.served = Served(root)
-        self.url = self.served.url
-
-    @property
-    def token(self) -> str:
-        return self.root.joinpath(".veko/admin-token").read_text("utf-8").strip()
-
-    def get(self, path: str) -> httpx.Response:
-        """Ask the application for something, as a visitor."""
-        return httpx.get(f"{self.url}{path}", timeout=60)
-
-    def enter(self, visit: Visit, view: str = "plugins", **options: Any) -> Any:
-        """Log in by the address that `veko serve` prints, and go to a view."""
-        options.setdefault("viewport", {"width": 1280, "height": 900})
-        page = visit(self.url, expected=options.pop("expected", DENIED), **options)
-        page.goto(f"/_veko/#token={self.token}")
-        page.get_by_role("heading", name="Plugins", level=1).wait_for()
-        if view != "plugins":
-            page.goto(f"/_veko/#/{view}")
-        return page
 
 
 @pytest.fixture(scope="module")
@@ -190,45 +155,6 @@ def test_a_request_is_followed_through_its_hooks(shop: Shop, visit: Visit) -> No
     page.get_by_role("button", name="Look again").click()
     page.get_by_label("Failed only").uncheck()
     expect(page.get_by_role("link", name="GET /goods").first).to_be_visible()
-
-
-def test_the_log_is_filtered_paused_and_cleared(shop: Shop, visit: Visit) -> None:
-    page = shop.enter(visit, "logs")
-    log = page.get_by_role("region", name="Log records")
-    expect(log).to_contain_text("the mailer is ready")
-    page.get_by_label("Plugin").select_option("clock")
-    expect(log).not_to_contain_text("the mailer is ready")
-    expect(log).to_contain_text("tick")
-    page.get_by_role("button", name="Pause").click()
-    before = log.locator("li").count()
-    shop.get("/goods")
-    page.get_by_label("Search the log").fill("tick 1")
-    expect(log.locator("li").first).to_contain_text("tick 1")
-    page.get_by_label("Search the log").fill("")
-    expect(log.locator("li")).to_have_count(before)
-    page.get_by_role("button", name="Continue").click()
-    expect(log.locator("li")).not_to_have_count(before)
-    page.get_by_label("Level").select_option("ERROR")
-    page.get_by_text("No records.").wait_for()
-    page.get_by_label("Level").select_option("INFO")
-    page.get_by_role("button", name="Clear").click()
-    expect(log.locator("li").first).not_to_contain_text("tick 1 ")
-
-
-def test_events_appear_as_they_are_emitted(shop: Shop, visit: Visit) -> None:
-    page = shop.enter(visit, "events")
-    events = page.get_by_role("region", name="Events", exact=True)
-    expect(events).to_contain_text("plugin:clock:tick")
-    page.get_by_label("Search events").fill("price")
-    page.get_by_text("No events yet.").wait_for()
-    expect(page.get_by_role("table", name="The catalogue of events")).not_to_contain_text("app:")
-    shop.get("/goods")
-    expect(events).to_contain_text("plugin:catalog:price")
-    page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Continue")).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("button", name="Clear").click()
-    page.get_by_text("No events yet.").wait_for()
 
 
 def test_the_colours_follow_the_system_and_can_be_chosen(shop: Shop, visit: Visit) -> None:
