@@ -53,9 +53,7 @@ EVENTS = (
     "auth:logout", "auth:register", "dev:hotreload", "dev:debug", "dev:profile", "plugin:loaded",
     "plugin:unloaded", "plugin:activated", "plugin:deactivated", "log",
 )  # fmt: skip
-LATER = {
-    "D9": "development tools",
-}  # fmt: skip
+LATER: dict[str, str] = {}
 """What is not due yet, by row by event, or by the first word of events, and what it comes with."""
 
 

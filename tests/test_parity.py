@@ -58,10 +58,9 @@ def test_what_covers_a_row(other: Path) -> None:
     assert lines["H     app:stop"] == lines["H     app:restart"] == "MISSING"
     assert lines["A10   restore_plugins"] == "MISSING"
     assert lines["O13   enable_api"] == "MISSING"
-    assert lines["D9    veko debug, --log-level, hooks"] == "(later: development tools)"
+    assert lines["D9    veko debug, --log-level, hooks"] == "MISSING"
     assert "  A10   restore_plugins\n" in missing
     assert "A9 " not in missing
-    assert "D9 " not in missing
 
 
 def test_a_row_that_is_none(other: Path) -> None:

@@ -20,6 +20,7 @@ import msgspec
 
 from veko import NotFoundError, OptionError, StateError
 
+from .._lib.control_files import address_of, live_sockets
 from .documents import (
     BackupRow,
     Change,
@@ -43,7 +44,6 @@ from .documents import (
 from .errors import AdminError
 from .exchange import CHANGE, JSON, PREFIX, RELAYED
 from .intents import Configure, Intent, Load, Reload, Restore, Toggle, Undo, Unload
-from .socket_files import address_of, live_sockets
 from .wire import Head, head_of, read_body, read_head
 
 __all__ = ["AdminClient"]

@@ -21,10 +21,10 @@ from typing import Final, Protocol
 
 from veko import ServiceError, StateError, VekoError
 
+from .._lib.control_files import address_of, answers, control_folder, made_folder, peer_of
 from .access import Caller
 from .errors import AdminError
 from .exchange import PREFIX, Answer, Asked, query_of, segments_of
-from .socket_files import address_of, answers, control_folder, made_folder, peer_of
 from .wire import Head, chunk, head_of, read_body, read_head
 
 __all__ = ["ControlSocket"]

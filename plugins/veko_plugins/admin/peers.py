@@ -15,9 +15,9 @@ from typing import Final
 
 from veko import StateError
 
+from .._lib.control_files import answers, control_folder, live_sockets
 from .client import AdminClient
 from .intents import Intent
-from .socket_files import answers, control_folder, live_sockets
 
 __all__ = ["Peers"]
 

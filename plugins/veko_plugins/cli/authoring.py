@@ -1,4 +1,4 @@
-"""The commands for those who write plugins: `veko new`, `init`, `validate` and `test`."""
+"""The commands for those who write plugins: `veko new`, `init`, `validate`, `test`, `debug`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import rich_click as click
 from .completion import complete_plugins
 from .parameters import debug_option, debugging, json_option
 
-__all__ = ["TEMPLATES", "init", "new", "test", "validate"]
+__all__ = ["TEMPLATES", "debug", "init", "new", "test", "validate"]
 
 TEMPLATES = ["basic", "api", "middleware", "websocket", "database", "auth", "typescript"]
 """Those of `veko_plugins.scaffold`, which is imported when it is used."""
@@ -137,3 +137,25 @@ def test(
             as_json=as_json, debug=debugging(),
         )
     )  # fmt: skip
+
+
+@click.command()
+@click.argument("name", metavar="NAME", shell_complete=complete_plugins)
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The application's folder."
+)
+@click.option("-c", "code", metavar="CODE", help="Run this code, and leave.")
+@click.option(
+    "--process", type=int, metavar="PID", help="The process, if several run the application."
+)
+@debug_option
+def debug(name: str, directory: Path | None, code: str | None, process: int | None) -> None:
+    """Open a Python console in the running application, with the plugin NAME at hand.
+
+    The code runs in the application's event loop, and may `await`. It has manager, plugin, context,
+    config, hooks, module and debug. The application must run with --dev; if none runs, it is
+    loaded here, without being served. Without a terminal, the code is read from standard input.
+    """
+    from .debug import debug_plugin
+
+    raise SystemExit(debug_plugin(name, directory, code=code, process=process, debug=debugging()))

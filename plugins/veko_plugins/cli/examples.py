@@ -20,6 +20,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "database export": ("veko database export shop", "veko database export shop shop.jsonl"),
     "database list": ("veko database list", "veko database list --dir app --json"),
     "database purge": ("veko database purge shop", "veko database purge shop --yes"),
+    "debug": ("veko debug shop", "veko debug shop --dir app", "veko debug shop -c 'plugin.state'"),
     "doctor": ("veko doctor", "veko doctor app --json"),
     "events": ("veko events", "veko events app --plugin shop", "veko events --json"),
     "graph": ("veko graph", "veko graph app --format dot | dot -Tsvg > plugins.svg"),

@@ -14,7 +14,7 @@ import rich_click as click
 from veko import __version__
 
 from .agents import mcp
-from .authoring import init, new, test, validate
+from .authoring import debug, init, new, test, validate
 from .completion import complete_adapters, complete_commands, complete_plugins, completion
 from .database import database
 from .doctor import doctor
@@ -372,5 +372,5 @@ def run(
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 
-for command in (*OPERATING, new, init, validate, test, doctor, database, mcp, completion):
+for command in (*OPERATING, new, init, validate, test, debug, doctor, database, mcp, completion):
     veko.add_command(command)

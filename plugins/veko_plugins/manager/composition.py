@@ -16,6 +16,7 @@ from ..backup import Backup
 from ..cache import EVENTS as CACHE_EVENTS
 from ..commands import Commands
 from ..config import BUDGET, Config
+from ..console import Console
 from ..dependencies import Dependencies
 from ..devtools import EVENTS as DEVELOPMENT_EVENTS
 from ..discovery import Discovery
@@ -58,8 +59,8 @@ APP_EVENTS: Final = (
 )
 _STORED: Final = Path(".veko")
 _SOMETIMES: Final = (
-    "admin", "auth", "cache", "database", "ledger", "metrics", "openapi", "probation", "recording",
-    "reload", "routes", "storage", "telemetry", "tracing", "watch", "watchdog",
+    "admin", "auth", "cache", "console", "database", "ledger", "metrics", "openapi", "probation",
+    "recording", "reload", "routes", "storage", "telemetry", "tracing", "watch", "watchdog",
 )  # fmt: skip
 """Core plugins that other options leave out; `core` may do so too."""
 _OF_DATABASE: Final = frozenset({"sqlalchemy", "alembic", "greenlet"})
@@ -103,13 +104,16 @@ def kernel_of(app: Any, options: Options) -> Kernel:
     return kernel
 
 
-def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -> Iterator[Plugin]:
+def core_plugins(
+    options: Options, signals: Signals, unwatched: Iterable[str], manager: object
+) -> Iterator[Plugin]:
     """Make the core plugins, in the order in which they are loaded.
 
     Args:
         options: All options; `core` replaces core plugins or leaves them out.
         signals: The observers, which stay over a restart.
         unwatched: Patterns of files that are no longer watched.
+        manager: The manager, for consoles.
 
     Raises:
         OptionError: `core` leaves out a plugin that does not exist.
@@ -177,6 +181,8 @@ def core_plugins(options: Options, signals: Signals, unwatched: Iterable[str]) -
         del made["storage"]
     if options.cache is not None:
         made["cache"] = lambda: _cache(options)
+    if options.dev_mode:
+        made["console"] = lambda: Console(options.directory, manager)
     if options.enable_metrics:
         made["metrics"] = Metrics
     if options.watchdog:

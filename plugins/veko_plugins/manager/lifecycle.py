@@ -122,7 +122,7 @@ class Lifecycle:
             _log.warning("%s", line)
         for variable in self.options.ignored:
             _log.debug("%s is ignored: Kubernetes sets it for a service", variable)
-        for plugin in core_plugins(self.options, self._signals, self._unwatched):
+        for plugin in core_plugins(self.options, self._signals, self._unwatched, self):
             manifest = plugin.manifest
             section = self.options.sections.of(manifest.name, manifest)
             await self.kernel.load(plugin, section or None)

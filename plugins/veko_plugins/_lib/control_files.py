@@ -1,4 +1,7 @@
-"""The files of control sockets: `.veko/control/<pid>.sock`, for this user alone."""
+"""The Unix sockets of a running application, in `.veko/control/`, for its user alone.
+
+`<pid>.sock` is that of the management API, `<pid>.console` that of `veko debug`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Final
 
 from veko import StateError
 
-from .._lib.private_files import private_folder
+from .private_files import private_folder
 
 __all__ = ["address_of", "answers", "control_folder", "live_sockets", "made_folder", "peer_of"]
 
@@ -65,11 +68,11 @@ def address_of(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def live_sockets(directory: Path) -> dict[int, Path]:
+def live_sockets(directory: Path, suffix: str = ".sock") -> dict[int, Path]:
     """Return the sockets of processes that are alive, by process."""
     found: dict[int, Path] = {}
     try:
-        paths = sorted(control_folder(directory).glob("*.sock"))
+        paths = sorted(control_folder(directory).glob(f"*{suffix}"))
     except OSError:
         return found
     for path in paths:
