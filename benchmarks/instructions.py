@@ -154,7 +154,24 @@ def _chains() -> None:
             )
         else:
             CASES[f"pluggy, {count}"] = Case(lambda c=count: pluggy_of(c), base, calls=calls // 10)
+
+    async def nothing() -> None:
+        return None
+
+    def awaiting() -> Callable[[int], Any]:
+        async def handler(value: int) -> int:
+            await nothing()
+            return value
+
+        return handler
+
     for count in (1, 5):
+        awaits = [awaiting() for _ in range(count)]
+        base = f"by hand, {count} awaiting"
+        CASES[base] = Case(lambda h=awaits: calling(by_hand(h), 1))
+        CASES[f"limited hot, {count} awaiting"] = Case(
+            lambda h=awaits: hot(subscribed(h, timeout=30)), base, 1.3
+        )
         made = handlers(True, count)
         CASES[f"limited hot, {count} async"] = Case(
             lambda h=made: hot(subscribed(h, timeout=30)), beside("async", count), 1.3

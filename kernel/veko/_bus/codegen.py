@@ -7,12 +7,14 @@ the interpreter specialises code for one set of functions.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from .probes import Texts, lines_of
 
-__all__ = ["FILENAME", "MISSING", "Shape", "code_of"]
+__all__ = ["FILENAME", "MISSING", "Shape", "awaited", "code_of"]
 
 FILENAME: Final = "<veko plan>"
 MISSING: Final[Any] = object()
@@ -41,19 +43,24 @@ def code_of(
     most = max((arity or 1 for _, arity, *_ in steps), default=1)
     extra = [f"a{i}" for i in range(1, most)]
     names = ["value", *extra]
-    lines = [f"async def emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
+    # Where a handler may have to be stopped, `yield from` in place of `await`: it takes iterators,
+    # too, and so `limits.suspended`. The code is a coroutine's all the same.
+    by_hand = any(limit for _, _, limit, *_ in steps)
+    wait = "yield from" if by_hand else "await"
+    define = "def" if by_hand else "async def"
+    lines = [f"{define} emission(value, {''.join(f'{a}, ' for a in extra)}*rest):"]
     if extra:  # too few arguments for some handler: let the loop report the handler
         given = ", ".join(f"*(() if {a} is MISSING else ({a},))" for a in extra)
-        lines += [f"  if {extra[-1]} is MISSING:", f"   return await loop(value, {given})"]
-    if any(limit for _, _, limit, *_ in steps):
+        lines += [f"  if {extra[-1]} is MISSING:", f"   return ({wait} loop(value, {given}))"]
+    if by_hand:
         lines += [
             "  if 'trio' in modules and on_asyncio() is None:",
-            f"   return await loop({', '.join(names)}, *rest)",
+            f"   return ({wait} loop({', '.join(names)}, *rest))",
         ]
     lines += [
         "  token = plan.token",
         "  if token is None:",
-        f"   return await loop({', '.join(names)}, *rest)",
+        f"   return ({wait} loop({', '.join(names)}, *rest))",
         "  try:",
         *lines_of(around, "before", "   "),
     ]
@@ -66,15 +73,22 @@ def code_of(
         starts.append(len(lines) + 1)
         given = ", ".join([*names, "*rest"] if arity is None else names[:arity])
         # A limited handler's first step is taken by hand: most never suspend, and need no timer
-        # then. See `limits`; held by test_handlers_within_their_limit.
+        # then. See `limits`; held by test_handlers_within_their_limit. What it waits for begins
+        # outside `except`: nothing that it raises is raised while another error is handled.
         call = [
             f"c = h{i}({given})",
-            "try: y = c.send(None)",
-            "except StopIteration as end: r = end.value",
-            f"else: r = await resume_limited(c, y, s{i}.limit, s{i}.late)",
+            "try: r = yield from filter(suspended, c.__await__())",
+            "except Suspended as error: r = error.with_traceback(None)",
+            "if r.__class__ is Suspended:",
+            f" r = yield from resume_limited(c, r.args[0], s{i}.limit, s{i}.late)",
         ]
         if not limit:
             call = [f"r = {'await ' if is_async_step else ''}h{i}({given})"]
+            if by_hand and is_async_step:  # `yield from` takes no awaitable but a coroutine
+                call = [
+                    f"c = h{i}({given})",
+                    "r = yield from (c if c.__class__ is Coroutine else awaited(c))",
+                ]
         if probes:
             call = [
                 *lines_of(probes, "before", "", i),
@@ -111,7 +125,7 @@ def code_of(
                 ]
             ),
             "except BaseException as error:",
-            f" await failed(s{i}, error, ({', '.join(names)}, *rest))",
+            f" {wait} failed(s{i}, error, ({', '.join(names)}, *rest))",
             *lines_of(probes, "resumed", " ", i),
         ]
         lines += [outer + line for line in call]
@@ -125,4 +139,12 @@ def code_of(
     lines += ["   return value", "  finally:", "   del token"]
     scope: dict[str, Any] = {}
     exec(compile("\n".join(lines), FILENAME, "exec"), scope)
-    return scope["emission"].__code__, (MISSING,) * len(extra), tuple(starts)
+    code: types.CodeType = scope["emission"].__code__
+    if by_hand:
+        code = code.replace(co_flags=code.co_flags & ~inspect.CO_GENERATOR | inspect.CO_COROUTINE)
+    return code, (MISSING,) * len(extra), tuple(starts)
+
+
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    """Make a coroutine of anything that can be awaited."""
+    return await awaitable

@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from .codegen import FILENAME, MISSING, code_of
+from .codegen import FILENAME, MISSING, awaited, code_of
 from .events import Event, Stop
 from .failures import subject_of
 from .handles import Subscription
-from .limits import limited, must_pass, on_asyncio, resume_limited
+from .limits import Suspended, limited, must_pass, on_asyncio, resume_limited, suspended
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
 from .registry import EVENT, INTERCEPTOR, PROBE, Registry
@@ -342,7 +342,9 @@ class Plan:
         names: dict[str, Any] = {
             "plan": self, "loop": self.call, "failed": self.failed, "Stop": Stop, "alone": False,
             "at_once": False, "modules": sys.modules, "on_asyncio": on_asyncio,
-            "resume_limited": resume_limited, "MISSING": MISSING, **names_of(self._around),
+            "resume_limited": resume_limited, "suspended": suspended, "Suspended": Suspended,
+            "filter": filter, "Coroutine": types.CoroutineType, "awaited": awaited,
+            "MISSING": MISSING, **names_of(self._around),
         }  # fmt: skip
         for i, step in enumerate(self.steps):
             names |= {f"s{i}": step, f"h{i}": step.inner, f"check{i}": step.check}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import opcode
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Parameters", "is_async", "parameters", "required_arguments"]
+__all__ = ["Parameters", "is_async", "may_suspend", "parameters", "required_arguments"]
+
+_YIELD: Final = opcode.opmap["YIELD_VALUE"]
 
 
 class Parameters(NamedTuple):
@@ -50,6 +53,25 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted
     )
+
+
+def may_suspend(function: Callable[..., Any]) -> bool:
+    """Tell whether a call of an async function may suspend; where that is unknown, it may.
+
+    It cannot if its code has no `await`, `async for` or `async with`: all of them are compiled to a
+    yield, the one instruction in which a coroutine suspends. Held by
+    test_a_limit_is_kept_wherever_a_handler_may_suspend.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not isinstance(function, types.FunctionType | types.MethodType):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - see `is_async`
+    if isinstance(function, types.MethodType):
+        function = function.__func__
+    if not isinstance(function, types.FunctionType):
+        return True
+    code = function.__code__
+    return not code.co_flags & inspect.CO_COROUTINE or _YIELD in code.co_code[::2]
 
 
 def parameters(function: Callable[..., Any]) -> Parameters:

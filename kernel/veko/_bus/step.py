@@ -10,7 +10,7 @@ from ..errors import HookError
 from .events import Event, Stop
 from .handles import Handle, Subscription
 from .probes import Snippet, enclosed
-from .signature import is_async
+from .signature import is_async, may_suspend
 
 __all__ = ["Step"]
 
@@ -32,7 +32,7 @@ class Step:
         call: `inner` and `snippets` in one function.
         is_async: Whether `call` gives a coroutine.
         arity: How many arguments the handler gets; `None` for all.
-        limit: Seconds that it may take, or `None`.
+        limit: Seconds that it may take; `None` for any, or if it cannot suspend.
         late: Whether its answer counts if it returned in spite of its limit. Not at an event that
             fails closed: a guard that swallows its cancellation has let nobody in.
         observes: Whether what it answers is ignored.
@@ -65,7 +65,8 @@ class Step:
         self.call = enclosed(inner, snippets, self.arity) if snippets else inner
         self.late = declared is None or not declared.fails_closed
         self.observes = subscription.observes
-        self.limit = subscription.timeout if self.is_async else None
+        # What cannot suspend ends in its first step, and no limit can stop that.
+        self.limit = subscription.timeout if self.is_async and may_suspend(inner) else None
         self.plain: type = type(None)
         self.seen: type = type(None)
 

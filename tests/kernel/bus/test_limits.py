@@ -2,6 +2,13 @@
 
 import asyncio
 import contextlib
+import contextvars
+import functools
+import gc
+import inspect
+import sys
+import threading
+import weakref
 from typing import Any
 
 import anyio
@@ -334,3 +341,126 @@ async def test_a_driven_coroutine_that_swallows_cancellation_is_closed_all_the_s
         await driven(stubborn(), grace=0.05)
     assert scope.cancelled_caught
     assert swallowed > 0
+
+
+async def test_a_limit_is_kept_wherever_a_handler_may_suspend(form: str) -> None:
+    class Async:
+        async def __call__(self, value: Any) -> None:
+            await anyio.sleep_forever()
+
+        async def method(self, value: Any) -> None:
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(anyio.sleep_forever)
+
+    async def iterates(value: Any) -> None:
+        async for _ in forever():
+            raise AssertionError
+
+    async def forever() -> Any:
+        await anyio.sleep_forever()
+        yield
+
+    async def function(other: Any, value: Any) -> None:
+        await other()
+
+    for handler in (Async(), Async().method, iterates):
+        bus = Bus()
+        bus.on("x", handler, timeout=SHORT)
+        with anyio.fail_after(10):
+            assert await emitted(bus, "x", 1) == 1
+    bus = Bus()
+    bus.on("x", functools.partial(function, anyio.sleep_forever), timeout=SHORT)
+    with anyio.fail_after(10):
+        assert await emitted(bus, "x", 1) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="marks no function as async")
+async def test_a_limited_chain_takes_whatever_can_be_awaited(form: str) -> None:
+    bus = Bus()
+
+    class Answer:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __await__(self) -> Any:
+            yield from anyio.lowlevel.checkpoint().__await__()
+            return self.value * 2
+
+    async def limited(value: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        return value + 1
+
+    bus.on("x", limited, timeout=5)
+    bus.on("x", inspect.markcoroutinefunction(lambda value: Answer(value)))
+    assert await emitted(bus, "x", 1) == 4
+
+
+async def test_calls_of_one_limit_expire_in_their_order(faults: Any) -> None:
+    """Most end before the limit, in any order; those that hang expire, each for itself."""
+    bus = Bus()
+    seen = faults(bus)
+
+    async def sleeps(seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    bus.on("x", sleeps, timeout=0.2)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for seconds in (60, 0, 0.01, 60, 0, 0.005, 60):
+                group.start_soon(bus.emit, "x", seconds)
+            await anyio.sleep(0.1)
+            assert seen == []
+            group.start_soon(bus.emit, "x", 60)
+    assert [type(error) for error, _ in seen] == [HookTimeout] * 4
+
+
+async def test_a_failure_after_a_suspension_has_no_other_error_around_it(
+    form: str, faults: Any
+) -> None:
+    bus = Bus()
+    seen = faults(bus)
+
+    async def fails(value: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise ValueError
+
+    bus.on("x", fails, timeout=5)
+    await emitted(bus, "x")
+    assert [error.__context__ for error, _ in seen] == [None, None]
+
+
+async def test_a_limit_keeps_neither_its_loop_nor_what_it_limits(on_asyncio: None) -> None:
+    bus = Bus()
+    held = contextvars.ContextVar[object]("held")
+
+    class Thing:
+        pass
+
+    async def handler(value: Any) -> None:
+        await asyncio.sleep(0)
+
+    bus.on("x", handler, timeout=60)
+    references: list[Any] = []
+
+    async def emit() -> None:
+        thing = Thing()
+        references.append(weakref.ref(thing))
+        held.set(thing)
+        await bus.emit("x", thing)
+
+    await asyncio.create_task(emit())
+    await asyncio.sleep(0)  # the task itself lasts until its turn is over
+    gc.collect()
+    assert references[0]() is None
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        references.append(weakref.ref(loop))
+        loop.run_until_complete(bus.emit("x", 1))
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert references[1]() is None
