@@ -200,6 +200,21 @@ def test_the_wheel_has_the_templates(
         assert {"README.md", "tests"} <= {path.name for path in folder.iterdir()}
 
 
+def test_the_wheel_has_the_docs(environment: Callable[[str], Environment], tmp_path: Path) -> None:
+    code = (
+        "from veko_plugins.admin.manual import manual\n"
+        "print(*(page.name for page in manual().pages()))\n"
+        "assert manual().search('roll back a broken reload')\n"
+        "assert '(guides/reload.md)' in manual().read('llms.txt')"
+    )
+    done = environment("manager").python(code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = {
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    }
+    assert set(done.stdout.split()) == expected
+
+
 def test_generating_without_jinja_names_its_extra(
     environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:

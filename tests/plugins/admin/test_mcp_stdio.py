@@ -6,13 +6,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 from .agents import SECONDS, Agent
 
@@ -22,10 +27,17 @@ GREETER = (
     "def load(context):\n    context.add_command('greet', lambda name: f'hello {name}')\n"
 )
 ENVIRON = dict(os.environ)
+GRACE = 20.0
+"""Seconds that `veko serve` lets running requests have."""
+
+
+class Served(NamedTuple):
+    popen: subprocess.Popen[str]
+    url: str
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[subprocess.Popen[str]]:
+def serving(root: Path) -> Iterator[Served]:
     """Run `veko serve` until the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "veko_plugins.cli", "serve", str(root), "--port", "0",
@@ -40,7 +52,7 @@ def serving(root: Path) -> Iterator[subprocess.Popen[str]]:
             if "Listening" in line:
                 break
         assert process.poll() is None, lines
-        yield process
+        yield Served(process, re.findall(r"http://[\d.:]+", lines[-1])[0])
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=SECONDS)
@@ -70,12 +82,30 @@ async def test_an_agent_on_stdio_needs_no_token_and_no_option(root: Path, mode: 
     with anyio.fail_after(2 * SECONDS), serving(root) as process:
         async with started(root, mode=mode) as agent:
             status = await agent.call("status")
-            assert (status["pid"], status["role"]) == (process.pid, "operate")
+            assert (status["pid"], status["role"]) == (process.popen.pid, "operate")
             assert "command_greet" in await agent.names()
         async with started(root, "--look", mode=mode) as agent:
             names = await agent.names()
             assert "list_plugins" in names
             assert not names & {"undo", "toggle_plugin", "command_greet"}
+
+
+async def test_tools_come_and_go_within_a_second_on_stdio(root: Path) -> None:
+    with anyio.fail_after(2 * SECONDS), serving(root):
+        async with (
+            started(root) as agent,
+            started(root) as other,
+            agent.client.listen(tools_list_changed=True) as changes,
+        ):
+            assert "command_greet" in await agent.names()
+            change = await other.change("toggle_plugin", plugin="greeter", active=False)
+            for there in (False, True):
+                began = time.monotonic()
+                await anext(aiter(changes))
+                assert time.monotonic() - began < 1
+                assert ("command_greet" in await agent.names()) is there
+                if not there:
+                    await other.call("undo", change=change)
 
 
 async def test_the_application_may_stop_and_start_meanwhile(root: Path) -> None:
@@ -88,9 +118,30 @@ async def test_the_application_may_stop_and_start_meanwhile(root: Path) -> None:
             found = await agent.call("search_docs", query="serve")
             assert found["sections"]
             with serving(root) as process:
-                assert (await agent.call("status"))["pid"] == process.pid
+                assert (await agent.call("status"))["pid"] == process.popen.pid
                 assert "command_greet" in await agent.names()
             assert (await agent.refused("status"))["status"] == 503
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_an_agent_that_listens_does_not_hold_up_the_stop(root: Path, mode: str) -> None:
+    (root / "veko.toml").write_text("enable_api = true\n", "utf-8")
+    with anyio.fail_after(2 * SECONDS), serving(root) as process:
+        url = process.url
+        token = (root / ".veko" / "admin-token").read_text("ascii").strip()
+        headers = {"authorization": f"Bearer {token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, verify=False) as http,
+            Client(streamable_http_client(f"{url}/_veko/mcp", http_client=http), mode=mode) as one,
+            AsyncExitStack() as stack,
+        ):
+            assert (await Agent(one).call("status"))["pid"] == process.popen.pid
+            if mode == "auto":  # the older protocol has a stream of its own
+                await stack.enter_async_context(one.listen(tools_list_changed=True))
+            began = time.monotonic()
+            process.popen.send_signal(signal.SIGTERM)
+            await anyio.to_thread.run_sync(process.popen.wait)
+            assert time.monotonic() - began < GRACE / 2
 
 
 def test_without_the_package_the_command_names_its_extra(root: Path) -> None:

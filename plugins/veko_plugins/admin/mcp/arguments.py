@@ -120,11 +120,23 @@ class ChangePlugin(OfPlugin, frozen=True):
     plan: PlanOnly = False
 
 
+class UnloadPlugin(ChangePlugin, frozen=True):
+    cascade: Annotated[
+        bool, Meta(description="Unload the plugins that need it, too; else that is refused.")
+    ] = False
+
+
 class TogglePlugin(ChangePlugin, frozen=True, kw_only=True):
     active: Annotated[bool, Meta(description="True switches it on, false off.")]
     cascade: Annotated[
         bool, Meta(description="Switch off the plugins that need it, too; else that is refused.")
     ] = False
+
+
+Reloads = Annotated[
+    bool,
+    Meta(description="Reload the plugin then: for one that reads its configuration at its load."),
+]
 
 
 class SetConfig(ChangePlugin, frozen=True, kw_only=True):
@@ -139,17 +151,20 @@ class SetConfig(ChangePlugin, frozen=True, kw_only=True):
             "was changed since."
         ),
     ] = None
+    reload: Reloads = False
 
 
 class MergeConfig(ChangePlugin, frozen=True, kw_only=True):
     value: Annotated[dict[str, Any], Meta(description="The fields to change.")]
     path: Annotated[str, Meta(description="The part to change; empty is all of it.")] = ""
     etag: Annotated[str | None, Meta(description="As in set_config.")] = None
+    reload: Reloads = False
 
 
 class ResetConfig(ChangePlugin, frozen=True):
     path: Annotated[str, Meta(description="The part to reset; empty is all of it.")] = ""
     etag: Annotated[str | None, Meta(description="As in set_config.")] = None
+    reload: Reloads = False
 
 
 class Undo(Arguments, frozen=True):

@@ -18,6 +18,7 @@ from .arguments import (
     SetConfig,
     TogglePlugin,
     Undo,
+    UnloadPlugin,
     parts_of,
 )
 from .tools import ADDS, ENDS, SETS, Tool
@@ -33,8 +34,9 @@ async def _load(verbs: Verbs, asked: LoadPlugin) -> object:
     return await verbs.ask("POST", "plugins", query=_plan(asked), body=body)
 
 
-async def _unload(verbs: Verbs, asked: ChangePlugin) -> object:
-    return await verbs.ask("POST", "plugins", asked.plugin, "unload", query=_plan(asked))
+async def _unload(verbs: Verbs, asked: UnloadPlugin) -> object:
+    body = {"cascade": asked.cascade}
+    return await verbs.ask("POST", "plugins", asked.plugin, "unload", query=_plan(asked), body=body)
 
 
 async def _toggle(verbs: Verbs, asked: TogglePlugin) -> object:
@@ -67,7 +69,8 @@ async def _configure(
         etag = (await verbs.ask("GET", "plugins", asked.plugin))["config_etag"]
     path = ("plugins", asked.plugin, "config", *parts_of(asked.path))
     body = NOTHING if method == "DELETE" else value
-    return await verbs.ask(method, *path, query=_plan(asked), body=body, etag=etag)
+    query = {**_plan(asked), "reload": int(asked.reload)}
+    return await verbs.ask(method, *path, query=query, body=body, etag=etag)
 
 
 async def _undo(verbs: Verbs, asked: Undo) -> object:
@@ -100,7 +103,7 @@ CHANGING: Final = (
         "Unload a plugin",
         "Unload a plugin: running calls finish, then its routes, hooks and tasks end. Lasts over "
         "restarts.",
-        ChangePlugin,
+        UnloadPlugin,
         _unload,
         ENDS,
     ),

@@ -74,7 +74,7 @@ class MCPEndpoint:
                 f"the MCP server needs the package {error.name}, which is not installed",
                 remedy="pip install 'veko[mcp]'",
             ) from error
-        return await self._context.enter(made(self._api))
+        return await self._context.enter(made(self._context.kernel, self._api))
 
 
 def _imported() -> type[Sessions]:

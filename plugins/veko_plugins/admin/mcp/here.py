@@ -8,6 +8,8 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from veko import Kernel
+
 from ..access import Caller
 from ..api import API
 from ..exchange import JSON, Asked
@@ -17,17 +19,20 @@ __all__ = ["CALLER", "Here"]
 
 CALLER: Final = "veko.admin.caller"
 """The key of the caller in the scope of a request."""
+_POLL: Final = 0.25  # seconds
 
 
 class Here:
     """The endpoints of this process.
 
     Args:
+        kernel: The kernel.
         api: What answers.
         caller: The caller, with the role.
     """
 
-    def __init__(self, api: API, caller: Caller) -> None:
+    def __init__(self, kernel: Kernel, api: API, caller: Caller) -> None:
+        self._kernel = kernel
         self._api = api
         self._caller = caller
 
@@ -52,18 +57,13 @@ class Here:
 
     async def moves(self) -> AsyncIterator[None]:
         """Yield when plugins may have changed; see `Verbs.moves`."""
-        answer = await self._api.answer(
-            self._asked("GET", ("stream",), {"topics": "plugins"}, NOTHING, None)
-        )
-        if answer.stream is None:
-            raise Failed(msgspec.json.decode(answer.body))
-        try:
-            async for _ in answer.stream:
+        bus = self._kernel.bus
+        known = None
+        while True:
+            if bus.live.registry is not known:  # each change makes another
+                known = bus.live.registry
                 yield None
-        finally:
-            close = getattr(answer.stream, "aclose", None)
-            if close is not None:
-                await close()
+            await anyio.sleep(_POLL)
 
     def _asked(
         self,

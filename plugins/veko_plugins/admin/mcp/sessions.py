@@ -11,6 +11,8 @@ from anyio.abc import TaskStatus
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
+from veko import Kernel
+
 from ..access import Caller
 from ..api import API
 from ..errors import AdminError
@@ -30,10 +32,12 @@ class Sessions:
     """The sessions; `async with` runs them, and ends them with the plugin.
 
     Args:
+        kernel: The kernel.
         api: What answers.
     """
 
-    def __init__(self, api: API) -> None:
+    def __init__(self, kernel: Kernel, api: API) -> None:
+        self._kernel = kernel
         self._api = api
         self._mcp = MCP(self._toolbox)
         self._manager = StreamableHTTPSessionManager(
@@ -59,7 +63,7 @@ class Sessions:
             task.cancel()
 
     async def _run(self, *, task_status: TaskStatus[None]) -> None:
-        verbs = Here(self._api, Caller("look", "mcp"))
+        verbs = Here(self._kernel, self._api, Caller("look", "mcp"))
         async with self._manager.run(), anyio.create_task_group() as group:
             group.start_soon(watch_tools, verbs, Toolbox(verbs, "look"), self._mcp.tools_changed)
             task_status.started()
@@ -88,7 +92,7 @@ class Sessions:
         client = context.session.client_params
         name = client.client_info.name if client is not None else "a client"
         who = Caller(caller.role, "mcp", f"{name[:80]} at {caller.address}")
-        return Toolbox(Here(self._api, who), caller.role)
+        return Toolbox(Here(self._kernel, self._api, who), caller.role)
 
 
 def _watchers() -> set[asyncio.Task[Any]]:

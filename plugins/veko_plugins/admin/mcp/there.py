@@ -57,8 +57,8 @@ class There:
     async def moves(self) -> AsyncIterator[None]:
         """Yield when plugins may have changed; see `Verbs.moves`."""
         while True:
-            await asyncio.sleep(_POLL)
             yield None
+            await asyncio.sleep(_POLL)
 
 
 def _failed(error: VekoError) -> Failed:

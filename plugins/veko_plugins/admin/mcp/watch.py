@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -15,7 +15,7 @@ from .verbs import Failed, Verbs
 __all__ = ["watch_tools"]
 
 _PAUSE: Final = 0.2  # seconds: many changes at once are one
-_AGAIN: Final = 1.0  # seconds until an application that is gone is asked again
+_AGAIN: Final = 0.5  # seconds until an application that is gone is asked again
 _log = logging.getLogger("veko.mcp")
 
 
@@ -32,7 +32,7 @@ async def watch_tools(
     known: bytes | None = None
     while True:
         try:
-            async for _ in _moments(verbs):
+            async for _ in verbs.moves():
                 found = msgspec.json.encode(dict(await toolbox.commands()))
                 if known is not None and found != known:
                     await changed()
@@ -41,9 +41,3 @@ async def watch_tools(
         except (Failed, OSError) as error:
             _log.debug("the application does not say what changes: %s", error)
         await anyio.sleep(_AGAIN)
-
-
-async def _moments(verbs: Verbs) -> AsyncIterator[None]:
-    yield None  # what changed while nothing listened
-    async for _ in verbs.moves():
-        yield None
