@@ -28,6 +28,13 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "list": ("veko list", "veko list app --core", "veko list --permissions --json"),
     "mcp": ("veko mcp", "veko mcp app --look"),
     "new": ("veko new shop", "veko new shop --template api --author Ann --yes"),
+    "record": (
+        "veko record where",
+        "veko record dump --dir app",
+        "veko record --failure",
+        "veko record --failure=FILE --number 17 -o tests/test_shop.py",
+    ),
+    "replay": ("veko replay FILE", "veko replay FILE --with shop=../shop/fixed.py --json"),
     "restore": ("veko restore .veko/backups/before-the-move.jsonl", "veko restore one.jsonl app"),
     "routes": ("veko routes", "veko routes app --json"),
     "run": (

@@ -21,6 +21,7 @@ from .doctor import doctor
 from .examples import Commands
 from .operating import COMMANDS as OPERATING
 from .parameters import debug_option, debugging, directory_argument, json_option
+from .recordings import COMMANDS as RECORDINGS
 
 if TYPE_CHECKING:
     from .graph import Shape
@@ -372,5 +373,17 @@ def run(
     raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
 
 
-for command in (*OPERATING, new, init, validate, test, debug, doctor, database, mcp, completion):
+for command in (
+    *OPERATING,
+    *RECORDINGS,
+    new,
+    init,
+    validate,
+    test,
+    debug,
+    doctor,
+    database,
+    mcp,
+    completion,
+):
     veko.add_command(command)

@@ -88,12 +88,14 @@ class Emission(_Numbered, tag="emission"):
         args: The forms of its arguments as they were at its beginning.
         outcome: A list with the form of its result, if that is not its first argument unchanged.
         failed: The class of the error that it raised, if it did.
+        gathered: Whether all handlers were asked at once.
     """
 
     event: str
     args: list[Any]
     outcome: list[Any] | None = None
     failed: str | None = None
+    gathered: bool = False
 
 
 class Command(_Numbered, tag="command"):

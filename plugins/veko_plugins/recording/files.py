@@ -89,9 +89,7 @@ class Recording(msgspec.Struct, frozen=True):
         """What came from outside, in order: nothing that the plugins themselves have caused."""
         numbers = {one.number for one in self.entries}
         return [
-            one
-            for one in self.entries
-            if isinstance(one, Stimulus) and (one.parent is None or one.parent not in numbers)
+            one for one in self.entries if isinstance(one, Stimulus) and one.parent not in numbers
         ]
 
 

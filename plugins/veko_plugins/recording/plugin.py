@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from veko import Context, Handle, Plugin, __version__
+from veko import Context, Handle, Plugin, PluginRecord, __version__
 from veko.errors import text_of
 from veko.extend import location_of
 
@@ -21,12 +21,13 @@ from .._lib.secret_fields import masked
 from .config import RecordingConfig, config_of
 from .control import Answer, serving
 from .entries import FORMAT, VERSION, Entry, Failure, Header, Loaded, Step
+from .faults import cause_of
 from .files import RecordingError, write_recording
 from .requests import around_requests, around_sockets
 from .tape import CURRENT, Tape, entry_of
 from .values import forms_of, mask
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "folder_of"]
 
 _log: Final = logging.getLogger("veko.recording")
 _SUFFIX: Final = ".vekorec"
@@ -35,6 +36,19 @@ _LONGEST: Final = 2_000
 _MOST_KINDS: Final = 200
 """Kinds of failures for which a file is written."""
 _STEPS: Final = ("load", "reload", "unload", "activate", "deactivate")
+
+
+def folder_of(directory: Path, config: object) -> Path:
+    """Return where an application's recordings are.
+
+    Args:
+        directory: The application's directory.
+        config: Its section [plugins.recording].
+
+    Raises:
+        ConfigError: The section is not valid.
+    """
+    return directory / config_of(config).folder
 
 
 class Recorder(Plugin):
@@ -62,16 +76,17 @@ class Recorder(Plugin):
         self._seen: set[tuple[str | None, ...]] = set()
         self._wanted: list[str] = []
         self._running = False
+        self._known: dict[str, Loaded] = {}
 
     def load(self, context: Context) -> None:
         """Begin to record, if that is wanted from the start."""
         config = self._config = config_of(context.config)
         self._context = context
         self._tape = Tape(config.entries, config.megabytes * 2**20)
-        self._seen, self._wanted = set(), []
+        self._seen, self._wanted, self._known = set(), [], {}
         self._running = False
         context.provide("recording", self)
-        context.hook("plugin:loaded", self._wrap, priority=float("-inf"))
+        context.hook("plugin:loaded", self._loaded, priority=float("-inf"))
         context.hook("error:handle", self._failed, priority=float("inf"), observe=True)
         context.hook("app:start", self._started, priority=float("-inf"), observe=True)
         for step in _STEPS:
@@ -92,8 +107,10 @@ class Recorder(Plugin):
         self._unwrap.close()
         self._wrapped = None
 
-    def unload(self) -> None:
-        """Release everything."""
+    async def unload(self) -> None:
+        """Write what still waits to be written, and release everything."""
+        if self._wanted:
+            await self._write_now()
         self._unwrap.close()
         self._wrapped = self._context = self._probe = None
         self._tape.clear()
@@ -148,7 +165,7 @@ class Recorder(Plugin):
             FORMAT, VERSION, __version__, time.time_ns(), str(self._directory), self._adapter,
             why, self._tape.dropped,
         )  # fmt: skip
-        plugins = list(self._plugins())
+        plugins = self._plugins()
         entries = list(self._tape.raw())
         await anyio.to_thread.run_sync(self._write, path, header, plugins, entries)
         return path
@@ -159,7 +176,11 @@ class Recorder(Plugin):
 
     # -- what is recorded besides emissions
 
-    def _wrap(self, *_: object) -> None:
+    def _loaded(self, name: str, record: PluginRecord) -> None:
+        self._note_plugin(record)
+        self._wrap()
+
+    def _wrap(self) -> None:
         """Wrap the dispatcher of requests, once there is one."""
         context = self._context
         if context is None or self._probe is None:
@@ -178,9 +199,9 @@ class Recorder(Plugin):
     def _started(self, *_: object) -> None:
         self._running = True
 
-    def _step(self, step: str) -> Callable[..., None]:
-        def note(name: str, record: Any = None) -> None:
-            if self._running and self._probe is not None and not getattr(record, "core", False):
+    def _step(self, step: str) -> Callable[[str, PluginRecord], None]:
+        def note(name: str, record: PluginRecord) -> None:
+            if self._running and self._probe is not None and not record.core:
                 number = self._tape.number()
                 self._tape.add(Step(number, CURRENT.get(), time.time_ns(), step, name))
 
@@ -197,9 +218,7 @@ class Recorder(Plugin):
         if record is not None and record.core:
             return
         found = location_of(error, None if record is None else record.source)
-        shown = (
-            error.__cause__ if type(error).__name__ == "HookError" and error.__cause__ else error
-        )
+        shown = cause_of(error)
         failure = Failure(
             self._tape.number(), entry_of(error), time.time_ns(), origin.plugin,
             origin.event or getattr(error, "event", None), origin.handler, origin.part,
@@ -223,13 +242,17 @@ class Recorder(Plugin):
             await self._wake.wait()
             await anyio.sleep(0.05)  # what the failing emission or request does next belongs to it
             self._wake = anyio.Event()
-            why, self._wanted = "; ".join(self._wanted), []
-            try:
-                path = await self.dump(why)
-            except RecordingError as error:
-                _log.warning("%s", error)
-            else:
-                _log.info("recorded: %s (%s)", path, why)
+            if self._wanted:
+                await self._write_now()
+
+    async def _write_now(self) -> None:
+        why, self._wanted = "; ".join(self._wanted), []
+        try:
+            path = await self.dump(why)
+        except RecordingError as error:
+            _log.warning("%s", error)
+        else:
+            _log.info("recorded: %s (%s)", path, why)
 
     def _write(self, path: Path, header: Header, plugins: list[Loaded], entries: list[Any]) -> None:
         write_recording(path, header, plugins, self._written(entries))
@@ -245,19 +268,37 @@ class Recorder(Plugin):
                 time.sleep(0)  # lets the event loop's thread have its turn
             yield entry
 
-    def _plugins(self) -> Iterator[Loaded]:
+    def _plugins(self) -> list[Loaded]:
+        """Return the plugins, with those that were unloaded or never became known to the kernel."""
         if self._context is None:
+            return []
+        kernel = self._context.kernel
+        for record in kernel.records():
+            self._note_plugin(record)
+        discovery = kernel.registry.get("service", "discovery")
+        failed = {one.plugin for one in self._tape.raw() if isinstance(one, Failure)}
+        if discovery is not None and failed - set(self._known) - {None}:
+            for source in discovery.value.scan().sources:
+                if source.name in failed and source.name not in self._known and source.path:
+                    self._known[source.name] = Loaded(
+                        source.name, "", str(source.path), {}, "failed"
+                    )
+        return list(self._known.values())
+
+    def _note_plugin(self, record: PluginRecord) -> None:
+        if record.core:
             return
-        for record in self._context.kernel.records():
-            if record.core:
-                continue
-            schema = record.manifest.config_schema
+        known = self._known.get(record.name)
+        config: Any = None if known is None else known.config
+        if record.config is not None:
             try:
-                config: Any = mask(masked(record.config, schema))
+                config = mask(masked(record.config, record.manifest.config_schema))
             except Exception as error:  # a configuration of any type
                 config = forms_of([error])[0]
-            source = None if record.source is None else str(record.source)
-            yield Loaded(record.name, record.version, source, config, str(record.state.value))
+        source = None if record.source is None else str(record.source)
+        self._known[record.name] = Loaded(
+            record.name, record.version, source, config, str(record.state.value)
+        )
 
     async def _listen(self) -> None:
         try:

@@ -21,6 +21,7 @@ from veko.extend import Call, Probe, Snippet
 
 from .._lib.masking import sounds_secret
 from .entries import Command, Emission, Entry, Task
+from .faults import cause_of
 from .values import LIMIT, forms_of, mask, read_snapshot, too_large
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ fr_first = fr_args[0] if fr_args else None
 try: fr_payload = fr_dumps(fr_args, 2) if fr_site.small else None
 except ValueError: fr_payload = fr_forms(fr_args)
 fr_number = fr_next()
-fr_entry = [fr_number, fr_outer, fr_site, fr_clock(), fr_payload, None, None]
+fr_entry = [fr_number, fr_outer, fr_site, fr_clock(), fr_payload, None, None, at_once]
 fr_keep(fr_entry)
 if len(fr_tape) > fr_chunk: fr_rotate()
 fr_put(fr_number)"""
@@ -59,7 +60,7 @@ _FAILED: Final = "fr_left(fr_entry, fr_outer, error)"
 _CALL: Final = Snippet(
     before="""\
 fr_outer = fr_get()
-fr_entry = [fr_next(), fr_outer, fr_site, fr_clock(), fr_payload, None, None]
+fr_entry = [fr_next(), fr_outer, fr_site, fr_clock(), fr_payload, None, None, False]
 fr_keep(fr_entry)
 if len(fr_tape) > fr_chunk: fr_rotate()
 fr_put(fr_entry[0])""",
@@ -237,10 +238,11 @@ class Tape:
 def _left(entry: list[Any], outer: int | None, error: BaseException) -> None:
     """End an entry whose code raised; what reports the error finds the entry by it."""
     entry[6] = type(error).__qualname__
-    if not isinstance(error, GeneratorExit):
-        # A coroutine that is closed runs in the context of the code that closes it.
-        CURRENT.set(outer)
-        note_entry(error, entry[0])
+    trace = error.__traceback__
+    if isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None):
+        return  # a coroutine that is closed runs in the context of the code that closes it
+    CURRENT.set(outer)
+    note_entry(error, entry[0])
 
 
 def note_entry(error: BaseException, number: int) -> None:
@@ -254,12 +256,14 @@ def note_entry(error: BaseException, number: int) -> None:
 
 def entry_of(error: BaseException) -> int | None:
     """Return the number of the entry in which an error was raised."""
-    found = getattr(error, "_veko_recorded", None)
+    found = getattr(error, "_veko_recorded", None) or getattr(
+        cause_of(error), "_veko_recorded", None
+    )
     return found if isinstance(found, int) else CURRENT.get()
 
 
 def _entry(raw: list[Any]) -> Entry:
-    number, outer, site, at, payload, outcome, failed = raw
+    number, outer, site, at, payload, outcome, failed, gathered = raw
     forms = None if payload is None else read_snapshot(payload)
     result = None if outcome is None else mask(read_snapshot(outcome))[:1]
     if site.kind == "task":
@@ -272,7 +276,7 @@ def _entry(raw: list[Any]) -> Entry:
     if forms is None:
         forms = too_large(LIMIT)
     args = [mask(form, "secret" if i in site.secret else None) for i, form in enumerate(forms)]
-    return Emission(number, outer, at, site.name, args, result, failed)
+    return Emission(number, outer, at, site.name, args, result, failed, gathered)
 
 
 def _is_core(subscription: Subscription) -> bool:

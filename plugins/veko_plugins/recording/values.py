@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import marshal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,7 +23,18 @@ import msgspec
 from .._lib.masking import MASK, masked_text, sounds_secret
 from .._saved.json_values import from_json, to_json
 
-__all__ = ["LIMIT", "Form", "Unreplayable", "forms_of", "mask", "read_snapshot", "value_of"]
+__all__ = [
+    "LIMIT",
+    "Form",
+    "Unreplayable",
+    "find_class",
+    "forms_of",
+    "mask",
+    "read_snapshot",
+    "recorded_value",
+    "too_large",
+    "value_of",
+]
 
 Form = Any
 """A JSON value."""
@@ -165,6 +177,37 @@ _CONTAINERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$set": set,
     "$frozenset": frozenset,
 }
+
+
+def recorded_value(form: Form, manager: Any) -> Any:
+    """Return the value of a form, for a test that was made of a recording.
+
+    Args:
+        form: The form.
+        manager: The manager, among whose plugins the classes of recorded objects are.
+
+    Raises:
+        Unreplayable: A part of it was not recorded, or its class is not known.
+    """
+    return value_of(form, lambda module, name: find_class(manager, module, name))
+
+
+def find_class(manager: Any, module: str, name: str) -> object:
+    """Return the class of a recorded object, of a loaded plugin or of an imported module.
+
+    Args:
+        manager: The manager.
+        module: The module that the class was in; a plugin's has another name in each generation.
+        name: Its qualified name.
+    """
+    records = [manager.get_plugin(info.name) for info in manager.list_plugins()]
+    for holder in (*(record.module for record in records if record), sys.modules.get(module)):
+        found: Any = holder
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if isinstance(found, type):
+            return found
+    return None
 
 
 def _struct(content: Any, find: Callable[[str, str], object] | None) -> object:

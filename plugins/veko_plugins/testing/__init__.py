@@ -4,6 +4,7 @@ The fixtures are in `veko_pytest`, beside the packages, so that pytest imports n
 a test asks for one.
 """
 
+from .asgi import Closed, WebSocket, request
 from .contract import Contract
 from .plugin import Testing
 from .pytest_runs import own_tests
@@ -12,11 +13,14 @@ from .simulation import PluginLife
 
 __all__ = [
     "Check",
+    "Closed",
     "Contract",
     "Grade",
     "PluginLife",
     "TestResults",
     "Testing",
     "Tier",
+    "WebSocket",
     "own_tests",
+    "request",
 ]
