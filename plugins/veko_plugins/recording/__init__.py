@@ -9,7 +9,7 @@ from .files import Recording, RecordingError, read_recording
 from .plugin import Recorder, folder_of
 from .pytest_file import name_of_test, test_file
 from .replay import Clients, Difference, Replay, Report, label_of
-from .reproduce import Reproduction, reproduce
+from .reproducing import Reproduction, reproduce
 from .setup import Hosted, set_up
 from .values import recorded_value
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from .entries import Command, Emission, Request, Socket, Step, Stimulus, Task
 from .files import Recording
-from .reproduce import Reproduction
+from .reproducing import Reproduction
 from .setup import source_of, without_masks
 from .values import Unreplayable, value_of
 
