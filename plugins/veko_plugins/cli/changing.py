@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final
 
-import msgspec
 import rich_click as click
 
-from veko_plugins.admin import AdminClient, Change, Coming, Plan
+from veko_plugins.admin import AdminClient, Change, Coming, Intent, Plan, Undo
 
 from .printing import print_json, print_table
 from .runner import Stop
 from .running import ask
 
-__all__ = ["change", "configure", "show_changes", "show_config", "undo", "value_of"]
+__all__ = ["change", "make_change", "show_changes", "show_config", "undo"]
 
 _STEPS: Final = {
     "load": "loads", "unload": "unloads", "reload": "reloads", "activate": "is switched on",
@@ -26,65 +23,40 @@ _STEPS: Final = {
 
 
 def change(
-    directory: Path | None,
-    method: str,
-    path: tuple[str, ...],
-    body: object = msgspec.UNSET,
-    *,
-    plan: bool,
-    as_json: bool,
-    debug: bool,
+    directory: Path | None, intent: Intent, *, plan: bool, as_json: bool, debug: bool
 ) -> int:
     """Change the application that runs, or say what would happen; return the exit code.
 
     Args:
         directory: The application's directory, as the user gave it.
-        method: The method of the management API.
-        path: The segments of the path.
-        body: What the verb takes.
+        intent: The change.
         plan: Whether only to say what would happen.
         as_json: Whether to print JSON.
         debug: Whether errors are shown with their traceback.
     """
 
     async def work(client: AdminClient, _: Stop) -> None:
-        answer = await _change(client, method, path, body, plan=plan)
-        _show(answer, as_json=as_json)
+        await make_change(client, intent, plan=plan, as_json=as_json)
 
     return ask(directory, work, debug=debug)
 
 
-async def _change(
-    client: AdminClient,
-    method: str,
-    path: tuple[str, ...],
-    body: object,
-    *,
-    plan: bool,
-    headers: Mapping[str, str] | None = None,
-) -> Plan | Change:
-    data, _ = await client.request(
-        method,
-        "/".join(quote(segment, safe="") for segment in path),
-        query={"plan": True} if plan else None,
-        body=body,
-        headers=headers,
-    )
-    kind: type[Plan | Change] = Plan if plan else Change
-    return msgspec.json.decode(data, type=kind)
-
-
-def _show(answer: Plan | Change, *, as_json: bool) -> None:
+async def make_change(client: AdminClient, intent: Intent, *, plan: bool, as_json: bool) -> None:
+    """Make a change, or plan it, and print the outcome."""
+    answer = await (client.plan(intent) if plan else client.apply(intent))
     if as_json:
         print_json(answer)
         return
-    plan = answer if isinstance(answer, Plan) else answer.plan
-    for line in _lines(plan, "would happen" if plan is answer else "done"):
+    if isinstance(answer, Plan):
+        title, planned = "would happen", answer
+    else:
+        title, planned = "done", answer.plan
+    for line in _lines(planned, title):
         click.echo(line)
-    if answer.undoable and isinstance(answer, Change):
-        click.echo(f"Take it back with: veko undo {answer.id}")
-    elif not answer.undoable and answer.why_not:
+    if not answer.undoable and answer.why_not:
         click.echo(f"It cannot be taken back: {answer.why_not}")
+    elif isinstance(answer, Change):
+        click.echo(f"Take it back with: veko undo {answer.id}")
 
 
 def _lines(plan: Plan, title: str) -> Iterator[str]:
@@ -104,7 +76,7 @@ def _lines(plan: Plan, title: str) -> Iterator[str]:
         for permission in grown:
             yield click.style(f"  {plugin} may also {permission}", fg="yellow")
     if plan.unknown:
-        yield f"  not known before its code has run: {', '.join(plan.unknown)}"
+        yield f"  known only after its code has run: {', '.join(plan.unknown)}"
     for warning in plan.warnings:
         yield click.style(f"  warning: {warning}", fg="yellow")
 
@@ -126,31 +98,26 @@ def show_changes(directory: Path | None, *, as_json: bool, debug: bool) -> int:
     """
 
     async def show(client: AdminClient, _: Stop) -> None:
-        found = await _changes(client)
+        found = await client.changes()
         if as_json:
             print_json(found)
         elif not found:
             click.echo("nothing was changed since the start")
         else:
             rows = [
-                (one.id, f"{one.at.astimezone():%H:%M:%S}", one.verb, one.target, _undo_of(one),
-                 one.who)
+                (one.id, f"{one.at.astimezone():%H:%M:%S}", one.verb, one.target, one.who,
+                 _undo_of(one))
                 for one in found
             ]  # fmt: skip
-            print_table([("ID", "TIME", "VERB", "TARGET", "UNDO", "WHO"), *rows])
+            print_table([("ID", "TIME", "VERB", "TARGET", "WHO", "UNDO"), *rows])
 
     return ask(directory, show, debug=debug)
 
 
-async def _changes(client: AdminClient) -> tuple[Change, ...]:
-    data, _ = await client.request("GET", "changes")
-    return msgspec.json.decode(data, type=tuple[Change, ...])
-
-
 def _undo_of(done: Change) -> str:
     if done.undone is not None:
-        return f"by {done.undone}"
-    return "possible" if done.undoable else done.why_not or "no"
+        return f"was taken back by {done.undone}"
+    return "possible" if done.undoable else done.why_not or "not possible"
 
 
 def undo(
@@ -169,84 +136,28 @@ def undo(
     async def work(client: AdminClient, _: Stop) -> int:
         id_ = wanted
         if id_ is None:
-            found = [
-                one
-                for one in await _changes(client)
-                if one.undoable and one.undone is None and one.verb != "undo"
-            ]
-            if not found:
-                click.echo("veko: there is nothing to take back", err=True)
-                return 1
-            id_ = max(found, key=lambda one: one.at).id
-        answer = await _change(client, "POST", ("changes", id_, "undo"), msgspec.UNSET, plan=plan)
-        _show(answer, as_json=as_json)
+            done = (one for one in await client.changes() if one.verb != "undo")
+            id_ = next((one.id for one in done if one.undoable and one.undone is None), None)
+        if id_ is None:
+            click.echo("veko: there is nothing to take back", err=True)
+            return 1
+        await make_change(client, Undo(id_), plan=plan, as_json=as_json)
         return 0
 
     return ask(directory, work, debug=debug)
 
 
-def show_config(directory: Path | None, plugin: str, path: str | None, *, debug: bool) -> int:
+def show_config(directory: Path | None, plugin: str, path: tuple[str, ...], *, debug: bool) -> int:
     """Print a configuration, or the part of it at a path, as JSON; return the exit code.
 
     Args:
         directory: The application's directory, as the user gave it.
         plugin: The plugin.
-        path: Names between dots: `smtp.host`.
+        path: The names that lead to the part.
         debug: Whether errors are shown with their traceback.
     """
 
     async def show(client: AdminClient, _: Stop) -> None:
-        target = "/".join(quote(one, safe="") for one in config_path(plugin, path))
-        data, _headers = await client.request("GET", target)
-        print_json(json.loads(data)["value"])
+        print_json((await client.config(plugin, path)).value)
 
     return ask(directory, show, debug=debug)
-
-
-def configure(
-    directory: Path | None,
-    plugin: str,
-    path: str | None,
-    value: object,
-    *,
-    plan: bool,
-    as_json: bool,
-    debug: bool,
-) -> int:
-    """Set a configuration or a part of it, or remove that part; return the exit code.
-
-    Args:
-        directory: The application's directory, as the user gave it.
-        plugin: The plugin.
-        path: Names between dots; `None` for the whole.
-        value: The value; `UNSET` to remove it.
-        plan: Whether only to say what would happen.
-        as_json: Whether to print JSON.
-        debug: Whether errors are shown with their traceback.
-    """
-
-    async def work(client: AdminClient, _: Stop) -> None:
-        whole = "/".join(quote(one, safe="") for one in config_path(plugin, None))
-        _data, headers = await client.request("GET", whole)
-        # What another operator changes meanwhile is not overwritten.
-        known = {"if-match": headers["etag"]} if "etag" in headers else {}
-        verb = "DELETE" if value is msgspec.UNSET else "PUT"
-        answer = await _change(
-            client, verb, config_path(plugin, path), value, plan=plan, headers=known
-        )
-        _show(answer, as_json=as_json)
-
-    return ask(directory, work, debug=debug)
-
-
-def config_path(plugin: str, path: str | None) -> tuple[str, ...]:
-    """Return the segments of the path of a configuration, or of a part of it."""
-    return ("plugins", plugin, "config", *(path.split(".") if path else ()))
-
-
-def value_of(text: str) -> Any:
-    """Return a value as it was written on a command line: JSON, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

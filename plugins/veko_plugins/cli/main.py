@@ -318,28 +318,40 @@ def backup(directory: Path | None, path: Path | None, as_json: bool) -> None:
     """Back up the application in DIR: plugins, states, configurations and storage, in one file.
 
     PATH is the file to write (default: .veko/backups/<time>.jsonl); an existing file is never
-    overwritten. Secrets are left out. The application must not be running.
+    overwritten. Secrets are left out. If the application is being served, it backs itself up.
     """
 
-    from .backups import back_up
+    from .saving import back_up_running
 
-    raise SystemExit(back_up(directory, path, as_json=as_json, debug=debugging()))
+    code = back_up_running(directory, path, as_json=as_json, debug=debugging())
+    if code is None:
+        from .backups import back_up
+
+        code = back_up(directory, path, as_json=as_json, debug=debugging())
+    raise SystemExit(code)
 
 
 @veko.command()
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @directory_argument
+@click.option("--plan", is_flag=True, help="Only say what would happen; it must be running.")
 @json_option
 @debug_option
-def restore(path: Path, directory: Path | None, as_json: bool) -> None:
+def restore(path: Path, directory: Path | None, plan: bool, as_json: bool) -> None:
     """Restore the application in DIR from the backup PATH, completely or not at all.
 
-    The file is checked first. The application must not be running.
+    The file is checked first. An application that is being served restores itself, and
+    `veko undo` takes that back.
     """
 
-    from .backups import restore_backup
+    from .saving import restore_running
 
-    raise SystemExit(restore_backup(path, directory, as_json=as_json, debug=debugging()))
+    code = restore_running(path, directory, plan=plan, as_json=as_json, debug=debugging())
+    if code is None:
+        from .backups import restore_backup
+
+        code = restore_backup(path, directory, as_json=as_json, debug=debugging())
+    raise SystemExit(code)
 
 
 @veko.command(
@@ -357,20 +369,31 @@ def run(
 ) -> None:
     """Run a command of a plugin; without NAME, list the commands (`--json`: as JSON).
 
+    If the application is being served, the command runs there, and what it prints is printed there.
     `veko run NAME --help` shows a command's arguments. The command's result is printed: text as it
     is, anything else as JSON. Everything after `--` is passed to the command, even `--dir`. The
     exit code is that of the command's `sys.exit`, else 0 for success, 1 for failure, 2 for wrong
     usage.
     """
 
-    from .run_command import list_commands, run_command
+    from .commanding import list_running_commands, run_in_running
 
     if name in ("-h", "--help"):
         click.echo(context.get_help())
         return
-    if name == "--json" and not words:
-        raise SystemExit(list_commands(directory, debug=debugging()))
-    raise SystemExit(run_command(directory, name, list(words), debug=debugging()))
+    as_json = name == "--json" and not words
+    if name is None or as_json:
+        code = list_running_commands(directory, as_json=as_json, debug=debugging())
+    else:
+        code = run_in_running(directory, name, list(words), debug=debugging())
+    if code is None:
+        from .run_command import list_commands, run_command
+
+        if as_json:
+            code = list_commands(directory, debug=debugging())
+        else:
+            code = run_command(directory, name, list(words), debug=debugging())
+    raise SystemExit(code)
 
 
 for command in (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
 
 from .completion import complete_plugins
 from .parameters import debug_option, debugging, directory_argument, directory_option, json_option
+
+if TYPE_CHECKING:
+    from veko_plugins.admin import Intent
 
 __all__ = ["COMMANDS"]
 
@@ -44,17 +48,12 @@ def load(
     plugin: str, config: str | None, directory: Path | None, plan: bool, as_json: bool
 ) -> None:
     """Load PLUGIN, a name or a path, into the running application."""
-    from .changing import change, value_of
+    from veko_plugins.admin import Load
 
-    body: dict[str, object] = {"plugin": _place_of(plugin)}
-    if config is not None:
-        given = value_of(config)
-        if not isinstance(given, dict):
-            raise click.BadParameter("expected a JSON object", param_hint="--config")
-        body["config"] = given
-    raise SystemExit(
-        change(directory, "POST", ("plugins",), body, plan=plan, as_json=as_json, debug=debugging())
-    )
+    given = {} if config is None else _value_of(config)
+    if not isinstance(given, dict):
+        raise click.BadParameter("expected a JSON object", param_hint="--config")
+    _change(directory, Load(_place_of(plugin), given), plan=plan, as_json=as_json)
 
 
 @click.command()
@@ -66,7 +65,9 @@ def load(
 @debug_option
 def unload(name: str, cascade: bool, directory: Path | None, plan: bool, as_json: bool) -> None:
     """Unload the plugin NAME of the running application, for good: it stays out after a restart."""
-    _verb(directory, name, "unload", {"cascade": cascade}, plan=plan, as_json=as_json)
+    from veko_plugins.admin import Unload
+
+    _change(directory, Unload(name, cascade), plan=plan, as_json=as_json)
 
 
 @click.command()
@@ -77,7 +78,9 @@ def unload(name: str, cascade: bool, directory: Path | None, plan: bool, as_json
 @debug_option
 def reload(name: str, directory: Path | None, plan: bool, as_json: bool) -> None:
     """Load the code of the plugin NAME again; if that fails, the old one keeps running."""
-    _verb(directory, name, "reload", {}, plan=plan, as_json=as_json)
+    from veko_plugins.admin import Reload
+
+    _change(directory, Reload(name), plan=plan, as_json=as_json)
 
 
 @click.command()
@@ -97,10 +100,9 @@ def toggle(
     as_json: bool,
 ) -> None:
     """Switch the plugin NAME of the running application off or on; it stays so over restarts."""
-    body: dict[str, object] = {"cascade": cascade}
-    if active is not None:
-        body["active"] = active
-    _verb(directory, name, "toggle", body, plan=plan, as_json=as_json)
+    from veko_plugins.admin import Toggle
+
+    _change(directory, Toggle(name, active, cascade), plan=plan, as_json=as_json)
 
 
 @click.command()
@@ -108,6 +110,7 @@ def toggle(
 @click.argument("path", metavar="[PATH]", required=False)
 @click.argument("value", metavar="[VALUE]", required=False)
 @click.option("--delete", is_flag=True, help="Remove what is at PATH: the default counts again.")
+@click.option("--reload", is_flag=True, help="Reload the plugin then: it reads this when it loads.")
 @directory_option
 @_plan
 @json_option
@@ -117,6 +120,7 @@ def config(
     path: str | None,
     value: str | None,
     delete: bool,
+    reload: bool,
     directory: Path | None,
     plan: bool,
     as_json: bool,
@@ -124,21 +128,23 @@ def config(
     """Show the configuration of the plugin NAME, or set the part at PATH to VALUE.
 
     PATH has dots between names: `smtp.host`; a single dot is the whole. VALUE is JSON, or else text
-    as it stands. Secrets are not shown.
+    as it stands. Secrets are not shown. What is set lasts over restarts.
     """
-    import msgspec
+    from veko_plugins.admin import Configure
 
-    from .changing import configure, show_config, value_of
+    from .changing import show_config
 
-    part = None if path in (None, ".") else path
-    if delete and (value is not None or part is None):
+    whole = path in (None, ".")
+    steps = () if path is None or whole else tuple(path.split("."))
+    if delete and (value is not None or whole):
         raise click.UsageError("--delete takes a PATH and no VALUE")
     if value is None and not delete:
-        raise SystemExit(show_config(directory, name, part, debug=debugging()))
-    given = msgspec.UNSET if value is None else value_of(value)
-    raise SystemExit(
-        configure(directory, name, part, given, plan=plan, as_json=as_json, debug=debugging())
-    )
+        raise SystemExit(show_config(directory, name, steps, debug=debugging()))
+    if value is None:
+        intent = Configure(name, steps, "delete", reload=reload)
+    else:
+        intent = Configure(name, steps, "put", _value_of(value), reload=reload)
+    _change(directory, intent, plan=plan, as_json=as_json)
 
 
 @click.command()
@@ -225,21 +231,18 @@ def top(directory: Path | None, interval: float, once: bool, as_json: bool) -> N
     )
 
 
-def _verb(
-    directory: Path | None,
-    name: str,
-    verb: str,
-    body: dict[str, object],
-    *,
-    plan: bool,
-    as_json: bool,
-) -> None:
+def _change(directory: Path | None, intent: Intent, *, plan: bool, as_json: bool) -> None:
     from .changing import change
 
-    path = ("plugins", name, verb)
-    raise SystemExit(
-        change(directory, "POST", path, body, plan=plan, as_json=as_json, debug=debugging())
-    )
+    raise SystemExit(change(directory, intent, plan=plan, as_json=as_json, debug=debugging()))
+
+
+def _value_of(text: str) -> Any:
+    """Return a value as it was written on a command line: JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _place_of(plugin: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 import rich_click as click
 
-__all__ = ["STATES", "print_json", "print_table"]
+__all__ = ["STATES", "print_json", "print_result", "print_table"]
 
 STATES: Final = {
     "active": "green", "failed": "red", "skipped": "yellow", "inactive": "yellow", "off": "yellow",
@@ -39,3 +40,17 @@ def print_table(lines: Sequence[Sequence[str]], colours: Mapping[str, str] = _NO
 def print_json(value: object) -> None:
     """Print a value as JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_result(result: object) -> None:
+    """Print what a plugin's command returned: text as it is, anything else as JSON."""
+    if result is None:
+        return
+    if isinstance(result, str):
+        click.echo(result)
+    elif isinstance(result, bytes):
+        sys.stdout.buffer.write(result)
+        sys.stdout.buffer.flush()
+    else:
+        encoded = msgspec.json.encode(result, enc_hook=str)
+        click.echo(msgspec.json.format(encoded, indent=2).decode())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import rich_click as click
 
 from veko import NotFoundError, VekoError
@@ -19,7 +17,7 @@ from veko_plugins.manager import PluginManager
 
 from .application import options_of
 from .listing import with_application
-from .printing import print_json
+from .printing import print_json, print_result
 from .runner import Quit, Stop, kernel_quiet, print_error, run
 
 __all__ = ["list_commands", "run_command"]
@@ -61,7 +59,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             except CommandExit as error:
                 print_error(error, debug=debug)
                 raise Quit(error.code) from error
-            _print(result)
+            print_result(result)
         return 0
 
     logs.configure("debug" if debug else "warning")
@@ -127,16 +125,3 @@ def _show(commands: Commands) -> None:
         click.echo(f"{command.name.ljust(width)}  {command.description}".rstrip())
     if not found:
         click.echo("no plugin provides a command", err=True)
-
-
-def _print(result: object) -> None:
-    if result is None:
-        return
-    if isinstance(result, str):
-        click.echo(result)
-    elif isinstance(result, bytes):
-        sys.stdout.buffer.write(result)
-        sys.stdout.buffer.flush()
-    else:
-        encoded = msgspec.json.encode(result, enc_hook=str)
-        click.echo(msgspec.json.format(encoded, indent=2).decode())
