@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -391,9 +391,19 @@ class Changing(Reading):
     # -- commands
 
     async def run(
-        self, name: str, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
+        self,
+        name: str,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+        words: Sequence[str] | None = None,
     ) -> CommandAnswer:
         """Run a plugin's command.
+
+        Args:
+            name: The command.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            words: The words of a command line, instead of both.
 
         Raises:
             NotFoundError: There is no such command.
@@ -401,7 +411,10 @@ class Changing(Reading):
         """
         commands = self._need("commands")
         try:
-            result = await commands.run(name, *args, **(kwargs or {}))
+            if words is not None:
+                result = await commands.invoke(name, words)
+            else:
+                result = await commands.run(name, *args, **(kwargs or {}))
         except VekoError:
             raise
         except Exception as error:

@@ -44,10 +44,11 @@ class ToggleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CommandBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The arguments of a command."""
+    """The arguments of a command, or the `words` of a command line instead."""
 
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
+    words: tuple[str, ...] | None = None
 
 
 async def _changed(of: Operations, asked: Asked, given: Given, intent: Intent) -> Answer:
@@ -103,7 +104,7 @@ async def _backup(of: Operations, _: Asked, __: Given) -> object:
 
 async def _run(of: Operations, _: Asked, given: Given) -> object:
     body: CommandBody = given["body"]
-    return await of.run(given["name"], body.args, body.kwargs)
+    return await of.run(given["name"], body.args, body.kwargs, body.words)
 
 
 # -- configurations

@@ -247,6 +247,13 @@ class AdminClient:
         body, _ = await self.request("POST", f"commands/{_quoted(name)}", body=given)
         return msgspec.json.decode(body, type=CommandAnswer)
 
+    async def invoke(self, name: str, words: Sequence[str]) -> CommandAnswer:
+        """Run a plugin's command with the words of a command line."""
+        body, _ = await self.request(
+            "POST", f"commands/{_quoted(name)}", body={"words": list(words)}
+        )
+        return msgspec.json.decode(body, type=CommandAnswer)
+
     async def relay(
         self, intent: Intent, *, plan: bool = False, id: str = "", who: str = ""
     ) -> None:
@@ -378,6 +385,7 @@ class AdminClient:
             remedy=problem.remedy,
             plugin=problem.plugin,
             faults=problem.faults,
+            exit_code=problem.exit_code,
         )
 
 

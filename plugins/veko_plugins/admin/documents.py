@@ -578,6 +578,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         remedy: What to do about it.
         plugin: The plugin that it is about.
         faults: Every fault, with its path.
+        exit_code: The code with which a command has exited.
     """
 
     type: str = "about:blank"
@@ -587,3 +588,4 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remedy: str | None = None
     plugin: str | None = None
     faults: tuple[Fault, ...] = ()
+    exit_code: int | None = None

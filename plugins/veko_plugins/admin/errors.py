@@ -30,6 +30,7 @@ class AdminError(VekoError):
         plugin: The plugin that it is about.
         faults: Every fault, with its path.
         headers: Headers of the answer.
+        exit_code: The code with which a command has exited.
     """
 
     counts = False
@@ -43,11 +44,13 @@ class AdminError(VekoError):
         plugin: str | None = None,
         faults: Iterable[Fault | VekoFault] = (),
         headers: Mapping[str, str] | None = None,
+        exit_code: int | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy, plugin=plugin)
         self.status = status
         self.faults = tuple(Fault(one.path, one.message) for one in faults)
         self.headers = dict(headers or {})
+        self.exit_code = exit_code
 
 
 def problem_of(error: BaseException) -> tuple[Problem, dict[str, str]]:
@@ -84,7 +87,15 @@ def _problem(status: int, error: VekoError, faults: Iterable[Fault]) -> Problem:
         remedy=None if error.remedy is None else masked_text(error.remedy),
         plugin=error.plugin,
         faults=tuple(faults),
+        exit_code=_exit_code(error),
     )
+
+
+def _exit_code(error: VekoError) -> int | None:
+    if isinstance(error, AdminError):
+        return error.exit_code
+    # `CommandExit` is of another core plugin.
+    return error.code if type(error).__name__ == "CommandExit" else None  # type: ignore[attr-defined]
 
 
 def _title(status: int) -> str:

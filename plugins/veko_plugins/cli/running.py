@@ -79,6 +79,8 @@ def ask_if_running(
         try:
             return await work(client, stop) or 0
         except AdminError as error:
+            if error.remedy:  # it is written for those who write Python
+                error.remedy = error.remedy.replace("pass cascade=True", "use --cascade")
             print_error(error, debug=debug)
             for fault in error.faults:
                 click.echo(f"  {fault.path}: {fault.message}", err=True)

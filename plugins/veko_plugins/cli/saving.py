@@ -8,8 +8,8 @@ from typing import Final
 
 import rich_click as click
 
-from veko import BackupError
 from veko_plugins.admin import AdminClient, BackupRow, Restore
+from veko_plugins.backup import BackupError
 
 from .changing import make_change
 from .printing import print_json
