@@ -609,3 +609,48 @@ async def test_A14_routes_middleware_commands_and_tasks_count_too(tmp_path: Path
             assert known(manager.metrics).events["GET /shop/{number:int}"].calls == 3
             await client.get("/shop/1")
             assert known(manager.metrics).events["GET /shop/{number:int}"].calls == 4
+
+
+# -- the begin of a call is the end of the one before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hot", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_runs_between_two_handlers_counts_for_neither(
+    kernel: Kernel, metrics: Metrics, clock: Clock, hot: bool, is_async: bool
+) -> None:
+    def taking(took: int, fails: bool = False) -> Callable[..., Any]:
+        def handler() -> None:
+            clock.now += took
+            if fails:
+                raise ValueError
+
+        async def waits() -> None:
+            await asyncio.sleep(0)
+            handler()
+
+        return waits if is_async else handler
+
+    def reports(error: BaseException) -> None:
+        clock.now += 1_000_000
+
+    def load(context: Any) -> None:
+        context.hook("tick", taking(1_000, fails=True), priority=50)
+        context.hook("tick", taking(2_000), priority=40)
+        context.hook("tick", taking(3_000), priority=20)
+
+    await kernel.load(made(load))
+    await kernel.load(hooked("tick", taking(4_000), name="other", priority=10))
+    kernel.bus.on("error:handle", reports)
+    kernel.bus.on("tick", taking(500_000), priority=30)  # the application's own
+    for _ in range(1_100 if hot else 1):
+        await kernel.bus.emit("tick")
+    counts = metrics.histograms("busy")["tick"]
+    calls = 1_100 if hot else 1
+    found = {round(2 ** ((slot - 0.5) / 8)): count for slot, count in enumerate(counts) if count}
+    assert list(found.values()) == [calls] * 3
+    for took, expected in zip(found, (1_000, 2_000, 3_000), strict=True):
+        assert took == pytest.approx(expected, rel=0.045)
+    other = known(metrics, "other")
+    assert other.p99 == pytest.approx(4_000 * NS, rel=0.045)
