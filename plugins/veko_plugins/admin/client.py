@@ -30,6 +30,7 @@ from .documents import (
     EventRow,
     Graph,
     HealthRow,
+    Ledger,
     LogRow,
     Plan,
     PluginDetails,
@@ -140,6 +141,10 @@ class AdminClient:
     async def health(self) -> tuple[HealthRow, ...]:
         """Return the health of each plugin."""
         return await self._get("health", tuple[HealthRow, ...])
+
+    async def ledger(self) -> Ledger:
+        """Return processor time, waiting, blocking and memory by plugin and by route."""
+        return await self._get("ledger", Ledger)
 
     async def commands(self) -> tuple[CommandRow, ...]:
         """Return the commands that can be run."""

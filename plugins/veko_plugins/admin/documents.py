@@ -28,6 +28,9 @@ __all__ = [
     "GraphNode",
     "HealthRow",
     "HookRow",
+    "Ledger",
+    "LedgerPlugin",
+    "LedgerRoute",
     "LogRow",
     "OutageRow",
     "Permissions",
@@ -172,6 +175,8 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
         calls: How many calls have ended; `None` without metrics.
         p95: The 95th percentile of their durations.
         errors: How many of them failed.
+        cpu: Its requests' share of the process's time on the processor, 0 to 1; `None` if not
+            measured.
     """
 
     method: str
@@ -183,6 +188,7 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     calls: int | None = None
     p95: float | None = None
     errors: int | None = None
+    cpu: float | None = None
 
 
 class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -331,6 +337,46 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[GraphEdge, ...]
+
+
+class LedgerPlugin(msgspec.Struct, frozen=True, kw_only=True):
+    """What one plugin has used; see `veko_plugins.ledger.PluginUsage`."""
+
+    plugin: str
+    cpu: float
+    share: float
+    load: float
+    calls: int | None = None
+    waited: float | None = None
+    blocked: float | None = None
+    memory: int | None = None
+    budget: dict[str, Any] | None = None
+    exceeded: tuple[str, ...] = ()
+
+
+class LedgerRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """What the requests of one route have used; see `veko_plugins.ledger.RouteUsage`."""
+
+    plugin: str
+    route: str
+    cpu: float
+    share: float
+    calls: int | None = None
+    waited: float | None = None
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process has used since its ledger began; see `veko_plugins.ledger.Usage`."""
+
+    since: datetime
+    seconds: float
+    cpu: float
+    host: float
+    unloaded: float
+    plugins: tuple[LedgerPlugin, ...]
+    routes: tuple[LedgerRoute, ...]
+    samples: int
+    method: str
 
 
 class OutageRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from .documents import (
     EventRow,
     Graph,
     HealthRow,
+    Ledger,
     LogRow,
     OutageRow,
     Permissions,
@@ -126,7 +127,8 @@ class Reading:
         Args:
             core: Whether Veko's own are among them.
         """
-        rows = {r.name: self._row(r) for r in self._kernel.records() if core or not r.core}
+        cpu = self._cpu()
+        rows = {r.name: self._row(r, cpu) for r in self._kernel.records() if core or not r.core}
         report = self._report()
         for name, error in report.failed.items():
             rows.setdefault(name, _absent(name, "failed", masked_text(str(error))))
@@ -157,7 +159,7 @@ class Reading:
         }
         manifest["default_config"] = hidden_defaults(record)
         return PluginDetails(
-            plugin=self._row(record),
+            plugin=self._row(record, self._cpu()),
             generation=record.generation,
             manifest=msgspec.to_builtins(manifest, enc_hook=str),
             config=hidden_config(record),
@@ -188,7 +190,12 @@ class Reading:
             asked=asked, granted=asked if isolated else _UNCONFINED, isolated=isolated
         )
 
-    def _row(self, record: PluginRecord) -> PluginRow:
+    def _cpu(self) -> dict[str, float] | None:
+        """Return the plugins' shares of the processor time; `None` if that is not measured."""
+        ledger = self._service("ledger")
+        return None if ledger is None else dict(ledger.shares().plugins)
+
+    def _row(self, record: PluginRecord, cpu: dict[str, float] | None) -> PluginRow:
         info = info_of(self._kernel, record)
         health, metrics = self._service("health"), self._service("metrics")
         checked = None if health is None else health.check(record.name)
@@ -217,6 +224,7 @@ class Reading:
             p50=None if measured is None else measured.p50,
             p95=None if measured is None else measured.p95,
             p99=None if measured is None else measured.p99,
+            cpu=None if cpu is None or record.core else cpu.get(record.name, 0.0),
             blocked_seconds=self._blocked(record.name),
             permissions=record.manifest.permissions,
         )
@@ -225,7 +233,7 @@ class Reading:
         watchdog = self._service("watchdog")
         if watchdog is None:
             return None
-        return float(sum(one.seconds * one.count for one in watchdog.blocks if one.plugin == name))
+        return float(sum(one.total for one in watchdog.blocks if one.plugin == name))
 
     def _enabled(self, name: str) -> bool:
         config = self._service("config")
@@ -274,6 +282,17 @@ class Reading:
             )
             for one in found
         )
+
+    def ledger(self) -> Ledger:
+        """Return who used the processor, waited, blocked the event loop and holds memory.
+
+        Raises:
+            StateError: The ledger is off.
+        """
+        ledger = self._service("ledger")
+        if ledger is None:
+            raise StateError("the ledger is off", remedy="Set the option ledger = true.")
+        return msgspec.convert(msgspec.to_builtins(ledger.report()), Ledger)
 
     def startup(self, *, core: bool = False) -> tuple[StartupStep, ...]:
         """Return when each plugin was loaded."""

@@ -12,6 +12,7 @@ from .documents import (
     EventRow,
     Graph,
     HealthRow,
+    Ledger,
     LogRow,
     PluginDetails,
     PluginRow,
@@ -60,6 +61,10 @@ async def _events(of: Operations, _: Asked, __: Given) -> object:
 
 async def _health(of: Operations, _: Asked, __: Given) -> object:
     return of.health()
+
+
+async def _ledger(of: Operations, _: Asked, __: Given) -> object:
+    return of.ledger()
 
 
 async def _commands(of: Operations, _: Asked, __: Given) -> object:
@@ -148,6 +153,15 @@ READING: Final = (
         handler=_health,
         answer=tuple[HealthRow, ...],
         doc="The health of each plugin, with the reasons.",
+        refusals=(409,),
+    ),
+    Endpoint(
+        method="GET",
+        path="ledger",
+        name="ledger",
+        handler=_ledger,
+        answer=Ledger,
+        doc="Processor time, waiting, blocking and memory by plugin and by route.",
         refusals=(409,),
     ),
     Endpoint(

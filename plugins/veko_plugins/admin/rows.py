@@ -78,7 +78,8 @@ def route_rows(kernel: Kernel, records: Iterable[PluginRecord]) -> tuple[RouteRo
         (one.route.plugin, one.route.method, one.route.path): one.reason
         for one in (http.refused if http is not None else ())
     }
-    health = plugin_service(kernel, "health")
+    health, ledger = plugin_service(kernel, "health"), plugin_service(kernel, "ledger")
+    shares = None if ledger is None else ledger.shares().routes
     rows = []
     for record in records:
         calls = _calls_of(kernel, record.name)
@@ -103,6 +104,7 @@ def route_rows(kernel: Kernel, records: Iterable[PluginRecord]) -> tuple[RouteRo
                     calls=None if counted is None else counted.calls,
                     p95=None if counted is None else counted.p95,
                     errors=None if counted is None else counted.errors,
+                    cpu=None if shares is None else shares.get((record.name, name), 0.0),
                 )
             )
     return tuple(rows)

@@ -35,7 +35,7 @@ from .budgets import Budget, Excess, Meter, budget_of
 from .events import BUDGET_EXCEEDED, Overrun
 from .sampler import Sampler
 from .stacks import Payer, Stacks
-from .usage import PluginUsage, RouteUsage, Usage
+from .usage import PluginUsage, RouteUsage, Shares, Usage
 
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
@@ -157,6 +157,19 @@ class Ledger(Plugin):
     def get(self, name: str) -> PluginUsage | None:
         """Return what a plugin has used; `None` if there is no such plugin of the application."""
         return next((one for one in self.report().plugins if one.plugin == name), None)
+
+    def shares(self) -> Shares:
+        """Return the parts of the process's processor time, which cost less than a report."""
+        total, spent = self._sampler.total() or 1, self._sampler.spent()
+        routes: dict[tuple[str, str], int] = {}
+        for (_, route), used in spent.items():
+            if route is not None:
+                routes[route] = routes.get(route, 0) + used
+        plugins = {name: used for name, used in _by_plugin(spent).items() if name is not None}
+        return Shares(
+            {name: used / total for name, used in plugins.items()},
+            {route: used / total for route, used in routes.items()},
+        )
 
     def exceeded(self, name: str) -> list[str]:
         """Return what a plugin uses too much of now, one clause for each budget."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from .budgets import Budget
 
-__all__ = ["PluginUsage", "RouteUsage", "Usage"]
+__all__ = ["PluginUsage", "RouteUsage", "Shares", "Usage"]
 
 
 class PluginUsage(msgspec.Struct, frozen=True):
@@ -64,6 +64,18 @@ class RouteUsage(msgspec.Struct, frozen=True):
     share: float
     calls: int | None = None
     waited: float | None = None
+
+
+class Shares(NamedTuple):
+    """The parts of the process's processor time, from 0 to 1.
+
+    Attributes:
+        plugins: By plugin.
+        routes: By the plugin and the name of a route, as `GET /x`.
+    """
+
+    plugins: dict[str, float]
+    routes: dict[tuple[str, str], float]
 
 
 class Usage(msgspec.Struct, frozen=True):

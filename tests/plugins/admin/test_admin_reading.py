@@ -5,11 +5,12 @@ import os
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.plugins.admin.conftest import Control, Home, http_client
 
 from veko_plugins import PluginManager
-from veko_plugins.admin import AdminError, Operations
+from veko_plugins.admin import AdminError, Ledger, Operations
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +116,17 @@ async def test_every_list_is_answered(http: httpx.AsyncClient) -> None:
     for path in ("graph", "routes", "events", "health", "commands", "startup", "backups", "logs"):
         answer = await http.get(path, params={})
         assert (path, answer.status_code) == (path, 200), answer.text
+
+
+async def test_the_ledger_is_shown(http: httpx.AsyncClient, operations: Operations) -> None:
+    answer = await http.get("ledger")
+    assert answer.status_code == 200, answer.text
+    usage = msgspec.json.decode(answer.content, type=Ledger)
+    parts = usage.host + usage.unloaded + sum(one.cpu for one in usage.plugins)
+    assert parts == pytest.approx(usage.cpu)
+    assert {one.plugin for one in usage.plugins} == {"shop", "cart"}
+    assert all(row.cpu is not None for row in operations.plugins())
+    assert all(row.cpu is not None for row in operations.routes())
 
 
 async def test_traces_are_refused_with_a_remedy_while_none_are_kept(
