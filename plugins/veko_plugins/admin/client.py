@@ -39,13 +39,14 @@ from .documents import (
     RouteRow,
     StartupStep,
     Status,
+    StreamEvent,
     Trace,
     TraceRow,
 )
 from .errors import AdminError
 from .exchange import CHANGE, JSON, PREFIX, RELAYED
 from .intents import Configure, Intent, Load, Reload, Restore, Toggle, Undo, Unload
-from .wire import Head, head_of, read_body, read_head
+from .wire import Head, events_of, head_of, read_body, read_head, read_stream
 
 __all__ = ["AdminClient"]
 
@@ -183,6 +184,34 @@ class AdminClient:
         """Return a plugin's configuration, or the part of it at a path, and its version."""
         body, headers = await self.request("GET", _config_path(name, path))
         return ConfigView(value=msgspec.json.decode(body), etag=headers.get("etag", ""))
+
+    async def stream(
+        self,
+        *topics: str,
+        plugin: str | None = None,
+        level: str | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        """Yield what happens, until the application stops or the caller does.
+
+        Args:
+            topics: The topics; all by default.
+            plugin: Only what is about this plugin, or about none.
+            level: Only log records of this level or above.
+            after: The id of the last message that one has.
+
+        Raises:
+            AdminError: It was refused.
+            StateError: The application cannot be reached.
+        """
+        query = {"topics": ",".join(topics), "plugin": plugin, "level": level, "after": after}
+        accept = {"accept": "text/event-stream"}
+        asked = self._asked("GET", "stream", query, msgspec.UNSET, accept)
+        async with asked as (head, reader):
+            if head.first[1] != "200":
+                self._check(head, await read_body(reader, head.headers, _BODY, to_end=True))
+            async for event in events_of(read_stream(reader, head.headers)):
+                yield event
 
     async def changes(self) -> tuple[Change, ...]:
         """Return the changes that were done."""

@@ -43,6 +43,7 @@ __all__ = [
     "SpanRow",
     "StartupStep",
     "Status",
+    "StreamEvent",
     "Touched",
     "Trace",
     "TraceRow",
@@ -510,6 +511,21 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     plugin: str | None
     message: str
     traceback: str | None = None
+
+
+class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of the live feed.
+
+    Attributes:
+        id: Its id; empty if it has none.
+        topic: Its topic; `dropped` if messages were dropped before it, `reset` if what came after
+            the given id is not known any more.
+        data: What it says.
+    """
+
+    id: str = ""
+    topic: str
+    data: Any = None
 
 
 class Touched(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ _TITLES: Final = {
     415: "The body is not JSON.",
     422: "Something in it is not valid; `faults` says what.",
     428: "`If-Match` is needed.",
+    503: "Too many clients look.",
 }
 _SECURITY: Final = {
     "vekoToken": {"type": "http", "scheme": "bearer"},

@@ -107,7 +107,7 @@ class Admin(Plugin):
         for method in _METHODS:
             add_route(method, f"{PREFIX}/{{path:path}}", self._answer)
         self._mcp = MCPEndpoint(context, self._api, http.pull)
-        http.at_stop.add(self._mcp.end)
+        http.at_stop |= {self._mcp.end, self._operations.feed.end}
         for method in ("GET", "POST", "DELETE"):
             add_route(method, MCP_PATH, self._answer_agent)
         add_route("GET", f"{_DOCS}/{{page:path}}", self._page)

@@ -23,7 +23,8 @@ from .documents import (
     TraceRow,
 )
 from .endpoints import Endpoint, Given, Parameter
-from .exchange import Asked
+from .exchange import Answer, Asked
+from .feed import TOPICS
 
 if TYPE_CHECKING:
     from .operations import Operations
@@ -85,6 +86,14 @@ async def _traces(of: Operations, _: Asked, given: Given) -> object:
 
 async def _trace(of: Operations, _: Asked, given: Given) -> object:
     return await of.trace(given["id"])
+
+
+async def _stream(of: Operations, asked: Asked, given: Given) -> object:
+    after = asked.headers.get("last-event-id") or given["after"]
+    chunks = await of.feed.stream(
+        given["topics"], plugin=given["plugin"], level=given["level"], after=after
+    )
+    return Answer.streamed(chunks)
 
 
 async def _logs(of: Operations, _: Asked, given: Given) -> object:
@@ -211,6 +220,22 @@ READING: Final = (
         answer=Trace,
         doc="One trace with its spans.",
         refusals=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="stream",
+        name="stream",
+        handler=_stream,
+        answer=None,
+        media_type="text/event-stream",
+        doc="What happens, as server-sent events, until the client leaves.",
+        parameters=(
+            Parameter("topics", str, "", f"Joined by commas, of: {', '.join(TOPICS)}."),
+            Parameter("plugin", str | None, None, "Only what is about this plugin, or none."),
+            Parameter("level", _Level | None, None, "Only log records of this level or above."),
+            Parameter("after", str | None, None, "The id of the last message that one has."),
+        ),
+        refusals=(503,),
     ),
     Endpoint(
         method="GET",

@@ -13,12 +13,23 @@ from typing import Final
 
 import msgspec
 
+from .documents import StreamEvent
 from .errors import AdminError
 
-__all__ = ["Head", "chunk", "head_of", "read_body", "read_chunks", "read_head"]
+__all__ = [
+    "Head",
+    "chunk",
+    "events_of",
+    "head_of",
+    "read_body",
+    "read_chunks",
+    "read_head",
+    "read_stream",
+]
 
 _HEAD: Final = 32 * 1024
 _LINE: Final = 64 * 1024
+_EVENT: Final = 64 * 2**20
 _END: Final = b"\r\n\r\n"
 
 
@@ -139,3 +150,47 @@ def head_of(first: str, headers: Mapping[str, str]) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return a chunk as it is sent; an empty one ends the body."""
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def read_stream(
+    reader: asyncio.StreamReader, headers: Mapping[str, str]
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body that does not end by itself, as they arrive."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        async for part in read_chunks(reader):
+            yield part
+        return
+    while part := await reader.read(_LINE):
+        yield part
+
+
+async def events_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[StreamEvent]:
+    """Yield the server-sent events in a body.
+
+    Raises:
+        AdminError: One is too long.
+    """
+    rest = b""
+    async for piece in pieces:
+        rest += piece
+        *blocks, rest = rest.split(b"\n\n")
+        if len(rest) > _EVENT:
+            raise AdminError(502, "an event of the stream is too long")
+        for block in blocks:
+            event = _event(block.decode("utf-8", "replace"))
+            if event is not None:
+                yield event
+
+
+def _event(block: str) -> StreamEvent | None:
+    fields: dict[str, list[str]] = {}
+    for line in block.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name, []).append(value.removeprefix(" "))
+    if "data" not in fields:
+        return None
+    return StreamEvent(
+        id=fields.get("id", [""])[-1],
+        topic=fields.get("event", ["message"])[-1],
+        data=msgspec.json.decode("\n".join(fields["data"])),
+    )
