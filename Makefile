@@ -5,6 +5,7 @@
 #   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      the dispatch benchmark      (make bench ARGS=--quick)
+#   make bench-instructions  fail if a hot path got dearer; counted by valgrind, which it needs
 #   make test-all   the suite on every supported Python found on this machine
 #   make format     fix style with ruff
 #   make clean      remove environments and caches (never an application's .veko/)
@@ -21,7 +22,7 @@ export PYTHON
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help blog run test check bench test-all format clean
+.PHONY: help blog run test check bench bench-instructions test-all format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,6 +48,9 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/dispatch.py $(ARGS)
+
+bench-instructions: $(VENV)/.bench
+	$(BIN)/python benchmarks/instructions.py --check $(ARGS)
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix
