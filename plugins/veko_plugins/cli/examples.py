@@ -11,6 +11,11 @@ __all__ = ["EXAMPLES", "Commands"]
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "allow": ("veko allow", "veko allow shop mail", "veko allow --all --dir app"),
     "backup": ("veko backup", "veko backup app before-the-move.jsonl"),
+    "bisect": (
+        "veko bisect -- pytest -x tests/test_shop.py",
+        "veko bisect --dir app --timeout 20 -- veko run report",
+        "veko bisect --recording FILE",
+    ),
     "completion": (
         'eval "$(veko completion bash)"    # in ~/.bashrc',
         'eval "$(veko completion zsh)"     # in ~/.zshrc',
