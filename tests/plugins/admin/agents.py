@@ -86,7 +86,9 @@ class Site:
 
 
 @asynccontextmanager
-async def served(root: Path, files: dict[str, str], settings: str = "") -> AsyncIterator[Site]:
+async def served(
+    root: Path, files: dict[str, str], settings: str = "", adapter: str = "asgi"
+) -> AsyncIterator[Site]:
     """Serve an application with the management API."""
     (root / "plugins").mkdir(exist_ok=True)
     for name, text in files.items():
@@ -96,10 +98,10 @@ async def served(root: Path, files: dict[str, str], settings: str = "") -> Async
     (root / "veko.toml").write_text(f"enable_api = true\n{settings}", "utf-8")
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
-    manager = PluginManager(root=root, adapter="asgi", watchdog=0.1)
+    manager = PluginManager(root=root, adapter=adapter, watchdog=0.1)
     async with manager:
         server = asyncio.create_task(
-            find_adapter("asgi").serve(
+            find_adapter(adapter).serve(
                 manager.asgi,
                 "127.0.0.1",
                 0,

@@ -30,6 +30,17 @@ CHANGING = {
 VIEWER = "a-token-for-those-who-look"
 
 
+@MODES
+@pytest.mark.parametrize("adapter", ["litestar", "starlette"])
+async def test_other_adapters_serve_it_too(tmp_path: Path, adapter: str, mode: str) -> None:
+    async with (
+        served(tmp_path, {"plugins/greeter.py": GREETER}, adapter=adapter) as site,
+        agent_at(site, mode=mode) as agent,
+    ):
+        assert {"command_greet", "command_say_hello"} <= await agent.names()
+        assert (await agent.call("status"))["role"] == "operate"
+
+
 async def test_every_tool_says_what_it_may_do(tmp_path: Path) -> None:
     async with served(tmp_path, {}) as site, agent_at(site) as agent:
         for tool in (await agent.client.list_tools()).tools:

@@ -192,3 +192,74 @@ async def test_a_client_that_leaves_in_the_middle_of_a_change(tmp_path: Path, mo
             assert (await site.http.get("/slow")).text == "there"
             await agent.call("undo", change=found["changes"][0]["id"])
             assert (await site.http.get("/slow")).status_code == 404
+
+
+ODD = """
+name = "odd"
+version = "1.0.0"
+
+def load(context):
+    context.add_command("odd:big", lambda: "x" * 3_000_000)
+    context.add_command("odd:raises", raises)
+    context.add_command("odd:exits", exit)
+    context.add_command("odd:object", object)
+    context.add_command("odd.big", lambda: "the other")
+
+def raises():
+    raise ValueError("no such mail")
+"""
+
+
+@MODES
+async def test_commands_that_answer_oddly_are_answers_too(tmp_path: Path, mode: str) -> None:
+    async with (
+        served(tmp_path, {"plugins/odd.py": ODD}) as site,
+        agent_at(site, mode=mode) as agent,
+    ):
+        big = await agent.call("command_odd_big")
+        assert "3000" in big["cut"]
+        assert len(big["begins"]) < 300_000
+        problem = await agent.refused("command_odd_raises")
+        assert "no such mail" in problem["detail"]
+        assert (await agent.call("command_odd_exits"))["result"] is None
+        assert "object" in (await agent.call("command_odd_object"))["result"]
+        assert (await agent.call("command_odd.big"))["result"] == "the other"
+        (error, *_) = (await agent.call("list_errors", plugin="odd"))["errors"]
+        assert (error["type"], error["line"]) == ("ValueError", 13)
+
+
+async def test_an_agent_cannot_lock_itself_out(tmp_path: Path) -> None:
+    async with served(tmp_path, {}) as site, agent_at(site) as agent:
+        token = {"token": "another-token-0123456789"}
+        for tool, more in (
+            ("set_config", {"value": token}),
+            ("merge_config", {"value": token}),
+            ("reset_config", {}),
+        ):
+            assert (await agent.refused(tool, plugin="admin", **more))["status"] == 403
+        for tool, more in (("unload_plugin", {}), ("toggle_plugin", {"active": False})):
+            for plugin in ("admin", "routes", "commands"):
+                assert (await agent.refused(tool, plugin=plugin, **more))["status"] == 409
+        assert (await agent.call("status"))["role"] == "operate"
+
+
+async def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path, {"plugins/greeter.py": GREETER}) as site:
+        meta = (
+            '{"io.modelcontextprotocol/protocolVersion":"2026-07-28",'
+            '"io.modelcontextprotocol/clientCapabilities":{}}'
+        )
+        body = (
+            '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"command_greet",'
+            f'"arguments":{{"name":"\\ud800"}},"_meta":{meta}}}}}'
+        )
+        headers = {
+            "authorization": f"Bearer {site.token}",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": "2026-07-28",
+            "mcp-method": "tools/call",
+            "mcp-name": "command_greet",
+        }
+        answer = await site.http.post("/_veko/mcp", headers=headers, content=body)
+        assert answer.json()["result"]["structuredContent"]["status"] == 422

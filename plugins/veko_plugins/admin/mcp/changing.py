@@ -22,7 +22,7 @@ from .arguments import (
     parts_of,
 )
 from .tools import ADDS, ENDS, SETS, Tool
-from .verbs import NOTHING, Verbs
+from .verbs import NOTHING, Failed, Verbs
 
 __all__ = ["CHANGING"]
 
@@ -63,7 +63,18 @@ async def _reset(verbs: Verbs, asked: ResetConfig) -> object:
 async def _configure(
     verbs: Verbs, method: str, asked: SetConfig | MergeConfig | ResetConfig, value: object
 ) -> object:
-    """Change a configuration; without an etag, on what it is now."""
+    """Change a configuration; without an etag, on what it is now.
+
+    Not that of the management API: another token would lock out the agent, and so its undo.
+    """
+    if asked.plugin == "admin":
+        raise Failed(
+            {
+                "status": 403,
+                "detail": "an agent may not change how the management API lets clients in",
+                "remedy": "Change [plugins.admin] in veko.toml, and start again.",
+            }
+        )
     etag = asked.etag
     if etag is None:
         etag = (await verbs.ask("GET", "plugins", asked.plugin))["config_etag"]

@@ -45,6 +45,8 @@ command_…; they run the plugin's code, and undo does not take back what they d
 """
 SESSIONS: Final = 64
 """Sessions at once, and clients that listen."""
+LONGEST: Final = 256 * 1024
+"""Characters of an answer; a longer one would fill the context of any model."""
 _PATIENCE: Final = 1.0  # seconds
 
 
@@ -152,6 +154,9 @@ def _tool(one: Described) -> types.Tool:
 def _result(document: dict[str, Any], *, failed: bool = False) -> types.CallToolResult:
     """Return an answer as structured content, and as text for clients without it."""
     text = msgspec.json.encode(document).decode()
+    if len(text) > LONGEST:
+        document = {"cut": f"the answer has {len(text)} characters", "begins": text[:LONGEST]}
+        text = msgspec.json.encode(document).decode()
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=text)],
         structured_content=document,

@@ -25,6 +25,7 @@ __all__ = ["Described", "Toolbox", "UnknownTool"]
 
 _ALL: Final = {tool.name: tool for tool in (*READING, *CHANGING)}
 _SCHEMAS: Final = {name: schema_of(tool.arguments) for name, tool in _ALL.items()}
+_SHOWN: Final = 400  # characters
 _COMMAND: Final = Hints(destroys=True, opens=True)
 
 
@@ -122,6 +123,11 @@ class Toolbox:
 
 
 def _check(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    try:
+        msgspec.json.encode(given)
+    except (UnicodeEncodeError, OverflowError, RecursionError) as error:
+        detail = f"the arguments have a value that JSON in UTF-8 cannot have: {error}"
+        raise Failed({"status": 422, "detail": detail[:_SHOWN]}) from error
     faults = faults_of(schema, given)
     if faults:
         raise Failed(
