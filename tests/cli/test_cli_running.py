@@ -202,3 +202,34 @@ def test_logs_end_with_the_application(start: Callable[..., Any], application: P
     assert running.ends() == 0
     following.wait_for("the application has ended")
     assert following.ends() == 1
+
+
+def test_other_commands_ask_it_too(veko: Run, served: str, application: Path) -> None:
+    (application / "plugins" / "late.py").write_text('name, version = "late", "1"\nprint("late")\n')
+    said = "veko: of the running application app"
+    done = veko("routes", application)
+    assert said in done.stderr
+    assert re.search(r"GET +/hello +hello", done.stdout)
+    done = veko("graph", application)
+    assert said in done.stderr
+    assert "needy   not loaded: needs 'broken', which failed to load" in done.stdout
+    done = veko("events", "--plugin", "slow", cwd=application)
+    assert said in done.stderr
+    assert re.search(r"request:start +50 +- +slow\.wait", done.stdout), done.stdout
+    assert "links:made" in veko("events", application).stdout
+    done = veko("doctor", application)
+    assert (done.returncode, said in done.stderr) == (1, True)
+    assert "broken is failed: load() raised ValueError: no luck" in done.stdout
+    assert "late" not in done.stdout + done.stderr
+
+
+def test_completion_asks_it(veko: Run, served: str, application: Path) -> None:
+    for file in (application / "plugins").glob("*.py"):
+        file.unlink()  # what is not in the files is known to the application
+
+    def offered(line: str) -> str:
+        env = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        return veko(cwd=application, _VEKO_COMPLETE="bash_complete", **env).stdout
+
+    assert offered("veko run gr") == "plain,greet\n"
+    assert offered("veko reload sl") == "plain,slow\n"

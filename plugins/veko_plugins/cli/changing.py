@@ -11,6 +11,7 @@ import rich_click as click
 from veko_plugins.admin import AdminClient, Change, Coming, Intent, Plan, Undo
 
 from .printing import print_json, print_table
+from .progress import progress
 from .runner import Stop
 from .running import ask
 
@@ -43,7 +44,8 @@ def change(
 
 async def make_change(client: AdminClient, intent: Intent, *, plan: bool, as_json: bool) -> None:
     """Make a change, or plan it, and print the outcome."""
-    answer = await (client.plan(intent) if plan else client.apply(intent))
+    with progress(lambda: "the application works on it"):
+        answer = await (client.plan(intent) if plan else client.apply(intent))
     if as_json:
         print_json(answer)
         return

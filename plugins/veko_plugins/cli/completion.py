@@ -1,19 +1,22 @@
 """What the shell offers behind TAB: adapters, plugins, their commands; and `veko completion`.
 
-Nothing of a plugin runs: names and commands are read from sources. A command whose name is computed
-is not found there.
+The running application is asked, if there is one. Otherwise nothing of a plugin runs: names and
+commands are read from sources. A command whose name is computed is not found there.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import rich_click as click
 from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from veko_plugins.admin import AdminClient
 
 __all__ = ["complete_adapters", "complete_commands", "complete_plugins", "completion"]
 
@@ -21,6 +24,9 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 _NAME: Final = re.compile(r"""(?:\badd_command|\baddCommand|\.command)\(\s*(["'])([^"'\s]+)\1""")
 _MOST: Final = 200
 """Files of one plugin that are searched for commands."""
+_PATIENCE: Final = 1.0
+"""Seconds within which a running application has to answer."""
+_T = TypeVar("_T")
 _LARGEST: Final = 1_000_000
 _SUFFIXES: Final = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts")
 
@@ -55,13 +61,19 @@ def complete_plugins(
     """Offer the application's plugins."""
     given = context.params.get(parameter.name or "") or ()
     taken = {given} if isinstance(given, str) else set(given)
-    return _items({name: "" for name, _ in _plugins(context) if name not in taken}, begin)
+    names = {name for name, _ in _plugins(context)}
+    asked = _ask(context, lambda client: client.plugins())
+    names |= {row.name for row in asked or ()}
+    return _items(dict.fromkeys(names - taken, ""), begin)
 
 
 def complete_commands(
     context: click.Context, parameter: click.Parameter, begin: str
 ) -> list[CompletionItem]:
     """Offer the commands of the application's plugins."""
+    asked = _ask(context, lambda client: client.commands())
+    if asked is not None:
+        return _items({row.name: row.description or row.plugin for row in asked}, begin)
     found = {
         command: plugin
         for plugin, path in _plugins(context)
@@ -69,6 +81,25 @@ def complete_commands(
         for command in sorted(_commands(path))
     }
     return _items(found, begin)
+
+
+def _ask(context: click.Context, work: Callable[[AdminClient], Awaitable[_T]]) -> _T | None:
+    """Ask the running application; `None` if there is none, or it does not answer at once."""
+    import asyncio
+
+    from veko import VekoError
+    from veko_plugins.admin import AdminClient
+
+    async def ask() -> _T:
+        return await work(AdminClient.local(root, timeout=_PATIENCE))
+
+    root = Path(context.params.get("directory") or ".").resolve()
+    if not (root / ".veko" / "control").is_dir():
+        return None
+    try:
+        return asyncio.run(ask())
+    except VekoError:
+        return None
 
 
 def _items(found: dict[str, str], begin: str) -> list[CompletionItem]:

@@ -13,6 +13,8 @@ import rich_click as click
 from .parameters import debug_option, debugging, directory_argument, json_option
 
 if TYPE_CHECKING:
+    from veko_plugins.admin import AdminClient
+
     from .examinations import Finding
 
 __all__ = ["doctor"]
@@ -27,8 +29,9 @@ _MARKS: Final = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow")}
 def doctor(directory: Path | None, as_json: bool) -> None:
     """Examine the environment, the extras, the settings and the plugins of the application in DIR.
 
-    Each finding comes with a remedy. This loads the application with an empty storage in memory
-    and does not serve it. The exit code is 0 if nothing is broken, else 1.
+    Each finding comes with a remedy. If the application is being served, it is asked about its
+    plugins. Otherwise this loads it with an empty storage in memory, and does not serve it. The
+    exit code is 0 if nothing is broken, else 1.
     """
     raise SystemExit(examine(directory, as_json=as_json, debug=debugging()))
 
@@ -57,8 +60,17 @@ def _findings(directory: Path | None, *, debug: bool) -> list[Finding]:
     from veko_plugins.logging import Logging
 
     from .application import options_of
-    from .examinations import Finding, application, environment, finding_of, folder, settings
+    from .examinations import (
+        Finding,
+        application,
+        environment,
+        finding_of,
+        folder,
+        running,
+        settings,
+    )
     from .runner import Stop, kernel_quiet, run
+    from .running import ask_if_running
 
     found = list(environment())
     logs = Logging()
@@ -76,6 +88,16 @@ def _findings(directory: Path | None, *, debug: bool) -> list[Finding]:
     if options is None:
         return found
     found += folder(options)
+
+    async def ask(client: AdminClient, _: Stop) -> None:
+        found.extend(await running(client))
+
+    code = ask_if_running(directory, ask, debug=debug)
+    if code is not None:
+        if code:
+            text = "the running application did not say how its plugins are"
+            found.append(Finding("plugins", "problem", text, "See the message above."))
+        return found
 
     async def work(_: Stop) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # plugins may print

@@ -21,12 +21,13 @@ from packaging.specifiers import SpecifierSet
 from veko import VekoError, __version__
 from veko_plugins import Options
 from veko_plugins._lib.masking import masked_text
+from veko_plugins.admin import AdminClient
 from veko_plugins.logging import message_of
 from veko_plugins.manager import PluginManager
 
 from .progress import loading
 
-__all__ = ["Finding", "Level", "application", "environment", "folder", "settings"]
+__all__ = ["Finding", "Level", "application", "environment", "folder", "running", "settings"]
 
 Level = Literal["ok", "warning", "problem"]
 _DISTRIBUTION: Final = "veko"
@@ -205,6 +206,26 @@ async def application(given: Mapping[str, Any], options: Options) -> list[Findin
         finally:
             await manager.stop()
     return found
+
+
+async def running(client: AdminClient) -> list[Finding]:
+    """Look at the plugins of the application that runs."""
+    status = await client.status()
+    found = [Finding("plugins", "ok", f"the application runs (process {status.pid})")]
+    loaded = []
+    for row in await client.plugins():
+        if row.loaded:
+            loaded.append(row.name)
+        if row.error is not None:
+            level: Level = "ok" if row.state == "off" else "problem"
+            found.append(Finding("plugins", level, f"{row.name} is {row.state}: {row.error}"))
+        elif row.health in ("warning", "critical"):
+            level = "problem" if row.health == "critical" else "warning"
+            text = f"{row.name} has the health {row.health}: {'; '.join(row.reasons)}"
+            remedy = f"See its errors: veko logs --plugin {row.name}"
+            found.append(Finding("plugins", level, text, remedy))
+    names = ", ".join(loaded) or "none"
+    return [*found, Finding("plugins", "ok", f"{len(loaded)} loaded: {names}")]
 
 
 def _plugins(manager: PluginManager) -> Iterator[Finding]:

@@ -9,10 +9,13 @@ from typing import Literal
 import msgspec
 import rich_click as click
 
+from veko_plugins.admin import AdminClient
 from veko_plugins.manager import PluginManager
 
 from .listing import with_application
 from .printing import print_json, print_table
+from .runner import Stop
+from .running import ask_if_running
 
 __all__ = ["Shape", "show_graph", "show_routes"]
 
@@ -50,13 +53,21 @@ def show_routes(directory: Path | None, *, as_json: bool, debug: bool) -> int:
         debug: Whether errors are shown with their traceback.
     """
 
+    async def show_running(client: AdminClient, _: Stop) -> None:
+        found = await client.routes(core=True)
+        show_rows([RouteRow(one.method, one.path, one.plugin) for one in found])
+
     async def show(manager: PluginManager) -> None:
         http = manager.use("http")
-        rows = [
-            RouteRow(method, path, plugin.name)
-            for plugin in (*manager.list_plugins(core=True), *manager.list_plugins())
-            for method, _, path in (route.partition(" ") for route in http.routes(plugin.name))
-        ]
+        show_rows(
+            [
+                RouteRow(method, path, plugin.name)
+                for plugin in (*manager.list_plugins(core=True), *manager.list_plugins())
+                for method, _, path in (route.partition(" ") for route in http.routes(plugin.name))
+            ]
+        )
+
+    def show_rows(rows: list[RouteRow]) -> None:
         rows.sort(key=lambda row: (row.path, row.method))
         if as_json:
             print_json(rows)
@@ -65,7 +76,8 @@ def show_routes(directory: Path | None, *, as_json: bool, debug: bool) -> int:
         else:
             print_table([("METHOD", "PATH", "PLUGIN"), *map(msgspec.structs.astuple, rows)])
 
-    return with_application(directory, show, debug=debug)
+    code = ask_if_running(directory, show_running, debug=debug)
+    return with_application(directory, show, debug=debug) if code is None else code
 
 
 def show_graph(directory: Path | None, *, shape: Shape, debug: bool) -> int:
@@ -77,15 +89,28 @@ def show_graph(directory: Path | None, *, shape: Shape, debug: bool) -> int:
         debug: Whether errors are shown with their traceback.
     """
 
+    async def show_running(client: AdminClient, _: Stop) -> None:
+        rows = await client.plugins()
+        known = {
+            one.name: PluginNode(
+                one.name, one.dependencies, None if one.loaded else one.error or f"is {one.state}"
+            )
+            for one in rows
+        }
+        show_nodes(_with_missing(known))
+
     async def show(manager: PluginManager) -> None:
-        nodes = _nodes(manager)
+        show_nodes(_nodes(manager))
+
+    def show_nodes(nodes: list[PluginNode]) -> None:
         if shape == "json":
             print_json(nodes)
             return
         lines = {"text": _text, "mermaid": _mermaid, "dot": _dot}[shape](nodes)
         click.echo("\n".join(lines) or "no plugins")
 
-    return with_application(directory, show, debug=debug)
+    code = ask_if_running(directory, show_running, debug=debug)
+    return with_application(directory, show, debug=debug) if code is None else code
 
 
 def _nodes(manager: PluginManager) -> list[PluginNode]:
@@ -95,6 +120,11 @@ def _nodes(manager: PluginManager) -> list[PluginNode]:
         for name, why in problems.items():
             needs = nodes[name].needs if name in nodes else ()
             nodes[name] = PluginNode(name, needs, str(why))
+    return _with_missing(nodes)
+
+
+def _with_missing(nodes: dict[str, PluginNode]) -> list[PluginNode]:
+    """Return the plugins by name, with those that are needed and not there."""
     for needed in sorted({need for node in nodes.values() for need in node.needs} - set(nodes)):
         nodes[needed] = PluginNode(needed, (), "is not here")
     return [nodes[name] for name in sorted(nodes)]

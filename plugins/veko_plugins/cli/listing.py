@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -19,6 +19,7 @@ import rich_click as click
 from veko import Event, OptionError, VekoError
 from veko_plugins._lib.masking import masked_text
 from veko_plugins._lib.versions import did_you_mean
+from veko_plugins.admin import AdminClient
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 from veko_plugins.reports import PluginInfo
@@ -27,6 +28,7 @@ from .application import adapter_of, options_of
 from .printing import STATES, print_json, print_table
 from .progress import SAID, loading
 from .runner import Stop, kernel_quiet, print_error, run
+from .running import ask_if_running
 
 __all__ = [
     "Row",
@@ -137,7 +139,21 @@ def list_events(directory: Path | None, *, plugin: str | None, as_json: bool, de
         if plugin is not None:
             _show_hooks(manager, plugin, as_json=as_json)
             return
-        found = [_event(event) for event in manager.events()]
+        show_events([_event(event) for event in manager.events()])
+
+    async def show_running(client: AdminClient, _: Stop) -> None:
+        if plugin is None:
+            names = EventRow.__struct_fields__
+            rows = [one for one in await client.events() if one.declared]
+            show_events([EventRow(*(getattr(one, name) for name in names)) for one in rows])
+            return
+        hooks = (await client.plugin(plugin)).hooks
+        _print_hooks(
+            [HookRow(one.event, one.handler, one.priority, one.timeout) for one in hooks],
+            as_json=as_json,
+        )
+
+    def show_events(found: list[EventRow]) -> None:
         if as_json:
             print_json(found)
             return
@@ -150,6 +166,9 @@ def list_events(directory: Path | None, *, plugin: str | None, as_json: bool, de
             if event.doc:
                 click.echo(f"{'':{width}}  {' '.join(event.doc.split())}")
 
+    code = ask_if_running(directory, show_running, debug=debug)
+    if code is not None:
+        return code
     return with_application(directory, show, debug=debug, needed=plugin is not None)
 
 
@@ -170,6 +189,10 @@ def _show_hooks(manager: PluginManager, plugin: str, *, as_json: bool) -> None:
         for one in subscriptions
         if getattr(one.owner, "name", one.owner) == plugin
     ]
+    _print_hooks(rows, as_json=as_json)
+
+
+def _print_hooks(rows: Sequence[HookRow], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif not rows:

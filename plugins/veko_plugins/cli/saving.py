@@ -82,9 +82,8 @@ def restore_running(
 
     async def work(client: AdminClient, _: Stop) -> None:
         folder = Path((await client.status()).directory) / ".veko" / "backups"
-        with progress(lambda: "restoring"):
-            name = _in_folder(path, folder)
-            await make_change(client, Restore(name), plan=plan, as_json=as_json)
+        intent = Restore(_in_folder(path, folder))
+        await make_change(client, intent, plan=plan, as_json=as_json)
 
     return (ask if plan else ask_if_running)(directory, work, debug=debug)
 
