@@ -1,5 +1,6 @@
 // Every change goes one way: ask for its plan, show it, do it, offer to undo it.
 import { request, segment } from "./api.js"
+import { missed } from "./live.js"
 import { notify } from "./parts/notices.js"
 import { store } from "./store.js"
 
@@ -38,13 +39,13 @@ export const plan = (action) => request(action.method, action.path, { body: acti
 
 export async function apply(action) {
   const { value, etag } = await request(action.method, action.path, { body: action.body, headers: action.headers })
-  const change = value?.change ?? value ?? {}
   const { done } = VERBS[action.verb]
   notify({
     kind: "good",
     text: `${done} ${action.target}`,
-    action: change.undoable && action.verb !== "undo" ? { label: "Undo", run: () => propose(actions.undo(change)) } : null,
+    action: value.undoable && action.verb !== "undo" ? { label: "Undo", run: () => propose(actions.undo(value)) } : null,
   })
+  missed() // the stream says so as well, if it is there
   action.onDone?.(value, etag)
   return value
 }

@@ -4,7 +4,7 @@ import { listen, onGap, open } from "./live.js"
 import { store } from "./store.js"
 
 export const SAMPLES = 60
-const EVERY = 3_000 // ms between two looks at the measurements while the page is seen
+const EVERY = 5_000 // ms between two questions while nothing comes over the stream
 const TOGETHER = 150 // ms in which several changes lead to one question
 
 export async function refresh() {
@@ -21,20 +21,30 @@ function restarted(status) {
   if (before && (before.pid !== status.pid || before.started_at !== status.started_at)) store.set({ history: new Map(), blocked: [] })
 }
 
+// What the stream measures of each plugin goes into its row; a plugin that is new is asked for.
+function measured({ status, plugins }) {
+  const { plugins: rows } = store.get()
+  restarted(status)
+  if (!rows) return
+  const fresh = new Map(plugins.map((one) => [one.name, one]))
+  if (rows.length !== fresh.size || rows.some((row) => !fresh.has(row.name))) refreshSoon()
+  const merged = rows.map((row) => (fresh.has(row.name) ? { ...row, ...fresh.get(row.name) } : row))
+  store.set((s) => ({ status: { ...s.status, ...status, role: s.status.role }, plugins: merged, history: sampled(s, merged) }))
+}
+
 // One sample a plugin: its latency, and its calls since the sample before.
 function sampled(state, plugins) {
   const now = Date.now()
   const history = new Map()
-  for (const { name, calls, p50, p95, p99, blocked_seconds } of plugins) {
+  for (const { name, calls, p50, p95, p99 } of plugins) {
     const past = state.history.get(name) ?? []
     const before = past.at(-1)
-    const sample = { at: now, calls, p50, p95, p99, blocked: blocked_seconds ?? 0, rate: null }
     if (before && now - before.at < 500) {
       history.set(name, past)
       continue
     }
-    if (before && calls >= before.calls) sample.rate = ((calls - before.calls) * 1000) / (now - before.at)
-    history.set(name, [...past.slice(1 - SAMPLES), sample])
+    const rate = before && calls >= before.calls ? ((calls - before.calls) * 1000) / (now - before.at) : null
+    history.set(name, [...past.slice(1 - SAMPLES), { at: now, calls, p50, p95, p99, rate }])
   }
   return history
 }
@@ -54,15 +64,13 @@ export function refreshSoon(delay = TOGETHER) {
 export function start() {
   onGap(() => refreshSoon())
   listen("plugins", () => refreshSoon())
-  listen("stats", (stats) => store.set((s) => (s.status ? { status: { ...s.status, ...known(stats) } } : {})))
+  listen("stats", measured)
   setInterval(() => {
     const { session, connection } = store.get()
-    if (session === "in" && !document.hidden && connection !== "asleep") refreshSoon(0)
+    if (session === "in" && !document.hidden && connection === "lost") refreshSoon(0)
   }, EVERY)
   begin()
 }
-
-const known = (stats) => (stats.stats ? { stats: stats.stats } : { stats })
 
 // Look whether this browser is logged in already; a server that is not there yet may come.
 export async function begin() {

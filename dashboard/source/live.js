@@ -67,11 +67,11 @@ export function open() {
     again()
   }
   for (const topic of topics.split(",")) mine.addEventListener(topic, (event) => tell(topic, event))
-  mine.addEventListener("ping", () => (heard = Date.now()))
+  mine.addEventListener("reset", missed)
   mine.addEventListener("dropped", (event) => {
     heard = Date.now()
-    const number = JSON.parse(event.data)
-    store.set((s) => ({ dropped: s.dropped + (number.dropped ?? number.number ?? number.count ?? Number(number) ?? 0) }))
+    const { count } = JSON.parse(event.data)
+    store.set((s) => ({ dropped: s.dropped + count }))
     missed()
   })
 }
@@ -82,7 +82,8 @@ function tell(topic, event) {
   for (const listener of [...(listeners.get(topic) ?? [])]) listener(data, topic)
 }
 
-function missed() {
+// What is shown may be out of date: every view asks again.
+export function missed() {
   for (const listener of [...every]) listener()
 }
 

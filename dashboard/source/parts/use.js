@@ -34,7 +34,7 @@ export function useDocument(path, topics = []) {
 }
 
 // Collects what a topic sends, the newest last, and shows it a few times a second at most.
-export function useFeed(topic, { most = 1000, paused = false, key = null } = {}) {
+export function useFeed(topic, { most = 1000, paused = false, key = null, unpack = (data) => [data] } = {}) {
   const [rows, setRows] = useState([])
   const kept = useRef([])
   const timer = useRef(0)
@@ -55,7 +55,7 @@ export function useFeed(topic, { most = 1000, paused = false, key = null } = {})
     const buffer = []
     let flushing = 0
     const end = listen(topic, (data) => {
-      buffer.push(...(Array.isArray(data) ? data : [data]))
+      buffer.push(...unpack(data))
       if (buffer.length > most) buffer.splice(0, buffer.length - most)
       flushing ||= setTimeout(() => ((flushing = 0), add(buffer.splice(0))), 100)
     })

@@ -8,11 +8,21 @@ import { useDocument, useFeed } from "../parts/use.js"
 
 const KEPT = 1000
 
+// A message has the latest events and how many more there were of which name.
+const unpacked = ({ counts, latest, more }) => {
+  const rows = latest.map((row) => ({ ...row, key: ++last }))
+  if (!more) return rows
+  const shown = latest.reduce((sums, { event }) => sums.set(event, (sums.get(event) ?? 0) + 1), new Map())
+  const left = Object.entries(counts).map(([event, number]) => [event, number - (shown.get(event) ?? 0)])
+  return [...rows, ...left.filter(([, number]) => number > 0).map(([event, number]) => ({ time: Date.now() / 1000, event, number, key: ++last }))]
+}
+let last = 0
+
 export function Events() {
   const [words, setWords] = useState("")
   const [paused, setPaused] = useState(false)
-  const { rows, clear } = useFeed("events", { most: KEPT, paused })
-  const shown = useMemo(() => rows.filter((row) => !words || `${row.event ?? row.name} ${row.plugin ?? ""}`.toLowerCase().includes(words.toLowerCase())), [rows, words])
+  const { rows, clear } = useFeed("events", { most: KEPT, paused, unpack: unpacked })
+  const shown = useMemo(() => rows.filter((row) => !words || `${row.event} ${row.plugin ?? ""}`.toLowerCase().includes(words.toLowerCase())), [rows, words])
   return html`<h1 tabindex="-1">Events</h1>
     <div class="filters">
       <label class="search"><span class="unseen">Search events</span><${Icon} name="search" /><input type="search" placeholder="Search" value=${words} onInput=${(event) => setWords(event.target.value)} /></label>
@@ -20,15 +30,15 @@ export function Events() {
       <button type="button" onClick=${clear}>Clear</button>
       <span class="muted">${plural(shown.length, "event")}</span>
     </div>
-    ${shown.length === 0
+    <div class="events">${shown.length === 0
       ? html`<${Empty} title="No events yet.">What is emitted while you look appears here.</${Empty}>`
-      : html`<${Feed} label="Events" rows=${shown} paused=${paused} row=${Line} />`}
+      : html`<${Feed} label="Events" rows=${shown} paused=${paused} row=${Line} />`}</div>
     <${Catalogue} words=${words} />`
 }
 
 function Line({ row }) {
-  return html`<li class="line"><time>${clock(row.time ?? row.at)}</time><code class="who">${row.event ?? row.name}</code>
-    <span class="message">${row.plugin && html`<${PluginLink} name=${row.plugin} /> `}${row.value ?? row.summary ?? row.detail ?? ""}</span></li>`
+  return html`<li class="line"><time>${clock(row.time)}</time><code class="who">${row.event}</code>
+    <span class="message">${row.plugin && html`<${PluginLink} name=${row.plugin} />`}${row.number && `and ${count(row.number)} more`}</span></li>`
 }
 
 function Catalogue({ words }) {
