@@ -157,6 +157,46 @@ def test_a_request_is_followed_through_its_hooks(shop: Shop, visit: Visit) -> No
     expect(page.get_by_role("link", name="GET /goods").first).to_be_visible()
 
 
+def test_the_log_is_filtered_paused_and_cleared(shop: Shop, visit: Visit) -> None:
+    page = shop.enter(visit, "logs")
+    log = page.get_by_role("region", name="Log records")
+    expect(log).to_contain_text("the mailer is ready")
+    page.get_by_label("Plugin").select_option("clock")
+    expect(log).not_to_contain_text("the mailer is ready")
+    expect(log).to_contain_text("tick")
+    page.get_by_role("button", name="Pause").click()
+    before = log.locator("li").count()
+    shop.get("/goods")
+    page.get_by_label("Search the log").fill("tick 1")
+    expect(log.locator("li").first).to_contain_text("tick 1")
+    page.get_by_label("Search the log").fill("")
+    expect(log.locator("li")).to_have_count(before)
+    page.get_by_role("button", name="Continue").click()
+    expect(log.locator("li")).not_to_have_count(before)
+    page.get_by_label("Level").select_option("ERROR")
+    page.get_by_text("No records.").wait_for()
+    page.get_by_label("Level").select_option("INFO")
+    oldest = log.locator("li").first.inner_text()
+    page.get_by_role("button", name="Clear").click()
+    expect(log.locator("li").first).not_to_have_text(oldest)
+
+
+def test_events_appear_as_they_are_emitted(shop: Shop, visit: Visit) -> None:
+    page = shop.enter(visit, "events")
+    events = page.get_by_role("region", name="Events", exact=True)
+    expect(events).to_contain_text("plugin:clock:tick")
+    page.get_by_label("Search events").fill("price")
+    page.get_by_text("No events yet.").wait_for()
+    expect(page.get_by_role("table", name="The catalogue of events")).not_to_contain_text("app:")
+    shop.get("/goods")
+    expect(events).to_contain_text("plugin:catalog:price")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Continue")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("No events yet.").wait_for()
+
+
 def test_the_colours_follow_the_system_and_can_be_chosen(shop: Shop, visit: Visit) -> None:
     page = shop.enter(visit, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

@@ -47,6 +47,6 @@ function Line({ row }) {
     <time datetime=${row.time} title=${moment(row.time)}>${clock(row.time)}</time>
     <span class=${`level ${LEVEL_TONES[level] ?? "quiet"}`}>${level.toLowerCase()}</span>
     <span class="who">${row.plugin ? html`<${PluginLink} name=${row.plugin} />` : row.logger}</span>
-    <span class="message">${row.message}${row.traceback && html`<details><summary>Traceback</summary><pre tabindex="0" role="region" aria-label="Traceback">${row.traceback}</pre></details>`}</span>
+    <span class="message">${row.message}${row.traceback && html`<details><summary>Traceback</summary><pre tabindex="0" role="group" aria-label="Traceback">${row.traceback}</pre></details>`}</span>
   </li>`
 }

@@ -76,7 +76,7 @@ function Errors({ errors }) {
     ${errors.map((error) => html`<div class="error-entry" key=${error.time + error.message}>
       <p><strong class="bad-text">${error.type}</strong>: ${error.message}</p>
       <p class="facts"><time datetime=${error.time} title=${moment(error.time)}>${ago(error.time)}</time>${error.event && html`<span>in <code>${error.event}</code></span>`}${error.handler && html`<code>${error.handler}</code>`}${error.file && html`<code>${relative(error.file)}:${error.line}</code>`}</p>
-      ${error.traceback && html`<details><summary>Traceback</summary><pre tabindex="0" role="region" aria-label="Traceback">${error.traceback}</pre></details>`}</div>`)}</section>`
+      ${error.traceback && html`<details><summary>Traceback</summary><pre tabindex="0" role="group" aria-label="Traceback">${error.traceback}</pre></details>`}</div>`)}</section>`
 }
 
 function Routes({ routes }) {
@@ -117,7 +117,7 @@ function Command({ command, operator }) {
   return html`<details><summary><code>${command.name}${command.signature}</code>${command.description && ` ${command.description}`}</summary>
     <form novalidate onSubmit=${run}><${Fields} schema=${command.parameters} value=${given} onChange=${setGiven} faults=${state.problem?.faults ?? []} prefix=${`command-${command.name}`} />
       <p><button type="submit" disabled=${!operator || state.busy} aria-label=${`Run ${command.name}`}><${Icon} name="run" /> ${state.busy ? "Running …" : "Run"}</button></p>
-      <div role="status">${state.answer && html`<pre tabindex="0" role="region" aria-label="Result">${typeof state.answer.result === "string" ? state.answer.result : JSON.stringify(state.answer.result, null, 2)}</pre>`}</div>
+      <div role="status">${state.answer && html`<pre tabindex="0" role="group" aria-label="Result">${typeof state.answer.result === "string" ? state.answer.result : JSON.stringify(state.answer.result, null, 2)}</pre>`}</div>
       ${state.problem && html`<${Failure} problem=${state.problem} />`}</form></details>`
 }
 
