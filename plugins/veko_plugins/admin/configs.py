@@ -7,6 +7,7 @@ defaults nor masks become part of the configuration.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,6 +27,7 @@ __all__ = ["at", "changed_paths", "edited", "etag_of", "given_of_record"]
 _DEPTH: Final = 32
 _MISSING: Final = object()
 Path = tuple[str, ...]
+_Where = tuple[str | int, ...]
 
 
 def given_of_record(record: PluginRecord) -> dict[str, Any]:
@@ -88,10 +90,23 @@ def edited(record: PluginRecord, path: Path, how: str, value: object) -> dict[st
         return left
     if not path and not isinstance(value, Mapping):
         raise _fault(record, path, f"expected an object, got {_kind(value)}")
-    actual = merge_config(record.manifest.default_config, given)
+    actual = _actual(record)
     edit = _Edit(record, merging=how == "patch")
     made: dict[str, Any] = edit.placed(given, shown, actual, path, value, ())
     return made
+
+
+def _actual(record: PluginRecord) -> Any:
+    """Return a configuration with its defaults and its secrets, as plain data."""
+    config = record.config
+    if callable(dump := getattr(config, "model_dump", None)):
+        return dump()
+    if isinstance(config, msgspec.Struct) or dataclasses.is_dataclass(config):
+        try:
+            return msgspec.to_builtins(config, enc_hook=str)
+        except TypeError:
+            pass
+    return merge_config(record.manifest.default_config, given_of_record(record))
 
 
 class _Edit:
@@ -100,7 +115,7 @@ class _Edit:
         self._merging = merging
 
     def placed(
-        self, given: Any, shown: Any, actual: Any, path: Path, value: object, above: Path
+        self, given: Any, shown: Any, actual: Any, path: Path, value: object, above: _Where
     ) -> Any:
         """Return what is given with a value placed at a path."""
         if not path:
@@ -111,9 +126,12 @@ class _Edit:
             if not (step.isdecimal() and int(step) < len(shown)):
                 raise _fault(self._record, here, "there is no such item")
             index = int(step)
-            items = list(given if isinstance(given, list) else actual or shown)
+            known = next((one for one in (given, actual) if isinstance(one, list)), shown)
+            if known is shown and hides(shown):
+                raise _fault(self._record, above, "has secrets; give the whole of it")
+            items = list(known)
             items[index] = self.placed(
-                _item(given, index), shown[index], _item(actual, index), tuple(rest), value, here
+                items[index], shown[index], _item(actual, index), tuple(rest), value, here
             )
             return items
         if shown is not None and shown is not _MISSING and not isinstance(shown, Mapping):
@@ -127,17 +145,20 @@ class _Edit:
             return base
         return {**base, step: inner}
 
-    def merged(self, given: Any, shown: Any, actual: Any, value: Any, path: Path) -> Any:
+    def merged(self, given: Any, shown: Any, actual: Any, value: Any, path: _Where) -> Any:
         """Return what is given in place of `given`, for a new value; `_MISSING` for the default."""
         if len(path) > _DEPTH:
             raise _fault(self._record, path, "it is nested too deeply")
         if shown is not _MISSING and _same(value, shown):
             return given
-        if isinstance(value, Mapping) and isinstance(shown, Mapping | type(None)):
-            return self._mapping(given, shown or {}, actual, value, path)
+        if isinstance(value, Mapping) and (
+            shown is None or shown is _MISSING or isinstance(shown, Mapping)
+        ):
+            known = shown if isinstance(shown, Mapping) else {}
+            return self._mapping(given, known, actual, value, path)
         if isinstance(value, list) and isinstance(shown, list):
             return [
-                self._item(_item(given, i), _item(shown, i), _item(actual, i), one, (*path, str(i)))
+                self._item(_item(given, i), _item(shown, i), _item(actual, i), one, (*path, i))
                 for i, one in enumerate(value)
             ]
         if hides(value):
@@ -150,7 +171,7 @@ class _Edit:
         shown: Mapping[str, Any],
         actual: Any,
         value: Mapping[str, Any],
-        path: Path,
+        path: _Where,
     ) -> dict[str, Any]:
         before = given if isinstance(given, Mapping) else {}
         made = dict(before) if self._merging else {}
@@ -170,9 +191,11 @@ class _Edit:
                 made[key] = new
         return made
 
-    def _item(self, given: Any, shown: Any, actual: Any, value: object, path: Path) -> Any:
+    def _item(self, given: Any, shown: Any, actual: Any, value: object, path: _Where) -> Any:
         kept = given if given is not _MISSING else actual
-        if shown is not _MISSING and _same(value, shown):
+        if shown is not _MISSING and _same(value, shown) and not (
+            kept is _MISSING and hides(value)
+        ):  # fmt: skip
             return kept if kept is not _MISSING else value
         merged = self.merged(kept, shown, actual, value, path)
         return value if merged is _MISSING else merged
@@ -234,7 +257,7 @@ def _kind(value: object) -> str:
     return "null" if value is None else kinds.get(type(value), "a number")
 
 
-def _fault(record: PluginRecord, path: Path, message: str) -> AdminError:
+def _fault(record: PluginRecord, path: _Where, message: str) -> AdminError:
     return AdminError(
         422,
         f"the configuration of {record.name!r} cannot be changed so",
