@@ -6,7 +6,7 @@ compares that with the budgets of plugins. If a plugin exceeds its budget, `budg
 emitted and its health is `warning`; if the budget says so, the breaker of the core plugin `health`
 switches it off and tries it again later.
 
-Cost: 0.15% of the processor time that is used, nothing while nothing is, and a wake-up a second.
+Cost: 0.1% of the processor time that is used, nothing while nothing is, and a wake-up a second.
 Tracing memory slows everything that allocates down, two times and more, so it is off by default.
 Promise: the parts add up to the processor time of the process. What must not be switched off
 (`required` plugins, guards, plugins with middleware) is only warned about.

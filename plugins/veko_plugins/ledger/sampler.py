@@ -11,14 +11,14 @@ On the main thread, a timer of the operating system counts the processor time of
 sends SIGPROF after each interval; Python calls the handler between two instructions of whatever
 runs. A process that does nothing gets no signal. A thread that looks from outside would get the
 interpreter's lock mostly when the loop waits or writes to a socket, and hardly ever see a short
-handler (test_short_calls_are_seen); it is used only where signals cannot be: if the loop runs in
-another thread, on Windows, or if something else uses SIGPROF.
+handler; it is used only where signals cannot be: if the loop runs in another thread, on Windows, or
+if something else uses SIGPROF.
 
 Every sample counts the same. Linux looks at the timer when its clock ticks; weighing a sample by
 what was used since the one before would charge too little to short work that follows a wait, since
 less was used before a tick that hits it (test_short_work_after_a_wait_is_seen).
 
-Cost: about 15 µs a sample, so 0.15% at 100 samples a second of processor time
+Cost: about 9 µs a sample, so 0.1% at 100 samples a second of processor time
 (`benchmarks/ledger.py`).
 Promise: the handler takes no lock, and raises nothing.
 """
