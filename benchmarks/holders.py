@@ -1,6 +1,6 @@
 """How long does it take to name what holds an ended generation? It must take 200 ms at most.
 
-    python benchmarks/holders.py [rounds]
+    python benchmarks/holders.py [rounds [objects]]
 
 A plugin leaks one of its functions into a list, into a closure and into a task; `find_leaks` looks
 for it in a process that has imported Litestar, as an application has.
@@ -48,8 +48,15 @@ def load(context):
 """
 
 
-async def main(rounds: int) -> None:
+class _Other:
+    def __init__(self, number: int) -> None:
+        self.items = [number]
+        self.names = {"items": self.items}
+
+
+async def main(rounds: int, more: int) -> None:
     logging.disable(logging.CRITICAL)
+    others = [_Other(number) for number in range(more // 3)]  # of a large application
     root = Path(tempfile.mkdtemp())
     rows: list[list[str]] = []
     async with PluginManager(root=root, storage="none", watchdog=0) as manager:
@@ -75,7 +82,9 @@ async def main(rounds: int) -> None:
             rows.append([what, *row, ", ".join(names) or "nothing"])
     print(table(["held by", "ms", "ms of CPU", "found"], rows))
     print(f"\n{len(gc.get_objects()):,} objects; goal: at most {GOAL} ms")
+    others.clear()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
+    given = [int(one) for one in sys.argv[1:]]
+    asyncio.run(main(*given, *(10, 0)[len(given) :]))

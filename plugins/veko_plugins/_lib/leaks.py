@@ -5,9 +5,9 @@ The idea: all code of a generation names its module, `veko_generation.shop_2`, w
 name was leaked, with no need to have followed it before. A plugin that was given as an object has
 no such module; there its ended `Context` is looked for.
 
-Cost: one full garbage collection, one pass over all objects, and one pass for each step of the path
-from the leak to its holder: 55 to 90 ms in a process of 50,000 objects, 180 where nothing leaks
-(`benchmarks/holders.py`), and more in proportion to the objects. The event loop waits meanwhile.
+Cost: two full garbage collections, a pass over all objects, and one for each step of the path from
+the leak to its holder. Of CPU, 22 to 33 ms in a process of 50,000 objects, 165 to 205 ms in one of
+500,000 (`benchmarks/holders.py`), most of it for the collections. The event loop waits meanwhile.
 Promise: nothing is kept alive by the search, and nothing is changed.
 """
 
@@ -43,6 +43,8 @@ _FRAMES: Final = {
     CoroutineType: "cr_frame",
     AsyncGeneratorType: "ag_frame",
 }
+_TELLING: Final = frozenset({FunctionType, ModuleType, dict, *_FRAMES})
+"""Types whose objects name the module that they are of, or are its names."""
 _NAMELESS: Final = "C code, or the stack of a running function"
 
 
@@ -121,16 +123,25 @@ def _ended_parts(plugin: str, modules: Collection[str]) -> dict[str, list[object
         return roots[module]
 
     parts: dict[str, list[object]] = {}
-    for root, part in _all_parts(root_of):
+    contexts: list[Context] = []
+    for root, part in _all_parts(root_of, contexts):
         parts.setdefault(root, []).append(part)
     if not parts:
-        parts = _ended_contexts(plugin)
+        ended = [one for one in contexts if one.name == plugin and _has_ended(one)]
+        if ended:
+            parts = {plugin: list[object](ended)}
     return parts
 
 
-def _all_parts(root_of: Any) -> Iterator[tuple[str, object]]:
-    """Yield each object that names an ended generation, with its root."""
-    kinds: dict[type, str | None] = {}
+def _all_parts(root_of: Any, contexts: list[Context]) -> Iterator[tuple[str, object]]:
+    """Yield each object that names an ended generation, with its root.
+
+    Almost all objects are passed over by their type alone: a process may have a million.
+
+    Args:
+        root_of: Returns the ended generation that a module is of.
+        contexts: Gets all contexts.
+    """
     by_globals: dict[int, str | None] = {}
 
     def root_of_globals(names: dict[str, Any]) -> str | None:
@@ -139,36 +150,51 @@ def _all_parts(root_of: Any) -> Iterator[tuple[str, object]]:
             by_globals[key] = root_of(names.get("__name__"))
         return by_globals[key]
 
-    for found in gc.get_objects():
+    objects = gc.get_objects()
+    classes, contextual = _kinds_of(type), _kinds_of(Context)
+    telling = {*_TELLING, *classes, *contextual}
+    ended: dict[type, str] = {}
+    for found in [one for one in objects if type(one) in telling]:
         kind = type(found)
-        try:
-            root = kinds[kind]
-        except KeyError:
-            root = kinds[kind] = root_of(kind.__module__)
-        if root is None:
-            if kind is FunctionType:
-                root = root_of_globals(found.__globals__)
-            elif kind is dict:
-                if "__spec__" in found and "__loader__" in found:
-                    root = root_of(found.get("__name__"))
-            elif kind is ModuleType:
-                root = root_of(vars(found).get("__name__"))
-            elif kind in _FRAMES:
-                frame = found if kind is FrameType else getattr(found, _FRAMES[kind])
-                root = root_of_globals(frame.f_globals) if frame is not None else None
-            elif issubclass(kind, type):
-                root = root_of(type.__dict__["__module__"].__get__(found))
+        root: str | None = None
+        if kind is dict:
+            if "__spec__" in found and "__loader__" in found:
+                root = root_of(found.get("__name__"))
+        elif kind is FunctionType:
+            root = root_of_globals(found.__globals__)
+        elif kind is ModuleType:
+            root = root_of(vars(found).get("__name__"))
+        elif kind in classes:
+            root = root_of(type.__dict__["__module__"].__get__(found))
+            if root is not None:
+                ended[found] = root
+        elif kind in contextual:
+            contexts.append(found)
+        else:
+            frame = found if kind is FrameType else getattr(found, _FRAMES[kind])
+            root = root_of_globals(frame.f_globals) if frame is not None else None
         if root is not None:
             yield root, found
+    for found in [one for one in objects if type(one) in ended] if ended else ():
+        yield ended[type(found)], found
 
 
-def _ended_contexts(plugin: str) -> dict[str, list[object]]:
-    """Return contexts of a plugin that are not that of its running generation."""
-    found: list[object] = []
-    for one in gc.get_objects():
-        if isinstance(one, Context) and one.name == plugin:
-            current = one.plugin.current
-            loading = one.plugin.state in ("loading", "unloading") or one.plugin.retiring
-            if not loading and (current is None or current.context is not one):
-                found.append(one)
-    return {plugin: found} if found else {}
+def _kinds_of(base: type) -> set[type]:
+    """Return a class and all that inherit from it."""
+    kinds: set[type] = {base}
+    pending: list[type] = [base]
+    while pending:
+        found: list[type] = type.__subclasses__(pending.pop())
+        for kind in found:
+            if kind not in kinds:
+                kinds.add(kind)
+                pending.append(kind)
+    return kinds
+
+
+def _has_ended(context: Context) -> bool:
+    """Return whether a context is not that of its plugin's running generation."""
+    plugin = context.plugin
+    if plugin.state in ("loading", "unloading") or plugin.retiring:
+        return False
+    return plugin.current is None or plugin.current.context is not context
