@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from veko import (
     as_plugin,
 )
 
+from .._lib.entry_points import find_entry_points
 from .._lib.versions import did_you_mean
 from .._source.bytecode import SourceCache, read_source
 from .._source.outline import make_outline
@@ -394,7 +395,7 @@ class Discovery(Plugin):
     def _entry_points(self) -> list[EntryPoint]:
         if self._group is None:
             return []
-        return sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value))
+        return sorted(find_entry_points(self._group), key=lambda one: (one.name, one.value))
 
     def _unknown(self, wanted: str, known: Iterable[str]) -> NotFoundError:
         searched = [str(folder) for folder in self.folders]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from veko import Context
 from veko.errors import NotFoundError, OptionError
 
+from .._lib.entry_points import find_entry_points
 from .messages.asgi import ASGI
 from .messages.request import Request
 from .messages.response import Response
@@ -189,7 +189,7 @@ def find_adapter(name: str) -> Adapter:
         NotFoundError: No installed distribution registers that name.
         OptionError: The adapter needs a distribution that is not installed, or is not an adapter.
     """
-    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    known = {entry.name: entry for entry in find_entry_points(GROUP)}
     if name not in known:
         raise NotFoundError(
             f"there is no HTTP adapter {name!r}",

@@ -12,13 +12,13 @@ processes. Namespaces and keys are strings of 1 to 512 characters of any kind, a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from veko.errors import OptionError, StorageError
 
+from .._lib.entry_points import find_entry_points
 from .._lib.masking import masked_text
 from .database import Changes
 
@@ -151,7 +151,7 @@ class StorageBackend(Protocol):
 
 def schemes() -> list[str]:
     """Return the schemes of installed adapters, sorted."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted({entry.name for entry in find_entry_points(GROUP)})
 
 
 def find_backend(url: str) -> StorageBackend:
@@ -162,7 +162,7 @@ def find_backend(url: str) -> StorageBackend:
             installed, or the URL is not valid.
     """
     scheme, shown = url.partition(":")[0], masked_text(url)
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}.get(scheme)
+    found = {entry.name: entry for entry in find_entry_points(GROUP)}.get(scheme)
     if found is None:
         known = ", ".join(["sqlite:///path", "memory:", *(f"{name}://" for name in schemes())])
         raise OptionError(
