@@ -113,9 +113,11 @@ def parse_form(content_type: str, body: bytes) -> Fields[str | Upload]:
         HTTPError: 415 if it is not a form, 400 if it is malformed or has too many fields.
     """
     from multipart import (  # type: ignore[import-untyped]
-        MultipartError,
-        PushMultipartParser,
-        parse_options_header,
+        # Where python-multipart is installed too (the extra `mcp` brings it), its package stands in
+        # front of the file; it hands on to the file, which pyright does not see.
+        MultipartError,  # pyright: ignore[reportAttributeAccessIssue]
+        PushMultipartParser,  # pyright: ignore[reportAttributeAccessIssue]
+        parse_options_header,  # pyright: ignore[reportAttributeAccessIssue]
     )
 
     kind, options = parse_options_header(content_type)
