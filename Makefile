@@ -4,7 +4,7 @@
 #   make run        serve a smaller example, a link shortener
 #   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
-#   make bench      the dispatch benchmark      (make bench ARGS=--quick)
+#   make bench      count instructions into docs/benchmarks.md (needs valgrind), time dispatch
 #   make bench-instructions  fail if a hot path got dearer; counted by valgrind, which it needs
 #   make test-all   the suite on every supported Python found on this machine
 #   make format     fix style with ruff
@@ -47,7 +47,8 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/dispatch.py $(ARGS)
+	$(BIN)/python benchmarks/instructions.py --document $(ARGS)
+	$(BIN)/python benchmarks/dispatch.py --quick
 
 bench-instructions: $(VENV)/.bench
 	$(BIN)/python benchmarks/instructions.py --check $(ARGS)

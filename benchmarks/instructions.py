@@ -1,6 +1,6 @@
 """How many instructions does what Veko does often take? Counted, so the clock has no say.
 
-    python benchmarks/instructions.py [--only TEXT] [--check] [--write]
+    python benchmarks/instructions.py [--only TEXT] [--check] [--write] [--document]
 
 Each case runs in a process of its own under callgrind, twice, with different numbers of calls: the
 difference is what the calls cost, without the start. Counts repeat within 1%, whatever else the
@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from _apps import hello
+from _document import Line, picture, put
 
 BASELINE: Final = Path(__file__).with_suffix(".json")
 TOLERANCE: Final = 1.05
@@ -469,16 +470,33 @@ def cost(name: str) -> int:
     return round((instructions(name, more) - instructions(name, few)) / (more - few))
 
 
-def report(costs: dict[str, int]) -> None:
-    """Print what was counted, with the case that each is divided by and its goal."""
-    print(f"Instructions a call, Python {platform.python_version()}\n")
-    print("| what | instructions | beside | goal |\n|---|---|---|---|")
+def report(costs: dict[str, int]) -> str:
+    """Return a table of what was counted, with the case that each is divided by and its goal."""
+    lines = [
+        f"Instructions a call, CPython {platform.python_version()}.\n",
+        "| what | instructions | beside | goal |",
+        "| --- | ---: | --- | --- |",
+    ]
     for name, count in costs.items():
         base, goal = CASES[name].base, CASES[name].goal
         ratio = count / costs[base] if base in costs else None
         beside = f"{ratio:.2f}× {base}" if ratio is not None else ""
         met = "" if goal is None or ratio is None else "met" if ratio <= goal else "**missed**"
-        print(f"| {name} | {count:,} | {beside} | {'' if goal is None else f'{goal}× {met}'} |")
+        wanted = "" if goal is None else f"≤ {goal}× {met}"
+        lines.append(f"| {name} | {count:,} | {beside} | {wanted} |")
+    return "\n".join(lines)
+
+
+def document(costs: dict[str, int]) -> None:
+    """Write the table into docs/benchmarks.md, and draw the ratios beside it."""
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    put(docs / "benchmarks.md", "instructions", report(costs))
+    bars = [
+        Line(name, costs[name] / costs[case.base], case.base, case.goal)
+        for name, case in CASES.items()
+        if name in costs and case.base in costs
+    ]
+    picture(docs / "instructions.svg", "Instructions, as multiples of the same by hand", bars)
 
 
 def ratios_of(costs: dict[str, int]) -> dict[str, float]:
@@ -521,6 +539,9 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="write the ratios of the guarded cases down"
     )
+    parser.add_argument(
+        "--document", action="store_true", help="write the table and a picture into docs/"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--calls", type=int, default=0, help=argparse.SUPPRESS)
@@ -536,7 +557,9 @@ def main() -> int:
     chosen = list(dict.fromkeys([n for c in chosen for n in (CASES[c].base, c) if n]))
     with ThreadPoolExecutor(asked.jobs) as pool:
         costs = dict(zip(chosen, pool.map(cost, chosen), strict=True))
-    report(costs)
+    print(report(costs))
+    if asked.document:
+        document(costs)
     ratios = ratios_of(costs)
     version = ".".join(platform.python_version_tuple()[:2])
     written = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}

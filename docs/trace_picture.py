@@ -29,7 +29,7 @@ async def traced() -> dict[str, Any]:
         shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns(".veko"))
         settings = {"tracing": {"keep": 100, "service": "shortener"}}
         async with PluginManager(root=root, plugins=settings) as manager:
-            token = (root / ".veko/admin-token").read_text("utf-8").strip()
+            token = (root / ".veko/links-token").read_text("utf-8").strip()
             transport = httpx.ASGITransport(manager.asgi)
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
                 client.headers["authorization"] = f"Bearer {token}"

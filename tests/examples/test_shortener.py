@@ -77,7 +77,7 @@ def shorten(client: httpx.Client, url: str = TARGET) -> str:
 
 
 def token_of(application: Path) -> dict[str, str]:
-    token = (application / ".veko" / "admin-token").read_text().strip()
+    token = (application / ".veko" / "links-token").read_text().strip()
     return {"authorization": f"Bearer {token}"}
 
 
@@ -147,8 +147,8 @@ def test_only_who_has_the_token_is_let_in(application: Path, served: Served) -> 
     client = served.client
     code = shorten(client)
     token = token_of(application)
-    assert (application / ".veko" / "admin-token").stat().st_mode & 0o077 == 0
-    assert "admin-token" in served.output
+    assert (application / ".veko" / "links-token").stat().st_mode & 0o077 == 0
+    assert "links-token" in served.output
     assert token["authorization"].removeprefix("Bearer ") not in served.output
 
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer"}):
@@ -173,7 +173,7 @@ def test_a_restart_keeps_links_clicks_and_token(application: Path) -> None:
         token = token_of(application)
         served.stop()
     with Served(application) as served:
-        assert "admin-token" not in served.output  # said once, at the first start
+        assert "links-token" not in served.output  # said once, at the first start
         assert served.client.get(f"/{code}").headers["location"] == TARGET
         assert served.client.get(f"/stats/{code}").json()["clicks"] == 2
         assert served.client.get("/admin/links", headers=token).status_code == 200
@@ -186,7 +186,7 @@ async def test_a_token_of_the_environment_counts(
     async with PluginManager(root=application) as manager, client_of(manager) as client:
         answer = await client.get("/admin/links", headers={"authorization": "Bearer chosen"})
         assert answer.status_code == 200
-        assert not (application / ".veko" / "admin-token").exists()
+        assert not (application / ".veko" / "links-token").exists()
 
 
 async def test_toggling_the_guard_acts_at_once(application: Path) -> None:

@@ -5,7 +5,7 @@ routes of plugins that load later. When this plugin is switched on or off, Veko 
 in the same step, so no request slips through in between.
 
 The token comes from SHORTENER_ADMIN_TOKEN or `[plugins.guard] token`. If neither is set, one is
-created at the first start and stored in .veko/admin-token, readable by its owner only. There is no
+created at the first start and stored in .veko/links-token, readable by its owner only. There is no
 default: a token in this file would open every copy of this application.
 
 It is required: the application does not start without it, and answers 503 while it is down.
@@ -28,7 +28,7 @@ description = "Requires a token under /admin/"
 required = True
 
 _VARIABLE = "SHORTENER_ADMIN_TOKEN"
-_FILE = Path(__file__).resolve().parents[1] / ".veko" / "admin-token"
+_FILE = Path(__file__).resolve().parents[1] / ".veko" / "links-token"
 
 
 class Settings(msgspec.Struct, frozen=True):

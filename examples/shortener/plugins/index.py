@@ -14,9 +14,9 @@ Create a link, follow it, and see how often it was followed:
   curl -i {url}CODE
   curl {url}stats
 
-The admin pages require the token in examples/shortener/.veko/admin-token:
+The admin pages require the token in examples/shortener/.veko/links-token:
   curl -i {url}admin/links
-  curl {url}admin/links -H "Authorization: Bearer $(cat examples/shortener/.veko/admin-token)"
+  curl {url}admin/links -H "Authorization: Bearer $(cat examples/shortener/.veko/links-token)"
 
 Send too many requests, and get 429:
   for i in $(seq 150); do curl -s -o /dev/null -w '%{{http_code}} ' {url}; done

@@ -38,7 +38,7 @@ async def test_the_shorteners_plugins_run_in_workers_or_say_why_not(tmp_path: Pa
             # The guard wraps the routes of another plugin, in another process.
             refused = await client.get("/admin/notes")
             assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-            token = (tmp_path / ".veko" / "admin-token").read_text().strip()
+            token = (tmp_path / ".veko" / "links-token").read_text().strip()
             headers = {"authorization": f"Bearer {token}"}
             assert (await client.get("/admin/notes", headers=headers)).json() == ["secret"]
             answers = [(await client.get("/")).status_code for _ in range(150)]
