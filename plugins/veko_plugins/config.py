@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from veko import ConfigError, Context, Manifest, Plugin, PluginRecord
+from veko.errors import Fault
 from veko.extend import merge_config
 
 from ._lib.config_schemas import convert_config, schema_faults
 from ._lib.variables import Sections, parts_of
 from ._saved.overrides import Overrides
 from ._saved.plugins import Exactly
+from .options import Options
 
 __all__ = ["BUDGET", "Config"]
 
@@ -182,9 +184,28 @@ class Config(Plugin):
                 f"the configuration{owner} does not match its schema",
                 faults=faults,
                 plugin=plugin,
-                remedy="Fix the values that are named.",
+                remedy=_remedy(faults),
             )
         return result
 
     def _on_validate(self, config: object, plugin: PluginRecord) -> object:
         return self.check(config, plugin.manifest.config_schema, plugin=plugin.name)
+
+
+def _remedy(faults: list[Fault]) -> str:
+    """Return what to do about a configuration.
+
+    A line of TOML belongs to the last section above it, so options that are appended to a file end
+    up in a plugin's section.
+    """
+    options = Options.__struct_fields__
+    lost = [f.path for f in faults if f.message.startswith("is unknown") and f.path in options]
+    if not lost:
+        return "Fix the values that are named."
+    listed = ", ".join(f"`{name}`" for name in lost)
+    said = (
+        "are options of the application: write them"
+        if len(lost) > 1
+        else ("is an option of the application: write it")
+    )
+    return f"{listed} {said} above the first [section] of veko.toml."
