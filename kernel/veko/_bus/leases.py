@@ -23,31 +23,37 @@ class Leases:
     """The retired plans on which emissions still run.
 
     Attributes:
-        held: Each of them, with a reference that dies with its last emission.
+        held: Each of them, with a reference that dies with its last emission, by the id of that:
+            so one that ends is found at once, however many there are.
         waiting: Set when an emission or a pin has ended, for those that wait for that.
     """
 
     def __init__(self) -> None:
-        self.held: list[tuple[Plan, weakref.ref[Token]]] = []
+        self.held: dict[int, tuple[Plan, weakref.ref[Token]]] = {}
         # No set: those that wait run again in the order in which they came, in each process
         # (test_the_same_seed_is_the_same_run_in_another_process).
         self.waiting: dict[anyio.Event, None] = {}
 
     def retire(self, plan: Plan) -> None:
         """Let no emission begin on a plan any more."""
-        reference = plan.retire(self.progress)
+        reference = plan.retire(self._ended)
         if reference is not None:
-            self.held.append((plan, reference))
+            self.held[id(reference)] = plan, reference
+            if reference() is None:  # it has ended since
+                self.held.pop(id(reference), None)
 
-    def progress(self, _: object = None) -> None:
+    def _ended(self, reference: weakref.ref[Token]) -> None:
+        self.held.pop(id(reference), None)
+        self.progress()
+
+    def progress(self) -> None:
         """Let those who wait look again."""
-        self.held = [lease for lease in self.held if lease[1]() is not None]
         for event in self.waiting:
             event.set()
 
     def silence(self, owner: object) -> None:
         """Let the emissions skip an owner's handlers."""
-        for plan, _ in self.held:
+        for plan, _ in tuple(self.held.values()):
             plan.silence(owner)
 
     async def drained(self, older: Sequence[Plans], owner: object, spare: AbstractSet[int]) -> None:
@@ -66,7 +72,9 @@ class Leases:
                 return True
             if any(getattr(pin, "owner", None) == name for old in older for pin in old.pins):
                 return True
-            calling = (reference() for plan, reference in self.held if plan.calls(owner))
+            # A copy: an emission may end, and leave, at any allocation.
+            held = tuple(self.held.values())
+            calling = (reference() for plan, reference in held if plan.calls(owner))
             return any(token is not None and id(token) not in spare for token in calling)
 
         while is_called():

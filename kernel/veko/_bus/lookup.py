@@ -69,7 +69,8 @@ class Plans(Lookup):
     """The plans of one registry, made at first use.
 
     There is no limit to the names that no handler subscribes to by name (`user:1`, `user:2`, …), so
-    past `DYNAMIC` of them their plans are dropped and made again when needed.
+    past `DYNAMIC` of them their plans are dropped and made again when needed. Names that handlers
+    do subscribe to are not counted: with many plugins there are more.
 
     Attributes:
         registry: The registry.
@@ -77,18 +78,21 @@ class Plans(Lookup):
         leaving: Plans in it that the next registry does not have: they retire with it.
     """
 
-    __slots__ = ("_host", "leaving", "pins", "registry")
+    __slots__ = ("_dynamic", "_host", "leaving", "pins", "registry")
 
     def __init__(self, host: LookupHost, registry: Registry) -> None:
         super().__init__()
+        self._dynamic = 0  # at least as many as there are
         self._host = host
         self.registry = registry
         self.pins: set[object] = set()
         self.leaving: list[Plan] = []
 
     def _missing(self, event: str) -> Plan | None:
-        if len(self) >= DYNAMIC:
-            self._forget_names()
+        if not self.registry.all(HOOK, event):
+            if self._dynamic >= DYNAMIC:
+                self._forget_names()
+            self._dynamic += 1
         plan = Plan(self._host, event, self.registry)
         found = self[event] = plan if plan.steps else None
         if found is not None and self._host.live is not self:
@@ -110,6 +114,7 @@ class Plans(Lookup):
                 step.forget_types(module)
 
     def _forget_names(self) -> None:
+        self._dynamic = 0
         gone = [self.pop(name) for name in list(self) if not self.registry.all(HOOK, name)]
         self.leaving = [plan for plan in self.leaving if self.get(plan.event) is plan]
         for plan in gone:
@@ -130,6 +135,7 @@ class Plans(Lookup):
             names = list(self)
         else:
             plans.update(self)
+            plans._dynamic = self._dynamic
             patterns = [name for name in changed if "*" in name]
             names = [name for name in changed if name in self]
             if patterns:

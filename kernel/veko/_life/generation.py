@@ -283,6 +283,7 @@ class PluginRecord:
         error_count: How often its code has failed since it was first loaded.
         last_error: Its last failure, as text: the class and the message.
         retiring: Replaced generations in which calls still run.
+        needed: The names of the plugins that it needs, or has needed.
         rank: Its position among the plugins, by arrival; kept over toggle and reload.
         generations: How many generations it has had.
         lock: Held by the operation that is under way on it.
@@ -293,6 +294,7 @@ class PluginRecord:
         self.plugin = plugin
         self.retiring: list[Retiring] = []
         self.rank = rank
+        self.needed: set[str] = set()
         self.state = State.DISCOVERED
         self.current: Generation | None = None
         self.error: str | None = None

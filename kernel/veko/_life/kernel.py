@@ -100,7 +100,7 @@ class Kernel(Runtime):
             raise StateError(
                 "the kernel is open already", remedy="Leave it first, or make another."
             )
-        self._records.clear()
+        self._forget_all()
         self._spare: frozenset[int] = frozenset()
         self._closing, self._stack = anyio.Event(), AsyncExitStack()
         group = await self._stack.enter_async_context(anyio.create_task_group())

@@ -48,6 +48,7 @@ class Operations:
             begin = time.perf_counter()
             generation: Generation | None = None
             try:
+                self.runtime.note_need(record)
                 self.runtime.require(record, self.runtime.needs(record))
                 await self.steps.ask("plugin:load", record)
                 made = generation = await self.steps.make(record, plugin, given)

@@ -259,6 +259,7 @@ class _Reload:
         for member in members:
             member.record.current = group[member.record.name]
             member.record.plugin = member.plugin
+            self._operations.runtime.note_need(member.record)
 
     def _check_group(self) -> None:
         """Raise if others came to need one of the group: they would keep what is replaced.

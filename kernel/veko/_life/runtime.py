@@ -52,6 +52,7 @@ class Runtime:
         self.bus = Bus()
         self.root: Root
         self._records: dict[str, PluginRecord] = {}
+        self._needing: dict[str, dict[str, None]] = {}
         self._posts = Posts(self.bus)
 
     @property
@@ -93,14 +94,36 @@ class Runtime:
     def forget(self, record: PluginRecord) -> None:
         """Drop the record of an unloaded plugin: it would keep the plugin's module alive."""
         self._records.pop(record.name, None)
+        for name in record.needed:
+            self._needing[name].pop(record.name, None)
+            if not self._needing[name]:
+                del self._needing[name]
+        record.needed.clear()
+
+    def _forget_all(self) -> None:
+        self._records.clear()
+        self._needing.clear()
 
     # -- dependencies between plugins: those that are declared, and the use of services
+
+    def note_need(self, record: PluginRecord, *names: str) -> None:
+        """Note that a plugin may need others: only those so noted are asked what they need.
+
+        Each change of a plugin asks which others need it, so most must not be looked at.
+
+        Args:
+            record: The plugin.
+            names: Those that it needs besides those that it declares.
+        """
+        for name in (*map(requirement_name, record.plugin.manifest.dependencies), *names):
+            if name not in record.needed:
+                record.needed.add(name)
+                self._needing.setdefault(name, {})[record.name] = None
 
     def needs(self, record: PluginRecord) -> Collection[str]:
         """Return the names of the plugins that one declares to need, or was seen to need."""
         declared = record.plugin.manifest.dependencies
         uses = record.current.uses if record.current is not None else None
-        # Most plugins need none, and each change asks all of them: build no list for these.
         if not declared and not uses:
             return ()
         names = [requirement_name(r) for r in declared]
@@ -145,11 +168,15 @@ class Runtime:
             users: Leave out those that declare that they need it, but use none of its services.
         """
         needs = self.uses if users else self.needs
-        return [
+        noted = (self._records.get(one) for one in self._needing.get(name, ()))
+        found = [
             r
-            for r in reversed(self.records())
-            if (r.state is State.ACTIVE or (off and r.current is not None)) and name in needs(r)
+            for r in noted
+            if r is not None
+            and (r.state is State.ACTIVE or (off and r.current is not None))
+            and name in needs(r)
         ]
+        return sorted(found, key=lambda record: record.rank, reverse=True)
 
     def from_the_top(
         self,

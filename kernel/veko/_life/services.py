@@ -63,6 +63,8 @@ class Services:
             if name not in by.uses and not by.open:
                 by.late.add(name)
             by.uses[name] = owner.name, weakref.ref(owner)
+            if owner.name not in by.record.needed:
+                self._runtime.note_need(by.record, owner.name)
         return entry.value
 
     @overload
