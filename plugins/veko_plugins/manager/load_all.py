@@ -13,6 +13,7 @@ from veko.errors import ManifestError, VekoError
 
 from .._source.source import Form, Outline, Source
 from ..reports import LoadReport
+from .collector import seldom_collected
 from .imports import Imported, Imports
 from .plugin_checks import PluginChecks
 from .required_sources import says_required
@@ -80,8 +81,9 @@ class LoadAll:
                 if manifest is not None:
                     described[manifest.name] = manifest
             plan = self._plan(described.values())
-            async with anyio.create_task_group() as group:
-                self._start_ready(group, plan)
+            with seldom_collected():
+                async with anyio.create_task_group() as group:
+                    self._start_ready(group, plan)
             before = suffixes
             if suffixes >= frozenset(discovery.suffixes()):
                 break
