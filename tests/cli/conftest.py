@@ -14,6 +14,12 @@ from pathlib import Path
 import pytest
 
 SECONDS = 60.0
+# A shell for people wants a terminal that controls its session.
+CONTROL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 HELLO = '''
 """Says hello."""
@@ -153,8 +159,11 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         *words: str,
         cwd: Path = tmp_path,
         program: tuple[str, ...] = (sys.executable, "-m", "veko_plugins.cli"),
+        controls: bool = False,
         **env: str,
     ) -> Terminal:
+        if controls:
+            program = (sys.executable, "-c", CONTROL, *program)
         opened.append(Terminal(cwd, *program, *words, **env))
         return opened[-1]
 

@@ -87,12 +87,6 @@ def test_a_shell_that_is_none(veko: Run) -> None:
     assert "Name the shell: bash, zsh or fish." in done.stderr
 
 
-# A shell for people wants a terminal that controls its session.
-CONTROL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
 SETUP = {
     "bash": ('eval "$(veko completion bash)"; echo rea""dy\n', ("bash", "--norc", "-i")),
     "zsh": (
@@ -115,10 +109,9 @@ def test_in_a_real_shell(
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m veko "$@"\n')
     program.chmod(0o755)
     setup, argv = SETUP[shell]
-    argv = (sys.executable, "-c", CONTROL, *argv)
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
-    typed = terminal(cwd=shop, program=argv, PATH=path, PS1="> ", **home)
+    typed = terminal(cwd=shop, program=argv, controls=True, PATH=path, PS1="> ", **home)
     typed.answer("", setup)
     typed.answer("ready", "veko comple\t")
     typed.answer(r"veko comple\S*tion ", "fi\t")

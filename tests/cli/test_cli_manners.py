@@ -1,6 +1,7 @@
 """Manners of the command line: help with examples, completion, colours, exit codes."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -166,3 +167,32 @@ def test_a_fault_of_the_command_line_itself_is_one_line() -> None:
         assert done.returncode == 1
         assert "veko: RuntimeError: this should not be" in done.stderr
         assert ("Traceback" in done.stderr) is traced
+
+
+def test_a_session_in_a_terminal(terminal: Callable[..., Any], tmp_path: Path) -> None:
+    """From nothing to a plugin that is served, looked at, changed and put back, in one shell."""
+    program = tmp_path / "veko"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m veko "$@"\n')
+    program.chmod(0o755)
+    shell = terminal(
+        program=("bash", "--norc", "--noediting", "-i"),
+        controls=True,
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        PS1="> ",
+        TERM="xterm",
+    )
+    shell.answer("> $", "veko init shop && cd shop\n")
+    shell.answer(r"Serve it: veko serve shop[\s\S]*> $", "veko new tea --yes\n")
+    shell.answer(r"created plugins/tea[\s\S]*> $", "veko status; echo code $?\n")
+    shell.answer(r"no application serves from[\s\S]*code 3\n", "veko serve --port 0 &\n")
+    shell.answer(r"Listening on http", "veko status\n")
+    shell.answer(r"shop is running[\s\S]*2 loaded, 2 active", "veko toggle tea --off\n")
+    shell.answer(r"tea 1\.0\.0 is switched off[\s\S]*veko undo \w+\n", "veko list\n")
+    shell.answer(r"tea +1\.0\.0 +\S*inactive", "veko undo\n")
+    shell.answer(r"tea 1\.0\.0 is switched on", "veko run tea --who ann\n")
+    shell.answer(r"Hello, ann!", "veko logs -f\n")
+    shell.answer(r"of the running application", "\x03")
+    shell.answer("> $", "veko top --once\n")
+    shell.answer(r"PLUGIN[\s\S]*tea[\s\S]*> $", "kill %1; wait; echo ended\n")
+    shell.answer(r"Stopped[\s\S]*\nended\n", "exit\n")
+    assert shell.ends() == 0

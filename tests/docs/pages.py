@@ -5,7 +5,7 @@
 - Any other ``python`` block runs; the blocks of a page share one namespace.
 - In a ``console`` block, each line after ``$`` runs in a shell and must print the lines below it;
   ``...`` in them matches anything. ``veko serve`` keeps running in the background until the next
-  ``veko`` command or Python block.
+  ``veko`` command that does not ask it, or Python block.
 
 A page runs in a temporary directory, and a free port replaces port 8000.
 """
@@ -28,6 +28,8 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?:#|//) ([\w./-]+\.(?:py|toml|js|ts))\n")
 _FILES = {"python", "toml", "javascript", "typescript"}
 _SECONDS = 60
+_ASKING = re.compile(r"veko (changes|config|list|load|logs|reload|status|toggle|top|undo|unload) ")
+"""Commands that ask the application that is being served."""
 
 
 class Block(msgspec.Struct):
@@ -84,7 +86,7 @@ class Runner:
             if command.startswith("veko serve"):
                 printed = self.serve(command)
             else:
-                if command.startswith("veko "):
+                if command.startswith("veko ") and not _ASKING.match(command):
                     self.stop()
                 printed = self.shell(command)
             pattern = re.escape(wanted.strip()).replace(r"\.\.\.", ".*")
