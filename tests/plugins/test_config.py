@@ -146,12 +146,16 @@ def test_m7_faults_carry_path_and_message() -> None:
 
 def test_m7_an_option_of_the_application_in_a_section_is_named() -> None:
     """A line that is appended to veko.toml belongs to the section above it."""
-    text = faults(Plain, {"title": "T", "enable_api": True, "adapter": "asgi"})
+
+    class Strict(msgspec.Struct, forbid_unknown_fields=True):
+        title: str
+
+    text = faults(Strict, {"title": "T", "enable_api": True, "adapter": "asgi"})
     assert text.endswith(
         "`enable_api`, `adapter` are options of the application: write them above the first "
         "[section] of veko.toml."
     )
-    assert faults(Plain, {"title": "T", "colour": 1}).endswith("Fix the values that are named.")
+    assert faults(Strict, {"title": "T", "colour": 1}).endswith("Fix the values that are named.")
 
 
 def test_m7_what_is_no_type() -> None:
