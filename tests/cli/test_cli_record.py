@@ -96,7 +96,7 @@ def test_from_a_failure_to_a_test_and_a_fixed_version(app: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=app)
     assert ran.returncode == 1
     assert "no such count" in ran.stdout
-    fixed = {**os.environ, "VEKO_TEST_SHOP": str(app / "fixed.py")}
+    fixed = {**os.environ, "PLUGIN_SHOP": str(app / "fixed.py")}
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, cwd=app, env=fixed
     )

@@ -48,8 +48,8 @@ def bisect(
     """Find the plugins that make COMMAND fail, by running it with fewer of them.
 
     COMMAND is any program that starts the application in DIR: `pytest`, `veko run NAME`, a script.
-    It fails if its exit code is not 0, or if it takes longer than --timeout. Which plugins are on
-    is told to it by environment variables. A failure in a recording is looked for in one process,
+    It fails if its exit code is not 0, or if it takes longer than --timeout. Environment variables
+    say which plugins are off. A failure in a recording is looked for in one process,
     which switches plugins off and on. The exit code is 0 if the plugins were found, 1 if there is
     nothing to find, and 2 for wrong usage.
     """

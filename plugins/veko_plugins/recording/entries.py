@@ -52,11 +52,6 @@ class _Numbered(msgspec.Struct, tag_field="kind"):
     parent: int | None
     at: int
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes besides its own fields."""
-        return 0
-
     def written(self) -> Any:
         """Return it as it is written."""
         return self

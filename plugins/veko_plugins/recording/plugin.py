@@ -276,7 +276,8 @@ class Recorder(Plugin):
         for record in kernel.records():
             self._note_plugin(record)
         discovery = kernel.registry.get("service", "discovery")
-        failed = {one.plugin for one in self._tape.raw() if isinstance(one, Failure)}
+        held = (row[2] for row in self._tape.raw())
+        failed = {one.plugin for one in held if isinstance(one, Failure)}
         if discovery is not None and failed - set(self._known) - {None}:
             for source in discovery.value.scan().sources:
                 if source.name in failed and source.name not in self._known and source.path:

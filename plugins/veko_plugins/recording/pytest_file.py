@@ -112,19 +112,20 @@ def _plain(text: str) -> str:
 
 
 def _variable(plugin: str) -> str:
-    return f"VEKO_TEST_{_WORD.sub('_', plugin.lower()).upper()}"
+    return f"PLUGIN_{_WORD.sub('_', plugin.lower()).upper()}"
 
 
 def _constant(plugin: str) -> str:
     found = _WORD.sub("_", plugin.lower()).upper()
-    return f"PLUGIN_{found}" if found[:1].isdigit() else found
+    return f"P_{found}" if found[:1].isdigit() else found
 
 
 def _paths(recording: Recording, reproduction: Reproduction) -> Iterator[str]:
     for one in recording.plugins:
         if one.name in reproduction.plugins and one.source is not None:
             source = str(source_of(one.source))
-            yield f"{_constant(one.name)} = os.environ.get({_variable(one.name)!r}, {source!r})"
+            given = f"os.environ.get({_variable(one.name)!r}, {source!r})"
+            yield f"{_constant(one.name)} = os.path.abspath({given})"
 
 
 def _body(recording: Recording, reproduction: Reproduction, *, waits: bool) -> Iterator[str]:

@@ -21,7 +21,7 @@ from veko import Bus, NotFoundError
 from .entries import Command, Emission, Entry, Failure, Request, Socket, Step, Stimulus
 from .faults import cause_of, fault_label, label_of_failure
 from .files import Recording
-from .values import Unreplayable, find_class, forms_of, mask, value_of
+from .values import Unreplayable, find_class, forms_of, mask, outcomes_of, value_of
 
 __all__ = ["Clients", "Difference", "Host", "Outcome", "Replay", "Report", "label_of"]
 
@@ -87,12 +87,14 @@ class Outcome(msgspec.Struct):
 
     Attributes:
         value: The form of the result; of the body of an answer.
+        alike: Other forms that the same result may have in a recording.
         status: The status of an answer; the code that closed a WebSocket.
         raised: The class of the error that it raised, if it did.
         failures: The failures of plugins' code meanwhile: plugin, event or part, class.
     """
 
     value: Any = None
+    alike: list[Any] = []
     status: int | None = None
     raised: str | None = None
     failures: list[str] = []
@@ -250,12 +252,15 @@ class Replay:
                 emit = host.bus.gather if stimulus.gathered else host.bus.emit
                 result = await emit(stimulus.event, *args)
                 forms = mask(forms_of([result]))
-                outcome.value = None if forms == mask(first) else forms
+                same = forms == mask(first)
+                outcome.value = None if same else forms
+                outcome.alike = [*map(mask, outcomes_of(result)), *([None] if same else [])]
             case Command():
                 given = [value_of(form, self.find) for form in stimulus.args]
                 named = value_of(stimulus.named, self.find)
                 result = await host.run_command(stimulus.name, *given, **named)
                 outcome.value = mask(forms_of([result]))
+                outcome.alike = [*map(mask, outcomes_of(result))]
             case Step():
                 await self._step(stimulus)
 
@@ -363,7 +368,8 @@ def _differences(stimulus: Stimulus, before: Outcome, now: Outcome) -> list[Diff
     elif isinstance(stimulus, Emission | Command):
         compare("error", before.raised, now.raised)
         if before.raised is None and now.raised is None and not _opaque(before.value):
-            compare("result", before.value, now.value)
+            alike = before.value in now.alike
+            compare("result", before.value, before.value if alike else now.value)
     else:
         compare("error", None, now.raised)
     return found

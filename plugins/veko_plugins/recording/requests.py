@@ -63,6 +63,10 @@ class _Exchange:
         self.kind = ""
         self.truncated = False
 
+    def __len__(self) -> int:
+        """How many bytes it holds."""
+        return self.size
+
     def keep(self, into: list[Any], part: Any) -> None:
         """Keep a part of a body, or a message, as long as there is room."""
         if part and self.size + len(part) <= LIMIT and len(into) < _MOST_MESSAGES:
@@ -182,7 +186,7 @@ def around_requests(tape: Tape, serve: Serve) -> Serve:
                     entry.keep(entry.sent, bytes(body))
             await send(message)
 
-        tape.add(entry)
+        tape.add(entry, entry)
         CURRENT.set(entry.number)
         try:
             return await serve(scope, receive_recorded, send_recorded)
@@ -220,7 +224,7 @@ def around_sockets(tape: Tape, serve: Serve) -> Serve:
                 entry.status = message["status"]
             await send(message)
 
-        tape.add(entry)
+        tape.add(entry, entry)
         CURRENT.set(entry.number)
         try:
             return await serve(scope, receive_recorded, send_recorded)

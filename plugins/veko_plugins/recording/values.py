@@ -12,6 +12,7 @@ written. Reading a form imports nothing and runs no code but the constructors of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import marshal
 import sys
@@ -30,6 +31,8 @@ __all__ = [
     "find_class",
     "forms_of",
     "mask",
+    "outcomes_of",
+    "read_outcome",
     "read_snapshot",
     "recorded_value",
     "too_large",
@@ -45,6 +48,8 @@ _MOST: Final = 5_000
 """Parts of one payload that the slower way writes."""
 _SHOWN: Final = 200
 """Characters of a `repr`."""
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(strict=False).decode
 _HOUSE: Final = ("veko.", "veko_plugins.", "veko_adapters.")
 _OPAQUE, _STRUCT = "$opaque", "$struct"
 
@@ -72,6 +77,21 @@ def read_snapshot(snapshot: bytes | list[Form]) -> list[Form]:
     return forms_of(marshal.loads(snapshot))
 
 
+def read_outcome(outcome: bytes | list[Form]) -> list[Form]:
+    """Return the form of a result, in a list."""
+    if isinstance(outcome, list):
+        return outcome[:1]
+    return too_large(len(outcome)) if len(outcome) > LIMIT else forms_of([_unpack(outcome)])
+
+
+def outcomes_of(value: object) -> list[list[Form]]:
+    """Return the forms that a recorded result may have, if it was this one."""
+    found = [forms_of([value])]
+    with contextlib.suppress(Exception):  # what cannot be packed has no second form
+        found.append(read_outcome(_pack(value)))
+    return found
+
+
 class _Writer:
     """Writes one value; what it has written counts against `_MOST`."""
 
@@ -91,6 +111,8 @@ class _Writer:
             return self._mapping(value, depth - 1)  # type: ignore[arg-type]
         if kind in (tuple, set, frozenset):
             inner = [self.form(item, depth - 1) for item in value]  # type: ignore[attr-defined]
+            if kind is not tuple:
+                inner.sort(key=repr)  # the same in every process
             return {f"${kind.__name__}": inner}
         try:
             return to_json(value, 1)

@@ -115,7 +115,7 @@ async def measure(root: Path, every: bool) -> tuple[dict[str, str], int]:
             wrong[case] = "it did not fail again"
             continue
         fixed.joinpath(f"{name}.py").write_text(source(name, scenario.code, good))
-        variables[f"VEKO_TEST_{name.upper()}"] = str(fixed / f"{name}.py")
+        variables[f"PLUGIN_{name.upper()}"] = str(fixed / f"{name}.py")
     failing = await asyncio.to_thread(outcomes, tests)
     passing = await asyncio.to_thread(outcomes, tests, **variables)
     for case in chosen.keys() - wrong.keys():
