@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import (
     Any,
     Final,
+    Literal,
     NotRequired,
     Required,
     TypeAlias,
@@ -147,7 +148,7 @@ def _deeper(
         if isinstance(known, inspect.TupleType):
             pairs = zip(value, arguments, strict=False)
             parts = ((index, item, wanted) for index, (item, wanted) in enumerate(pairs))
-        elif arguments:
+        elif arguments and get_origin(type_) is not Literal:
             parts = ((index, item, arguments[0]) for index, item in enumerate(value))
     for step, part, wanted in parts:
         yield from type_faults(

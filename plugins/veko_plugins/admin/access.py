@@ -1,4 +1,4 @@
-"""Who may ask the management API over HTTP: tokens, roles, and where a request comes from.
+"""Access to the management API over HTTP: tokens, roles, and where a request comes from.
 
 A request needs a token (`Authorization: Bearer …`), or the cookie that a login with the token gave.
 Before that it is refused unless it comes from this machine (or a token was set in the
@@ -37,7 +37,7 @@ _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="veko"'}
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks.
+    """The caller of a verb.
 
     Attributes:
         role: What they may do.

@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, and from where; one JSON object a line.
+"""The audit log: each change, with the caller, the time and the address; one JSON object a line.
 
 Cost: one short write for each change, login and refused request; looking is not written.
 Promise: no secret and no configuration is in it; refused requests cannot fill it: a minute has
@@ -67,7 +67,7 @@ class Audit:
         """Write a line.
 
         Args:
-            caller: Who asked; `None` if they are not known.
+            caller: The caller; `None` if it is not known.
             verb: What was asked for.
             target: The plugin, or the path.
             status: The status of the answer.

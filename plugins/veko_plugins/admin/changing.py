@@ -97,7 +97,7 @@ class Changing(Reading):
 
         Args:
             intent: What to do.
-            who: Who does it, for the history.
+            who: The caller as text, for the history.
             id: The id of the change; a new one by default.
             relayed: Whether another worker asks for its part of a change.
 

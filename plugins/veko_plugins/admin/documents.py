@@ -151,7 +151,7 @@ class PluginRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HookRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A handler on an event; `timeout` in seconds."""
+    """A handler on an event; `timeout` in seconds. An infinite priority is 1e308 here."""
 
     event: str
     handler: str
@@ -586,7 +586,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Its id, for `undo`.
         at: When it was done.
-        who: Who did it: the role and the way in, such as `operate over the socket (pid 12)`.
+        who: The caller: the role and the way in, such as `operate over the socket (pid 12)`.
         verb: As in `Plan`.
         target: As in `Plan`.
         plan: What it did.

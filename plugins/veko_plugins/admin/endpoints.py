@@ -100,7 +100,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PLAN: Final = Parameter("plan", bool, False, "Only say what would happen.")
-_WORDS: Final = {"": True, "1": True, "true": True, "0": False, "false": False}
+_WORDS: Final = {"1": True, "true": True, "0": False, "false": False}
 
 
 def given_of(endpoint: Endpoint, asked: Asked, path: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         query: The query parameters; the last of a repeated name wins.
         headers: The headers, names in lower case.
         body: The body.
-        caller: Who asks.
+        caller: The caller.
     """
 
     method: str

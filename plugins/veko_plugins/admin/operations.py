@@ -1,7 +1,7 @@
 """The service `admin`: the verbs of management, in Python.
 
-HTTP, the Unix socket and agents all call these and nothing else. They know no roles: who may do
-what is decided before.
+HTTP, the Unix socket and agents all call these and nothing else. They know no roles: what a
+caller may do is decided before.
 """
 
 from __future__ import annotations

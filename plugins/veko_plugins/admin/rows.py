@@ -30,6 +30,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+FARTHEST = 1e308
+"""What stands for an infinite priority, which JSON cannot write."""
+
+
 def plugin_service(kernel: Kernel, name: str) -> Any:
     """Return a service of a core plugin; `None` if it is left out or switched off."""
     entry = kernel.registry.get("service", name)
@@ -61,7 +65,7 @@ def hook_rows(kernel: Kernel, record: PluginRecord) -> tuple[HookRow, ...]:
                     event=one.event,
                     handler=one.label,
                     plugin=record.name,
-                    priority=one.priority,
+                    priority=max(-FARTHEST, min(FARTHEST, one.priority)),
                     timeout=one.timeout,
                     calls=None if counted is None else counted.calls,
                     p95=None if counted is None else counted.p95,

@@ -32,6 +32,10 @@ class Administration(Development):
                 remedy="Start it first: `async with manager`, or `await manager.start()`.",
             )
         found: Operations = await service_on_demand(
-            self.kernel, "admin", self.options.core, self.options.directory
+            self.kernel,
+            "admin",
+            self.options.core,
+            self.options.directory,
+            config=self.options.sections.of("admin") or None,
         )
         return found

@@ -17,7 +17,11 @@ _locks: weakref.WeakKeyDictionary[Kernel, asyncio.Lock] = weakref.WeakKeyDiction
 
 
 async def service_on_demand(
-    kernel: Kernel, name: str, core: dict[str, Any], *arguments: object
+    kernel: Kernel,
+    name: str,
+    core: dict[str, Any],
+    *arguments: object,
+    config: dict[str, Any] | None = None,
 ) -> Any:
     """Return the service of a core plugin, which is loaded if it is not yet.
 
@@ -26,6 +30,7 @@ async def service_on_demand(
         name: One of `ON_DEMAND`.
         core: The option `core`; `None` under the name leaves it out.
         arguments: What its class is made with.
+        config: Its configuration.
 
     Raises:
         ServiceError: It was left out.
@@ -33,5 +38,5 @@ async def service_on_demand(
     async with _locks.setdefault(kernel, asyncio.Lock()):
         if kernel.get(name) is None and core.get(name, ...) is not None:
             room = import_module(f"..{name}", __package__)
-            await kernel.load(getattr(room, ON_DEMAND[name])(*arguments))
+            await kernel.load(getattr(room, ON_DEMAND[name])(*arguments), config)
     return kernel.use(name)

@@ -327,3 +327,19 @@ async def test_everything_that_is_written_is_its_owners_alone(home: Home) -> Non
         os.umask(old)
     for name in ("admin-token", "admin-audit.jsonl", "overrides.jsonl"):
         assert stat.S_IMODE((home.root / ".veko" / name).stat().st_mode) == 0o600, name
+
+
+async def test_the_api_stands_in_no_hot_path(home: Home) -> None:
+    """Nobody looks: of what it registers, only failures and changes of itself call it."""
+    async with home.manager() as manager:
+        heard = {
+            (entry.kind, str(entry.key))
+            for kind in ("hook", "pattern", "middleware", "interceptor", "probe")
+            for entry in manager.bus.registry.entries(kind)
+            if getattr(entry.owner, "name", None) == "admin"
+        }
+    assert {kind for kind, _ in heard} == {"hook"}
+    assert {event for _, event in heard} <= {
+        "error:handle", "config:change", "plugin:loaded", "plugin:unloaded", "plugin:activated",
+        "plugin:deactivated",
+    }  # fmt: skip

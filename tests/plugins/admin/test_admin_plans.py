@@ -252,6 +252,22 @@ async def test_plans_and_changes_over_http(http: httpx.AsyncClient, operations: 
     assert (await http.post("changes/nothing/undo")).status_code == 404
 
 
+async def test_every_fault_of_a_request_is_named(http: httpx.AsyncClient) -> None:
+    bad: tuple[tuple[str, Any, set[str]], ...] = (
+        ("plugins", {"plugin": 5, "confg": {}}, {"plugin", "confg"}),
+        ("plugins/cart/toggle", {"active": "off", "cascade": 1}, {"active", "cascade"}),
+        ("changes", {"verb": "configure", "plugin": "shop", "how": [None]}, {"how"}),
+    )
+    for path, body, faults in bad:
+        answer = await http.post(path, json=body)
+        assert answer.status_code == 422, answer.text
+        assert {one["path"] for one in answer.json()["faults"]} == faults
+    assert (await http.post("changes", json={"verb": "explode"})).status_code == 422
+    for query in ("plan=maybe", "plan="):
+        answer = await http.post(f"plugins/cart/reload?{query}")
+        assert [one["path"] for one in answer.json()["faults"]] == ["query.plan"]
+
+
 async def test_a_plugin_may_switch_itself_off_by_a_request_to_the_api(
     home: Home, operations: Operations, http: httpx.AsyncClient
 ) -> None:
