@@ -1,4 +1,4 @@
-"""The core plugin `ledger`: who uses the processor, waits, blocks and holds memory.
+"""The core plugin `ledger`: what plugins use of the processor, of time and of memory.
 
 It adds together what others measure: samples of processor time (`sampler`), the durations of calls
 (`metrics`), blocks of the event loop (`watchdog`), allocations (tracemalloc). Once a second it
@@ -309,7 +309,7 @@ class Ledger(Plugin):
     async def _exceeded(self, name: str, meter: Meter, excess: Excess) -> None:
         off = meter.budget.then == "off" and self._switch_off(name, excess.message)
         if off:
-            meter.clear()  # it is measured anew when it is tried again
+            meter.clear()  # it is measured again when it is tried again
         _log.warning("%s: %s%s", name, excess.message, "; it is switched off" if off else "")
         overrun = Overrun(
             name,
