@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from random import random
 from typing import Any, Final
 
 from opentelemetry import propagate
@@ -70,9 +71,24 @@ class ServerSpans:
         recorder, initial = self._recorder, self._initial
         get, put, tape = recorder.variable.get, recorder.variable.set, recorder.tape
         unrecorded, always, limit = self._unrecorded, recorder.always(self._ratio), recorder.limit
+        ratio, drawn = self._ratio, self._ratio < 1
 
         async def traced(scope: Scope, receive: Any, send: Any) -> Any:
             outer = get()
+            begins = always and not outer
+            if drawn and not outer:
+                begins = random() < ratio
+                if not begins:
+                    # Most requests, where few are recorded: nothing else is looked at.
+                    for name, _ in scope["headers"]:
+                        if name == b"traceparent":
+                            break
+                    else:
+                        put(Unsampled())
+                        try:
+                            return await answer(scope, receive, send)
+                        finally:
+                            put(outer)
             headers: dict[bytes, bytes] = {}
             for name, value in scope["headers"]:
                 if name in _HEADERS:
@@ -82,11 +98,13 @@ class ServerSpans:
                 found: Any = Unsampled()
             elif not outer and b"traceparent" in headers:
                 found = self._below_client(headers, initial)
-            elif not outer and always and len(tape) < limit:
+            elif begins and len(tape) < limit:
                 # `recorder.open(initial, segment_of(), None)`, without the two calls.
                 found = [[None, 0, None, None, None], None, initial, clock(), 0, None]
+            elif begins:
+                found = recorder.open(initial, segment_of(), None)
             else:
-                found = recorder.begin(outer, initial, self._ratio)
+                found = recorder.begin(outer, initial, ratio)
             if found.__class__ is not list:
                 put(found)
                 try:
