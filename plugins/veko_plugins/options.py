@@ -89,7 +89,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout: How long running calls of a replaced generation may take to finish.
         probation: How long a new generation is watched before the previous one is dropped.
         required: Plugins without which starting fails.
-        otlp: URL of the OTLP collector (HTTP) that receives traces and metrics.
+        otlp: URL of the OTLP collector (HTTP) that receives traces, and metrics unless
+            `enable_metrics` is off.
         prometheus: Path of a route with the metrics in Prometheus's text format; `None` for none.
         watchdog: How long the event loop may be blocked before it is reported; 0 to never report.
         ledger: Measure processor time, waiting and memory by plugin and by route; on with

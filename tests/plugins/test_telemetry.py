@@ -24,6 +24,9 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 from prometheus_client.parser import text_string_to_metric_families
 
 from veko_plugins import PluginManager
+from veko_plugins.manager.composition import core_plugins
+from veko_plugins.options import Options
+from veko_plugins.signals import Signals
 from veko_plugins.telemetry import Exponential, Telemetry
 from veko_plugins.telemetry.exponential import bound
 
@@ -338,3 +341,20 @@ def test_a_histogram_knows_its_sum_within_its_buckets() -> None:
     low, high = 4 * bound(0) + 2 * bound(8), 4 * bound(1) + 2 * bound(9)
     assert low < found.sum < high
     assert (bound(0), bound(8)) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "loaded"),
+    [
+        ({}, {"tracing", "telemetry"}),
+        ({"enable_metrics": False}, {"tracing"}),
+        ({"enable_metrics": False, "prometheus": "/metrics"}, {"tracing", "telemetry"}),
+    ],
+    ids=["metrics", "traces", "prometheus"],
+)
+def test_metrics_are_exported_only_where_they_are_wanted(
+    tmp_path: Path, options: dict[str, Any], loaded: set[str]
+) -> None:
+    read = Options.read(tmp_path, {"otlp": "http://127.0.0.1:4318", **options}, environ={})
+    plugins = core_plugins(read, Signals(), (), PluginManager(root=tmp_path))
+    assert {one.manifest.name for one in plugins} & {"tracing", "telemetry"} == loaded

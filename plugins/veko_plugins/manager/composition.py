@@ -203,7 +203,8 @@ def core_plugins(
         made["admin"] = lambda: _admin(options.directory)
     if options.auth:
         made["auth"] = lambda: _auth(stored / "auth-keys.json")
-    if options.otlp is not None or options.prometheus is not None:
+    # Counting for the export costs each request two hooks.
+    if options.prometheus is not None or (options.otlp is not None and options.enable_metrics):
         made["telemetry"] = lambda: _telemetry(options)
     if options.database is not None:
         url = options.database
