@@ -60,7 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         plugins_dir: Folders to search for plugins; the first one that has a plugin's name wins.
         auto_load: Load every plugin that is found, at `start()`.
         support_typescript: Find, compile and run `.ts` and `.js` plugins.
-        dev_mode: Development tools and verbose errors.
+        dev_mode: Development tools (`veko debug`, `inject_code`) and verbose errors.
         watch_mode: Watch plugin files.
         enable_metrics: Count and measure hook calls, by plugin.
         enable_validation: Check manifests, engines, peers and JSON Schemas of configurations.

@@ -27,7 +27,7 @@ CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[()].|\x1b[=>]|\r|\x07|\x0
 class Screen:
     """`veko` in a pseudo-terminal that controls it: Ctrl+C is a signal, unless it reads keys."""
 
-    def __init__(self, cwd: Path, *words: object) -> None:
+    def __init__(self, cwd: Path, *words: object, **env: str) -> None:
         self.screen, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         self.process = subprocess.Popen(
@@ -35,7 +35,7 @@ class Screen:
             ["sh", "-c", 'exec "$@" < "$0" > "$0" 2>&1', os.ttyname(end),
              sys.executable, "-m", "veko_plugins.cli", *map(str, words)],
             cwd=cwd, start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
         )  # fmt: skip
         self._end = end  # open until the process has opened it too
         self.text = ""
@@ -82,8 +82,8 @@ class Screen:
 def screen() -> Iterator[Callable[..., Screen]]:
     opened: list[Screen] = []
 
-    def start(cwd: Path, *words: object) -> Screen:
-        opened.append(Screen(cwd, *words))
+    def start(cwd: Path, *words: object, **env: str) -> Screen:
+        opened.append(Screen(cwd, *words, **env))
         return opened[-1]
 
     yield start
@@ -230,3 +230,15 @@ def test_an_application_that_runs_without_dev_mode(
         f"process {running.process.pid} serves the application without development" in done.stderr
     )
     assert "--dev" in done.stderr
+
+
+def test_without_ptpython_it_says_what_to_install(
+    screen: Callable[..., Screen], application: Path, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "ptpython.py").write_text("raise ImportError('there is none')\n")
+    path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
+    console = screen(application, "debug", "hello", PYTHONPATH=path)
+    console.wait_for(r'pip install "veko\[debug\]"')
+    assert console.ends() == 2
