@@ -179,7 +179,7 @@ def _header(path: Path, line: bytes) -> Header:
     found = _LINE.fullmatch(line.rstrip(b"\n"))
     fields: object = None
     if found is not None and zlib.crc32(found[2]) == int(found[1], 16):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             fields = msgspec.json.decode(found[2])
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise RecordingError(
@@ -205,5 +205,5 @@ def _read_line(line: bytes) -> Header | Loaded | Entry | End | None:
     try:
         entry: Header | Loaded | Entry | End = _decode(found[2])
         return entry
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
