@@ -108,11 +108,11 @@ class Audit:
         private_folder(path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(path, flags, PRIVATE)
+        if os.fstat(descriptor).st_size > _SIZE:
+            os.close(descriptor)
+            path.replace(path.with_suffix(".1.jsonl"))
+            descriptor = os.open(path, flags, PRIVATE)
         try:
-            if os.fstat(descriptor).st_size > _SIZE:
-                path.replace(path.with_suffix(".1.jsonl"))
-                os.close(descriptor)
-                descriptor = os.open(path, flags, PRIVATE)
             os.write(descriptor, line)
         finally:
             os.close(descriptor)

@@ -11,6 +11,7 @@ import errno
 import functools
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ import rich_click as click
 from veko import PluginRecord, VekoError, __version__, as_plugin
 from veko_plugins._lib.masking import masked_text
 from veko_plugins._lib.tracebacks import folded
-from veko_plugins.admin import API, ControlSocket
+from veko_plugins.admin import API, ControlSocket, admin_token
 from veko_plugins.http import Route
 from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
@@ -354,6 +355,7 @@ def _started(manager: PluginManager, answer: _Answer, host: str, port: int) -> N
     if answer.send(READY):
         return
     url = listening(host, port)
+    _show_dashboard(manager, url)
     routes = [
         entry.value
         for entry in manager.bus.registry.entries("route")
@@ -364,3 +366,17 @@ def _started(manager: PluginManager, answer: _Answer, host: str, port: int) -> N
     for path in (plain or [route.path for route in routes])[:3]:
         if not lines.json:
             click.echo(f"  try  curl {url}{path}")
+
+
+def _show_dashboard(manager: PluginManager, url: str) -> None:
+    """Print the dashboard's address, with the token that was made where only a person sees it."""
+    options = manager.options
+    if (
+        not options.enable_api
+        or lines.json
+        or manager.kernel.registry.get("service", "http") is None
+    ):
+        return
+    chosen = "token" in options.sections.of("admin")
+    token = None if chosen or not sys.stdout.isatty() else admin_token(options.directory)
+    click.echo(f"  dashboard  {url}/_veko{'' if token is None else f'#token={token}'}")

@@ -13,7 +13,8 @@ from tests.plugins.admin.conftest import TOKEN, VIEWER, Home, http_client
 
 from veko.errors import ConfigError, OptionError
 from veko_plugins import PluginManager
-from veko_plugins.admin import COOKIE, TOKEN_FILE, Access, AdminConfig, admin_token
+from veko_plugins.admin import COOKIE, TOKEN_FILE, Access, AdminConfig, Caller, admin_token
+from veko_plugins.admin.audit import Audit
 from veko_plugins.admin.tokens import made_token
 
 pytestmark = pytest.mark.anyio
@@ -343,3 +344,16 @@ async def test_the_api_stands_in_no_hot_path(home: Home) -> None:
         "error:handle", "config:change", "plugin:loaded", "plugin:unloaded", "plugin:activated",
         "plugin:deactivated",
     }  # fmt: skip
+
+
+def test_the_audit_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veko_plugins.admin.audit._SIZE", 300)
+    audit = Audit(tmp_path)
+    for number in range(9):
+        audit.write(Caller("operate"), "toggle", f"plugins/p{number}", 200)
+    kept = [path.read_text() for path in sorted((tmp_path / ".veko").iterdir())]
+    assert [path.name for path in sorted((tmp_path / ".veko").iterdir())] == [
+        "admin-audit.1.jsonl", "admin-audit.jsonl",
+    ]  # fmt: skip
+    assert "p8" in kept[1]
+    assert all(len(text) < 600 for text in kept)

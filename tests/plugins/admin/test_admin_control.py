@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,14 @@ from tests.plugins.admin.conftest import Control, Home, until
 from veko.errors import NotFoundError, StateError
 from veko_plugins import PluginManager
 from veko_plugins._lib.control_files import address_of, control_folder, live_sockets
-from veko_plugins.admin import AdminClient, AdminError, Configure, ControlSocket, Toggle
+from veko_plugins.admin import (
+    AdminClient,
+    AdminError,
+    Configure,
+    ControlSocket,
+    Toggle,
+    admin_token,
+)
 
 pytestmark = [
     pytest.mark.anyio,
@@ -265,3 +274,33 @@ async def test_a_worker_that_was_killed_is_not_asked(start: Callable[..., Any], 
     (new,) = live_sockets(home.root).keys() - {other}
     fresh = AdminClient(sockets=[control_folder(home.root) / f"{new}.sock"])
     assert await changed(fresh, "cart") in ("off", "inactive")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals there")
+def test_a_person_at_a_terminal_is_shown_the_dashboard_with_its_token(home: Home) -> None:
+    import pty
+
+    (home.root / "veko.toml").write_text('enable_api = true\nadapter = "asgi"\n')
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "veko_plugins.cli", "serve", str(home.root), "--port", "0"]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        text = b""
+        try:
+            while (found := re.search(rb"dashboard  (\S+)#token=(\S+)", text)) is None:
+                text += os.read(person, 4096)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            os.close(person)
+    assert found[1].endswith(b"/_veko")
+    assert found[2].decode() == admin_token(home.root)
+
+
+def test_a_log_is_shown_no_token(start: Callable[..., Any], home: Home) -> None:
+    (home.root / "veko.toml").write_text('enable_api = true\nadapter = "asgi"\n')
+    veko = start("serve", home.root, "--port", 0)
+    veko.wait_for(r"dashboard  http://\S+/_veko")
+    token = admin_token(home.root)
+    assert token is not None
+    assert token not in veko.text
