@@ -353,17 +353,21 @@ class Bus(Registrar):
         if draft.touches(STEP):
             self._around_steps = draft.entries(STEP)
         self.live = self.live.after(draft.after, changed)
-        self.settle()
+        self.settle(changed)
         if changed is None:
             self._calls.probes_changed()
         self.moved(draft)
 
-    def settle(self) -> None:
+    def settle(self, changed: AbstractSet[str] | None = None) -> None:
         """Retire the older registries that no pin holds, and the plans that go with them.
 
         A plan is shared by all registries in a row in which nothing changed for its event, so each
         registry lists only those that the next one does not have (`leaving`); what stays is never
         looked at, and a change costs what it changes.
+
+        Args:
+            changed: The events and patterns whose plans the newest registry does not share with the
+                one before; `None` for all, or if it was there already.
         """
         gone = [old for old in self.older if not old.pins]
         self.older = [old for old in self.older if old.pins]
@@ -373,9 +377,11 @@ class Bus(Registrar):
         # Inside a pin every event has the plan of the pinned registry, and only the context knows
         # the pin; so while any older registry is held, lookups and emitters ask the context. Held
         # by test_inside_a_pin_nothing_changes and test_many_registries_pinned_at_once.
-        self._plans = self._pinned if self.older else self.live
-        if self._emitters.held:
-            self._emitters.settle(self._plans)
+        before, self._plans = self._plans, self._pinned if self.older else self.live
+        if self._emitters.held and before is not self._plans:
+            alike = before is not self._pinned and self._plans is not self._pinned
+            named = alike and changed is not None and not any("*" in name for name in changed)
+            self._emitters.settle(self._plans, changed if named else None)
         if self._leases.held or self._leases.waiting:
             self._leases.progress()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from .lookup import Lookup
@@ -64,9 +64,17 @@ class Emitters:
             if plans.get(plan.event, _MISSING) is used:
                 _set(emitter, plan.call if plan.steps else unheard)
 
-    def settle(self, plans: Lookup) -> None:
-        """Let each emitter call the plan that is in use, or look for it if none is made yet."""
-        for event, emitter in self.held.items():
+    def settle(self, plans: Lookup, events: Iterable[str] | None) -> None:
+        """Let emitters call the plan that is in use, or look for it if none is made yet.
+
+        Args:
+            plans: The plans that are in use.
+            events: The events whose plans have changed; `None` for all.
+        """
+        for event in tuple(self.held) if events is None else events:
+            emitter = self.held.get(event)
+            if emitter is None:
+                continue
             used = plans.get(event, _MISSING)
             if used is _MISSING:
                 _set(emitter, self._emit, event)

@@ -293,3 +293,36 @@ async def test_an_emission_whose_error_is_kept_holds_nothing_up(
     with anyio.fail_after(2):
         await bus.drained(before, owner, frozenset())
     assert all(error.__traceback__ is not None for error in errors)
+
+
+async def test_an_emitter_of_a_forgotten_name_hears_who_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("veko._bus.lookup.DYNAMIC", 2)
+    bus = Bus()
+    unheard, matched = bus.emitter("x:1"), bus.emitter("y:1")
+    bus.on("y:*", lambda value: value + 1)
+    assert (await unheard(1), await matched(1)) == (1, 2)
+    for number in range(10):
+        await bus.emit(f"z:{number}")
+    for event in ("x:1", "y:1"):
+        bus.on(event, lambda value: value * 10)
+    assert (await unheard(1), await matched(1)) == (10, 20)
+    for number in range(10, 20):
+        await bus.emit(f"z:{number}")
+    bus.on("x:*", lambda value: value + 5)
+    assert (await unheard(1), await matched(1)) == (15, 20)
+
+
+async def test_names_that_handlers_subscribe_to_are_not_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("veko._bus.lookup.DYNAMIC", 2)
+    bus = Bus()
+    for number in range(5):
+        bus.on(f"x:{number}", lambda value: value)
+    plans = [bus.plan(f"x:{number}") for number in range(5)]
+    for number in range(10):
+        await bus.emit(f"z:{number}")
+    assert [bus.plan(f"x:{number}") for number in range(5)] == plans
+    assert len(bus.live) < 5 + 2 + 10
