@@ -10,7 +10,7 @@ import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from .agents import SECONDS, agent_at, served
+from .agents import SECONDS, Site, agent_at, served
 
 pytestmark = pytest.mark.anyio
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -172,20 +172,30 @@ SLOW = """
 name = "slow"
 version = "1.0.0"
 import asyncio
+from pathlib import Path
 
 async def load(context):
     context.add_route("GET", "/slow", lambda: "there")
+    await asyncio.to_thread(Path(__file__).with_suffix(".begun").touch)
     await asyncio.sleep(0.3)
 """
 
 
 @MODES
 async def test_a_client_that_leaves_in_the_middle_of_a_change(tmp_path: Path, mode: str) -> None:
-    path = str(tmp_path / "plugins" / "_more" / "slow.py")
+    path = tmp_path / "plugins" / "_more" / "slow.py"
+
+    async def load(site: Site) -> None:
+        async with agent_at(site, mode=mode) as agent:
+            await agent.call("load_plugin", plugin=str(path))
+
     async with served(tmp_path, {"plugins/_more/slow.py": SLOW}) as site:
-        with anyio.move_on_after(0.1):
-            async with agent_at(site, mode=mode) as agent:
-                await agent.call("load_plugin", plugin=path)
+        loading = asyncio.ensure_future(load(site))
+        async with asyncio.timeout(SECONDS):
+            while not path.with_suffix(".begun").exists():  # noqa: ASYNC110 - a file sets no event
+                await asyncio.sleep(0.01)
+        loading.cancel()
+        await asyncio.wait([loading])
         async with agent_at(site) as agent:
             found = await agent.until("list_changes", lambda found: found["total"] == 1)
             assert found["changes"][0]["verb"] == "load"
