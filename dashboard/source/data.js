@@ -32,11 +32,11 @@ function measured({ status, plugins }) {
   store.set((s) => ({ status: { ...s.status, ...status, role: s.status.role }, plugins: merged, history: sampled(s, merged) }))
 }
 
-// One sample a plugin: its latency, and its calls since the sample before.
+// One sample a plugin: its latency as measured since the sample before, and its calls.
 function sampled(state, plugins) {
   const now = Date.now()
   const history = new Map()
-  for (const { name, calls, p50, p95, p99 } of plugins) {
+  for (const { name, calls, p95, recent = null } of plugins) {
     const past = state.history.get(name) ?? []
     const before = past.at(-1)
     if (before && now - before.at < 500) {
@@ -44,7 +44,7 @@ function sampled(state, plugins) {
       continue
     }
     const rate = before && calls >= before.calls ? ((calls - before.calls) * 1000) / (now - before.at) : null
-    history.set(name, [...past.slice(1 - SAMPLES), { at: now, calls, p50, p95, p99, rate }])
+    history.set(name, [...past.slice(1 - SAMPLES), { at: now, calls, p95, recent, rate }])
   }
   return history
 }

@@ -63,17 +63,21 @@ export function Switch({ on, label, disabled, busy, onClick }) {
 // Link to a plugin's page.
 export const PluginLink = ({ name }) => html`<a href=${`#/plugins/${encodeURIComponent(name)}`}>${name}</a>`
 
+const MOST = 60 // values from the left to the right
+
 // The last values of something, drawn without axes; the newest is at the right.
 export function Sparkline({ values, label, width = 88, height = 22 }) {
   const known = values.filter((value) => value !== null)
-  if (known.length < 2) return html`<span class="spark none" aria-hidden="true"></span>`
+  if (!known.length) return html`<span class="spark none" aria-hidden="true"></span>`
   const highest = Math.max(...known) || 1
-  const step = width / Math.max(values.length - 1, 1)
+  const step = width / MOST
   const at = (value) => (height - 2 - (value / highest) * (height - 4)).toFixed(1)
   let line = ""
   values.forEach((value, index) => {
-    if (value === null) return
-    line += `${line && values[index - 1] !== null ? "L" : "M"}${(index * step).toFixed(1)} ${at(value)}`
+    if (value === null) return // nothing was called
+    const x = (width - (values.length - index) * step).toFixed(1)
+    const joined = index > 0 && values[index - 1] !== null
+    line += joined ? `L${x} ${at(value)}` : `M${x} ${at(value)}l0 0`
   })
   return html`<svg class="spark" role="img" aria-label=${label} viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height}>
     <path class="spark-line" d=${line} />

@@ -26,7 +26,7 @@ export function Chart({ title, names, data, format, words }) {
         cursor: { show: false },
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
         axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 8)) }, { ...axis, size: 66, values: (_, ticks) => ticks.map(format) }],
-        series: [{}, ...names.map((name, index) => ({ label: name, stroke: color(COLORS[index]), width: 1.75, points: { show: false }, spanGaps: false }))],
+        series: [{}, ...names.map((name, index) => ({ label: name, stroke: color(COLORS[index]), width: 1.75, points: { show: true, size: 4, fill: color(COLORS[index]) }, spanGaps: false }))],
       },
       data,
       box,

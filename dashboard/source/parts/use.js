@@ -3,7 +3,7 @@ import { get } from "../api.js"
 import { listen, onGap } from "../live.js"
 
 // Loads a document when a view opens, and again when something of these topics happens.
-export function useDocument(path, topics = []) {
+export function useDocument(path, topics = [], matters = () => true) {
   const [state, setState] = useState({ value: null, problem: null })
   const timer = useRef(0)
   const current = useRef(path)
@@ -24,7 +24,7 @@ export function useDocument(path, topics = []) {
       timer.current = setTimeout(load, 200)
     }
     load()
-    const ends = [onGap(soon), ...topics.map((topic) => listen(topic, soon))]
+    const ends = [onGap(soon), ...topics.map((topic) => listen(topic, (data) => matters(data) && soon()))]
     return () => {
       clearTimeout(timer.current)
       for (const end of ends) end()
@@ -33,7 +33,8 @@ export function useDocument(path, topics = []) {
   return { ...state, load }
 }
 
-// Collects what a topic sends, the newest last, and shows it a few times a second at most.
+// Collects what a topic sends, the newest last, and shows it a few times a second at most. `key`
+// tells rows apart, and their order, where they come in two ways.
 export function useFeed(topic, { most = 1000, paused = false, key = null, unpack = (data) => [data] } = {}) {
   const [rows, setRows] = useState([])
   const kept = useRef([])
@@ -45,10 +46,12 @@ export function useFeed(topic, { most = 1000, paused = false, key = null, unpack
     if (!stopped.current) setRows(kept.current)
   }
   const add = useCallback((more) => {
-    const known = key ? new Set(kept.current.map((row) => row[key])) : null
-    const fresh = known ? more.filter((row) => !known.has(row[key])) : more
+    const known = key ? new Set(kept.current.map(key)) : null
+    const fresh = known ? more.filter((row) => !known.has(key(row))) : more
     if (!fresh.length) return
-    kept.current = [...kept.current, ...fresh].slice(-most)
+    const rows = [...kept.current, ...fresh]
+    if (key) rows.sort((one, other) => (key(one) < key(other) ? -1 : 1))
+    kept.current = rows.slice(-most)
     timer.current ||= setTimeout(show, 200)
   }, [])
   useEffect(() => {

@@ -12,16 +12,20 @@ const LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 const LEVEL_TONES = { DEBUG: "quiet", INFO: "busy", WARNING: "warn", ERROR: "bad", CRITICAL: "bad" }
 const KEPT = 2000
 
+// A process that was started again counts its records from 1.
+const keyOf = ({ time, id }) => `${time} ${String(id).padStart(12, "0")}`
+
 export function Logs() {
   const [level, setLevel] = useState("INFO")
   const [plugin, setPlugin] = useState("")
   const [words, setWords] = useState("")
   const [paused, setPaused] = useState(false)
   const plugins = useStore(selectors.plugins) ?? []
-  const { rows, add, clear } = useFeed("logs", { most: KEPT, paused, key: "id" })
+  const { rows, add, clear } = useFeed("logs", { most: KEPT, paused, key: keyOf })
   useEffect(() => {
-    get("logs?limit=500").then((answer) => add(answer), () => {})
-  }, [])
+    const wanted = new URLSearchParams({ limit: 500, level: level.toLowerCase(), ...(plugin && { plugin }) })
+    get(`logs?${wanted}`).then(add, () => {})
+  }, [level, plugin])
   const shown = useMemo(() => {
     const least = LEVELS.indexOf(level)
     const wanted = words.toLowerCase()

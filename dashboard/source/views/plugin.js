@@ -11,16 +11,21 @@ import { useDocument } from "../parts/use.js"
 import { selectors, store, useStore } from "../store.js"
 import { Config } from "./config.js"
 
+const versionOf = ({ error_count, state, loaded_at }) => `${error_count} ${state} ${loaded_at}`
+
 export function Plugin({ name }) {
   const operator = useStore(selectors.operator)
   const { value, problem, load } = useDocument(`plugins/${segment(name)}`, ["plugins", "changes"])
   const live = useStore(selectors.plugins)?.find((row) => row.name === name)
-  const seen = live && `${live.error_count} ${live.state} ${live.loaded_at}`
-  const before = useRef(seen)
+  const [now, then] = [live && versionOf(live), value && versionOf(value.plugin)]
+  const asked = useRef(null)
   useEffect(() => {
-    if (before.current && before.current !== seen) load()
-    before.current = seen
-  }, [seen])
+    // It failed, or was changed, since this was asked for; once for each such state.
+    if (now && then && now !== then && asked.current !== now) {
+      asked.current = now
+      load()
+    }
+  }, [now, then])
   const back = html`<p><a href="#/plugins"><${Icon} name="back" /> All plugins</a></p>`
   if (!value) return html`${back}<h1 tabindex="-1">${name}</h1>${problem ? html`<${Failure} problem=${problem} again=${load} />` : html`<${Waiting} what="the plugin" />`}`
   const row = { ...value.plugin, ...live }
@@ -57,14 +62,14 @@ const relative = (path) => {
 
 function Measured({ row }) {
   const history = useStore(selectors.history).get(row.name)
-  const latency = useMemo(() => columns(history ?? [], ["p50", "p95", "p99"]), [history])
+  const latency = useMemo(() => columns(history ?? [], ["recent", "p95"]), [history])
   const rate = useMemo(() => columns(history ?? [], ["rate"]), [history])
   return html`<dl class="summary">
       <div><dt>Calls</dt><dd>${count(row.calls)}</dd></div><div><dt>Half within</dt><dd>${duration(row.p50)}</dd></div><div><dt>95 % within</dt><dd>${duration(row.p95)}</dd></div>
       <div><dt>Processor</dt><dd>${percent(row.cpu)}</dd></div><div class=${row.blocked_seconds ? "warn" : ""}><dt>Blocked the loop</dt><dd>${duration(row.blocked_seconds)}</dd></div>
       <div class=${row.error_count ? "bad" : ""}><dt>Errors</dt><dd>${count(row.error_count)}</dd></div></dl>
     ${history?.length > 1 && html`<div class="panel chart-row">
-      <${Chart} title="Latency" names=${["half within", "95 % within", "99 % within"]} data=${latency} format=${(value) => duration(value)} words=${`95 % of the calls end within ${duration(row.p95)}`} />
+      <${Chart} title="Latency: 95 % of the calls within" names=${["now", "since it was loaded"]} data=${latency} format=${(value) => duration(value)} words=${`95 % of the calls end within ${duration(row.p95)}`} />
       <${Chart} title="Calls a second" names=${["calls"]} data=${rate} format=${(value) => count(Math.round(value * 10) / 10)} words=${`${count(Math.round((history.at(-1).rate ?? 0) * 10) / 10)} now`} /></div>`}`
 }
 

@@ -119,7 +119,7 @@ function Row({ row, operator }) {
     <td class="wide-only">${row.health ? html`<${Badge} word=${row.health} title=${row.reasons?.join("; ")} />` : "–"}</td>
     <td class="number wide-only">${count(row.calls)}</td>
     <td class="number mid-only">${duration(row.p95)}</td>
-    <td class="mid-only"><${Sparkline} values=${history.map((sample) => sample.p95)} label=${`Latency of ${row.name}: 95 % within ${duration(row.p95)}`} /></td>
+    <td class="mid-only"><${Sparkline} values=${history.map((sample) => sample.recent)} label=${`Latency of ${row.name} in the last minute: 95 % within ${duration(history.findLast((sample) => sample.recent !== null)?.recent)}`} /></td>
     <td class="number widest-only">${percent(row.cpu)}</td>
     <td class=${`number wide-only ${row.blocked_seconds > 0 ? "warn-text" : ""}`}>${row.blocked_seconds > 0 ? duration(row.blocked_seconds) : "–"}</td>
     <td class=${`number mid-only ${failures ? "bad-text" : ""}`}>${failures ? count(failures) : "–"}</td>

@@ -7,11 +7,15 @@ import { Badge, Empty, Failure, Icon, PluginLink, Waiting } from "../parts/basic
 import { useDocument } from "../parts/use.js"
 import { Bar } from "./startup.js"
 
+// Looking makes requests as well: shown, they would hide the others, and lead to ever more of them.
+const others = (row) => !row.name.includes(" /_veko")
+
 export function Traces() {
+  const [own, setOwn] = useState(false)
   const [failed, setFailed] = useState(false)
   const [words, setWords] = useState("")
-  const { value, problem, load } = useDocument(`traces?limit=200${failed ? "&failed=1" : ""}`, ["traces"])
-  const rows = useMemo(() => (value ?? []).filter((row) => !words || `${row.name} ${row.plugins.join(" ")}`.toLowerCase().includes(words.toLowerCase())), [value, words])
+  const { value, problem, load } = useDocument(`traces?limit=200${failed ? "&failed=1" : ""}`, ["traces"], others)
+  const rows = useMemo(() => (value ?? []).filter((row) => (own || others(row)) && (!words || `${row.name} ${row.plugins.join(" ")}`.toLowerCase().includes(words.toLowerCase()))), [value, words, own])
   const slowest = Math.max(...rows.map((row) => row.duration), 0)
   const title = html`<h1 tabindex="-1">Traces</h1>`
   if (problem) return html`${title}<${Failure} problem=${problem} again=${load} />`
@@ -20,6 +24,7 @@ export function Traces() {
     <div class="filters">
       <label class="search"><span class="unseen">Search traces</span><${Icon} name="search" /><input type="search" placeholder="Search" value=${words} onInput=${(event) => setWords(event.target.value)} /></label>
       <label class="check"><input type="checkbox" checked=${failed} onChange=${(event) => setFailed(event.target.checked)} /> Failed only</label>
+      <label class="check"><input type="checkbox" checked=${own} onChange=${(event) => setOwn(event.target.checked)} /> Those of this page</label>
       <button type="button" onClick=${load}><${Icon} name="reload" /> Look again</button>
       <span class="muted">${plural(rows.length, "trace")}</span>
     </div>
@@ -43,14 +48,14 @@ export function Trace({ name }) {
   if (problem) return html`${back}<h1 tabindex="-1">Trace</h1><${Failure} problem=${problem} again=${load} />`
   if (!value) return html`${back}<h1 tabindex="-1">Trace</h1><${Waiting} what="the trace" />`
   const { trace, spans } = value
-  const depths = depthsOf(spans)
+  const [ordered, depths] = treeOf(spans)
   const whole = Math.max(trace.duration, ...spans.map((span) => span.begin + span.duration))
   return html`${back}<h1 tabindex="-1">${trace.name}</h1>
     <p class="facts">${trace.status && html`<${Badge} word=${trace.status} tone=${statusTone(trace)} />`} <span>${duration(trace.duration)}</span> <span>${moment(trace.begin)}</span> <span>${plural(spans.length, "span")}</span>
       ${value.dropped > 0 && html`<span>${value.dropped} more were not kept</span>`}</p>
     <div class="table-frame"><table class="waterfall"><caption class="unseen">The spans of the trace, with the hooks that ran</caption>
       <thead><tr><th scope="col">Span</th><th scope="col" class="mid-only">Plugin</th><th scope="col" class="track">0 to ${duration(whole)}</th><th scope="col" class="number">Took</th></tr></thead>
-      <tbody>${spans.map((span) => html`<tr key=${span.id} class=${span.failed ? "failed" : ""}>
+      <tbody>${ordered.map((span) => html`<tr key=${span.id} class=${span.failed ? "failed" : ""}>
           <th scope="row"><button type="button" class=${`link depth-${Math.min(depths.get(span.id), 8)}`} aria-expanded=${chosen === span.id ? "true" : "false"} onClick=${() => setChosen(chosen === span.id ? null : span.id)}>${span.name}</button></th>
           <td class="mid-only">${span.plugin ? html`<${PluginLink} name=${span.plugin} />` : "–"}</td>
           <td class="track"><${Bar} begin=${span.begin} end=${span.begin + span.duration} whole=${whole} wave=${span.plugin ? 0 : 1} failed=${span.failed} /></td>
@@ -59,17 +64,20 @@ export function Trace({ name }) {
           ${Object.entries({ event: span.event, ...span.attributes }).filter(([, one]) => one !== null).map(([key, one]) => html`<dt>${key}</dt><dd>${typeof one === "object" ? JSON.stringify(one) : String(one)}</dd>`)}</dl></td></tr>`}`)}</tbody></table></div>`
 }
 
-function depthsOf(spans) {
-  const parents = new Map(spans.map((span) => [span.id, span.parent]))
+// The spans with each one below its parent, and how deep each is. A parent that was not kept is none.
+function treeOf(spans) {
+  const known = new Set(spans.map((span) => span.id))
+  const children = Map.groupBy(spans, (span) => (known.has(span.parent) && span.parent !== span.id ? span.parent : null))
+  const ordered = []
   const depths = new Map()
-  const depth = (id) => {
-    if (depths.has(id)) return depths.get(id)
-    depths.set(id, 0) // a parent that is its own ancestor ends here
-    const parent = parents.get(id)
-    const found = parent && parents.has(parent) ? depth(parent) + 1 : 0
-    depths.set(id, found)
-    return found
+  const place = (parent, depth) => {
+    for (const span of children.get(parent) ?? []) {
+      if (depths.has(span.id)) continue
+      depths.set(span.id, depth)
+      ordered.push(span)
+      place(span.id, depth + 1)
+    }
   }
-  for (const { id } of spans) depth(id)
-  return depths
+  place(null, 0)
+  return [ordered, depths]
 }

@@ -24,6 +24,7 @@ from veko import Subscription
 from .errors import AdminError
 from .exchange import encode
 from .records import LEVELS
+from .rows import plugin_service
 
 if TYPE_CHECKING:
     from veko import Context
@@ -358,9 +359,16 @@ class Feed:
         stack.callback(setattr, self._of.history, "heard", None)
 
     async def _measure(self) -> None:
-        """Send the counts; the more it takes, the rarer."""
+        """Send the counts; the more it takes, the rarer.
+
+        `recent` is the 95th percentile of the calls since the message before, the others are those
+        of all calls.
+        """
+        metrics = plugin_service(self._kernel, "metrics")
+        window = None if metrics is None else metrics.window()
         while True:
             begin = time.perf_counter()
+            recent: Mapping[str, float] = {} if window is None else window.take()
             status = self._of.status()
             rows = [
                 {
@@ -371,6 +379,7 @@ class Feed:
                     "p50": row.p50,
                     "p95": row.p95,
                     "p99": row.p99,
+                    "recent": recent.get(row.name),
                     "errors": row.errors,
                     "error_count": row.error_count,
                     "cpu": row.cpu,

@@ -29,6 +29,7 @@ from veko.extend import Probe, Snippet
 from .._lib.blame import allocated
 from .._lib.cache_counts import cache_counts
 from .histogram import SHORT, SLOTS, Histogram, merged, quantile, total_seconds
+from .windows import Window
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -190,6 +191,10 @@ class Metrics(Plugin):
         """
         known = self._histograms.get(name, {})
         return {event: (sum(h.counts), total_seconds(h.counts)) for event, h in known.items()}
+
+    def window(self) -> Window:
+        """Return what measures the latency of all plugins' calls from look to look."""
+        return Window(self._histograms)
 
     def _probe(self, event: str, subscriptions: Sequence[Subscription]) -> Probe:
         histograms = [self._timed(subscription) for subscription in subscriptions]
