@@ -95,12 +95,17 @@ def test_A9_A10_what_cannot_be_done_is_one_line(veko: Run, home: Path) -> None:
     assert "nowhere" in said(done)
 
 
-def test_A10_a_served_application_is_left_alone(
+def test_A10_a_served_application_is_not_loaded_twice(
     veko: Run, home: Path, start: Callable[..., object]
 ) -> None:
+    """It restores itself; one that cannot be asked keeps its storage to itself."""
     assert veko("backup", "b.jsonl", cwd=home).returncode == 0
     served = start("serve", home, "--port", "0")
     served.wait_for("Listening")  # type: ignore[attr-defined]
+    done = veko("restore", "b.jsonl", cwd=home)
+    assert (done.returncode, "of the running application" in done.stderr) == (0, True)
+    for path in (home / ".veko" / "control").glob("*.sock"):
+        path.unlink()
     done = veko("restore", "b.jsonl", cwd=home)
     assert done.returncode == 1
     assert "in use" in done.stderr

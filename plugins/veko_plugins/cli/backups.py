@@ -1,7 +1,7 @@
 """`veko backup` and `veko restore`: a whole application saved in one file, and restored from it.
 
-Both load the application, so it must not be running: its storage has one owner. To back up a
-running application, call its own `manager.backup_plugins()`.
+Both load the application, so it must not be running: its storage has one owner. One that runs is
+asked to do so itself; see `saving`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -200,7 +200,8 @@ async def application(given: Mapping[str, Any], options: Options) -> list[Findin
             return [*found, finding_of("plugins", error)]
         try:
             found += _plugins(manager)
-            found += await _validated(manager)
+            logged = {one.text for one in found}
+            found += await _validated(manager, logged)
             found += _server(options)
             found += _tracing(manager)
         finally:
@@ -240,11 +241,15 @@ def _plugins(manager: PluginManager) -> Iterator[Finding]:
     yield Finding("plugins", "ok", f"{len(report.loaded)} loaded: {loaded}")
 
 
-async def _validated(manager: PluginManager) -> list[Finding]:
+async def _validated(manager: PluginManager, logged: Collection[str]) -> list[Finding]:
     found = []
     for name in manager.report.loaded:
         report = await manager.validate_plugin(name)
-        found += [Finding("plugins", "warning", f"{name}: {text}") for text in report.warnings]
+        found += [
+            Finding("plugins", "warning", f"{name}: {text}")
+            for text in report.warnings
+            if text not in logged
+        ]
     return found
 
 
