@@ -12,6 +12,31 @@ from typing import Any, Literal
 import msgspec
 
 from ..reports import Stats
+from .change_documents import (
+    Change,
+    Coming,
+    CommandAnswer,
+    ConfigView,
+    Fault,
+    Plan,
+    Problem,
+    Step,
+    StreamEvent,
+    Touched,
+)
+from .report_documents import (
+    BackupRow,
+    HealthRow,
+    Ledger,
+    LedgerPlugin,
+    LedgerRoute,
+    LogRow,
+    OutageRow,
+    SpanRow,
+    StartupStep,
+    Trace,
+    TraceRow,
+)
 
 __all__ = [
     "BackupRow",
@@ -38,11 +63,11 @@ __all__ = [
     "PluginDetails",
     "PluginRow",
     "Problem",
-    "Restored",
     "RouteRow",
     "SpanRow",
     "StartupStep",
     "Status",
+    "Step",
     "StreamEvent",
     "Touched",
     "Trace",
@@ -50,7 +75,6 @@ __all__ = [
 ]
 
 Role = Literal["look", "operate"]
-Step = Literal["load", "unload", "reload", "activate", "deactivate", "configure"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,316 +362,3 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[GraphEdge, ...]
-
-
-class LedgerPlugin(msgspec.Struct, frozen=True, kw_only=True):
-    """What one plugin has used; see `veko_plugins.ledger.PluginUsage`."""
-
-    plugin: str
-    cpu: float
-    share: float
-    load: float
-    calls: int | None = None
-    waited: float | None = None
-    blocked: float | None = None
-    memory: int | None = None
-    budget: dict[str, Any] | None = None
-    exceeded: tuple[str, ...] = ()
-
-
-class LedgerRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """What the requests of one route have used; see `veko_plugins.ledger.RouteUsage`."""
-
-    plugin: str
-    route: str
-    cpu: float
-    share: float
-    calls: int | None = None
-    waited: float | None = None
-
-
-class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process has used since its ledger began; see `veko_plugins.ledger.Usage`."""
-
-    since: datetime
-    seconds: float
-    cpu: float
-    host: float
-    unloaded: float
-    plugins: tuple[LedgerPlugin, ...]
-    routes: tuple[LedgerRoute, ...]
-    samples: int
-    method: str
-
-
-class OutageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A route that is off because it failed too often; `until` is when it is tried again."""
-
-    route: str
-    reason: str
-    until: datetime | None
-
-
-class HealthRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The health of a plugin; see `veko_plugins.health.PluginHealth`."""
-
-    name: str
-    health: str
-    loaded: bool
-    active: bool
-    error_count: int
-    recent_errors: int
-    uptime: float
-    reasons: tuple[str, ...] = ()
-    routes_off: tuple[OutageRow, ...] = ()
-
-
-class StartupStep(msgspec.Struct, frozen=True, kw_only=True):
-    """When a plugin was loaded.
-
-    Attributes:
-        plugin: The plugin.
-        core: Whether it is a part of Veko.
-        begin: When loading it began, in seconds since the start.
-        end: When it was live.
-        wave: How many plugins deep it stands: 0 if it needs none.
-        waited_for: The plugin that it needs and that was live last.
-        reloaded: Whether the times are those of a later load or reload.
-    """
-
-    plugin: str
-    core: bool
-    begin: float
-    end: float
-    wave: int
-    waited_for: str | None = None
-    reloaded: bool = False
-
-
-class BackupRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup: its file's name, size in bytes, and when it was made."""
-
-    name: str
-    path: str
-    size: int
-    made_at: datetime
-
-
-class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of restoring a backup; see `veko_plugins.backup.RestoreReport`."""
-
-    made_at: datetime
-    plugins: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-    versions: dict[str, tuple[str, str]] = {}
-    secrets_missing: dict[str, tuple[str, ...]] = {}
-
-
-class SpanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A span of a trace.
-
-    Attributes:
-        id: Its id.
-        parent: The id of the span around it; `None` for the first.
-        name: Its name: the request, the event, the handler.
-        begin: When it began, in seconds since the trace began.
-        duration: How long it took.
-        plugin: The plugin whose code it is.
-        event: The event.
-        failed: Whether it failed.
-        attributes: Everything else.
-    """
-
-    id: str
-    parent: str | None
-    name: str
-    begin: float
-    duration: float
-    plugin: str | None = None
-    event: str | None = None
-    failed: bool = False
-    attributes: dict[str, Any] = {}
-
-
-class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A trace in the list of traces.
-
-    Attributes:
-        id: Its id, for `traces/{id}`.
-        name: The name of its first span: `GET /x`.
-        begin: When it began.
-        duration: How long its first span took.
-        status: The status of the response; `None` if it is no request.
-        failed: Whether a span in it failed, or the status is 500 or above.
-        spans: How many spans it has.
-        plugins: The plugins whose code ran.
-    """
-
-    id: str
-    name: str
-    begin: datetime
-    duration: float
-    status: int | None = None
-    failed: bool = False
-    spans: int = 0
-    plugins: tuple[str, ...] = ()
-
-
-class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """A trace with its spans, in the order of their beginnings."""
-
-    trace: TraceRow
-    spans: tuple[SpanRow, ...]
-    dropped: int = 0
-
-
-class LogRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A log record; `id` counts the records of this process."""
-
-    id: int
-    time: datetime
-    level: str
-    logger: str
-    plugin: str | None
-    message: str
-    traceback: str | None = None
-
-
-class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the live feed.
-
-    Attributes:
-        id: Its id; empty if it has none.
-        topic: Its topic; `dropped` if messages were dropped before it, `reset` if what came after
-            the given id is not known any more.
-        data: What it says.
-    """
-
-    id: str = ""
-    topic: str
-    data: Any = None
-
-
-class Touched(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin that a change touches, and what happens to it."""
-
-    name: str
-    step: Step
-    version: str | None = None
-
-
-class Coming(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes and what goes: routes as `GET /x`, hooks as events, the others by name."""
-
-    come: tuple[str, ...] = ()
-    go: tuple[str, ...] = ()
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a change would do.
-
-    Attributes:
-        verb: `load`, `unload`, `toggle`, `reload`, `configure`, `restore` or `undo`.
-        target: The plugin, or the file of the backup.
-        plugins: The plugins that it touches, in the order in which that happens.
-        routes: Routes that come and go.
-        hooks: Handlers that come and go, as `event handler`.
-        services: Services that come and go.
-        commands: Commands that come and go.
-        permissions: Permissions that grow, by plugin.
-        unknown: Which of `routes`, `hooks`, `services` and `commands` are known only once the new
-            code has run: a plugin may register what it likes in its `load()`.
-        warnings: What one should know before.
-        undoable: Whether `undo` takes it back.
-        why_not: Why `undo` does not.
-        changes: For a configuration: the paths that change.
-        etag: The version of the configuration that it is based on.
-    """
-
-    verb: str
-    target: str
-    plugins: tuple[Touched, ...] = ()
-    routes: Coming = Coming()
-    hooks: Coming = Coming()
-    services: Coming = Coming()
-    commands: Coming = Coming()
-    permissions: dict[str, tuple[str, ...]] = {}
-    unknown: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    undoable: bool = True
-    why_not: str | None = None
-    changes: tuple[str, ...] = ()
-    etag: str | None = None
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that was done.
-
-    Attributes:
-        id: Its id, for `undo`.
-        at: When it was done.
-        who: The caller: the role and the way in, such as `operate over the socket (pid 12)`.
-        verb: As in `Plan`.
-        target: As in `Plan`.
-        plan: What it did.
-        undone: The id of the change that took it back; `None` if it still holds.
-        undoable: Whether `undo` takes it back.
-        why_not: Why `undo` does not.
-        workers: The processes in which it was done.
-    """
-
-    id: str
-    at: datetime
-    who: str
-    verb: str
-    target: str
-    plan: Plan
-    undone: str | None = None
-    undoable: bool = True
-    why_not: str | None = None
-    workers: tuple[int, ...] = ()
-
-
-class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration, or the part of it at a path, and its version for `If-Match`."""
-
-    value: Any
-    etag: str
-
-
-class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command returned; as text if it has no JSON form."""
-
-    command: str
-    result: Any = None
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """One fault of a configuration or a request: where, and what is wrong."""
-
-    path: str
-    message: str
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of a refusal (RFC 9457).
-
-    Attributes:
-        type: `about:blank`: the status says it.
-        title: The status in words.
-        status: The status code.
-        detail: What is wrong.
-        remedy: What to do about it.
-        plugin: The plugin that it is about.
-        faults: Every fault, with its path.
-        exit_code: The code with which a command has exited.
-    """
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = ""
-    remedy: str | None = None
-    plugin: str | None = None
-    faults: tuple[Fault, ...] = ()
-    exit_code: int | None = None

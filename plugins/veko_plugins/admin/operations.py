@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .changing import Changing
 from .documents import Role, Status
 from .feed import Feed
+from .verbs import Verbs
 
 if TYPE_CHECKING:
     from veko import Context
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Operations"]
 
 
-class Operations(Changing):
+class Operations(Verbs):
     """What can be looked at and done; `await manager.administration()` returns it.
 
     Attributes:
