@@ -59,6 +59,8 @@ class Admin(Plugin):
     description = "The management API: look at the plugins of a running application, change them."
     config_schema = AdminConfig
     core = True
+    apart = True
+    """No hook and no middleware of the application stands around its routes."""
 
     _access: Access
     _response: Any
@@ -114,6 +116,7 @@ class Admin(Plugin):
         add_route("POST", _LOGIN, self._login)
         add_route("POST", _LOGOUT, self._logout)
         Dashboard(self._response).add(add_route)
+        http.set_apart("/_veko", self.name)
 
     async def unload(self) -> None:
         """Wait for changes that are being done."""

@@ -92,7 +92,7 @@ class Acceptance:
             for number, entries in batches.entries(None if again else changed).items():
                 before = batches.targets(number, entries)
                 refusals.open(number)
-                routes = await self._hooked(draft, entries, refusals)
+                routes = await self._hooked(draft, owner, entries, refusals)
                 if number not in changed and routes == [target.route for target in before]:
                     continue
                 after = await self._remade(draft, owner, routes, refusals)
@@ -108,7 +108,7 @@ class Acceptance:
                 del owned[owner]
         for owner, entries in added.items():
             batches = owned[owner] = owned[owner].copy() if owner in owned else Batches()
-            routes = await self._hooked(draft, entries)
+            routes = await self._hooked(draft, owner, entries)
             after = await self._compile(draft, owner, routes)
             batches.put(next(self._numbers), entries, after)
             made += after
@@ -135,12 +135,17 @@ class Acceptance:
         _post_changes(draft, dropped, made)
 
     async def _hooked(
-        self, draft: Draft, entries: Sequence[Entry], refusals: Refusals | None = None
+        self,
+        draft: Draft,
+        owner: Any,
+        entries: Sequence[Entry],
+        refusals: Refusals | None = None,
     ) -> list[Route]:
         """Return the routes that the hooks make of raw ones that were registered together.
 
         Args:
             draft: The next registry.
+            owner: The generation that registered them.
             entries: The entries of the raw routes.
             refusals: Takes the routes that hooks refuse, if they are live already. Otherwise one
                 that is refused refuses the draft.
@@ -148,6 +153,8 @@ class Acceptance:
         raw: list[Route] = [entry.value for entry in entries]
         if not raw:
             return []
+        if owner.record.core and getattr(owner.plugin, "apart", False):  # see `dispatch.Apart`
+            return raw
         plugin = raw[0].plugin
         loaded = await _emit(draft, ROUTE_LOAD.name, list(raw), "its routes", plugin)
         routes: list[Route] = []

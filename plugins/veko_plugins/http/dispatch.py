@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from veko import Bus
 from veko.errors import counts
 from veko.extend import unheard
 
@@ -35,7 +36,7 @@ from .table import HANDSHAKE, Table
 if TYPE_CHECKING:
     from veko import Kernel
 
-__all__ = ["Dispatcher", "answer_unmatched", "lifespan", "problem"]
+__all__ = ["Apart", "Dispatcher", "answer_unmatched", "lifespan", "problem"]
 
 
 def problem(error: BaseException, *, dev_mode: bool = False) -> Response:
@@ -92,6 +93,21 @@ async def lifespan(
         await send({"type": f"lifespan.{step}.complete"})
 
 
+class Apart(NamedTuple):
+    """Routes that the hooks and middleware of the application's plugins do not stand around.
+
+    They answer while a required plugin is down, too: an operator must get in where a guard of the
+    application refuses everybody (`tests/plugins/admin/test_admin_apart.py`).
+
+    Attributes:
+        prefix: How their paths begin.
+        plugin: The core plugin that has them; others' routes below the prefix are not apart.
+    """
+
+    prefix: str
+    plugin: str
+
+
 STATUS: Final = "veko.status"
 """The scope's key of the status that was sent before a response broke off."""
 _NO_ROUTES: Table[Target] = Table()
@@ -113,6 +129,7 @@ class Dispatcher:
         dev_mode: Whether problem responses show errors and tracebacks.
         under_way: How many requests have begun and not ended.
         outages: The routes that the breaker has off.
+        apart: The routes that the application's plugins do not stand around, if there are any.
         startup: Called when the server starts, if it speaks the lifespan protocol.
         shutdown: Called when the server stops, if it speaks the lifespan protocol.
         answer: Answers an HTTP request and returns the response that was sent, or `None`; tracing
@@ -123,12 +140,14 @@ class Dispatcher:
     def __init__(self, kernel: Kernel, *, dev_mode: bool = False) -> None:
         self.dev_mode = dev_mode
         self.under_way = 0
+        self.apart: Apart | None = None
         self.startup: Callable[[], Awaitable[None]] = _nothing
         self.shutdown: Callable[[], Awaitable[None]] = _nothing
         self.answer: Callable[[Scope, Receive, ASGISend], Awaitable[Response | None]] = self._http
         self._kernel = kernel
         self._pin_live = kernel.bus.pin_live
         self._signals = Signals(kernel.bus)
+        self._silent = Signals(Bus())  # nobody subscribes there
         respond = partial(problem, dev_mode=dev_mode)
         self.outages = Outages(respond)
         self._sockets = SocketDispatcher(kernel, respond, self.outages.over)
@@ -140,7 +159,10 @@ class Dispatcher:
         if kind == "http":
             self.under_way += 1
             try:
-                await self.answer(scope, receive, send)
+                if self.apart is not None and self._is_apart(self.apart, scope):
+                    await self._http(scope, receive, send, apart=True)
+                else:
+                    await self.answer(scope, receive, send)
             finally:
                 self.under_way -= 1
                 # A server keeps the scope as long as the client keeps its connection, and the route
@@ -155,15 +177,25 @@ class Dispatcher:
         """Close every WebSocket with 1012 and wait until the handlers have ended."""
         await self._sockets.end()
 
-    async def _http(self, scope: Scope, receive: Receive, send: ASGISend) -> Response | None:
+    def _is_apart(self, apart: Apart, scope: Scope) -> bool:
+        path = path_of(scope)
+        if not path.startswith(apart.prefix):
+            return False
+        table: Table[Target] = self._kernel.bus.live.registry.view("route") or _NO_ROUTES
+        target, _, _ = table.match(scope["method"], path)
+        return target is not None and target.route.plugin == apart.plugin
+
+    async def _http(
+        self, scope: Scope, receive: Receive, send: ASGISend, apart: bool = False
+    ) -> Response | None:
         # One long function: here a call costs as much as the work that it would do.
-        pin, signals = self._pin_live(), self._signals
+        pin, signals = self._pin_live(), self._silent if apart else self._signals
         with pin as registry:
             table: Table[Target] | None = registry.view("route")
-            around: CallNext | None = registry.view("middleware")
+            around: CallNext | None = None if apart else registry.view("middleware")
             if table is None:
                 table = _NO_ROUTES
-            down = registry.view(DOWN)
+            down = None if apart else registry.view(DOWN)
             if down:
                 table, around = _NO_ROUTES, None
             elif self.outages.any:
@@ -272,7 +304,7 @@ class Dispatcher:
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """Report an error and answer it, as far as an answer is still possible."""
-        request, response = exchange.request, exchange.response
+        request, response, signals = exchange.request, exchange.response, exchange.signals
         if exchange.sent:
             await self._fault(exchange, error)
             return
@@ -281,10 +313,10 @@ class Dispatcher:
             # client does not take half a response for a whole one.
             if not request.left and request.refused is None:
                 await self._fault(exchange, error)
-            await self._signals.response_error(response, request)
+            await signals.response_error(response, request)
             if not request.left:
                 if exchange.target is not None:
-                    await self._signals.request_end(request, response)
+                    await signals.request_end(request, response)
                 if not isinstance(error, Exception):  # a server would stop at a SystemExit
                     error = RuntimeError(f"the response broke off: {type(error).__name__}")
                 _keep_status(exchange, request.scope)
@@ -297,7 +329,7 @@ class Dispatcher:
             if request.left:  # whatever a handler raises then, nobody waits for the answer
                 answer = HTTPError(400, "the client disconnected")
             else:
-                answer = await self._signals.request_error(error, request)
+                answer = await signals.request_error(error, request)
             await self._fault(exchange, error)
         elif isinstance(error, BaseExceptionGroup):
             answer = _first_of(error)

@@ -136,6 +136,7 @@ class Exchange:
         release: Lets go of the pinned registry; called when a stream starts.
 
     Attributes:
+        signals: The emitters of a request's events.
         request: The request as the hooks left it.
         response: The response, once there is one.
         target: What answers it; `None` if no route matches.
@@ -174,7 +175,7 @@ class Exchange:
         self.request = request
         self.target = target
         self.at: Route | str | None = target.route if target is not None else None
-        self._signals = signals
+        self.signals = signals
         self._receive = receive
         self._send = send
         self._release = release
@@ -230,11 +231,11 @@ class Exchange:
 
     async def _begin(self, response: Response) -> None:
         """Start a stream that the endpoint pushes."""
-        answer = await self._signals.response_start(response, self.request)
+        answer = await self.signals.response_start(response, self.request)
         if answer is not response or answer.body is not None:
             self._dropped = True
             await self.send(answer)
-            await self._signals.response_end(answer, self.request)
+            await self.signals.response_end(answer, self.request)
             return
         self.response, self.begun = response, True
         self._release()
@@ -265,7 +266,7 @@ class Exchange:
             await self.finish(self.response)
         elif not self.sent and self.response is not None:
             self.sent = True
-            await self._signals.response_end(self.response, request)
+            await self.signals.response_end(self.response, request)
 
     async def pull(self, request: Request) -> Response:
         """Return the endpoint's response, for the middleware around it."""
@@ -305,7 +306,7 @@ class Exchange:
         """
         if response.status >= 500 and self.request.refused is not None:
             raise self.request.refused
-        signals = self._signals
+        signals = self.signals
         if signals.response_start.func is not unheard:
             response = await signals.response_start(response, self.request)
         await self.send(response)

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from .current import CurrentASGI
-from .dispatch import Dispatcher
+from .dispatch import Apart, Dispatcher
 from .exchange import Target, pull_response
 from .frames import Part, part_in
 from .messages.problem import HTTPError
@@ -69,6 +69,18 @@ class HTTP:
             plugin: The name of the plugin.
         """
         return [part_of(route) for route in self._routes(plugin)]
+
+    def set_apart(self, prefix: str, plugin: str) -> None:
+        """Answer a core plugin's routes without the hooks and middleware of other plugins.
+
+        They answer while a required plugin is down, too. Hooks on `route:load` and `route:create`
+        do not get them if the plugin says `apart = True`.
+
+        Args:
+            prefix: How the paths of the routes begin.
+            plugin: The name of the core plugin.
+        """
+        self.asgi.apart = Apart(prefix, plugin)
 
     def refuse(self, plugin: str, route: str | None, left: Callable[[], float]) -> None:
         """Let a route answer 503 with `Retry-After`, or all routes that a plugin has now.
