@@ -61,11 +61,16 @@ async def reproduce(recording: Recording, failure: Failure, hosting: Hosting) ->
     names = [one.name for one in recording.plugins]
     alone = [failure.plugin] if failure.plugin in names else names
 
+    by_loading: list[bool] = []
+
     async def fails(stimuli: Sequence[Stimulus], plugins: Sequence[str] | None) -> bool:
         async with hosting(plugins) as (replay, hosted):
             for name, why in hosted.missing.items():
                 if plugins is None or len(plugins) == len(names):
                     notes[f"the plugin {name} is not here: {why}"] = None
+            if wanted in replay.failures:  # loading was enough
+                by_loading.append(True)
+                return True
             if not stimuli:
                 await replay.settle([wanted], seconds=took)
             for stimulus in stimuli:
@@ -79,7 +84,8 @@ async def reproduce(recording: Recording, failure: Failure, hosting: Hosting) ->
     for plugins in dict.fromkeys((tuple(alone), tuple(names))):
         for stimuli in _candidates(recording, failure):
             if await fails(stimuli, plugins):
-                return Reproduction(failure, list(stimuli), list(plugins), verified=True)
+                needed_stimuli = [] if by_loading else list(stimuli)
+                return Reproduction(failure, needed_stimuli, list(plugins), verified=True)
     before = [one for one in recording.stimuli if one.number < failure.number]
     if not await fails(before, names):
         return Reproduction(failure, before, names, verified=False, why_not=list(notes))
