@@ -218,7 +218,7 @@ def test_words_after_dashes_are_the_commands(veko: Run, application: Path) -> No
         (["fail"], 1, "it was the wrong day"),
         (["exit", "3"], 3, "exited: 3"),
         (["exit", "259"], 3, "exited: 259"),
-        (["exit", "--", "-1"], 255, "exited: -1"),
+        (["exit", "--", "--", "-1"], 255, "exited: -1"),
         (["greet"], 2, "missing argument 'NAME'"),
         (["greet", "you", "--times", "x"], 2, "'x' is not a valid integer"),
         (["greet", "you", "--tims", "2"], 2, "--times"),

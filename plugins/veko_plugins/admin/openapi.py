@@ -97,7 +97,7 @@ def _operation(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
 
 
 def _parameter(one: Parameter, schema: Any) -> dict[str, Any]:
-    made = dict(schema or {"type": "boolean"})
+    made: dict[str, Any] = dict(schema or {"type": "boolean"})
     if one.default is not None:
         made["default"] = one.default
     return {

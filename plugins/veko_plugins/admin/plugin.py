@@ -36,6 +36,7 @@ __all__ = ["Admin"]
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BODY: Final = 1024 * 1024
+_ROOT: Final = "/_veko"
 _LOGIN: Final = "/_veko/login"
 _LOGOUT: Final = "/_veko/logout"
 _DOCS: Final = "/_veko/docs"
@@ -116,7 +117,7 @@ class Admin(Plugin):
         add_route("POST", _LOGIN, self._login)
         add_route("POST", _LOGOUT, self._logout)
         Dashboard(self._response).add(add_route)
-        http.set_apart("/_veko", self.name)
+        http.set_apart(_ROOT, self.name)
 
     async def unload(self) -> None:
         """Wait for changes that are being done."""
@@ -207,7 +208,7 @@ class Admin(Plugin):
             COOKIE,
             value,
             max_age=seconds,
-            path="/_veko",
+            path=_cookie_path(request),
             secure=request.scope.get("scheme") == "https",
             samesite="strict",
         )
@@ -219,7 +220,9 @@ class Admin(Plugin):
         except AdminError as error:
             return self._made(Answer.refusal(error))
         response = self._made(Answer.of({}))
-        response.set_cookie(COOKIE, "", max_age=0, path="/_veko", secure=False, samesite="strict")
+        response.set_cookie(
+            COOKIE, "", max_age=0, path=_cookie_path(request), secure=False, samesite="strict"
+        )
         return response
 
     def _refused(self, request: Any, error: AdminError, client: str | None) -> None:
@@ -244,6 +247,11 @@ def _headers(request: Any) -> dict[str, str]:
 def _client(request: Any) -> str | None:
     client = request.scope.get("client")
     return str(client[0]) if client else None
+
+
+def _cookie_path(request: Any) -> str:
+    """Return the path that browsers send the cookie to: the prefix, below the mount if any."""
+    return f"{request.scope.get('root_path', '').rstrip('/')}{_ROOT}"
 
 
 def _path(request: Any) -> tuple[str, ...]:

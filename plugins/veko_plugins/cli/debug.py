@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
@@ -44,7 +45,7 @@ def debug_plugin(
         if found is not None:
             return run(lambda stop: _attached(found, name, code, root), debug=debug)
         logs = Logging()
-        options = options_of(directory, logs) | {"dev_mode": True}
+        options: dict[str, Any] = {**options_of(directory, logs), "dev_mode": True}
     except VekoError as error:
         print_error(error, debug=debug)
         return 2

@@ -75,6 +75,7 @@ def _findings(directory: Path | None, *, debug: bool) -> list[Finding]:
     found = list(environment())
     logs = Logging()
     root = (directory or Path()).resolve()
+    options = None
     if root.is_dir():
         of_settings, options = settings(root)
         found += of_settings

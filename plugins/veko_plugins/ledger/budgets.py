@@ -168,7 +168,7 @@ class Meter:
 
     def check(self) -> list[Excess]:
         """Return what the plugin uses too much of and did not at the last check."""
-        found = {one.resource: one for one in self._excesses()}
+        found: dict[Resource, Excess] = {one.resource: one for one in self._excesses()}
         before, self.exceeded = self.exceeded, found
         return [one for resource, one in found.items() if resource not in before]
 

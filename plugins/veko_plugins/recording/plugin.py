@@ -277,8 +277,8 @@ class Recorder(Plugin):
             self._note_plugin(record)
         discovery = kernel.registry.get("service", "discovery")
         held = (row[2] for row in self._tape.raw())
-        failed = {one.plugin for one in held if isinstance(one, Failure)}
-        if discovery is not None and failed - set(self._known) - {None}:
+        failed = {one.plugin for one in held if isinstance(one, Failure) and one.plugin}
+        if discovery is not None and failed - set(self._known):
             for source in discovery.value.scan().sources:
                 if source.name in failed and source.name not in self._known and source.path:
                     self._known[source.name] = Loaded(

@@ -39,33 +39,42 @@ class Host(Protocol):
     @property
     def bus(self) -> Bus:
         """The bus."""
+        ...
 
     @property
     def asgi(self) -> Any:
         """The ASGI application."""
+        ...
 
     def get_plugin(self, name: str) -> Any:
         """Return a plugin."""
+        ...
 
     def list_plugins(self, core: bool = False) -> Sequence[Any]:
         """List the plugins."""
+        ...
 
     async def load_plugin(self, plugin: Any, config: Any = None) -> Any:
         """Load a plugin."""
+        ...
 
     async def unload_plugin(self, name: str, *, cascade: bool = False) -> None:
         """Unload a plugin."""
+        ...
 
     async def reload_plugin(self, name: str, config: Any = None) -> Any:
         """Reload a plugin."""
+        ...
 
     async def toggle_plugin(
         self, name: str, active: bool | None = None, *, cascade: bool = False
     ) -> bool:
         """Switch a plugin on or off."""
+        ...
 
     async def run_command(self, name: str, *args: object, **kwargs: object) -> object:
         """Run a command."""
+        ...
 
 
 class Clients(NamedTuple):

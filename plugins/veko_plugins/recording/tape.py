@@ -89,6 +89,7 @@ class Unwritten(Protocol):
 
     def written(self) -> Entry:
         """Return the entry as it is written, masked."""
+        ...
 
 
 class Site:

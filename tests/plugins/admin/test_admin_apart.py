@@ -127,3 +127,7 @@ async def test_below_a_mount_too(manager: PluginManager) -> None:
     async with client(mounted) as ask:
         assert (await ask.get("/inner/_veko/api/status")).status_code == 200
         assert (await ask.get("/inner/other")).status_code == 404
+        login = await ask.post("/inner/_veko/login", json={"token": TOKEN})
+        assert "Path=/inner/_veko;" in login.headers["set-cookie"] + ";"
+        del ask.headers["authorization"]
+        assert (await ask.get("/inner/_veko/api/status")).status_code == 200

@@ -50,10 +50,11 @@ class Here:
         # the list of changes (test_a_client_that_leaves_in_the_middle_of_a_change).
         with anyio.CancelScope(shield=method != "GET"):
             answer = await self._api.answer(asked)
-        document = msgspec.json.decode(answer.body) if answer.body else {}
-        if answer.status >= 400:
-            raise Failed(document)
-        return document
+            document = msgspec.json.decode(answer.body) if answer.body else {}
+            if answer.status >= 400:
+                raise Failed(document)
+            return document
+        raise AssertionError("the scope is not cancelled")
 
     async def moves(self) -> AsyncIterator[None]:
         """Yield when plugins may have changed; see `Verbs.moves`."""

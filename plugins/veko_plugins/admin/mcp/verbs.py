@@ -55,6 +55,7 @@ class Verbs(Protocol):
 
     def moves(self) -> AsyncIterator[None]:
         """Yield at once, and whenever plugins may have come, gone or changed since."""
+        ...
 
 
 def text_of(query: Mapping[str, object] | None) -> dict[str, str]:
