@@ -212,6 +212,10 @@ class Sampler:
             but: The identity of a thread that is not among them.
         """
         frames = sys._current_frames()
+        # This frame would hold itself, and with it all that called it, until the collector runs:
+        # an unload would wait for an emission that has ended
+        # (test_samples_keep_no_emission_alive).
+        del frames[threading.get_ident()]
         before, now = self._threads, _used_by_threads()
         self._threads = now
         grown = {

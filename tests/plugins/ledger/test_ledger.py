@@ -1,12 +1,15 @@
 """The ledger: its parts add up to what the process used, and each payer pays for what it did."""
 
 import asyncio
+import gc
 import json
 import math
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 from veko import ConfigError, Kernel, OptionError
 from veko_plugins import PluginManager
 from veko_plugins.ledger import Ledger, Usage
+from veko_plugins.ledger.sampler import HOST, Sampler
 
 WORK = Path(__file__).with_name("work.py")
 QUIET: dict[str, Any] = {"auto_load": False, "storage": "memory:", "adapter": None, "watchdog": 0}
@@ -44,6 +48,40 @@ def spent(*args: str) -> tuple[dict[str, Any], Usage]:
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Usage]:
     return spent(str(tmp_path_factory.mktemp("work")), "0.04", "8")
+
+
+# -- samples
+
+
+class Token:
+    """Something that can be referred to weakly."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="needs SIGPROF")
+def test_samples_keep_no_emission_alive() -> None:
+    """A frame that held itself would hold its callers: an unload waits for what they hold."""
+    failures: list[Exception] = []
+    sampler = Sampler(lambda frame: HOST, 3600.0, failures.append)
+
+    def emission() -> weakref.ref[Token]:
+        token = Token()
+        others = threading.Thread(target=burn, args=(0.05,))
+        others.start()
+        others.join()
+        signal.raise_signal(signal.SIGPROF)
+        return weakref.ref(token)
+
+    sampler.start()
+    gc.collect()
+    gc.disable()
+    try:
+        assert emission()() is None
+        assert sampler.samples == 1
+        assert sampler.method == "signal"
+    finally:
+        gc.enable()
+        sampler.stop()
+    assert not failures
 
 
 # -- sums
