@@ -103,7 +103,7 @@ def test_A10_a_served_application_is_not_loaded_twice(
     served = start("serve", home, "--port", "0")
     served.wait_for("Listening")  # type: ignore[attr-defined]
     done = veko("restore", "b.jsonl", cwd=home)
-    assert (done.returncode, "of the running application" in done.stderr) == (0, True)
+    assert (done.returncode, "by the running application" in done.stderr) == (0, True)
     for path in (home / ".veko" / "control").glob("*.sock"):
         path.unlink()
     done = veko("restore", "b.jsonl", cwd=home)

@@ -190,7 +190,7 @@ def test_run_runs_there(veko: Run, serve: Any, shop: Path) -> None:
     with serve():
         done = veko("run", "quote", "tea", "--times", "2", cwd=shop)
         assert (done.returncode, done.stdout) == (0, "tea costs nothing tea costs nothing\n")
-        assert "of the running application" in done.stderr
+        assert "by the running application" in done.stderr
         assert "shop is loaded" not in done.stdout + done.stderr
         assert veko("run", "leave", "3", cwd=shop).returncode == 3
         assert veko("run", "quote", cwd=shop).returncode == 2

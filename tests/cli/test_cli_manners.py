@@ -191,7 +191,7 @@ def test_a_session_in_a_terminal(terminal: Callable[..., Any], tmp_path: Path) -
     shell.answer(r"tea +1\.0\.0 +\S*inactive", "veko undo\n")
     shell.answer(r"tea 1\.0\.0 is switched on", "veko run tea --who ann\n")
     shell.answer(r"Hello, ann!", "veko logs -f\n")
-    shell.answer(r"of the running application", "\x03")
+    shell.answer(r"by the running application", "\x03")
     shell.answer("> $", "veko top --once\n")
     shell.answer(r"PLUGIN[\s\S]*tea[\s\S]*> $", "kill %1; wait; echo ended\n")
     shell.answer(r"Stopped[\s\S]*\nended\n", "exit\n")

@@ -55,7 +55,9 @@ def get(url: str) -> int:
 def test_status_and_list_ask_the_one_that_runs(veko: Run, served: str, application: Path) -> None:
     done = veko("status", application)
     assert done.returncode == 0, done.stderr
-    said = re.fullmatch(r"veko: of the running application app \(process (\d+)\)\n", done.stderr)
+    said = re.fullmatch(
+        r"veko: answered by the running application app \(process (\d+)\)\n", done.stderr
+    )
     assert said is not None
     assert "app is running" in done.stdout
     assert "process " + said[1] in done.stdout
@@ -167,7 +169,7 @@ def test_trace_shows_hooks_and_the_slowest(veko: Run, served: str, application: 
 
 def test_trace_follows(terminal: Callable[..., Any], served: str, application: Path) -> None:
     shown = terminal("trace", "-f", "--failed", cwd=application, TERM="xterm")
-    shown.wait_for("of the running application")
+    shown.wait_for("by the running application")
     assert get(f"{served}/fail") == 500
     shown.wait_for(r"\x1b\[31m.*GET /fail  500  failed: KeyError")
     shown.leave("\x03")
@@ -184,7 +186,7 @@ def test_logs(veko: Run, start: Callable[..., Any], served: str, application: Pa
     rows = [json.loads(line) for line in veko("logs", "--json", application).stdout.splitlines()]
     assert "slow" in {row["plugin"] for row in rows}
     following = start("logs", "-f", "-n", "0", "--level", "error", cwd=application)
-    following.wait_for("of the running application")
+    following.wait_for("by the running application")
     get(f"{served}/log")
     get(f"{served}/fail")
     following.wait_for(r"error +slow  slow failed: KeyError")
@@ -197,7 +199,7 @@ def test_logs_end_with_the_application(start: Callable[..., Any], application: P
     running = start("serve", "--port", "0", cwd=application)
     running.wait_for("Listening on")
     following = start("logs", "-f", cwd=application)
-    following.wait_for("of the running application")
+    following.wait_for("by the running application")
     running.process.send_signal(signal.SIGTERM)
     assert running.ends() == 0
     following.wait_for("the application has ended")
@@ -206,7 +208,7 @@ def test_logs_end_with_the_application(start: Callable[..., Any], application: P
 
 def test_other_commands_ask_it_too(veko: Run, served: str, application: Path) -> None:
     (application / "plugins" / "late.py").write_text('name, version = "late", "1"\nprint("late")\n')
-    said = "veko: of the running application app"
+    said = "veko: answered by the running application app"
     done = veko("routes", application)
     assert said in done.stderr
     assert re.search(r"GET +/hello +hello", done.stdout)

@@ -67,12 +67,14 @@ class History:
         if done is None:
             raise NotFoundError(
                 f"there is no change {id[:40]!r}",
-                remedy="`GET changes` lists them; they are forgotten when the application stops.",
+                remedy="`veko changes` or `GET changes` lists them. They are forgotten when the "
+                "application stops.",
             )
         why = self._why_not(done)
         if why is not None:
             raise StateError(
-                f"the change {id} cannot be undone: {why}", remedy="See `GET changes`."
+                f"the change {id} cannot be undone: {why}",
+                remedy="See `veko changes`, or `GET changes`.",
             )
         return done
 

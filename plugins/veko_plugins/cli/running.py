@@ -74,7 +74,7 @@ def ask_if_running(
         except NotFoundError:  # a process that was killed has left its socket
             return 0
         found.append(status.pid)
-        shown = f"veko: of the running application {status.name} (process {status.pid})"
+        shown = f"veko: answered by the running application {status.name} (process {status.pid})"
         click.echo(shown, err=True)
         try:
             return await work(client, stop) or 0
