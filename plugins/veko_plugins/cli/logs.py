@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,9 @@ def show_logs(
     """
 
     async def show(client: AdminClient, stop: Stop) -> int:
-        rows = await client.log(level=level, plugin=plugin, limit=count)
+        rows: Sequence[LogRow] = ()
+        if count:
+            rows = await client.log(level=level, plugin=plugin, limit=count)
         _print(rows, as_json=as_json)
         if not follow:
             return 0
