@@ -50,6 +50,15 @@ def test_the_token_in_the_address_is_used_and_taken_out(shop: Shop, visit: Visit
     assert shop.token not in page.url
 
 
+def test_the_address_with_the_token_is_followed_on_the_login_page(shop: Shop, visit: Visit) -> None:
+    page = visit(shop.url, expected=DENIED)
+    page.goto("/_veko/")
+    page.get_by_label("Token").wait_for()
+    page.goto(f"/_veko/#token={shop.token}")
+    page.get_by_role("link", name="catalog").wait_for()
+    assert shop.token not in page.url
+
+
 def test_the_list_is_searched_filtered_and_sorted(shop: Shop, visit: Visit) -> None:
     page = shop.enter(visit)
     everything = rows(page).all_inner_texts()
@@ -153,13 +162,12 @@ def test_a_request_is_followed_through_its_hooks(shop: Shop, visit: Visit) -> No
     expect(page.get_by_role("link", name="GET /stars/{good}").first).to_be_visible()
     expect(page.get_by_role("link", name="GET /goods")).to_have_count(0)
     page.get_by_role("button", name="Look again").click()
+    # What this page asks is not traced: it would lead to ever more traces.
     page.get_by_label("Search traces").fill("/_veko")
     page.get_by_text("No traces.").wait_for()
     page.get_by_label("Search traces").fill("")
     page.get_by_label("Failed only").uncheck()
     expect(page.get_by_role("link", name="GET /goods").first).to_be_visible()
-    page.get_by_label("Those of this page").check()
-    expect(page.get_by_role("link", name="GET /_veko").first).to_be_visible()
 
 
 def test_the_log_is_filtered_paused_and_cleared(shop: Shop, visit: Visit) -> None:

@@ -3,7 +3,7 @@ import { get } from "../api.js"
 import { listen, onGap } from "../live.js"
 
 // Loads a document when a view opens, and again when something of these topics happens.
-export function useDocument(path, topics = [], matters = () => true) {
+export function useDocument(path, topics = []) {
   const [state, setState] = useState({ value: null, problem: null })
   const timer = useRef(0)
   const current = useRef(path)
@@ -24,7 +24,7 @@ export function useDocument(path, topics = [], matters = () => true) {
       timer.current = setTimeout(load, 200)
     }
     load()
-    const ends = [onGap(soon), ...topics.map((topic) => listen(topic, (data) => matters(data) && soon()))]
+    const ends = [onGap(soon), ...topics.map((topic) => listen(topic, soon))]
     return () => {
       clearTimeout(timer.current)
       for (const end of ends) end()

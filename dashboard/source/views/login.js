@@ -29,9 +29,14 @@ export function Login() {
   }
   useEffect(() => {
     document.title = "Log in · Veko"
-    const token = tokenOfAddress()
-    if (token) enter(token)
-    else field.current.focus()
+    const follow = () => {
+      const token = tokenOfAddress()
+      if (token) enter(token)
+      return token
+    }
+    if (!follow()) field.current.focus()
+    addEventListener("hashchange", follow) // the address is opened where this page is open already
+    return () => removeEventListener("hashchange", follow)
   }, [])
   return html`<main class="login">
     <form onSubmit=${(event) => (event.preventDefault(), enter(field.current.value.trim()))}>

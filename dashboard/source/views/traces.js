@@ -7,15 +7,11 @@ import { Badge, Empty, Failure, Icon, PluginLink, Waiting } from "../parts/basic
 import { useDocument } from "../parts/use.js"
 import { Bar } from "./startup.js"
 
-// Looking makes requests as well: shown, they would hide the others, and lead to ever more of them.
-const others = (row) => !row.name.includes(" /_veko")
-
 export function Traces() {
-  const [own, setOwn] = useState(false)
   const [failed, setFailed] = useState(false)
   const [words, setWords] = useState("")
-  const { value, problem, load } = useDocument(`traces?limit=200${failed ? "&failed=1" : ""}`, ["traces"], others)
-  const rows = useMemo(() => (value ?? []).filter((row) => (own || others(row)) && (!words || `${row.name} ${row.plugins.join(" ")}`.toLowerCase().includes(words.toLowerCase()))), [value, words, own])
+  const { value, problem, load } = useDocument(`traces?limit=200${failed ? "&failed=1" : ""}`, ["traces"])
+  const rows = useMemo(() => (value ?? []).filter((row) => !words || `${row.name} ${row.plugins.join(" ")}`.toLowerCase().includes(words.toLowerCase())), [value, words])
   const slowest = Math.max(...rows.map((row) => row.duration), 0)
   const title = html`<h1 tabindex="-1">Traces</h1>`
   if (problem) return html`${title}<${Failure} problem=${problem} again=${load} />`
@@ -24,7 +20,6 @@ export function Traces() {
     <div class="filters">
       <label class="search"><span class="unseen">Search traces</span><${Icon} name="search" /><input type="search" placeholder="Search" value=${words} onInput=${(event) => setWords(event.target.value)} /></label>
       <label class="check"><input type="checkbox" checked=${failed} onChange=${(event) => setFailed(event.target.checked)} /> Failed only</label>
-      <label class="check"><input type="checkbox" checked=${own} onChange=${(event) => setOwn(event.target.checked)} /> Those of this page</label>
       <button type="button" onClick=${load}><${Icon} name="reload" /> Look again</button>
       <span class="muted">${plural(rows.length, "trace")}</span>
     </div>
