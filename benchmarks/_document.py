@@ -66,7 +66,8 @@ def picture(path: Path, title: str, lines: list[Line]) -> None:
             f"{html.escape(line.name)}</text>"
             f'<rect x="{_LEFT}" y="{y + 3}" width="{wide:.0f}" height="{_ROW - 8}" '
             f'fill="{_COLOURS[met]}"><title>{html.escape(label)}</title></rect>'
-            f'<text x="{_LEFT + wide + 6:.0f}" y="{y + 14}" fill="#222">{line.ratio:.2f}×</text>'
+            f'<text x="{_LEFT + max(wide, (line.goal or 0) * scale) + 6:.0f}" y="{y + 14}" '
+            f'fill="#222">{line.ratio:.2f}×</text>'
         )
         if line.goal is not None and line.goal <= _MOST:
             x = _LEFT + line.goal * scale

@@ -516,7 +516,8 @@ def check(ratios: dict[str, float], written: dict[str, float], version: str) -> 
     dearer = [
         f"{name}: {ratio:.2f}× {CASES[name].base}, {written[name]:.2f}× before"
         for name, ratio in ratios.items()
-        if name in written and ratio > written[name] * TOLERANCE
+        # How many events a turn of the loop finds depends on time: only the goal counts there.
+        if not name.endswith("uvicorn") and ratio > written.get(name, ratio) * TOLERANCE
     ]
     if dearer:
         print("\nGot dearer by more than 5%:\n  " + "\n  ".join(dearer), file=sys.stderr)
@@ -552,7 +553,7 @@ def main() -> int:
     if not shutil.which("valgrind"):
         print("instructions.py needs valgrind (Debian: apt-get install valgrind).", file=sys.stderr)
         return 1
-    every = GUARDED if asked.check or asked.write else CASES
+    every = GUARDED if asked.check or asked.write or asked.document else CASES
     chosen = [name for name in every if asked.only in name]
     chosen = list(dict.fromkeys([n for c in chosen for n in (CASES[c].base, c) if n]))
     with ThreadPoolExecutor(asked.jobs) as pool:
