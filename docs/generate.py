@@ -19,7 +19,6 @@ import msgspec
 from veko import Event
 from veko_plugins import Options, PluginManager
 from veko_plugins.manager.arguments import ManagerOptions
-from veko_plugins.manager.option_checks import NOT_YET
 
 DOCS = Path(__file__).parent
 REFERENCE = DOCS / "reference"
@@ -93,20 +92,11 @@ def options() -> str:
         "| option | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    later = []
     for field in msgspec.structs.fields(Options):
         if field.name not in ManagerOptions.__annotations__:
             continue
-        if field.name in NOT_YET:
-            later.append(f"`{field.name}`")
-            continue
         text = " ".join(meanings[field.name].split())
         lines.append(f"| `{field.name}` | {code(field.type)} | {default(field)} | {text} |")
-    if later:
-        lines += [
-            "",
-            "Accepted and checked, but without effect in this version: " + ", ".join(later) + ".",
-        ]
     return "\n".join(lines) + "\n"
 
 

@@ -2,16 +2,13 @@
 
 A guard that is not required is reported too: the application would start without it.
 
-A misspelt section, or an option that nothing reads yet, would otherwise look like a setting that
-does not work. An option that promises protection is refused without what protects.
+A misspelt section would otherwise look like a setting that does not work. An option that promises
+protection is refused without what protects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final
-
-import msgspec
 
 from veko import Kernel, OptionError
 
@@ -21,10 +18,7 @@ from .._lib.versions import did_you_mean
 from ..config import BUDGET
 from ..options import Options
 
-__all__ = ["NOT_YET", "ineffective", "refuse_unsafe", "unrequired_guards"]
-
-NOT_YET: Final[frozenset[str]] = frozenset()
-"""Options that are known and checked, but have no effect in this version."""
+__all__ = ["ineffective", "refuse_unsafe", "unrequired_guards"]
 
 
 def refuse_unsafe(options: Options) -> None:
@@ -57,13 +51,6 @@ def ineffective(options: Options, known: Iterable[str]) -> Iterator[str]:
         known: The names of all plugins that were found, loaded or not. Without `auto_load` the
             application may load others later, so only names that look misspelt are reported.
     """
-    defaults = Options()
-    for field in msgspec.structs.fields(Options):
-        name = field.name
-        if name in NOT_YET and name in options.origins:
-            value = getattr(options, name)
-            if value != getattr(defaults, name):
-                yield f"{name} ({options.origins[name]}) has no effect in this version"
     names = set(known)
     for section in options.plugins:
         near = "" if section in names else did_you_mean(section, names)

@@ -73,7 +73,9 @@ async def serving(folder: Path, answer: Callable[[str], Awaitable[Answer]]) -> A
                 line = await reader.readuntil(b"\n")
                 asked: object = msgspec.json.decode(line)
                 given = asked.get("token") if isinstance(asked, dict) else None
-                if not isinstance(given, str) or not hmac.compare_digest(given, token):
+                if not isinstance(given, str) or not hmac.compare_digest(
+                    given.encode(), token.encode()
+                ):
                     return
                 assert isinstance(asked, dict)
                 writer.write(msgspec.json.encode(await answer(str(asked.get("do")))) + b"\n")

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-import veko_plugins
 from veko import OptionError
 from veko_plugins import PluginManager
-from veko_plugins.manager.option_checks import NOT_YET
 
 
 @pytest.mark.parametrize(
@@ -60,25 +58,7 @@ async def test_without_auto_load_settings_without_effect_are_reported_too(
     assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
 
 
-def test_the_docs_do_not_say_that_a_sandbox_has_no_effect(tmp_path: Path) -> None:
-    text = Path(__file__).parents[3].joinpath("docs", "reference", "options.md").read_text("utf-8")
-    assert "enable_sandbox" not in NOT_YET
-    assert "`enable_sandbox`" not in text.partition("without effect")[2]
-
-
 @pytest.mark.parametrize("name", ["remote", "permissions"])
 def test_a_sandbox_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OptionError, match=f"enable_sandbox needs the core plugin '{name}'"):
         PluginManager(root=tmp_path, enable_sandbox=True, core={name: None})
-
-
-def test_no_option_without_effect_has_one() -> None:
-    sources = [
-        source.read_text("utf-8")
-        for source in Path(veko_plugins.__file__).parent.rglob("*.py")
-        if source.name not in {"options.py", "option_checks.py"}
-    ]
-    for name in NOT_YET:
-        assert not any(f"options.{name}" in source for source in sources), (
-            f"{name} is read now: take it out of option_checks.NOT_YET, run docs/generate.py"
-        )
