@@ -2,7 +2,7 @@
 #
 #   make blog       serve a blog made of plugins on http://127.0.0.1:8000
 #   make run        serve a smaller example, a link shortener
-#   make test       the whole suite, on all cores (make test ARGS="-k bus", JOBS=0 for one process)
+#   make test       the whole suite, side by side (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      count instructions into docs/benchmarks.md (needs valgrind), time dispatch
 #   make bench-instructions  fail if a hot path got dearer; counted by valgrind, which it needs
@@ -13,7 +13,8 @@
 VENV ?= .venv
 ARGS ?=
 VERSIONS ?= 3.11 3.12 3.13
-JOBS ?= auto
+# Tests wait a lot, for processes that they start: three for two cores.
+JOBS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
