@@ -5,8 +5,9 @@
 Each case runs in a process of its own under callgrind, twice, with different numbers of calls: the
 difference is what the calls cost, without the start. Counts repeat within 1%, whatever else the
 machine does. `--check` (`make bench-instructions`) counts a dozen hot paths beside the same by
-hand. It fails if one takes more than 5% more, in proportion, than `instructions.json` says for this
-version of Python, or if the default request misses its goal; `--write` brings that file up to date.
+hand. It fails if one takes more than 5% more (15% with a manager), in proportion, than
+`instructions.json` says for this version of Python, or if the default request misses its goal;
+`--write` brings that file up to date.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import functools
 import gc
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -34,8 +36,6 @@ from _apps import hello
 from _document import Line, picture, put
 
 BASELINE: Final = Path(__file__).with_suffix(".json")
-TOLERANCE: Final = 1.05
-"""How much dearer than its baseline a case may get: callgrind itself repeats within 1%."""
 GUARDED: Final = (
     "emit hot, 5 sync", "emit hot, 5 async", "emit cold, 5 sync", "emit cold, 5 async",
     "limited hot, 5 async", "gather, 5 async", "GET asgi", "POST asgi",
@@ -506,6 +506,15 @@ def ratios_of(costs: dict[str, int]) -> dict[str, float]:
     return {name: round(costs[name] / costs[base], 3) for name, base in bases.items() if base}
 
 
+def tolerance(name: str) -> float:
+    """Return how many times its baseline a case may take."""
+    if name.endswith("uvicorn"):
+        return math.inf  # how many events a turn of the loop finds depends on time: the goal counts
+    if "default request" in name:
+        return 1.15  # what a manager does each second: a slow callgrind sees more of it, up to 8%
+    return 1.05  # callgrind itself repeats within 1%
+
+
 def check(ratios: dict[str, float], written: dict[str, float], version: str) -> int:
     """Compare with what was written down; return the exit code."""
     unknown = [name for name in ratios if name not in written]
@@ -517,11 +526,10 @@ def check(ratios: dict[str, float], written: dict[str, float], version: str) -> 
     dearer = [
         f"{name}: {ratio:.2f}× {CASES[name].base}, {written[name]:.2f}× before"
         for name, ratio in ratios.items()
-        # How many events a turn of the loop finds depends on time: only the goal counts there.
-        if not name.endswith("uvicorn") and ratio > written.get(name, ratio) * TOLERANCE
+        if ratio > written.get(name, ratio) * tolerance(name)
     ]
     if dearer:
-        print("\nGot dearer by more than 5%:\n  " + "\n  ".join(dearer), file=sys.stderr)
+        print("\nGot dearer:\n  " + "\n  ".join(dearer), file=sys.stderr)
     missed = [
         f"{name}: {ratio:.2f}× {CASES[name].base}, at most {goal}× is wanted"
         for name, ratio in ratios.items()
