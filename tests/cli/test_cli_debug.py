@@ -122,9 +122,9 @@ def test_D9_a_console_in_the_running_application(
     console.enter(".version", r"'1\.2\.3'")
     console.type("\x03")
     console.enter("'one' + ' line'", "'one line'")
-    console.type("await asyncio.sleep(3600)\r")
-    console.wait_for(r"3600\)")
-    time.sleep(0.3)  # what runs has the terminal as it was
+    # It runs once it prints: Ctrl+C would clear the line that is typed before.
+    console.type("print('be' + 'gun'); await asyncio.sleep(3600)\r")
+    console.wait_for("begun")
     console.type("\x03")
     console.wait_for("it was cancelled")
     console.wait_for(PROMPT)
@@ -163,7 +163,7 @@ def test_an_application_that_is_blocked_can_be_left(
     console.wait_for(PROMPT)
     console.type("__import__('time').sleep(15)\r")
     console.wait_for(r"15\)")
-    time.sleep(0.3)
+    time.sleep(1.0)  # it blocks, so nothing can say that it has begun
     console.type("\x03")
     time.sleep(0.5)
     console.type("\x03")
@@ -180,7 +180,7 @@ def test_without_a_running_application_one_is_loaded(
     console.enter("await manager.run_command('greet', 'bo')", "'hello bo'")
     console.type("while True: pass\r\r")
     console.wait_for("pass")
-    time.sleep(0.3)
+    time.sleep(1.0)  # it blocks, so nothing can say that it has begun
     console.type("\x03")
     console.wait_for("KeyboardInterrupt")
     console.wait_for(PROMPT)
