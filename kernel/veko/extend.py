@@ -10,6 +10,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `driven` runs a coroutine that cannot refuse to be cancelled for longer than a grace period.
 - `location_of` returns the line of a plugin's own that an error came from.
 - `suspended_frames` shows where a suspended coroutine waits.
+- `local_of` reads a variable of a running function of your own, so that its frame keeps nothing.
 - `owner_in` tells whose handler or task a frame of Veko has called.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
@@ -26,6 +27,7 @@ from ._bus.emitters import unheard
 from ._bus.failures import Location, location_of, of_veko
 from ._bus.frames import suspended_frames
 from ._bus.limits import driven, must_pass
+from ._bus.local_variables import local_of
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
 from ._life.config import merge_config
@@ -46,6 +48,7 @@ __all__ = [
     "check_seconds",
     "check_text",
     "driven",
+    "local_of",
     "location_of",
     "merge_config",
     "must_pass",

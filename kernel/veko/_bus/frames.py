@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from .codegen import FILENAME
 from .limits import on_asyncio, resume
+from .local_variables import local_of
 from .lookup import Plans
 from .owners import Owner
 from .pins import Pin
@@ -40,7 +41,7 @@ def detach(bus: object) -> frozenset[int]:
     tokens: set[int] = set()
     while frame is not None:
         if _emits(frame):
-            tokens.add(id(frame.f_locals.get("token")))
+            tokens.add(id(local_of(frame, "token")))
         frame = frame.f_back
     Pin.release_all(bus)
     return frozenset(tokens)
@@ -57,7 +58,7 @@ def cut(owners: Collection[_O], before: Registry, spare: Collection[int]) -> dic
     cancelled: dict[_O, int] = {}
     for task in asyncio.all_tasks() if on_asyncio() is not None else ():
         frames = list(suspended_frames(task.get_coro()))
-        if any(id(frame.f_locals.get("token")) in spare for frame in frames if _emits(frame)):
+        if any(id(local_of(frame, "token")) in spare for frame in frames if _emits(frame)):
             continue
         found = [_owner(frame, owners, before) for frame in frames]
         for owner in (one for one in found if one is not None):
@@ -90,7 +91,7 @@ def suspended_frames(awaited: Any) -> Iterator[FrameType]:
             return
         yield frame
         if frame.f_code is resume.__code__:  # it drives a coroutine by hand
-            awaited = frame.f_locals["coroutine"]
+            awaited = local_of(frame, "coroutine")
         else:
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
 

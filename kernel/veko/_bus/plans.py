@@ -24,6 +24,7 @@ from .events import Event, Stop
 from .failures import subject_of
 from .handles import Subscription
 from .limits import Suspended, limited, must_pass, on_asyncio, resume_limited, suspended
+from .local_variables import local_of
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
 from .registry import EVENT, INTERCEPTOR, PROBE, Registry
@@ -397,7 +398,8 @@ class Plan:
             index = sum(start <= frame.f_lineno for start in starts) - 1
             return None if index < 0 else frame.f_globals[f"s{index}"]
         # `_ask_at_once` awaits no handler itself: it names them otherwise.
-        return frame.f_locals.get("step")
+        step: Step | None = local_of(frame, "step")
+        return step
 
 
 EMITTING: Final = {

@@ -20,6 +20,7 @@ import anyio.lowlevel
 from .._bus.frames import called_owner
 from .._bus.handles import Handle
 from .._bus.limits import CLOSING_GRACE, driven, is_cancellation
+from .._bus.local_variables import local_of
 from .._bus.turns import Turns
 from ..errors import LoadTimeout, StateError
 from .root import Root
@@ -108,7 +109,7 @@ def owner_in(frame: FrameType) -> object:
         handler is the application's own.
     """
     if frame.f_code is _TASK:
-        task: Task = frame.f_locals["self"]
+        task: Task = local_of(frame, "self")
         return task.owner
     return called_owner(frame)
 

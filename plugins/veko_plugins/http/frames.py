@@ -9,7 +9,7 @@ import functools
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
-from veko.extend import Call
+from veko.extend import Call, local_of
 
 from .dispatch import Dispatcher
 from .middleware import CALL_NEXT, IN_MIDDLEWARE
@@ -40,11 +40,11 @@ def part_in(frame: FrameType) -> Part | None:
     if code is CALL_NEXT:  # the middleware further out only waits for what it wraps
         return Part(None)
     if code is IN_MIDDLEWARE:
-        return Part(frame.f_locals["plugin"])
+        return Part(local_of(frame, "plugin"))
     if code is IN_THREAD:
-        return _of(frame.f_locals["self"].route)
+        return _of(local_of(frame, "self").route)
     if code in _DISPATCHING:
-        target = frame.f_locals.get("target")
+        target = local_of(frame, "target")
         return None if target is None else _of(target.route)
     return None
 

@@ -1,7 +1,9 @@
 """Plans: the loop and the generated code of a chain do the same, and change over unnoticed."""
 
 import gc
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ import pytest
 
 from veko import Bus, Event, HookError, Stop
 from veko._bus.plans import HOT, LONG, Plan
+from veko.extend import owner_in
 
 pytestmark = pytest.mark.anyio
 
@@ -271,10 +274,18 @@ async def test_plans_of_a_changed_event_do_not_pile_up() -> None:
     assert mine == []
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
 @pytest.mark.parametrize("form", ["loop", "generated"])
 async def test_an_emission_whose_error_is_kept_holds_nothing_up(
-    form: str, monkeypatch: pytest.MonkeyPatch
+    form: str, looked_at: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(value: object) -> object:
+        frame: FrameType | None = sys._getframe() if looked_at else None
+        while frame is not None:  # as whatever samples stacks does
+            owner_in(frame)
+            frame = frame.f_back
+        raise Fault(value)
+
     monkeypatch.setattr("veko._bus.plans.HOT", 2 if form == "generated" else 9)
 
     class Owner:
