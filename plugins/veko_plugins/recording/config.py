@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from veko import ConfigError
 
+from .._lib.config_schemas import convert_config
+
 __all__ = ["RecordingConfig", "config_of"]
 
 
@@ -44,16 +46,12 @@ def config_of(values: object) -> RecordingConfig:
         ConfigError: A value is unknown or has the wrong type.
     """
 
-    def path_of(kind: type, value: object) -> object:
-        if kind is Path and isinstance(value, str):
-            return Path(value)
-        raise NotImplementedError
-
-    try:
-        return msgspec.convert(values or {}, RecordingConfig, dec_hook=path_of)
-    except msgspec.ValidationError as error:
+    config, faults = convert_config(values or {}, RecordingConfig, "recording")
+    if faults or not isinstance(config, RecordingConfig):
         raise ConfigError(
-            f"{str(error)[:1].lower()}{str(error)[1:]}",
+            "the configuration of 'recording' does not match its schema",
+            faults=faults,
             plugin="recording",
             remedy="[plugins.recording] has the fields of veko_plugins.recording.RecordingConfig.",
-        ) from error
+        )
+    return config
