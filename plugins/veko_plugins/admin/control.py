@@ -19,7 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol
 
-from veko import ServiceError, StateError, VekoError
+from veko import VekoError
 
 from .._lib.control_files import address_of, answers, control_folder, made_folder, peer_of
 from .access import Caller
@@ -168,7 +168,7 @@ class ControlSocket:
             )
         try:
             api = await self._find()
-        except (ServiceError, StateError) as error:
+        except VekoError as error:
             return Answer.refusal(AdminError(503, error.message, remedy=error.remedy))
         return await api.answer(
             Asked(

@@ -36,7 +36,11 @@ async def service_on_demand(
         ServiceError: It was left out.
     """
     async with _locks.setdefault(kernel, asyncio.Lock()):
-        if kernel.get(name) is None and core.get(name, ...) is not None:
+        if kernel.registry.get("service", name) is None and core.get(name, ...) is not None:
             room = import_module(f"..{name}", __package__)
-            await kernel.load(getattr(room, ON_DEMAND[name])(*arguments), config)
+            plugin = getattr(room, ON_DEMAND[name])(*arguments)
+            taken = kernel.get(name)
+            if taken is not None and not taken.core:  # an application may have one of that name
+                vars(plugin)["name"] = f"veko-{name}"
+            await kernel.load(plugin, config)
     return kernel.use(name)

@@ -304,3 +304,10 @@ def test_a_log_is_shown_no_token(start: Callable[..., Any], home: Home) -> None:
     token = admin_token(home.root)
     assert token is not None
     assert token not in veko.text
+
+
+async def test_an_application_may_have_a_plugin_named_admin(home: Home, control: Control) -> None:
+    home.plugin("admin", 'name, version = "admin", "1.0.0"\n\ndef load():\n    pass\n')
+    async with home.manager(enable_api=False) as manager, control(manager) as client:
+        assert "admin" in {row.name for row in await client.plugins()}
+        assert (await client.plugin("admin")).version == "1.0.0"
