@@ -310,4 +310,4 @@ async def test_an_application_may_have_a_plugin_named_admin(home: Home, control:
     home.plugin("admin", 'name, version = "admin", "1.0.0"\n\ndef load():\n    pass\n')
     async with home.manager(enable_api=False) as manager, control(manager) as client:
         assert "admin" in {row.name for row in await client.plugins()}
-        assert (await client.plugin("admin")).row.version == "1.0.0"
+        assert (await client.plugin("admin")).plugin.version == "1.0.0"
