@@ -41,6 +41,6 @@ async def service_on_demand(
             plugin = getattr(room, ON_DEMAND[name])(*arguments)
             taken = kernel.get(name)
             if taken is not None and not taken.core:  # an application may have one of that name
-                vars(plugin)["name"] = f"veko-{name}"
+                vars(plugin)["name"], config = f"veko-{name}", None  # the section is that one's
             await kernel.load(plugin, config)
     return kernel.use(name)

@@ -308,6 +308,10 @@ def test_a_log_is_shown_no_token(start: Callable[..., Any], home: Home) -> None:
 
 async def test_an_application_may_have_a_plugin_named_admin(home: Home, control: Control) -> None:
     home.plugin("admin", 'name, version = "admin", "1.0.0"\n\ndef load():\n    pass\n')
-    async with home.manager(enable_api=False) as manager, control(manager) as client:
+    sections = {"admin": {"title": "its own"}}
+    async with (
+        home.manager(enable_api=False, plugins=sections) as manager,
+        control(manager) as client,
+    ):
         assert "admin" in {row.name for row in await client.plugins()}
         assert (await client.plugin("admin")).plugin.version == "1.0.0"
