@@ -1,5 +1,5 @@
 // The frame around every view: navigation, the state of the connection, messages, and dialogs.
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { logout } from "./api.js"
 import { long } from "./format.js"
 import { html } from "./html.js"
@@ -126,7 +126,8 @@ function Theme() {
 
 function useTheme() {
   const theme = useStore(selectors.theme)
-  useEffect(() => {
+  // Before the first paint: after it, the page would flash in the colours of the system.
+  useLayoutEffect(() => {
     if (theme === "auto") delete document.documentElement.dataset.theme
     else document.documentElement.dataset.theme = theme
   }, [theme])

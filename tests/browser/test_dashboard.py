@@ -215,16 +215,17 @@ def test_events_appear_as_they_are_emitted(shop: Shop, visit: Visit) -> None:
 
 def test_the_colours_follow_the_system_and_can_be_chosen(shop: Shop, visit: Visit) -> None:
     page = shop.enter(visit, color_scheme="dark")
-    ground = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(ground)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    ground = expect(page.locator("body"))
     page.get_by_role("button", name="Colours: auto").click()
-    light = page.evaluate(ground)
-    assert light != dark
+    page.get_by_role("button", name="Colours: light").wait_for()
+    ground.not_to_have_css("background-color", dark)
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.reload()
     page.get_by_role("button", name="Colours: light").wait_for()
-    assert page.evaluate(ground) == light
+    ground.to_have_css("background-color", light)
     page.get_by_role("button", name="Colours: light").click()
-    assert page.evaluate(ground) == dark
+    ground.to_have_css("background-color", dark)
     page.get_by_role("button", name="Colours: dark").click()
     page.get_by_role("button", name="Colours: auto").wait_for()
 
