@@ -79,11 +79,11 @@ class CodeOwners:
 
     def __init__(self, kernel: Kernel) -> None:
         self._handlers: dict[FunctionKey, tuple[str, str | None]] = {}
-        self._files = [
-            (record.name, files)
+        self._files = {
+            str(files): record.name
             for record in kernel.records()
             if not record.core and (files := files_of(record)) is not None
-        ]
+        }
         registry = kernel.bus.registry
         for kind in ("hook", "pattern", "route"):
             for entry in registry.entries(kind):
@@ -101,8 +101,10 @@ class CodeOwners:
         """Return the name of the plugin that owns a function; `None` for the application's own."""
         if function in self._handlers:
             return self._handlers[function][0]
+        # Up the folders of its file, not along the plugins: there may be thousands.
         path = Path(function[0])
-        return next((name for name, files in self._files if path.is_relative_to(files)), None)
+        around = (self._files.get(str(one)) for one in (path, *path.parents))
+        return next((name for name in around if name is not None), None)
 
     def is_handler(self, function: FunctionKey) -> bool:
         """Return whether a function is registered as a handler."""
