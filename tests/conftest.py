@@ -23,7 +23,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, settings
 
-SECONDS = 30.0
+SECONDS = 60.0
 """Seconds within which a process that a test started does what is waited for."""
 _SETTLE_TURNS = 20
 _JOIN_SECONDS = 2.0

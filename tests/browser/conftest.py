@@ -22,7 +22,9 @@ def chromium() -> Iterator[Any]:
         if os.environ.get("CI"):
             pytest.fail(why)
         pytest.skip(why)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=30_000)  # its 5 s are not enough on a busy machine
 
     with sync_playwright() as playwright:
         # The user of a container is often root, as whom Chromium has no sandbox of its own.

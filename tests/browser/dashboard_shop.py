@@ -41,12 +41,13 @@ class Shop:
         return httpx.request(method, url, headers=headers, timeout=60, **given)
 
     def enter(self, visit: Visit, view: str = "plugins", **options: Any) -> Any:
-        """Log in by the address that has the token, and go to a view."""
+        """Log in by the address that has the token, wait for the list, and go to a view."""
         options.setdefault("viewport", {"width": 1280, "height": 900})
         token = options.pop("token", self.token)
         page = visit(self.url, expected=options.pop("expected", DENIED), **options)
         page.goto(f"/_veko/#token={token}")
-        page.get_by_role("heading", name="Plugins", level=1).wait_for()
+        # The heading is there before the token is read, which another address would replace.
+        page.locator("table.plugins").wait_for()
         if view != "plugins":
             page.goto(f"/_veko/#/{view}")
         return page

@@ -14,6 +14,7 @@ import pytest
 
 from ..examples.test_blog import PASSWORD, Served, copy_of_blog
 
+expect = pytest.importorskip("playwright.sync_api").expect
 LUMINANCE = """
 selector => {
   const element = document.querySelector(selector)
@@ -114,7 +115,7 @@ def test_a_newcomer_writes_a_post_with_an_image_and_readers_discuss_it(
     for page in (reader, dark):
         page.goto(path)
         page.get_by_text("New comments appear here by themselves").wait_for()
-        assert page.locator(".body img").evaluate("image => image.naturalWidth") == 640
+        expect(page.locator(".body img")).to_have_js_property("naturalWidth", 640)
     dark.get_by_role("link", name="Log in").nth(1).wait_for()
 
     # The reader's comment goes over the socket, and is at the guest's at once.
@@ -124,9 +125,9 @@ def test_a_newcomer_writes_a_post_with_an_image_and_readers_discuss_it(
     for page in (reader, dark):
         comment = page.locator(".comments li")
         comment.wait_for()
-        assert "<img src=x onerror=alert(1)>" in comment.locator("p").inner_text()
+        expect(comment.locator("p")).to_contain_text("<img src=x onerror=alert(1)>")
     reader.get_by_text("Sent.").wait_for()
-    assert reader.get_by_label("Your comment").input_value() == ""
+    expect(reader.get_by_label("Your comment")).to_have_value("")
     assert reader.evaluate("performance.timeOrigin") == before, "the page was loaded anew"
 
     author.goto(path)
@@ -212,10 +213,10 @@ def test_pages_fit_a_small_screen_and_the_keyboard(
     page.goto("/")
     page.keyboard.press("Tab")
     skip = page.get_by_role("link", name="Skip to content")
-    assert skip.evaluate("link => link === document.activeElement")
+    expect(skip).to_be_focused()
     assert skip.bounding_box()["x"] >= 0
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "content"
+    expect(page.locator("#content")).to_be_focused()
 
 
 def test_a_reader_who_was_cut_off_is_connected_again(

@@ -2,12 +2,12 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,35 +45,24 @@ def app(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def serve_and_fail(app: Path) -> None:
+def serve_and_fail(app: Path, start: Callable[..., Any]) -> None:
     """Serve the application, let it fail, ask for recordings meanwhile, and stop it."""
-    log = app / "log.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "veko_plugins.cli", "serve", str(app), "--port", "0"],
-            stdout=out, stderr=out,
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"Listening on (\S+)", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with httpx.Client(base_url=found[1]) as client:
-            assert client.post("/buy", json={"count": 2}).status_code == 200
-            assert client.post("/buy", json={"count": -1}).status_code == 500
-        assert "recording, " in veko("record", "where", "--dir", str(app), cwd=app)
-        stopped = veko("record", "stop", "--dir", str(app), cwd=app)
-        assert stopped.strip().endswith(".vekorec")
-        assert "does not record" in veko("record", "stop", cwd=app, code=1)
-        assert "recording" in veko("record", "start", cwd=app)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+    running = start("serve", app, "--port", 0)
+    url = running.wait_for(r"Listening on (http://[^\s,]+)")[1]
+    with httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post("/buy", json={"count": 2}).status_code == 200
+        assert client.post("/buy", json={"count": -1}).status_code == 500
+    assert "recording, " in veko("record", "where", "--dir", str(app), cwd=app)
+    stopped = veko("record", "stop", "--dir", str(app), cwd=app)
+    assert stopped.strip().endswith(".vekorec")
+    assert "does not record" in veko("record", "stop", cwd=app, code=1)
+    assert "recording" in veko("record", "start", cwd=app)
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0
 
 
-def test_from_a_failure_to_a_test_and_a_fixed_version(app: Path) -> None:
-    serve_and_fail(app)
+def test_from_a_failure_to_a_test_and_a_fixed_version(app: Path, start: Callable[..., Any]) -> None:
+    serve_and_fail(app, start)
     where = json.loads(veko("record", "where", "--json", cwd=app))
     failing = [one for one in where["recordings"] if one["failures"]]
     assert failing[0]["failures"][0]["error"] == "ValueError"

@@ -30,6 +30,8 @@ __all__ = ["Terminal"]
 
 _PATIENCE = 2.0
 """Seconds that completion waits for the application."""
+_HINT = 1.0
+"""Seconds from Ctrl+C until the user is told of the second one."""
 
 
 class Terminal:
@@ -141,8 +143,14 @@ class Terminal:
         self._presses += 1
         if self._presses == 1:
             self._connection.cancel()
+            asyncio.get_running_loop().call_later(_HINT, self._hint, self._given_up)
         else:
             self._given_up.cancel()
+
+    def _hint(self, waited: asyncio.Future[Done]) -> None:
+        """Say how to leave, if what Ctrl+C interrupted still runs."""
+        if self._given_up is waited and not waited.done():
+            click.echo("veko: the code still runs; Ctrl+C again leaves the application", err=True)
 
 
 class _Input(PythonInput):
