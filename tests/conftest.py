@@ -126,16 +126,16 @@ def _living_on_trio() -> set[object]:
 
 
 class Veko:
-    """A running `veko`, its lines as they come."""
+    """A running `veko`, its lines as they come: a full pipe that nobody reads would block it."""
 
-    def __init__(self, *words: str, cwd: Path) -> None:
+    def __init__(self, *words: str, cwd: Path | None = None, **environ: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "veko_plugins.cli", *words],
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100", **environ},
         )
         self.lines: list[str] = []
         self._queue: queue.Queue[str | None] = queue.Queue()
@@ -152,7 +152,7 @@ class Veko:
         """Wait until a line matches."""
         end = time.monotonic() + SECONDS
         while True:
-            line = self._queue.get(timeout=end - time.monotonic())
+            line = self._queue.get(timeout=max(0.0, end - time.monotonic()))
             if line is None:
                 raise AssertionError(f"ended without {pattern!r}:\n" + "\n".join(self.lines))
             self.lines.append(line)
@@ -166,6 +166,12 @@ class Veko:
         while (line := self._queue.get()) is not None:
             self.lines.append(line)
         return code
+
+    def stop(self) -> None:
+        """End it as an operator does, and check that it ends well."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.ends()
+        assert code == 0, self.text
 
     @property
     def text(self) -> str:
@@ -188,8 +194,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Veko]]:
     """Start `veko` with these words; it is ended with the test."""
     running: list[Veko] = []
 
-    def start(*words: object, cwd: Path = tmp_path) -> Veko:
-        running.append(Veko(*map(str, words), cwd=cwd))
+    def start(*words: object, cwd: Path = tmp_path, **environ: str) -> Veko:
+        running.append(Veko(*map(str, words), cwd=cwd, **environ))
         return running[-1]
 
     yield start

@@ -3,12 +3,8 @@ scripts uses it, and attacked."""
 
 import html
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +21,7 @@ from websockets.sync.client import connect
 
 from veko_plugins import PluginManager
 
+from ..conftest import Veko
 from ..storages.conftest import running
 
 BLOG = Path(__file__).parents[2] / "examples" / "blog"
@@ -69,37 +66,19 @@ class Browser(httpx.Client):
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
 
-class Served:
-    """`veko serve` on a free port."""
+class Served(Veko):
+    """`veko serve` on a free port; it stops with the block."""
 
     def __init__(self, root: Path, *words: str, **environ: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "veko_plugins.cli", "serve", root, "--port", "0", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **environ},
-        )
-        self.output = ""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if found := re.search(r"Listening on (http://[^\s,]+)", line):
-                self.url = found[1]
-                return
-        raise AssertionError(f"it did not start:\n{self.output}")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.output += self.process.communicate(timeout=60)[0]
-        assert self.process.returncode == 0, self.output
-
-    def __enter__(self) -> "Served":
-        return self
+        super().__init__("serve", str(root), "--port", "0", *words, **environ)
+        self.url = self.wait_for(r"Listening on (http://[^\s,]+)")[1]
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.stop()
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            super().__exit__()
 
 
 @pytest.fixture(scope="module", params=["embedded", "servers"])

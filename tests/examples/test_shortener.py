@@ -1,19 +1,16 @@
 """The link shortener: through `veko serve` over real sockets, and toggled through the library."""
 
-import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import httpx
 import pytest
 
 from veko import LoadError
 from veko_plugins import PluginManager
+
+from ..conftest import Veko
 
 SHORTENER = Path(__file__).parents[2] / "examples" / "shortener"
 TARGET = "https://example.com/a?b=c#d"
@@ -28,37 +25,21 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-class Served:
+class Served(Veko):
     """`veko serve` on a free port, and a client of it."""
 
     def __init__(self, root: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "veko_plugins.cli", "serve", root, "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.output = ""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if found := re.search(r"Listening on (\S+)", line):
-                self.client = httpx.Client(base_url=found[1], timeout=30)
-                return
-        raise AssertionError(f"it did not start:\n{self.output}")
-
-    def stop(self) -> None:
-        self.client.close()
-        self.process.send_signal(signal.SIGTERM)
-        self.output += self.process.communicate(timeout=30)[0]
-        assert self.process.returncode == 0, self.output
-
-    def __enter__(self) -> Self:
-        return self
+        super().__init__("serve", str(root), "--port", "0")
+        url = self.wait_for(r"Listening on (\S+)")[1]
+        self.client = httpx.Client(base_url=url, timeout=60)
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.stop()
+        try:
+            self.client.close()
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            super().__exit__()
 
 
 @pytest.fixture
@@ -148,8 +129,8 @@ def test_only_who_has_the_token_is_let_in(application: Path, served: Served) -> 
     code = shorten(client)
     token = token_of(application)
     assert (application / ".veko" / "links-token").stat().st_mode & 0o077 == 0
-    assert "links-token" in served.output
-    assert token["authorization"].removeprefix("Bearer ") not in served.output
+    assert "links-token" in served.text
+    assert token["authorization"].removeprefix("Bearer ") not in served.text
 
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer"}):
         response = client.get("/admin/links", headers=headers)
@@ -173,7 +154,7 @@ def test_a_restart_keeps_links_clicks_and_token(application: Path) -> None:
         token = token_of(application)
         served.stop()
     with Served(application) as served:
-        assert "links-token" not in served.output  # said once, at the first start
+        assert "links-token" not in served.text  # said once, at the first start
         assert served.client.get(f"/{code}").headers["location"] == TARGET
         assert served.client.get(f"/stats/{code}").json()["clicks"] == 2
         assert served.client.get("/admin/links", headers=token).status_code == 200

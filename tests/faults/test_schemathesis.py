@@ -3,10 +3,7 @@
 A bounded run with a fixed seed, over real sockets, once an adapter.
 """
 
-import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from ..conftest import Veko
 
 SHORTENER = Path(__file__).parents[2] / "examples" / "shortener"
 TOKEN = {"Authorization": "Bearer chosen"}
@@ -26,26 +25,11 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     shutil.copytree(SHORTENER, root, ignore=shutil.ignore_patterns(".veko", "__pycache__"))
     settings = (root / "veko.toml").read_text()
     (root / "veko.toml").write_text(settings.replace("requests = 120", "requests = 1_000_000"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "veko_plugins.cli", "serve", root, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "VEKO_ADAPTER": request.param, "SHORTENER_ADMIN_TOKEN": "chosen"},
-    )
-    said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said += line
-        if found := re.search(r"Listening on (\S+)", line):
-            break
-    else:
-        raise AssertionError(f"it did not start:\n{said}")
-    yield found[1]
-    process.send_signal(signal.SIGTERM)
-    said += process.communicate(timeout=30)[0]
-    assert process.returncode == 0, said
-    assert "Traceback" not in said, said
+    environ = {"VEKO_ADAPTER": request.param, "SHORTENER_ADMIN_TOKEN": "chosen"}
+    with Veko("serve", str(root), "--port", "0", **environ) as veko:
+        yield veko.wait_for(r"Listening on (\S+)")[1]
+        veko.stop()
+        assert "Traceback" not in veko.text, veko.text
 
 
 def test_what_the_document_says_holds(served: str, tmp_path: Path) -> None:
