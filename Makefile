@@ -4,7 +4,7 @@
 #   make run        serve a smaller example, a link shortener
 #   make test       the whole suite, side by side (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
-#   make bench      count instructions into docs/benchmarks.md (needs valgrind), time dispatch
+#   make bench      measure everything into docs/benchmarks.md, in ten minutes (valgrind, wrk)
 #   make bench-instructions  fail if a hot path got dearer; counted by valgrind, which it needs
 #   make test-all   the suite on every supported Python found on this machine
 #   make format     fix style with ruff
@@ -48,8 +48,7 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/instructions.py --document $(ARGS)
-	$(BIN)/python benchmarks/dispatch.py --quick
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 bench-instructions: $(VENV)/.bench
 	$(BIN)/python benchmarks/instructions.py --check $(ARGS)
@@ -72,7 +71,7 @@ test-all:
 	if [ -n "$$failed" ]; then echo "failed on Python$$failed" >&2; exit 1; fi
 
 clean:
-	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-* .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find kernel plugins adapters tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # Takes the first Python that is new enough, or $(PYTHON) only. --group needs pip 25.1.

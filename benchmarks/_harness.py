@@ -18,6 +18,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from _report import table  # noqa: F401
+
 CALLS_A_TURN = 10
 """The number of calls in the body of the timed loop, so that the loop itself costs nothing."""
 
@@ -104,6 +106,7 @@ async def compare(
         contenders = await make()
         turns = {name: await _calibrate(run, batch_ns) for name, run in contenders.items()}
         order = list(contenders)
+        rounds = rounds or {name: [] for name in order}
         done = 0
         with quiet():
             end = time.perf_counter() + seconds / lives
@@ -111,10 +114,41 @@ async def compare(
                 shuffle(order)
                 for name in order:
                     took = await contenders[name](turns[name])
-                    rounds.setdefault(name, []).append(took / (turns[name] * CALLS_A_TURN))
+                    rounds[name].append(took / (turns[name] * CALLS_A_TURN))
                 done += 1
                 if done % 50 == 0:
                     gc.collect()
+    return Timings(rounds)
+
+
+async def take_turns(
+    contenders: dict[str, tuple[Callable[[int], Awaitable[object]], int]],
+    *,
+    seconds: float,
+    least: int = 5,
+) -> Timings:
+    """Let contenders do things that take long or wait, by turns; the timings are of one each.
+
+    Args:
+        contenders: Each does as many as it is asked to; and how many that is in a turn.
+        seconds: How long in all.
+        least: The least number of rounds, whatever they take.
+    """
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    order, shuffle = list(contenders), random.Random(0).shuffle
+    for run, count in contenders.values():
+        await run(count)
+    done = 0
+    with quiet():
+        end = time.perf_counter() + seconds
+        while done < least or time.perf_counter() < end:
+            shuffle(order)
+            for name in order:
+                run, count = contenders[name]
+                start = time.perf_counter_ns()
+                await run(count)
+                rounds[name].append((time.perf_counter_ns() - start) / count)
+            done += 1
     return Timings(rounds)
 
 
@@ -138,6 +172,32 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
 
 
+@contextlib.contextmanager
+def pinned() -> Iterator[None]:
+    """Pin this process to its last core meanwhile, if the system can."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if cores:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
+@contextlib.contextmanager
+def never_hot() -> Iterator[None]:
+    """Let no plan be compiled meanwhile."""
+    from veko._bus import plans
+
+    before = plans.HOT
+    plans.HOT = 10**9  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        plans.HOT = before  # type: ignore[misc]
+
+
 def pin() -> str:
     """Pin this process to its last core if the system can; return what was done."""
     try:
@@ -146,18 +206,3 @@ def pin() -> str:
     except (AttributeError, OSError):
         return "not pinned to a core"
     return f"pinned to core {core}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others align right."""
-    cells = [head, *rows]
-    wide = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    rule = ["-" * wide[0], *("-" * (width - 1) + ":" for width in wide[1:])]
-    lines = [
-        [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(pairs)
-        ]
-        for pairs in (list(zip(row, wide, strict=True)) for row in [head, rule, *rows])
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

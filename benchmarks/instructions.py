@@ -1,6 +1,6 @@
 """How many instructions does what Veko does often take? Counted, so the clock has no say.
 
-    python benchmarks/instructions.py [--only TEXT] [--check] [--write] [--document]
+    python benchmarks/instructions.py [--only TEXT] [--check] [--write] [--quick]
 
 Each case runs in a process of its own under callgrind, twice, with different numbers of calls: the
 difference is what the calls cost, without the start. Counts repeat within 1%, whatever else the
@@ -33,7 +33,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from _apps import hello
-from _document import Line, picture, put
+from _plots import Bar, bars
+from _report import Report, progress
 
 BASELINE: Final = Path(__file__).with_suffix(".json")
 GUARDED: Final = (
@@ -43,6 +44,12 @@ GUARDED: Final = (
     "GET default request, uvicorn", "POST default request, uvicorn",
 )  # fmt: skip
 """What `--check` counts: the paths that applications run all the time."""
+SHOWN: Final = (
+    *GUARDED, "GET asgi, uvicorn", "GET manager", "GET Litestar", "GET litestar adapter",
+    "strict cold, 5 sync", "strict cold, 5 async", "first cold, 5 async", "emit cold, 200 async",
+    "limited hot, 5 awaiting", "limited cold, 5 async", "gather, 5 sync", "pluggy, 5",
+)  # fmt: skip
+"""What docs/benchmarks.md shows."""
 
 Run = Callable[[int], Coroutine[Any, Any, object]]
 """Makes so many calls."""
@@ -467,37 +474,36 @@ def instructions(name: str, calls: int) -> int:
 
 def cost(name: str) -> int:
     """Return the instructions of one call of a case."""
+    progress(name)
     few, more = CASES[name].first, CASES[name].first + CASES[name].calls
     return round((instructions(name, more) - instructions(name, few)) / (more - few))
 
 
-def report(costs: dict[str, int]) -> str:
-    """Return a table of what was counted, with the case that each is divided by and its goal."""
-    lines = [
-        f"Instructions a call, CPython {platform.python_version()}.\n",
-        "| what | instructions | beside | goal |",
-        "| --- | ---: | --- | --- |",
-    ]
-    for name, count in costs.items():
-        base, goal = CASES[name].base, CASES[name].goal
-        ratio = count / costs[base] if base in costs else None
-        beside = f"{ratio:.2f}× {base}" if ratio is not None else ""
-        met = "" if goal is None or ratio is None else "met" if ratio <= goal else "**missed**"
-        wanted = "" if goal is None else f"≤ {goal}× {met}"
-        lines.append(f"| {name} | {count:,} | {beside} | {wanted} |")
-    return "\n".join(lines)
-
-
-def document(costs: dict[str, int]) -> None:
-    """Write the table into docs/benchmarks.md, and draw the ratios beside it."""
-    docs = Path(__file__).resolve().parents[1] / "docs"
-    put(docs / "benchmarks.md", "instructions", report(costs))
-    bars = [
-        Line(name, costs[name] / costs[case.base], case.base, case.goal)
-        for name, case in CASES.items()
-        if name in costs and case.base in costs
-    ]
-    picture(docs / "instructions.svg", "Instructions, as multiples of the same by hand", bars)
+def reported(costs: dict[str, int]) -> Report:
+    """Return what was counted, with the case that each is divided by and its goal."""
+    report = Report("instructions")
+    for part in ("requests", "emissions"):
+        report.part(f"instructions: {part}")
+        rows: list[list[str]] = []
+        drawn: list[Bar] = []
+        for name, count in costs.items():
+            if name.startswith(("GET", "POST")) is not (part == "requests"):
+                continue
+            base, most = CASES[name].base, CASES[name].goal
+            if base not in costs:
+                rows.append([name, f"{count:,}", "", "", "", ""])
+                continue
+            ratio = count / costs[base]
+            goal = None if most is None else report.goal(f"{name}, by {base}", ratio, most=most)
+            ends = ["", ""] if goal is None else [goal.wanted, goal.verdict]
+            rows.append([name, f"{count:,}", f"{ratio:.2f}×", base, *ends])
+            drawn.append(Bar(name, ratio, most, f"{ratio:.2f}× {base}"))
+        if not rows:
+            continue
+        report.table(["instructions a call", "", "times", "what", "goal", ""], rows)
+        title = f"Instructions of {part}, as multiples of the same without Veko, or as named"
+        report.plot(f"{part}.svg", bars(title, drawn), title)
+    return report
 
 
 def ratios_of(costs: dict[str, int]) -> dict[str, float]:
@@ -515,12 +521,16 @@ def tolerance(name: str) -> float:
     return 1.05  # callgrind itself repeats within 1%
 
 
-def check(ratios: dict[str, float], written: dict[str, float], version: str) -> int:
+def check(ratios: dict[str, float], baseline: dict[str, dict[str, float]], version: str) -> int:
     """Compare with what was written down; return the exit code."""
+    written = baseline.get(version, {})
     unknown = [name for name in ratios if name not in written]
     if unknown:
         print(
-            f"\nNo counts for Python {version} to compare with (--write): {', '.join(unknown)}",
+            f"\n{BASELINE.name} has nothing for Python {version} to compare with: "
+            f"{'none of the cases' if not written else ', '.join(unknown)}. It has "
+            f"{', '.join(baseline)}; counts of one version say nothing about another. Write "
+            "them down on the commit before the change: python benchmarks/instructions.py --write",
             file=sys.stderr,
         )
     dearer = [
@@ -549,9 +559,8 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="write the ratios of the guarded cases down"
     )
-    parser.add_argument(
-        "--document", action="store_true", help="write the table and a picture into docs/"
-    )
+    parser.add_argument("--quick", action="store_true", help="one case only")
+    parser.add_argument("--result", type=Path, help="write JSON for run.py into this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--calls", type=int, default=0, help=argparse.SUPPRESS)
@@ -562,21 +571,24 @@ def main() -> int:
     if not shutil.which("valgrind"):
         print("instructions.py needs valgrind (Debian: apt-get install valgrind).", file=sys.stderr)
         return 1
-    every = GUARDED if asked.check or asked.write or asked.document else CASES
-    chosen = [name for name in every if asked.only in name]
+    every = GUARDED if asked.check or asked.write else SHOWN if asked.result else CASES
+    only = "emit hot, 5 sync" if asked.quick else asked.only
+    chosen = [name for name in every if only in name]
     chosen = list(dict.fromkeys([n for c in chosen for n in (CASES[c].base, c) if n]))
     with ThreadPoolExecutor(asked.jobs) as pool:
         costs = dict(zip(chosen, pool.map(cost, chosen), strict=True))
-    print(report(costs))
-    if asked.document:
-        document(costs)
+    result = reported(costs).result()
+    if asked.result:
+        asked.result.write_bytes(msgspec.json.encode(result))
+    else:
+        print("\n\n".join(result.parts.values()))
     ratios = ratios_of(costs)
     version = ".".join(platform.python_version_tuple()[:2])
     written = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if asked.write:
         written[version] = written.get(version, {}) | ratios
         BASELINE.write_text(json.dumps(written, indent=2) + "\n")
-    return check(ratios, written.get(version, {}), version) if asked.check else 0
+    return check(ratios, written, version) if asked.check else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What does the ledger cost?
 
-    python benchmarks/ledger.py [--quick]
+    python benchmarks/ledger.py [--seconds N] [--quick]
 
 Requests through the ASGI application of a manager with three plugins (a hook, a middleware, a
 route), with samples and without, in turns of a fifth of a second in one process. What is
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from typing import Any
 
-from _harness import pin, table
+from _harness import pinned
+from _report import Report, script
 
 from veko_plugins import PluginManager
 
@@ -74,8 +74,14 @@ async def turn(app: Any) -> float:
     return (time.process_time() - begin) / done
 
 
-async def measure(rounds: int) -> list[list[str]]:
+async def measure(report: Report, given: argparse.Namespace) -> None:
     """Measure both."""
+    rounds = max(2, round(given.seconds / TURN / 3))
+    with pinned():
+        await _measure(report, rounds)
+
+
+async def _measure(report: Report, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         options: dict[str, Any] = {"auto_load": False, "storage": "memory:", "ledger": True}
         async with PluginManager(root=directory, watchdog=0, **options) as manager:
@@ -111,21 +117,17 @@ async def measure(rounds: int) -> list[list[str]]:
     added = (statistics.median(ratios) - 1) * 100
     low, high = ((ratio - 1) * 100 for ratio in statistics.quantiles(ratios, n=4)[::2])
     each = statistics.median(sample)
-    return [
-        ["a request's processor time", f"{added:+.2f} %", f"{low:+.2f} to {high:+.2f} %", "≤ 2 %"],
-        ["one sample", f"{each / 1000:.1f} µs", f"{each * SAMPLES_A_SECOND / 1e7:.3f} %", "≤ 2 %"],
-    ]  # fmt: skip
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    quick = parser.parse_args().quick
-    print(f"{platform.python_implementation()} {platform.python_version()}, {pin()}\n")
-    head = ["the ledger", "costs", "quartiles, or of a core", "goal"]
-    print(table(head, asyncio.run(measure(5 if quick else 50))))
+    report.goals(
+        "the ledger",
+        [
+            report.goal("a request's processor time", added, "{:+.2f} %", most=2),
+            report.goal("samples, of a core", each * SAMPLES_A_SECOND / 1e7, "{:.3f} %", most=2),
+        ],
+    )
+    report.say(
+        f"Quartiles of the request's: {low:+.2f} to {high:+.2f} %; a sample: {each / 1000:.1f} µs."
+    )
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, seconds=10)

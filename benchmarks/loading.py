@@ -4,8 +4,10 @@ The limit is a loop that does just that with the same code objects. Compared wit
 and importing with a filled bytecode cache; the same with checked manifests; all of
 `load_all_plugins` (with validation, life cycle and the swap of the registry);
 `importlib.import_module` with its `.pyc` files; the same with pluggy registering the modules; and
-Fastify registering as many plugins in Node. Contenders take turns, and ratios are computed within
-a round.
+Fastify registering as many plugins in Node, if npm can install it. Contenders take turns, and
+ratios are computed within a round. Then five times as many plugins, to see that it is linear.
+
+    python benchmarks/loading.py [--seconds N] [--quick] [--plugins N]
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pluggy
-from _harness import Timings, pin, quiet, table
+from _harness import Timings, pinned, quiet
+from _report import Report, progress, script
 
 from veko_plugins import PluginManager
 from veko_plugins.dependencies import plan
@@ -215,36 +218,48 @@ def fastify(count: int) -> Contender | None:
     return run
 
 
-def main(count: int, rounds: int) -> None:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        for number in range(count):
-            file = folder / f"p{number}.py"
-            file.write_text(PLUGIN.format(number))
-            os.utime(file, (1e9, 1e9))
-        contenders = {
-            "floor": floor(folder, count),
-            "scan, plan, import": ours(folder, whole=False),
-            "the same and manifests": ours(folder, whole=True),
-            "load_all_plugins": load_all(folder),
-            "importlib.import_module": import_module(folder, count),
-            "the same and pluggy": registered(folder, count),
-        }
-        if (node := fastify(count)) is not None:
-            contenders["Fastify 5 (Node)"] = node
-        else:
-            print("Fastify is not here: it needs node and npm.\n")
-        for run in contenders.values():
-            run()
-        time.sleep(2.6)  # until the sources are older than the resolution of their time stamps
-        pinned = pin()
-        took: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
+def contenders_of(folder: Path, count: int) -> dict[str, Contender]:
+    """Write so many plugins, and set up what loads them."""
+    for number in range(count):
+        file = folder / f"p{number}.py"
+        file.write_text(PLUGIN.format(number))
+        os.utime(file, (1e9, 1e9))
+    return {
+        "floor": floor(folder, count),
+        "scan, plan, import": ours(folder, whole=False),
+        "the same and manifests": ours(folder, whole=True),
+        "load_all_plugins": load_all(folder),
+        "importlib.import_module": import_module(folder, count),
+        "the same and pluggy": registered(folder, count),
+    }
+
+
+def take_turns(contenders: dict[str, Contender], count: int, seconds: float) -> Timings:
+    """Let each load all plugins, by turns; the timings are of one plugin."""
+    for run in contenders.values():
+        run()
+    time.sleep(2.6)  # until the sources are older than the resolution of their time stamps
+    took: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    with pinned():
+        while len(took["floor"]) < 3 or time.perf_counter() < end:
             for name, run in contenders.items():
                 with quiet():
                     took[name].append(run() / count * 1e9)
-    timings = Timings(took)
+    return Timings(took)
+
+
+def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure with few plugins, with all of the contenders; then with many, that it is linear."""
+    few = given.plugins
+    with tempfile.TemporaryDirectory() as made:
+        contenders = contenders_of(Path(made), few)
+        if (node := fastify(few)) is not None:
+            contenders["Fastify 5 (Node)"] = node
+        else:
+            report.say("Fastify was not measured: it needs node and npm.")
+        progress(f"{few} plugins")
+        timings = take_turns(contenders, few, given.seconds / 2)
     rows = [
         [
             name,
@@ -254,12 +269,29 @@ def main(count: int, rounds: int) -> None:
         ]
         for name in contenders
     ]
-    print(f"{count} plugins, bytecode cached, {pinned}.\n")
-    print(table(["", "a plugin", "by the floor", "fastest by fastest"], rows))
+    report.table([f"{few:,} plugins", "each", "by the floor", "fastest by fastest"], rows)
+    many = few * 5
+    with tempfile.TemporaryDirectory() as made:
+        progress(f"{many} plugins")
+        all_of_it = contenders_of(Path(made), many)
+        names = ("floor", "load_all_plugins", "importlib.import_module")
+        more = take_turns({name: all_of_it[name] for name in names}, many, given.seconds / 2)
+    mine, theirs = "load_all_plugins", "importlib.import_module"
+    grown = more.median(mine) / timings.median(mine)
+    report.goals(
+        "load_all_plugins",
+        [
+            report.goal(f"{few:,} plugins, by the floor", timings.ratio(mine, "floor"), most=6),
+            report.goal(f"{many:,} plugins, by the floor", more.ratio(mine, "floor"), most=6),
+            report.goal(f"{few:,} plugins, by {theirs}", timings.ratio(mine, theirs), most=1),
+            report.goal(f"one of {many:,} plugins, by one of {few:,}", grown, most=1.3),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds, and less exact")
-    quick = parser.parse_args().quick
-    main(300 if quick else 1000, 9 if quick else 25)
+    script(
+        measure,
+        seconds=30,
+        options=lambda parser: parser.add_argument("--plugins", type=int, default=1000),
+    )

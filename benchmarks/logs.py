@@ -1,6 +1,6 @@
 """What does a log record cost?
 
-    python benchmarks/logs.py [--quick]
+    python benchmarks/logs.py [--seconds N] [--quick]
 
 A JSON line with four fields to a rotated file: by Veko, by python-json-logger with the standard
 library's rotating file, and by structlog, which has no rotation. The records are the same, and Veko
@@ -11,17 +11,16 @@ without writing it, and a record whose level is off.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import logging
-import platform
 import tempfile
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 import structlog
-from _harness import Batch, batch, compare, pin, table
+from _harness import Batch, batch, compare, pinned
+from _report import Report, script
 from pythonjsonlogger.json import JsonFormatter
 
 from veko_plugins.logging import JSONFormatter, open_log
@@ -93,29 +92,21 @@ async def contenders(folder: Path) -> dict[str, Batch]:
     }
 
 
-async def measure(seconds: float) -> list[list[str]]:
+async def measure(report: Report, given: argparse.Namespace) -> None:
     """Measure all."""
-    with tempfile.TemporaryDirectory() as folder:
-        timings = await compare(lambda: contenders(Path(folder)), seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder, pinned():
+        timings = await compare(lambda: contenders(Path(folder)), seconds=given.seconds)
     bases = {"file": "file: Veko", "line": "line: Veko", "off": "off: Veko's logger of a plugin"}
-    return [
+    rows = [
         [
             name,
             f"{timings.median(name):,.0f}",
-            f"{timings.ratio(name, bases[name[: name.index(':')]]):.2f}",
+            f"{timings.ratio(name, bases[name[: name.index(':')]]):.2f}×",
         ]
         for name in timings.names
     ]
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    seconds = 3 if parser.parse_args().quick else 30
-    print(f"{platform.python_implementation()} {platform.python_version()}, {pin()}\n")
-    print(table(["a record", "ns", "by Veko"], asyncio.run(measure(seconds))))
+    report.table(["a record", "ns", "by Veko"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, seconds=8)

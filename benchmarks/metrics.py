@@ -1,6 +1,6 @@
 """What does measuring cost for each call of a handler?
 
-    python benchmarks/metrics.py [--quick]
+    python benchmarks/metrics.py [--seconds N] [--quick]
 
 The same plugin runs on a kernel with the core plugin `metrics` and on one without; its handlers
 observe (return None). The floor is an interceptor, `def` or `async def`, whose wrapper reads the
@@ -11,14 +11,13 @@ core; see `_harness.py`.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from _harness import Batch, batch, compare, pin, table
+from _harness import Batch, batch, compare, pinned
+from _report import Report, progress, script
 
 from veko import Kernel, Subscription
 from veko_plugins.metrics import Metrics
@@ -26,6 +25,7 @@ from veko_plugins.metrics import Metrics
 WARM = 1_200
 """Emissions before timing: past the kernel's threshold for compiling a plan."""
 GOAL = 200
+COUNTS = (1, 5, 20)
 KINDS: dict[str, tuple[bool, float | None]] = {
     "def": (False, None),
     "async def": (True, None),
@@ -58,12 +58,12 @@ def clocked(event: str, subscription: Subscription, call: Callable[..., Any]) ->
     return names["wrapped"]
 
 
-async def main(seconds: float, counts: Sequence[int]) -> None:
-    pinned = pin()
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure each kind of handler, alone and with others."""
     rows: list[list[str]] = []
-    met = 0
     for kind, (is_async, limit) in KINDS.items():
-        for count in counts:
+        for count in COUNTS:
+            progress(f"{count} {kind}")
             async with contextlib.AsyncExitStack() as stack:
 
                 async def make(
@@ -90,22 +90,14 @@ async def main(seconds: float, counts: Sequence[int]) -> None:
                         batches[name] = batch("await emit(#)", emit=emit)
                     return batches
 
-                times = await compare(make, seconds=seconds / (len(KINDS) * len(counts)))
+                with pinned():
+                    times = await compare(make, seconds=given.seconds / (len(KINDS) * len(COUNTS)))
             added = times.difference("on", "off") / count
             floor = times.difference("floor", "off") / count
-            met += added <= GOAL
-            rows.append([
-                f"{count} {kind}", f"+{added:.0f} ns", f"+{floor:.0f} ns",
-                f"≤ {GOAL} ns", "met" if added <= GOAL else "**missed**",
-            ])  # fmt: skip
-    print(f"{platform.python_implementation()} {platform.python_version()}, {pinned}.\n")
-    head = ["added to each call, median of rounds", "metrics", "two clocks", "goal", ""]
-    print(table(head, rows))
-    print(f"\n{met} of {len(rows)} goals met.")
+            goal = report.goal(f"{count} {kind}, metrics on", added, "{:+.0f} ns", most=GOAL)
+            rows.append([*goal.cells()[:2], f"{floor:+.0f} ns", *goal.cells()[2:]])
+    report.table(["added to each call", "metrics", "two clocks", "goal", ""], rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="less than 5 s, and less exact")
-    quick = parser.parse_args().quick
-    asyncio.run(main(4 if quick else 30, (1, 5, 20)))
+    script(measure, seconds=15)

@@ -1,6 +1,6 @@
 """What do a thousand routes cost: finding one of them, and changing one of them?
 
-    python benchmarks/routing.py [--quick]
+    python benchmarks/routing.py [--seconds N] [--quick]
 
 Matching is timed in tables of 10, 1,000 and 10,000 routes of one shape each (static, one
 parameter, two of them typed), so that only the number differs. Then plugins of one route each are
@@ -12,14 +12,13 @@ nothing else can run.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import itertools
-import platform
 import statistics
 import time
 from typing import Any
 
-from _harness import Batch, batch, compare, pin, quiet, table
+from _harness import Batch, batch, compare, pinned, quiet
+from _report import Report, progress, script
 
 from veko import Kernel
 from veko_plugins.http import Routes, Table
@@ -43,7 +42,7 @@ def tables(kind: str) -> dict[int, Table[int]]:
     }
 
 
-async def matching(seconds: float) -> list[list[str]]:
+async def matching(report: Report, seconds: float) -> None:
     """Time the match, where the paths asked for go through the whole table."""
     rows = []
     for kind, (_, asked) in KINDS.items():
@@ -61,11 +60,13 @@ async def matching(seconds: float) -> list[list[str]]:
 
         timings = await compare(make, seconds=seconds / len(KINDS))
         few, many, most = (str(size) for size in SIZES)
+        goal = report.goal(f"match, {kind}: 1,000 by 10", timings.ratio(many, few), most=1.5)
         rows.append([
-            kind, f"{timings.median(few):.0f}", f"{timings.median(many):.0f}",
-            f"{timings.ratio(many, few):.2f}", f"{timings.ratio(most, few):.2f}",
+            kind, f"{timings.median(few):.0f}", f"{timings.median(many):.0f}", goal.measured,
+            goal.wanted, goal.verdict, f"{timings.ratio(most, few):.2f}×",
         ])  # fmt: skip
-    return rows
+    head = ["10 routes, ns", "1,000, ns", "1,000 by 10", "goal", "", "10,000 by 10"]
+    report.table(["a match", *head], rows)
 
 
 def plugin(name: str, routes: int) -> dict[str, Any]:
@@ -109,25 +110,22 @@ async def changing(size: int, rounds: int) -> list[float]:
     return [*map(statistics.median, (adding, removing, swapping)), max(swapping)]
 
 
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    quick = parser.parse_args().quick
-    print(f"{platform.python_implementation()} {platform.python_version()}, {pin()}\n")
-    rows = asyncio.run(matching(2 if quick else 20))
-    print(table(["a match", "10 routes, ns", "1,000, ns", "1,000 by 10", "10,000 by 10"], rows))
-    rows = []
-    for size in (10, 1_000, 4_000):
-        add, remove, swap, longest = asyncio.run(changing(size, 20 if quick else 200))
-        rows.append([
-            f"{size:,}", f"{add:.2f}", f"{remove:.2f}", f"{swap:.3f}", f"{longest:.3f}",
-        ])  # fmt: skip
-    print()
-    print(
-        table(["routes", "add one, ms", "remove it, ms", "the swap, ms", "longest swap, ms"], rows)
-    )
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure matching, then changing."""
+    with pinned():
+        await matching(report, given.seconds / 2)
+        rows = []
+        for size in (10, 1_000, 4_000):
+            progress(f"changing, {size} routes")
+            times = await changing(size, max(5, round(given.seconds * 5)))
+            rows.append([f"{size:,}", *(f"{time:.3f}" for time in times)])
+            if size == 1_000:
+                report.goal("adding one route among 1,000", times[0], "{:.2f} ms", most=3)
+                report.goal("removing one route among 1,000", times[1], "{:.2f} ms", most=3)
+                report.goal("the swap among 1,000 routes", times[2], "{:.3f} ms", most=0.1)
+        head = ["add one, ms", "remove it, ms", "the swap, ms", "longest swap, ms"]
+        report.table(["routes", *head], rows)
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, seconds=12)

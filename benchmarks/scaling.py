@@ -1,12 +1,13 @@
-"""Does the work grow with what a plugin registers, and do others get their turn meanwhile?
+"""Does the work grow with what there is, and do others get their turn meanwhile?
 
-The limit is the shape itself: a load, and an unload, is linear in what it registers, so the time of
-one registration stays the same from the smallest load to the largest. One more task, route or hook
-costs the same however many there are, apart from copying a dict. `held` is the longest time for
-which a task that wants every turn of the loop got none.
+    python benchmarks/scaling.py [--seconds N] [--quick] [--only TEXT]
 
-`curves` shows what one change costs among more and more of something: each must be flat, or grow
-by what copying a dict takes, 0.02 µs a key.
+The limit is the shape itself: one change costs the same however much there is, and loading and
+unloading are linear in what they register. Each curve gives the time of one change (or of one of
+many registrations) among more and more of something. The exponent is fitted over its last step of
+ten: 0 is flat, 1 grows with what there is, 2 is quadratic in all. A change may grow by what copying
+a dict takes; its goal says how long it may take at the end of the curve. *Held* is the longest time
+for which a task that wants every turn of the loop got none. There are no peers.
 """
 
 from __future__ import annotations
@@ -16,19 +17,27 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import math
 import statistics
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from _harness import pin, table
+from _harness import pinned, quiet
+from _plots import Curve, curves
+from _report import Report, progress, script
 
 from veko import Bus, Context, Handle, Kernel
 from veko_plugins.http import Routes
 
 Verb = Callable[[Any, int], Handle]
+Measure = Callable[[int], Awaitable[float]]
 _MORE = 200
+FLAT = 0.35
+"""An exponent up to here is noise on something flat."""
+HELD = 5.0
+"""Milliseconds for which a change may hold the loop."""
 
 
 async def wait() -> None:
@@ -41,21 +50,6 @@ def answer(id: str) -> str:
 
 def hear(value: object) -> None:
     return None
-
-
-VERBS: dict[str, tuple[Verb, tuple[int, ...]]] = {
-    "spawn": (lambda context, n: context.spawn(wait), (1_000, 5_000, 20_000)),
-    "routes": (
-        lambda context, n: context.add_route("GET", f"/r{n}/{{id}}", answer),
-        (1_000, 10_000, 50_000),
-    ),
-    "hooks, one event": (lambda context, n: context.hook("x", hear), (1_000, 10_000, 100_000)),
-    "hooks, an event each": (
-        lambda context, n: context.hook(f"x{n}", hear),
-        (1_000, 10_000, 100_000),
-    ),
-    "services": (lambda context, n: context.provide(f"s{n}", n), (1_000, 10_000, 100_000)),
-}
 
 
 class Ticks:
@@ -85,8 +79,27 @@ async def held(work: Any) -> tuple[float, float]:
     return took, ticks.longest
 
 
-async def measure(verb: Verb, count: int) -> list[float]:
-    """Return seconds: load, its longest hold, one more, cancelling it, unload, its longest hold."""
+# -- what a plugin registers
+
+VERBS: dict[str, tuple[Verb, int]] = {
+    "task": (lambda context, n: context.spawn(wait), 10_000),
+    "route": (lambda context, n: context.add_route("GET", f"/r{n}/{{id}}", answer), 30_000),
+    "hook, one event": (lambda context, n: context.hook("x", hear), 30_000),
+    "hook, an event each": (lambda context, n: context.hook(f"x{n}", hear), 30_000),
+    "service": (lambda context, n: context.provide(f"s{n}", n), 30_000),
+}
+
+
+class Registered(NamedTuple):
+    """Microseconds: of one of many that load, of one more afterwards, of one that is unloaded."""
+
+    load: float
+    more: float
+    unload: float
+
+
+async def registering(verb: Verb, count: int) -> Registered:
+    """Load a plugin that registers so many."""
     contexts: list[Context] = []
 
     started = asyncio.Event()
@@ -106,24 +119,18 @@ async def measure(verb: Verb, count: int) -> list[float]:
         await kernel.load({"name": "p", "version": "1.0.0", "load": load})
         await started.wait()
 
-    async def more() -> list[Handle]:
-        handles = [verb(contexts[0], count + number) for number in range(_MORE)]
-        for handle in handles:
+    async def more() -> None:
+        for handle in [verb(contexts[0], count + number) for number in range(_MORE)]:
             await handle
-        return handles
 
     async with Kernel(timeout=600) as kernel:
         await kernel.load(Routes("asgi"))
-        loaded, loading = await held(live(kernel))
+        loaded, _ = await held(live(kernel))
         begin = time.perf_counter()
-        handles = await more()
+        await more()
         added = (time.perf_counter() - begin) / _MORE
-        begin = time.perf_counter()
-        for handle in handles:
-            handle.cancel()
-        cancelled = (time.perf_counter() - begin) / _MORE
-        unloaded, unloading = await held(kernel.unload("p"))
-    return [loaded, loading, added, cancelled, unloaded, unloading]
+        unloaded, _ = await held(kernel.unload("p"))
+    return Registered(*(1e6 * one for one in (loaded / count, added, unloaded / count)))
 
 
 async def emitters(count: int) -> float:
@@ -139,19 +146,20 @@ async def emitters(count: int) -> float:
     return left / 2**20
 
 
-# -- curves: the microseconds of one change, or of one of many emissions
+# -- one change among many
 
 
 async def _median(change: Callable[[], Any], back: Callable[[], Any] | None = None) -> float:
     times = []
-    for _ in range(9):
-        begin = time.perf_counter()
-        done = change()
-        if isinstance(done, Awaitable):
-            await done
-        times.append(time.perf_counter() - begin)
-        if back is not None:
-            await back()
+    with quiet():
+        for _ in range(9):
+            begin = time.perf_counter()
+            done = change()
+            if isinstance(done, Awaitable):
+                await done
+            times.append(time.perf_counter() - begin)
+            if back is not None:
+                await back()
     return statistics.median(times) * 1e6
 
 
@@ -239,81 +247,170 @@ async def emitting_while_pinned(count: int) -> float:
         return await asyncio.create_task(outside(), context=contextvars.Context())
 
 
-def among_plugins(verb: str) -> Callable[[int], Awaitable[float]]:
-    def plugin(number: int) -> dict[str, Any]:
-        def load(context: Context) -> None:
-            context.hook(f"x{number}", hear)
-
-        return {"name": f"p{number}", "version": "1.0.0", "load": load}
-
-    async def measured(count: int) -> float:
-        async with Kernel(timeout=600) as kernel:
-            for number in range(count):
-                await kernel.load(plugin(number))
-                await kernel.bus.emit(f"x{number}", 1)
-            gc.collect()
-            if verb == "reload":
-                return await _median(lambda: kernel.reload(plugin(1)))
-            if verb == "toggle":
-                off, on = (lambda: kernel.toggle("p1", False)), lambda: kernel.toggle("p1", True)
-                return await _median(off, on)
-            return await _median(lambda: kernel.unload("p1"), lambda: kernel.load(plugin(1)))
-
-    return measured
+async def among_subscriptions(count: int) -> float:
+    bus = Bus()
+    for number in range(count):
+        bus.on(f"x{number}", hear)
+    return await _subscribing(bus)
 
 
-CURVES: dict[str, tuple[Callable[[int], Awaitable[float]], tuple[int, ...]]] = {
-    "bus.on, after dynamic names": (after_dynamic_names, (100, 1_000, 4_000)),
-    "bus.on, among emitted events": (among_emitted_events, (100, 1_000, 10_000)),
-    "bus.on, among emitters": (among_emitters, (100, 1_000, 10_000)),
-    "emissions that end on retired plans": (ending_on_retired_plans, (100, 1_000, 3_000)),
-    "release of pinned registries": (releasing_pins, (100, 1_000)),
-    "an emission beside pinned registries": (emitting_while_pinned, (0, 1, 100)),
-    **{f"{verb}, among plugins": (among_plugins(verb), (100, 1_000, 5_000))
-       for verb in ("reload", "toggle", "unload")},
-}  # fmt: skip
+def _plugin(number: int, route: bool = False) -> dict[str, Any]:
+    def load(context: Context) -> None:
+        context.hook(f"x{number}", hear)
+        if route:
+            context.add_route("GET", f"/p{number}/{{id}}", answer)
+
+    return {"name": f"p{number}", "version": "1.0.0", "load": load}
 
 
-async def curves() -> str:
+async def among_plugins(count: int, route: bool = False) -> dict[str, tuple[float, float]]:
+    """Return, for each change of one of so many plugins, its µs and for how many ms it held."""
+    found: dict[str, tuple[float, float]] = {}
+    async with Kernel(timeout=600) as kernel:
+        if route:
+            await kernel.load(Routes("asgi"))
+        for number in range(count):
+            await kernel.load(_plugin(number, route))
+            await kernel.bus.emit(f"x{number}", 1)
+        changes: dict[str, Callable[[], Awaitable[object]]] = {
+            "reload": lambda: kernel.reload(_plugin(1, route)),
+            "switch off": lambda: kernel.toggle("p1", False),
+            "switch on": lambda: kernel.toggle("p1", True),
+            "unload": lambda: kernel.unload("p1"),
+            "load": lambda: kernel.load(_plugin(1, route)),
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in changes}
+        with quiet():
+            for _ in range(7):
+                for name, change in changes.items():
+                    times[name].append(await held(change()))
+        for name, taken in times.items():
+            middle = statistics.median(took for took, _ in taken)
+            found[name] = middle * 1e6, statistics.median(longest for _, longest in taken) * 1e3
+    return found
+
+
+CURVES: dict[str, tuple[Measure, tuple[int, ...], float]] = {
+    "bus.on after dynamic names": (after_dynamic_names, (400, 1_200, 4_000), 100),
+    "bus.on among emitted events": (among_emitted_events, (100, 300, 1_000), 80),
+    "bus.on among emitters": (among_emitters, (1_000, 3_000, 10_000), 80),
+    "bus.on among subscriptions": (among_subscriptions, (3_000, 10_000, 30_000), 100),
+    "end of an emission on a retired plan": (ending_on_retired_plans, (300, 1_000, 3_000), 80),
+    "release of a pinned registry": (releasing_pins, (100, 300, 1_000), 40),
+    "emission beside pinned registries": (emitting_while_pinned, (1, 10, 100), 1),
+}
+"""What is measured, among how many, and how many µs it may take among the most."""
+EACH_OF_MANY = {"end of an emission on a retired plan", "release of a pinned registry"}
+"""Must be flat: all of them are then linear."""
+PLUGINS = (500, 1_500, 5_000)
+PLUGIN_GOAL = 3_000.0
+"""Microseconds that a change of one plugin among the most may take."""
+
+
+def exponent(points: list[tuple[float, float]]) -> float:
+    """Fit a power to the last step of ten of a curve, where constant parts weigh least."""
+    last = points[-1][0] / 10
+    logs = [(math.log(x), math.log(y)) for x, y in points if x >= last and y > 0]
+    return statistics.linear_regression(*zip(*logs, strict=True)).slope
+
+
+def judge(
+    report: Report, name: str, points: list[tuple[float, float]], most: float, steepest: float
+) -> Curve:
+    """Say whether a curve is as it should be."""
+    power = exponent(points)
+    shape = "flat" if power <= FLAT else "linear" if power <= 1.2 else "steeper than linear"
+    what = f"{name}, among {points[-1][0]:,g}"
+    goal = report.goal(what, points[-1][1], "{:,.1f} µs", most=most)
+    grows = report.goal(f"{name}, exponent", power, "{:.2f}", most=steepest)
+    note = f"{shape} (exponent {power:.2f}); {goal.measured}, goal {goal.wanted}"
+    return Curve(name, points, note, goal.met and grows.met)
+
+
+def show(report: Report, found: list[Curve], name: str, title: str) -> None:
+    """Add curves as a table and as a picture."""
     rows = []
-    for name, (curve, counts) in CURVES.items():
-        for count in counts:
-            rows.append([name, f"{count:,}", f"{await curve(count):,.1f}"])
-    return table(["one change", "among", "µs"], rows)
+    for curve in found:
+        counts = " / ".join(f"{x:,g}" for x, _ in curve.points)
+        times = " / ".join(f"{y:,.1f}" for _, y in curve.points)
+        rows.append([curve.name, counts, times, curve.note, "met" if curve.met else "**missed**"])
+    report.table([title, "among", "µs", "shape (exponent); at the end", ""], rows)
+    report.plot(name, curves(title, found, "µs"), title)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="leave out the largest")
-    parser.add_argument("verbs", nargs="*", help=f"of {', '.join(VERBS)}, curves")
-    arguments = parser.parse_args()
-    print(pin())
-    if not arguments.verbs or "curves" in arguments.verbs:
-        print(await curves(), "\n")
-    if arguments.verbs == ["curves"]:
-        return
-    rows = []
-    for name, (verb, counts) in VERBS.items():
-        if arguments.verbs and name not in arguments.verbs:
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure all of it; below 10 s, with fewer of each."""
+    fewer = 1 if given.seconds >= 10 else 10
+
+    def sizes(counts: tuple[int, ...]) -> list[int]:
+        return [max(count // fewer, index + 1) for index, count in enumerate(counts)]
+
+    with pinned():
+        found = []
+        for name, (curve, counts, most) in CURVES.items():
+            if given.only in name:
+                progress(name)
+                points = [(float(n), await curve(n)) for n in sizes(counts)]
+                steepest = 0.5 if name in EACH_OF_MANY else 1.2
+                found.append(judge(report, name, points, most, steepest))
+        if given.only in "plugins":
+            by_count = {}
+            for count in sizes(PLUGINS):
+                progress(f"changes among {count} plugins")
+                by_count[count] = await among_plugins(count)
+            for change in by_count[count]:
+                points = [(float(n), times[change][0]) for n, times in by_count.items()]
+                name = f"{change}, among plugins"
+                found.append(judge(report, name, points, PLUGIN_GOAL, 1.2))
+        show(report, found, "scaling.svg", "One change among more and more")
+        if given.only in "holds":
+            await holds(report, 1_000 // fewer)
+        report.part("scaling: registrations")
+        await registrations(report, given.only, fewer)
+
+
+async def holds(report: Report, count: int) -> None:
+    """Say for how long a change holds the loop, among plugins with a route each."""
+    progress(f"for how long changes hold the loop, among {count} plugins and routes")
+    changes = await among_plugins(count, route=True)
+    report.goals(
+        f"longest time for which the loop was held, among {count:,} plugins and routes",
+        [
+            report.goal(f"{change} a plugin", longest, "{:.2f} ms", most=HELD)
+            for change, (_, longest) in changes.items()
+        ],
+    )
+
+
+async def registrations(report: Report, only: str, fewer: int) -> None:
+    """Show what one of many registrations of one plugin costs."""
+    found = []
+    for name, (verb, largest) in VERBS.items():
+        if only not in name:
             continue
-        for count in counts[:-1] if arguments.quick else counts:
+        progress(f"a plugin with many of: {name}")
+        sizes = [largest // fewer // part for part in (10, 3, 1)]
+        taken = {}
+        for count in sizes:
             gc.collect()
-            loaded, loading, added, cancelled, unloaded, unloading = await measure(verb, count)
-            rows.append(
-                [
-                    name, f"{count:,}", f"{loaded:.2f}", f"{loaded / count * 1e6:.1f}",
-                    f"{loading * 1e3:.0f}", f"{added * 1e6:.0f}", f"{cancelled * 1e6:.0f}",
-                    f"{unloaded:.2f}", f"{unloaded / count * 1e6:.1f}", f"{unloading * 1e3:.0f}",
-                ]
-            )  # fmt: skip
-    head = [
-        "", "number", "load, s", "one, µs", "held, ms", "one more, µs", "cancel one, µs",
-        "unload, s", "one, µs", "held, ms",
-    ]  # fmt: skip
-    print(table(head, rows))
-    for count in (10_000, 100_000):
-        print(f"{count:,} names used through `bus.emitter`: {await emitters(count):.1f} MiB left")
+            taken[count] = await registering(verb, count)
+        for field, said in (("load", "loaded"), ("more", "one more"), ("unload", "unloaded")):
+            points = [(float(n), max(0.01, getattr(one, field))) for n, one in taken.items()]
+            # One more may copy a dict of them; what is loaded together must be linear in all.
+            steepest = 1.2 if field == "more" else 0.5
+            found.append(judge(report, f"{name}: {said}", points, 200, steepest))
+    if found:
+        show(report, found, "registrations.svg", "One of many registrations of a plugin")
+    if not only:
+        count = 100_000 // fewer
+        left = await emitters(count)
+        what = f"left by {count:,} names, each used once through `bus.emitter`"
+        report.goals("memory", [report.goal(what, left, "{:.1f} MiB", most=1)])
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    script(
+        measure,
+        seconds=60,
+        options=lambda parser: parser.add_argument("--only", default="", help="part of a name"),
+    )

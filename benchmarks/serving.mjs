@@ -8,7 +8,7 @@ const [name, directory] = process.argv.slice(2);
 const require = createRequire(resolve(directory, "package.json"));
 const hello = async () => ({ hello: "world" });
 const HANDLERS = 3;
-const listening = (port) => console.log(port);
+const listening = (port) => console.log(`http://127.0.0.1:${port}`);
 
 if (name === "Express") {
   const app = require("express")();

@@ -1,6 +1,6 @@
 """What does the watchdog cost?
 
-    python benchmarks/watchdog.py [--quick]
+    python benchmarks/watchdog.py [--seconds N] [--quick]
 
 Idle: the processor time of a process whose loop does nothing but answer the watchdog. Busy: the
 processor time of the watchdog's thread while the loop emits without end; and how many emissions of
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
 import statistics
 import threading
 import time
 from typing import Any
 
-from _harness import pin, table
+from _harness import pinned
+from _report import Report, script
 
 from veko import Kernel
 from veko_plugins.watchdog import Watchdog
@@ -57,8 +57,14 @@ async def turn(kernel: Kernel) -> float:
     return done / (time.process_time() - begin)
 
 
-async def measure(seconds: float, rounds: int) -> list[list[str]]:
-    """Measure both."""
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure it idle, then busy."""
+    seconds, rounds = given.seconds / 4, max(2, round(given.seconds))
+    with pinned():
+        await _measure(report, seconds, rounds)
+
+
+async def _measure(report: Report, seconds: float, rounds: int) -> None:
     async with Kernel() as kernel:
         await kernel.load({"name": "guest", "version": "1.0.0", "load": load})
         without = await idle(seconds)
@@ -81,26 +87,17 @@ async def measure(seconds: float, rounds: int) -> list[list[str]]:
         own = (time.clock_gettime(clock) - spent) / (time.perf_counter() - begin) * 100
     lost = (1 - statistics.median(ratios)) * 100
     low, high = ((1 - ratio) * 100 for ratio in statistics.quantiles(ratios, n=4)[::-2])
-    return [
-        ["idle, of a core", f"{watched - without:.2f} %", "", "≤ 0.5 %"],
-        ["busy, its thread, of a core", f"{own:.2f} %", "", "≤ 0.5 %"],
-        ["busy, of the throughput", f"{lost:.2f} %", f"{low:.2f} to {high:.2f} %", "≤ 0.5 %"],
-    ]
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    quick = parser.parse_args().quick
-    print(f"{platform.python_implementation()} {platform.python_version()}, {pin()}\n")
-    print(
-        table(
-            ["the watchdog", "costs", "quartiles", "goal"],
-            asyncio.run(measure(*((1, 4) if quick else (10, 40)))),
-        )
+    report.goals(
+        "the watchdog",
+        [
+            report.goal("idle, of a core", watched - without, "{:.2f} %", most=0.5),
+            report.goal("busy, its thread, of a core", own, "{:.2f} %", most=0.5),
+        ],
+    )
+    report.say(
+        f"Busy, it took {lost:.2f} % of the throughput (quartiles {low:.2f} to {high:.2f} %)."
     )
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, seconds=14)
