@@ -1,11 +1,15 @@
 """The tree that comes out: whatever runs at once, re-enters, is cancelled, fails or is closed."""
 
 import asyncio
+import contextvars
 import logging
 import pickle
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
@@ -206,6 +210,152 @@ async def test_a_task_that_outlives_its_hook(kernel: Kernel, tracing: Tracing) -
     await tasks[0]
     (found,) = await shapes(tracing)
     assert found == {"tick": {"one.start": {"late": {"one.<lambda>": {}}}, "two.<lambda>": {}}}
+
+
+def by_task(work: Callable[[], None], later: asyncio.Event) -> Any:
+    async def run() -> None:
+        await later.wait()
+        work()
+
+    return asyncio.create_task(run())
+
+
+def by_group(work: Callable[[], None], later: asyncio.Event) -> Any:
+    async def run() -> None:
+        await later.wait()
+        work()
+
+    async def grouped() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+
+    return asyncio.ensure_future(grouped())
+
+
+def by_callback(work: Callable[[], None], later: asyncio.Event) -> Any:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def run() -> None:
+        if later.is_set():
+            work()
+            done.set_result(None)
+        else:
+            loop.call_later(0.001, run)
+
+    loop.call_soon(run)
+    return done
+
+
+def by_thread(work: Callable[[], None], later: asyncio.Event) -> Any:
+    return asyncio.ensure_future(anyio.to_thread.run_sync(until_set(work, later)))
+
+
+def by_copy(work: Callable[[], None], later: asyncio.Event) -> Any:
+    context = contextvars.copy_context()
+
+    async def run() -> None:
+        await later.wait()
+        context.run(work)
+
+    return asyncio.get_running_loop().create_task(run(), context=contextvars.Context())
+
+
+def by_copy_that_was_set(work: Callable[[], None], later: asyncio.Event) -> Any:
+    context = contextvars.copy_context()
+    context.run(contextvars.ContextVar[int]("other").set, 1)
+
+    async def run() -> None:
+        await later.wait()
+        context.run(work)
+
+    return asyncio.get_running_loop().create_task(run(), context=contextvars.Context())
+
+
+def until_set(work: Callable[[], None], later: asyncio.Event) -> Callable[[], None]:
+    def run() -> None:
+        while not later.is_set():
+            time.sleep(0.001)
+        work()
+
+    return run
+
+
+BEGINNERS = (by_task, by_group, by_callback, by_thread, by_copy, by_copy_that_was_set)
+
+
+@pytest.mark.parametrize("emissions", [1, 1100])  # interpreted, and compiled
+@pytest.mark.parametrize("begin", BEGINNERS)
+async def test_what_a_hook_begins_stays_below_it(
+    kernel: Kernel,
+    tracing: Tracing,
+    begin: Callable[[Callable[[], None], asyncio.Event], Any],
+    emissions: int,
+) -> None:
+    """Whatever copies the context keeps the hook that it was copied in.
+
+    Each thing begins to look once other hooks of the same emission run, and at the latest after
+    it: a place that is shared by the hooks of an emission would name another hook by then.
+    """
+    during, after = asyncio.Event(), asyncio.Event()
+    tracer = trace.get_tracer("test")
+    begun: list[Any] = []
+    active = False
+
+    def both(name: str) -> None:
+        begun.append(begin(lambda: tracer.start_span(f"{name} during").end(), during))
+        begun.append(begin(lambda: tracer.start_span(f"{name} after").end(), after))
+
+    def first(value: Any) -> None:
+        if active:
+            both("first")
+
+    async def second(value: Any) -> None:
+        if active:
+            await asyncio.sleep(0)
+            both("second")
+
+    async def third(value: Any) -> None:
+        if active:
+            during.set()
+            await asyncio.sleep(0.02)
+
+    for number, handler in enumerate((first, second, third)):
+        await kernel.load(hooks(f"plugin{number}", tick=handler))
+    for _ in range(emissions - 1):
+        await kernel.bus.emit("tick", 1)
+    active = True
+    await kernel.bus.emit("tick", 1)
+    after.set()
+    await asyncio.gather(*begun)
+    last = (await shapes(tracing))[-1]
+    assert last == {
+        "tick": {
+            "plugin0.first": {"first during": {}, "first after": {}},
+            "plugin1.second": {"second during": {}, "second after": {}},
+            "plugin2.third": {},
+        }
+    }
+
+
+@pytest.mark.parametrize("emissions", [1, 1100])
+async def test_hooks_that_look_from_a_thread(
+    kernel: Kernel, tracing: Tracing, emissions: int
+) -> None:
+    tracer = trace.get_tracer("test")
+
+    async def ask(value: Any) -> None:
+        await asyncio.to_thread(lambda: tracer.start_span("threaded").end())
+        await kernel.bus.emit("leaf")
+        tracer.start_span("own").end()
+
+    await kernel.load(hooks("one", tick=ask, leaf=lambda: None))
+    await kernel.load(hooks("two", tick=lambda value: tracer.start_span("of two").end()))
+    for _ in range(emissions):
+        await kernel.bus.emit("tick", 1)
+    asked = {"threaded": {}, "leaf": {"one.<lambda>": {}}, "own": {}}
+    last = (await shapes(tracing))[-1]
+    assert last == {"tick": {"one.ask": asked, "two.<lambda>": {"of two": {}}}}
 
 
 async def test_an_error_is_told_once(
