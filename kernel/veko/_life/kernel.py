@@ -219,7 +219,7 @@ class Kernel(Runtime):
         elif record.loaded or record.state not in (State.FAILED, State.UNLOADED):
             remedy = f"It came from {record.source or 'an object'}: rename one, or reload it."
             if record.core:
-                remedy = "It is a core plugin: choose another name."
+                remedy = "That one is a core plugin: give yours another `name`."
             raise ConflictError(
                 f"a plugin named {name!r} is already {record.state}",
                 plugin=name,

@@ -31,7 +31,7 @@ __all__ = ["Terminal"]
 _PATIENCE = 2.0
 """Seconds that completion waits for the application."""
 _HINT = 1.0
-"""Seconds from Ctrl+C until the user is told of the second one."""
+"""Seconds from Ctrl+C until the console says how to leave."""
 
 
 class Terminal:

@@ -39,8 +39,8 @@ async def service_on_demand(
         if kernel.registry.get("service", name) is None and core.get(name, ...) is not None:
             room = import_module(f"..{name}", __package__)
             plugin = getattr(room, ON_DEMAND[name])(*arguments)
-            taken = kernel.get(name)
-            if taken is not None and not taken.core:  # an application may have one of that name
-                vars(plugin)["name"], config = f"veko-{name}", None  # the section is that one's
-            await kernel.load(plugin, config)
+            # Nobody switched it on, so its name stays free for a plugin of the application, which
+            # has the section of that name too.
+            vars(plugin)["name"] = f"veko-{name}"
+            await kernel.load(plugin, None if kernel.get(name) is not None else config)
     return kernel.use(name)

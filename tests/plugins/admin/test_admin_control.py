@@ -128,12 +128,12 @@ async def test_without_an_adapter_everything_works_over_the_socket(
     async with home.manager(adapter=None):
         pass  # enable_api alone is no error
     async with home.manager(adapter=None, enable_api=False) as manager, control(manager) as client:
-        assert manager.kernel.get("admin") is None  # loaded at the first connection
+        assert manager.kernel.get("veko-admin") is None  # loaded at the first connection
         change = await client.toggle("shop", False, cascade=True)
         assert [one.name for one in change.plan.plugins] == ["cart", "shop"]
         await client.undo(change.id)
         assert all(row.active for row in await client.plugins())
-        assert manager.kernel.get("admin") is not None
+        assert manager.kernel.get("veko-admin") is not None
 
 
 async def test_what_is_no_http_is_refused_and_costs_nothing(
@@ -306,8 +306,11 @@ def test_a_log_is_shown_no_token(start: Callable[..., Any], home: Home) -> None:
     assert token not in veko.text
 
 
+PLUGIN_NAMED_ADMIN = 'name, version = "admin", "1.0.0"\n\ndef load():\n    pass\n'
+
+
 async def test_an_application_may_have_a_plugin_named_admin(home: Home, control: Control) -> None:
-    home.plugin("admin", 'name, version = "admin", "1.0.0"\n\ndef load():\n    pass\n')
+    home.plugin("admin", PLUGIN_NAMED_ADMIN)
     sections = {"admin": {"title": "its own"}}
     async with (
         home.manager(enable_api=False, plugins=sections) as manager,
@@ -315,3 +318,12 @@ async def test_an_application_may_have_a_plugin_named_admin(home: Home, control:
     ):
         assert "admin" in {row.name for row in await client.plugins()}
         assert (await client.plugin("admin")).plugin.version == "1.0.0"
+
+
+async def test_a_plugin_named_admin_may_come_later(home: Home, control: Control) -> None:
+    async with home.manager(enable_api=False) as manager, control(manager) as client:
+        await client.status()  # loads the API
+        home.plugin("admin", PLUGIN_NAMED_ADMIN)
+        await client.load("admin")
+        assert (await client.plugin("admin")).plugin.version == "1.0.0"
+        await client.status()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from veko import ConfigError, ManifestError, ServiceError, VekoError
+from veko import ConfigError, ConflictError, ManifestError, ServiceError, VekoError
 from veko_plugins import PluginManager
 
 
@@ -87,3 +87,26 @@ async def test_a_declared_pattern_stands_for_the_hooks_under_it(
     assert len(said) == 2
     assert "'plugin:x:y:z'" in said[0]
     assert "'request:start'" in said[1]
+
+
+OPTIONAL = ("admin", "auth", "cache", "ledger", "metrics", "recording", "tracing", "watchdog")
+"""Core plugins that options switch on or off."""
+
+
+async def test_a_core_plugin_that_is_on_keeps_its_name(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"recording": {}, "tracing": {}}
+    options = {"enable_api": True, "auth": True, "cache": "memory:", "plugins": sections}
+    async with PluginManager(root=tmp_path, adapter="asgi", **options) as manager:
+        names = [record.name for record in manager.kernel.records() if record.core]
+        assert set(names) >= {*OPTIONAL, "backup", "health", "storage"}
+        for name in names:
+            with pytest.raises(ConflictError, match="core plugin: give yours another `name`"):
+                await manager.load_plugin({"name": name, "version": "1.0.0", "load": print})
+
+
+async def test_the_name_of_a_core_plugin_that_is_off_is_free(tmp_path: Path) -> None:
+    options = {"enable_metrics": False, "watchdog": 0, "ledger": False}
+    async with PluginManager(root=tmp_path, adapter=None, **options) as manager:
+        for name in OPTIONAL:
+            await manager.load_plugin({"name": name, "version": "1.0.0", "load": print})
+        assert {plugin.name for plugin in manager.list_plugins()} == set(OPTIONAL)
