@@ -125,8 +125,8 @@ class Ledger(Plugin):
 
     def report(self) -> Usage:
         """Return what the process has used since the ledger began, by plugin and by route."""
-        total = self._sampler.total()
         spent = self._sampler.spent()
+        total = self._sampler.total()  # read later: a sample may come between the two
         by_plugin = _by_plugin(spent)
         loaded = [record for record in self._kernel.records() if record.loaded and not record.core]
         plugins = [self._plugin(one, by_plugin.get(one.name, 0), total) for one in loaded]
@@ -160,7 +160,8 @@ class Ledger(Plugin):
 
     def shares(self) -> Shares:
         """Return the parts of the process's processor time, which cost less than a report."""
-        total, spent = self._sampler.total() or 1, self._sampler.spent()
+        spent = self._sampler.spent()
+        total = self._sampler.total() or 1
         routes: dict[tuple[str, str], int] = {}
         for (_, route), used in spent.items():
             if route is not None:
