@@ -248,7 +248,7 @@ async def test_help_comes_from_description_and_docstring(kernel: Kernel) -> None
         (["1", "--lout"], "--loud"),
         (["1", "--color", "green"], "'red', 'blue'"),
         (["1", "--day", "soon"], "'soon'"),
-        (["-1"], "put -- before"),
+        (["-1", "--lout"], "put -- before"),
     ],
 )
 async def test_a_bad_line_is_said_and_nothing_runs(
@@ -267,6 +267,19 @@ async def test_a_bad_line_is_said_and_nothing_runs(
     assert caught.value.plugin == "tool"
     assert not ran
     assert kernel.get("tool").error_count == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("word", ["-1", "-.5", "-2.", "-1e-3", "-0"])
+async def test_numbers_below_zero_need_no_dashes_before_them(
+    kernel: Kernel, commands: Commands, word: str
+) -> None:
+    await kernel.load(Tool({"it": lambda number, *, by=1.0, loud=False: (number, by, loud)}))
+    assert await commands.invoke("it", [word, "--by", "-2", "--loud"]) == (word, -2.0, True)
+    assert await commands.invoke("it", ["--loud", word]) == (word, 1.0, True)
+    assert await commands.invoke("it", ["--", word]) == (word, 1.0, False)
+    with pytest.raises(UsageError):
+        await commands.invoke("it", [word, "-x"])
 
 
 @pytest.mark.anyio

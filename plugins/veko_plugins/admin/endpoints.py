@@ -107,8 +107,19 @@ def given_of(endpoint: Endpoint, asked: Asked, path: Mapping[str, Any]) -> dict[
     """Return the arguments of a request.
 
     Raises:
-        AdminError: A parameter or the body is not valid (422), or not JSON (400, 415).
+        AdminError: A parameter or the body is not valid, or a plan is asked for of what has none
+            (422), or the body is not JSON (400, 415).
     """
+    if endpoint.role == "operate" and not endpoint.plans:
+        # One who asks for a plan must not get the thing itself.
+        plan = asked.query.get("plan")
+        if plan is not None and _WORDS.get(plan.lower(), True):
+            raise AdminError(
+                422,
+                f"{endpoint.name} cannot be planned; nothing was done",
+                faults=[Fault("query.plan", "there is no plan of this")],
+                remedy="Leave out `plan` to do it.",
+            )
     given = dict(path)
     faults = []
     parameters = (*endpoint.parameters, PLAN) if endpoint.plans else endpoint.parameters

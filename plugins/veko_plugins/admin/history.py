@@ -1,7 +1,7 @@
 """The changes that were done, and what undoes them. They are kept in memory, and bounded.
 
 What a configuration was has secrets in it: it is not written to disk, so a change can be undone
-until the application stops.
+until the application stops, and only where each of its workers has seen it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class History:
             raise NotFoundError(
                 f"there is no change {id[:40]!r}",
                 remedy="`veko changes` or `GET changes` lists them. They are forgotten when the "
-                "application stops.",
+                "application stops, and a worker that replaces another knows none before it.",
             )
         why = self._why_not(done)
         if why is not None:

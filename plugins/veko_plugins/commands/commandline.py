@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HINT = re.compile(r"\.? \(?Did you mean (.*?)\)?$")
 _NEGATIVE = re.compile(r"option:? '?-\d")
+_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -78,7 +80,8 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
         add_help_option=False,
     )
     try:
-        with command.make_context(name, list(line)) as context:
+        unknown = _has_only_numbers(line, parameters)
+        with command.make_context(name, list(line), ignore_unknown_options=unknown) as context:
             values = dict(context.params)
     except _HelpAsked as asked:
         return asked.text
@@ -93,6 +96,20 @@ def parse(name: str, usage: Usage, description: str, line: Sequence[str]) -> Arg
             f"command {name!r}: {message[:1].lower()}{message[1:]}", remedy=f"{form}."
         ) from error
     return _bind(usage, {argument: values.get(key) for argument, key in keys.items()})
+
+
+def _has_only_numbers(line: Sequence[str], parameters: Sequence[click.Parameter]) -> bool:
+    """Return whether numbers below 0 are all that looks like options and is none.
+
+    Then they are arguments; else click names what is wrong, and misspelled options with it.
+    """
+    options = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
+    words = itertools.takewhile(lambda word: word != "--", line)
+    return all(
+        _NUMBER.fullmatch(word) or word.partition("=")[0] in options
+        for word in words
+        if word.startswith("-")
+    )
 
 
 class _HelpAsked(Exception):

@@ -281,6 +281,12 @@ async def test_commands_run_and_their_mistakes_are_told(http: httpx.AsyncClient)
     assert answer.json() == {"command": "restock", "result": {"amount": 3}}
     assert (await http.post("commands/restock", json={})).status_code == 422
     assert (await http.post("commands/nothing", json={})).status_code == 404
+    for path in ("commands/restock", "backups"):  # who asks for a plan does not get the thing
+        refused = await http.post(path, params={"plan": 1}, json={"args": [3]})
+        assert refused.status_code == 422
+        assert "cannot be planned; nothing was done" in refused.json()["detail"]
+    assert (await http.get("backups")).json() == []
+    assert (await http.post("backups", params={"plan": 0})).status_code == 201
 
 
 async def test_backups_are_made_restored_and_that_is_undone(

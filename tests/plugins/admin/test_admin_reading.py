@@ -22,9 +22,7 @@ async def test_O13_the_api_is_served_with_the_option_and_not_without(home: Home)
         assert [row["name"] for row in answer.json()] == ["shop", "cart"]
     async with home.manager(enable_api=False) as manager, http_client(manager) as http:
         assert (await http.get("plugins")).status_code == 404
-        assert (
-            manager.kernel.get("veko-admin") is None
-        )  # until it is asked for
+        assert manager.kernel.get("veko-admin") is None  # until it is asked for
 
 
 async def test_the_status_counts_plugins_and_says_who_asks(http: httpx.AsyncClient) -> None:
