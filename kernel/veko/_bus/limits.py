@@ -32,6 +32,7 @@ __all__ = [
     "resume_limited",
     "stray_cancellation",
     "suspended",
+    "task_id",
 ]
 
 on_asyncio: Final = asyncio._get_running_loop
@@ -391,6 +392,12 @@ def end_of_this_task() -> Callable[[], bool]:
     """Return what tells whether the task that runs now has ended; on trio, always `False`."""
     task = asyncio.current_task() if on_asyncio() is not None else None
     return (lambda: False) if task is None else task.done
+
+
+def task_id() -> int:
+    """Return the id of the task that runs, as `anyio.get_current_task().id` does."""
+    task = asyncio.current_task() if on_asyncio() is not None else None
+    return anyio.get_current_task().id if task is None else id(task)
 
 
 def stray_cancellation() -> bool:

@@ -17,18 +17,25 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
-import anyio
-
 from .codegen import FILENAME, MISSING, awaited, code_of
 from .events import Event, Stop
 from .failures import subject_of
 from .handles import Subscription
-from .limits import Suspended, limited, must_pass, on_asyncio, resume_limited, suspended
+from .limits import (
+    Suspended,
+    limited,
+    must_pass,
+    on_asyncio,
+    resume_limited,
+    suspended,
+    task_id,
+)
 from .local_variables import local_of
 from .owners import Owner
 from .probes import Probe, enclosed, names_of, texts_of
 from .registry import EVENT, INTERCEPTOR, PROBE, Registry
 from .step import Step
+from .together import together
 
 __all__ = ["EMITTING", "Host", "Plan", "Token"]
 
@@ -217,17 +224,16 @@ class Plan:
         if token is None:
             plan = self.host.plan(self.event)
             return [] if plan is None else await plan._ask_at_once(*args)
-        reporting = anyio.get_current_task().id in self.host.reporting
+        # A task of its own is part of the emission, and of the report that this may be part of.
+        reporting = bool(self.host.reporting) and task_id() in self.host.reporting
         answers: dict[int, Any] = {}
         try:
-            async with anyio.create_task_group() as group:
+            async with together() as group:
                 for index, one in enumerate(self.steps):
                     if one.is_async:
-                        group.start_soon(
-                            self._ask_apart, token, reporting, index, one, args, answers
-                        )
+                        group.start_soon(self._ask, token, reporting, index, one, args, answers)
                     else:
-                        await self._ask(index, one, args, answers)
+                        await self._ask(token, False, index, one, args, answers)
             return [answers[index] for index in sorted(answers)]
         except ExceptionGroup as errors:
             # Where one failure ends the emission it is raised as `emit` raises it: alone.
@@ -239,24 +245,6 @@ class Plan:
         raise failure
 
     async def _ask(
-        self, index: int, step: Step, args: tuple[Any, ...], answers: dict[int, Any]
-    ) -> None:
-        try:
-            answer = step.call(*(args if step.arity is None else args[: step.arity]))
-            if step.is_async:
-                limit = step.limit
-                answer = await (answer if limit is None else limited(answer, limit, step.late))
-            elif answer.__class__ is not step.plain and step.returned_handle(answer):
-                answer = None
-        except BaseException as error:
-            if not isinstance(error, Stop) or step.observes:
-                await self.failed(step, error, args)
-                return
-            answer = error.value
-        if not step.observes:
-            answers[index] = answer
-
-    async def _ask_apart(
         self,
         token: Token,
         reporting: bool,
@@ -265,14 +253,25 @@ class Plan:
         args: tuple[Any, ...],
         answers: dict[int, Any],
     ) -> None:
-        """Ask in a task of its own, which is part of the emission and of what that is part of."""
-        task = anyio.get_current_task().id
         if reporting:
-            self.host.reporting.add(task)
+            self.host.reporting.add(task_id())
         try:
-            await self._ask(index, step, args, answers)
+            answer = step.call(*(args if step.arity is None else args[: step.arity]))
+            if step.is_async:
+                limit = step.limit
+                answer = await (answer if limit is None else limited(answer, limit, step.late))
+            elif answer.__class__ is not step.plain and step.returned_handle(answer):
+                answer = None
+            if not step.observes:
+                answers[index] = answer
+        except BaseException as error:
+            if not isinstance(error, Stop) or step.observes:
+                await self.failed(step, error, args)
+            else:
+                answers[index] = error.value
         finally:
-            self.host.reporting.discard(task)
+            if reporting:
+                self.host.reporting.discard(task_id())
             del token
 
     async def failed(
@@ -403,8 +402,7 @@ class Plan:
 
 
 EMITTING: Final = {
-    function.__code__
-    for function in (Plan._loop, Plan._ask_in_turn, Plan._ask_at_once, Plan._ask_apart)
+    function.__code__ for function in (Plan._loop, Plan._ask_in_turn, Plan._ask_at_once, Plan._ask)
 }
 """The code of emissions that is not generated; a frame of it holds the plan's token, too."""
 
