@@ -150,6 +150,7 @@ if TYPE_CHECKING:
         required: bool
         isolation: str
         on_crash: str | None
+        activation: str
 
     class Plugin(veko.Plugin):
         """A plugin that is written with decorators: `plugin = Plugin("shop", "1.0.0")`.

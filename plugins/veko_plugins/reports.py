@@ -11,6 +11,8 @@ import msgspec
 from veko import Kernel, PluginRecord, State
 from veko.extend import Entry
 
+from ._lib.first_use import state_of
+
 __all__ = ["LoadReport", "PluginInfo", "Stats", "info_of", "stats_of"]
 
 
@@ -35,6 +37,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
         dependencies: The plugins that it needs.
         source: The file or folder that it was loaded from.
         routes_off: How many of its routes are off because they failed too often.
+        waiting: Whether it is active and its module has not run yet: it waits for its first use.
     """
 
     name: str
@@ -50,6 +53,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     dependencies: tuple[str, ...]
     source: str | None
     routes_off: int = 0
+    waiting: bool = False
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -125,6 +129,7 @@ def info_of(kernel: Kernel, record: PluginRecord) -> PluginInfo:
         dependencies=record.manifest.dependencies,
         source=str(record.source) if record.source is not None else None,
         routes_off=_routes_off(kernel, record),
+        waiting=state_of(record) == "waiting",
     )
 
 

@@ -22,9 +22,7 @@ from .._bus.signature import is_async, parameters
 from ..errors import Fault, ManifestError, StateError
 from .declarations import Declarations, Decorator
 
-__all__ = [
-    "DecoratedPlugin", "Manifest", "Plugin", "as_plugin", "made_of", "requirement_name",
-]  # fmt: skip
+__all__ = ["DecoratedPlugin", "Manifest", "Plugin", "as_plugin", "made_of", "requirement_name"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -55,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             `"none"` leaves that to the application.
         on_crash: What happens at its hooks and middleware while its own process is down:
             `"open"` passes them by, `"closed"` refuses. By default guards and middleware refuse.
+        activation: `"start"`, or `"first use"` if its module is not to run before it is used.
     """
 
     name: str
@@ -77,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     isolation: str = "none"
     on_crash: str | None = None
+    activation: str = "start"
 
     def declares(self, event: str) -> bool:
         """Return whether `hooks` has an event, by its name or in a pattern, or is left out."""
@@ -90,6 +90,7 @@ _CHOICES: Final = {
     "reload": ("swap", "restart"),
     "isolation": ("none", "process"),
     "on_crash": ("open", "closed"),
+    "activation": ("start", "first use"),
 }
 _COMPUTED: Final = (property, functools.cached_property)
 

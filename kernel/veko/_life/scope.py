@@ -203,6 +203,10 @@ class Scope:
         self._items: dict[Task | _Resource, None] = {}
         self._starting: object = None
 
+    def __len__(self) -> int:
+        """How many tasks and resources it holds."""
+        return len(self._items)
+
     def add(self, task: Task) -> None:
         """Own a task until it ends; it is not started here."""
         self._items[task] = None

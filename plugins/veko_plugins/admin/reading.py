@@ -13,6 +13,7 @@ import msgspec
 from veko import NotFoundError, PluginRecord, StateError, __version__
 from veko.errors import OptionError
 
+from .._lib.first_use import state_of
 from .._lib.masking import masked_text
 from .._lib.secret_fields import secret_names
 from .._lib.versions import did_you_mean
@@ -205,7 +206,7 @@ class Reading:
             version=info.version,
             description=info.description,
             type=info.type,
-            state=str(info.state.value),
+            state=state_of(record),
             core=record.core,
             loaded=info.loaded,
             active=info.active,

@@ -13,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 from veko import Event, Kernel, PluginRecord, Subscription
 from veko.extend import Entry
 
+from .._lib.first_use import state_of
 from .documents import (
     CommandRow,
     EventRow,
@@ -248,7 +249,7 @@ def graph_of(kernel: Kernel, *, core: bool) -> Graph:
         r.name: GraphNode(
             name=r.name,
             version=r.version,
-            state=str(r.state.value),
+            state=state_of(r),
             core=r.core,
             health=None if health is None else health.check(r.name).health,
         )

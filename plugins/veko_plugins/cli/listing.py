@@ -121,8 +121,8 @@ def _rows(manager: PluginManager, core: bool) -> list[Row]:
 
 
 def _state(info: PluginInfo) -> str:
-    off = info.routes_off
-    return f"{info.state.value}, {off} route{'s' * (off > 1)} off" if off else str(info.state.value)
+    state, off = "waiting" if info.waiting else str(info.state.value), info.routes_off
+    return f"{state}, {off} route{'s' * (off > 1)} off" if off else state
 
 
 def list_events(directory: Path | None, *, plugin: str | None, as_json: bool, debug: bool) -> int:

@@ -13,6 +13,7 @@ __all__ = ["STATES", "print_json", "print_result", "print_table"]
 
 STATES: Final = {
     "active": "green", "failed": "red", "skipped": "yellow", "inactive": "yellow", "off": "yellow",
+    "waiting": "cyan",
 }  # fmt: skip
 """The colours of states."""
 _NONE: Final[Mapping[str, str]] = {}

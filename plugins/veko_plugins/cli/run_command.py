@@ -49,6 +49,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
                 _show(commands)
                 return 0
             try:
+                await commands.arrive(name)
                 call = commands.parse(name, words)
             except (NotFoundError, UsageError) as error:
                 print_error(error, debug=debug)

@@ -22,6 +22,7 @@ from veko import Handle, HookError, Kernel, NotFoundError, Origin, Plugin, State
 from veko.extend import Call, Kind, must_pass
 
 from .._lib.calls import call
+from .._lib.first_use import FirstUse
 from .arguments import UsageError, read
 from .commandline import parse
 
@@ -120,7 +121,7 @@ class Commands(Plugin):
                 not end within `drain_timeout`.
             Exception: What the command raised, after it was counted against its plugin.
         """
-        command = self.get(name)
+        command = await self._arrived(name)
         try:
             inspect.signature(command.fn).bind(*args, **kwargs)
         except TypeError as error:
@@ -146,7 +147,24 @@ class Commands(Plugin):
         Raises:
             NotFoundError, UsageError, CommandExit, StateError, Exception: As for `run`.
         """
+        await self.arrive(name)
         return await self.parse(name, argv)()
+
+    async def arrive(self, name: str) -> None:
+        """Load the plugin of a command, if it waits for its first use; call it before `parse`.
+
+        Raises:
+            NotFoundError: There is no command of that name.
+            LoadError: The plugin cannot be loaded.
+        """
+        await self._arrived(name)
+
+    async def _arrived(self, name: str) -> Command:
+        command = self.get(name)
+        if isinstance(command.fn, FirstUse):
+            await command.fn.arrive()
+            return self.get(name)
+        return command
 
     def parse(self, name: str, argv: Sequence[str]) -> Callable[[], Awaitable[object]]:
         """Parse a command line without running the command.

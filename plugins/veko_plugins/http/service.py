@@ -12,13 +12,14 @@ from .current import CurrentASGI
 from .dispatch import Apart, Dispatcher
 from .exchange import Target, pull_response
 from .frames import Part, part_in
+from .messages.asgi import Scope, path_of
 from .messages.problem import HTTPError
 from .messages.response import Response
 from .port import Adapter
 from .refusals import REFUSED, Refusal
 from .required import Required
 from .route import Route, part_of
-from .table import Table
+from .table import HANDSHAKE, Table
 
 if TYPE_CHECKING:
     from veko import Kernel
@@ -69,6 +70,17 @@ class HTTP:
             plugin: The name of the plugin.
         """
         return [part_of(route) for route in self._routes(plugin)]
+
+    def plugin_at(self, scope: Scope) -> str | None:
+        """Return the name of the plugin whose route a request or WebSocket would get now.
+
+        Args:
+            scope: ASGI's scope, of the type `http` or `websocket`.
+        """
+        table: Table[Target] = self._kernel.bus.live.registry.view("route") or Table()
+        method = HANDSHAKE if scope["type"] == "websocket" else scope["method"]
+        target = table.match(method, path_of(scope)).value
+        return None if target is None else target.route.plugin
 
     def set_apart(self, prefix: str, plugin: str) -> None:
         """Answer a core plugin's routes without the hooks and middleware of other plugins.

@@ -11,6 +11,7 @@ from veko import Event, Kernel, Plugin, as_plugin
 from veko.errors import OptionError
 
 from .._lib.versions import did_you_mean
+from ..activation import Activation
 from ..auth import auth_events
 from ..backup import Backup
 from ..cache import EVENTS as CACHE_EVENTS
@@ -167,6 +168,7 @@ def core_plugins(
             validate=options.enable_validation,
             max_source=options.max_source_size,
         ),
+        "activation": lambda: Activation(stored / "first-use"),
         "storage": lambda: Storage(options.storage or stored / "storage.db"),
         "commands": Commands,
         "state": lambda: State(stored / "state.jsonl"),
