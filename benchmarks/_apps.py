@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import http.server
 import socket
 import sys
 import tempfile
@@ -267,24 +266,25 @@ async def serve(name: str) -> None:
         await running
 
 
-class _Taker(http.server.BaseHTTPRequestHandler):
-    """A collector that accepts everything at once."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
 def collect() -> None:
     """Accept spans until nobody holds the other end of standard input."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Taker)
+    import http.server
+
+    class Taker(http.server.BaseHTTPRequestHandler):
+        """A collector that accepts everything at once."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
     server.daemon_threads = True
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

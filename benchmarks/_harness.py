@@ -18,8 +18,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from _report import table  # noqa: F401
-
 CALLS_A_TURN = 10
 """The number of calls in the body of the timed loop, so that the loop itself costs nothing."""
 
@@ -196,13 +194,3 @@ def never_hot() -> Iterator[None]:
         yield
     finally:
         plans.HOT = before  # type: ignore[misc]
-
-
-def pin() -> str:
-    """Pin this process to its last core if the system can; return what was done."""
-    try:
-        core = max(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {core})
-    except (AttributeError, OSError):
-        return "not pinned to a core"
-    return f"pinned to core {core}"

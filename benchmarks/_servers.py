@@ -1,4 +1,4 @@
-"""Processes beside the benchmark: contenders that serve on the first core, wrk on the last."""
+"""Processes beside the benchmark: contenders that serve, wrk that asks them, and storages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple, Self
 
-__all__ = ["Load", "child", "on_core", "wrk"]
+from _report import Report, progress
+
+__all__ = ["Load", "child", "on_core", "storages", "wrk"]
 
 
 class Load(NamedTuple):
@@ -41,11 +45,14 @@ def on_core(which: Callable[[Iterable[int]], int], command: list[str]) -> list[s
 
 @contextlib.contextmanager
 def child(
-    command: list[str], core: Callable[[Iterable[int]], int] = min
+    command: list[str], core: Callable[[Iterable[int]], int] | None = min
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a process until its standard input is closed; gives the first line that it prints."""
     process = subprocess.Popen(
-        on_core(core, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        on_core(core, command) if core else command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -77,3 +84,29 @@ def wrk(url: str, seconds: float, connections: int = 50) -> Load:
     assert rate is not None
     assert tail is not None
     return Load(float(rate[1]), float(tail[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[tail[2]])
+
+
+def storages(
+    stack: contextlib.ExitStack,
+    report: Report,
+    kinds: tuple[str, ...] = ("redis", "postgres", "nats"),
+) -> dict[str, str]:
+    """Start servers as the tests of the storages do, where they are installed; return their URLs.
+
+    Args:
+        stack: Ends them.
+        report: Says which are missing.
+        kinds: Which.
+    """
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import pytest
+    from tests.storages.conftest import running
+
+    urls: dict[str, str] = {}
+    for kind in kinds:
+        progress(f"starting {kind}")
+        try:
+            urls[kind] = stack.enter_context(running(kind)).url
+        except pytest.skip.Exception as error:
+            report.say(f"{kind} was not measured: {error}")
+    return urls

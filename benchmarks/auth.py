@@ -1,6 +1,6 @@
 """What does a guard cost a request, and how many logins does an application take?
 
-    python benchmarks/auth.py [--quick]
+    python benchmarks/auth.py [--seconds N] [--quick]
 
 The application is called as a server would call it, with nothing behind `send`. A guarded request
 is measured beside the same route without a guard, with the token in a header and in a cookie, and
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-from _harness import Batch, batch, compare, pin
+from _apps import HEADERS, ask
+from _harness import Batch, batch, compare, pinned
+from _report import Report, progress, script
 from joserfc import jwt
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -31,7 +32,6 @@ from veko_plugins.auth import Auth
 from veko_plugins.auth.cookies import ACCESS
 
 NAME, PASSWORD = "joe", "correct horse"
-COMMON = [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"wrk"), (b"accept", b"*/*")]
 
 
 def load(context: Any) -> None:
@@ -59,35 +59,11 @@ def load(context: Any) -> None:
     context.add_route("GET", "/hand", by_hand, hello)
 
 
-async def ask(app: Any, path: str, headers: list[tuple[bytes, bytes]]) -> int:
-    status = 0
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        nonlocal status
-        status = message.get("status", status)
-
-    await app(
-        {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
-            "path": path, "raw_path": path.encode(), "root_path": "", "scheme": "http",
-            "query_string": b"", "headers": headers, "state": {},
-            "client": ("127.0.0.1", 50_000), "server": ("127.0.0.1", 8_000),
-        },
-        receive,
-        send,
-    )  # fmt: skip
-    assert status == 200, (path, status)
-    return status
-
-
-async def requests(manager: PluginManager, seconds: float) -> None:
+async def requests(report: Report, manager: PluginManager, seconds: float) -> None:
     auth: Auth = manager.use("auth")
     tokens = await auth.login(NAME, PASSWORD)
-    header = [*COMMON, (b"authorization", f"Bearer {tokens.access_token}".encode())]
-    cookie = [*COMMON, (b"cookie", f"__Host-{ACCESS}={tokens.access_token}".encode())]
+    header = [*HEADERS, (b"authorization", f"Bearer {tokens.access_token}".encode())]
+    cookie = [*HEADERS, (b"cookie", f"__Host-{ACCESS}={tokens.access_token}".encode())]
     kinds = {
         "no guard": ("/open", header),
         "a middleware that does nothing": ("/nothing", header),
@@ -107,10 +83,13 @@ async def requests(manager: PluginManager, seconds: float) -> None:
             for kind, (path, headers) in kinds.items()
         }  # fmt: skip
 
-    timings = await compare(make, seconds=seconds, batch_ns=4_000_000, lives=1)
+    with pinned():
+        timings = await compare(make, seconds=seconds, batch_ns=4_000_000, lives=1)
+    rows = []
     for kind in kinds:
         spent, more = timings.median(kind), timings.difference(kind, "no guard")
-        print(f"{kind:<32}{spent / 1000:8.1f} us{more / 1000:+8.1f} us")
+        rows.append([kind, f"{spent / 1000:.1f} µs", f"{more / 1000:+.1f} µs"])
+    report.table(["a request", "in all", "more than without a guard"], rows)
 
 
 async def rate(work: Callable[[], Awaitable[Any]], seconds: float) -> float:
@@ -127,7 +106,7 @@ async def rate(work: Callable[[], Awaitable[Any]], seconds: float) -> float:
     return done / (time.perf_counter() - begin)
 
 
-async def logins(manager: PluginManager, seconds: float) -> None:
+async def logins(report: Report, manager: PluginManager, seconds: float) -> None:
     auth: Auth = manager.use("auth")
     hasher = PasswordHash((Argon2Hasher(),))
     hashed, limiter = hasher.hash(PASSWORD), anyio.CapacityLimiter(2)
@@ -142,14 +121,17 @@ async def logins(manager: PluginManager, seconds: float) -> None:
         with contextlib.suppress(HTTPError):
             await auth.login("nobody", PASSWORD)
 
-    floor = 0.0
+    rows, floor = [], 0.0
     for title, work in {"bare argon2id": bare, "logins": login, "of nobody": refuse}.items():
-        found = await rate(work, seconds)
+        progress(title)
+        found = await rate(work, seconds / 3)
         floor = floor or found
-        print(f"{title:<32}{found:8.1f} a second{found / floor:8.2f}")
+        rows.append([title, f"{found:.1f} a second", f"{found / floor:.2f}×"])
+    report.table(["eight at once", "", "of bare"], rows)
 
 
-async def main(quick: bool) -> None:
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure requests, then logins."""
     with tempfile.TemporaryDirectory() as root:
         manager = PluginManager(
             root=Path(root), auth=True, auto_load=False, adapter="asgi", watchdog=0,
@@ -163,15 +145,9 @@ async def main(quick: bool) -> None:
         async with manager:
             await manager.load_plugin({"name": "app", "version": "1.0.0", "load": load})
             await manager.use("auth").register(NAME, PASSWORD, roles=("author",))
-            cores = os.sched_getaffinity(0)
-            pin()
-            await requests(manager, 3 if quick else 20)
-            os.sched_setaffinity(0, cores)
-            await logins(manager, 3 if quick else 15)
+            await requests(report, manager, given.seconds / 2)
+            await logins(report, manager, given.seconds / 2)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    given = parser.parse_args()
-    asyncio.run(main(given.quick))
+    script(measure, seconds=12)

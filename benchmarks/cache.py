@@ -1,28 +1,31 @@
 """What does a hit save, and what does it cost beside its peers?
 
-    python benchmarks/cache.py [--quick]
+    python benchmarks/cache.py [--seconds N] [--quick] [--redis URL]
 
 Responses: the same handler without a cache, inside a middleware that does nothing, and answered
 from the cache in memory, by the adapter `asgi` and called as a server calls it; beside Litestar's
 own response cache with its MemoryStore. One handler returns a word, another a list of 200 structs;
 the third runs a small query on SQLite.
-Values: `get` in memory beside Litestar's MemoryStore and a dict; `get` on Redis (`--redis URL`)
-beside the bare client. Misses: how often 1,000 callers that ask for one key at once compute it.
+Values: `get` in memory beside Litestar's MemoryStore and a dict; `get` on Redis, where it is
+installed, beside the bare client. Misses: how often 1,000 callers that ask for one key at once
+compute it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
+import functools
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import msgspec
-from _harness import Batch, batch, compare, pin, quiet, table
+from _apps import ask
+from _harness import Batch, batch, compare, pinned, quiet
+from _report import Report, progress, script
+from _servers import storages
 from litestar import Litestar, get
 from litestar.stores.memory import MemoryStore
 
@@ -89,45 +92,24 @@ def litestar() -> Litestar:
     return Litestar([cached_word, cached_posts, cached_query], openapi_config=None)
 
 
-def caller(app: Any, path: str) -> Callable[[], Awaitable[None]]:
-    """Return a function that makes a request, as a server does."""
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            assert message["status"] == 200
-
-    async def call() -> None:
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
-            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
-            "root_path": "", "headers": [(b"host", b"shop"), (b"accept", b"*/*")],
-            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
-        }  # fmt: skip
-        await app(scope, receive, send)
-
-    return call
-
-
 async def responses(manager: PluginManager, seconds: float) -> list[list[str]]:
     rows = []
     for handler in ("word", "posts", "query"):
+        progress(handler)
 
         async def make(handler: str = handler) -> dict[str, Batch]:
             calls = {
-                name: caller(manager.asgi, f"/{handler}/{name}")
+                name: functools.partial(ask, manager.asgi, f"/{handler}/{name}")
                 for name in ("plain", "through", "cached", "value")
             }
-            calls["litestar"] = caller(litestar(), f"/{handler}")
+            calls["litestar"] = functools.partial(ask, litestar(), f"/{handler}")
             for call in calls.values():
                 await call()
             return {name: batch("await call()", call=call) for name, call in calls.items()}
 
         found = await compare(make, seconds=seconds)
         rows += [
-            [f"GET, {handler}", name, f"{found.median(name) / 1000:.1f} us",
+            [f"GET, {handler}", name, f"{found.median(name) / 1000:.1f} µs",
              f"{found.ratio(name, 'plain'):.2f}"]
             for name in found.names
         ]  # fmt: skip
@@ -152,7 +134,7 @@ async def values(cache: Cache, seconds: float, stack: AsyncExitStack, url: str) 
 
     found = await compare(make, seconds=seconds)
     rows = [
-        ["value, memory", name, f"{found.median(name) / 1000:.2f} us",
+        ["value, memory", name, f"{found.median(name) / 1000:.2f} µs",
          f"{found.ratio(name, 'MemoryStore'):.2f}"]
         for name in found.names
     ]  # fmt: skip
@@ -177,7 +159,7 @@ async def values(cache: Cache, seconds: float, stack: AsyncExitStack, url: str) 
 
     found = await compare(on_redis, seconds=seconds, batch_ns=5_000_000)
     rows += [
-        ["value, Redis", name, f"{found.median(name) / 1000:.0f} us",
+        ["value, Redis", name, f"{found.median(name) / 1000:.0f} µs",
          f"{found.ratio(name, 'client'):.2f}"]
         for name in found.names
     ]  # fmt: skip
@@ -202,9 +184,12 @@ async def misses(title: str, cache: Cache) -> list[list[str]]:
     return [[title, f"{MANY} at once", f"{took:.0f} ms", f"{computed} computed"]]
 
 
-async def measure(seconds: float, url: str) -> list[list[str]]:
+async def measure(report: Report, given: argparse.Namespace) -> None:
     """Measure all."""
     async with AsyncExitStack() as stack:
+        servers = stack.enter_context(ExitStack())
+        url = given.redis or storages(servers, report, ("redis",)).get("redis", "")
+        stack.enter_context(pinned())
         manager = await stack.enter_async_context(
             PluginManager(
                 auto_load=False, storage="memory:", cache="memory:", adapter="asgi", watchdog=0
@@ -212,22 +197,18 @@ async def measure(seconds: float, url: str) -> list[list[str]]:
         )
         await manager.load_plugin(manager.create_simple_plugin("site", load))
         cache = manager.use("cache")
-        rows = await responses(manager, seconds)
-        rows += await values(cache, seconds, stack, url)
-        return [*rows, *await misses("misses, memory", cache)]
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    parser.add_argument("--redis", default="", metavar="URL", help="a Redis to measure as well")
-    given = parser.parse_args()
-    pin()
-    rows = asyncio.run(measure(0.5 if given.quick else 5.0, given.redis))
-    print(f"CPython {platform.python_version()}")
-    print(table(["", "contender", "median", "ratio"], rows))
+        each = given.seconds / 5
+        rows = await responses(manager, each)
+        rows += await values(cache, each, stack, url)
+        rows += await misses("misses, memory", cache)
+        report.table(["", "contender", "median", "ratio"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    script(
+        measure,
+        seconds=10,
+        options=lambda parser: parser.add_argument(
+            "--redis", default="", metavar="URL", help="a Redis that runs"
+        ),
+    )

@@ -1,8 +1,8 @@
 """What does a query through the service `database` cost, beside SQLAlchemy alone?
 
-    python benchmarks/database.py [--seconds 8] [postgresql://…]
+    python benchmarks/database.py [--seconds N] [--quick] [--postgres URL]
 
-On SQLite, and on a PostgreSQL that must run if its URL is given. Each contender opens a session,
+On SQLite and PostgreSQL, which is started where it is installed. Each contender opens a session,
 reads one row by its key and closes the session, in a transaction as always: SQLAlchemy with the
 same driver and the same kind of pool; the service; the service with a hook on `database:query` that
 looks at the query; and with one that awaits it (`result = await query; return result`). They take
@@ -12,15 +12,14 @@ turns in one process; see `_harness.py`.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import random
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-from _harness import Timings, quiet, table
+from _harness import Timings, take_turns
+from _report import Report, progress, script
+from _servers import storages
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -69,7 +68,7 @@ async def around(query: Any) -> Any:
     return result  # noqa: RET504
 
 
-async def measure(url: str, seconds: float) -> Timings:
+async def contend(url: str, seconds: float) -> Timings:
     """Let the contenders take turns."""
     async with AsyncExitStack() as stack:
         engine = bare_engine(url)
@@ -95,44 +94,40 @@ async def measure(url: str, seconds: float) -> Timings:
             if hook is not None:
                 manager.bus.on("database:query", hook)
             contenders[name] = reads(manager.use("database").session)
-        rounds: dict[str, list[float]] = {name: [] for name in contenders}
-        order = [*contenders]
         for run in contenders.values():
             await run(TURN * 5)
-        end = time.perf_counter() + seconds
-        with quiet():
-            while time.perf_counter() < end:
-                random.shuffle(order)
-                for name in order:
-                    start = time.perf_counter_ns()
-                    await contenders[name](TURN)
-                    rounds[name].append((time.perf_counter_ns() - start) / TURN)
-        return Timings(rounds)
+        turns = {name: (run, TURN) for name, run in contenders.items()}
+        return await take_turns(turns, seconds=seconds)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("url", nargs="?")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure on SQLite, and on PostgreSQL if there is one."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         urls = {"SQLite": f"sqlite:///{folder}/bench.db"}
-        if given.url:
-            urls["PostgreSQL"] = given.url
+        if given.postgres:
+            urls["PostgreSQL"] = given.postgres
+        elif started := storages(stack, report, ("postgres",)):
+            urls["PostgreSQL"] = started["postgres"]
         for kind, url in urls.items():
-            timings = await measure(url, given.seconds)
-            lines = [
+            progress(kind)
+            timings = await contend(url, given.seconds / len(urls))
+            rows = [
                 [
                     name,
                     f"{timings.median(name) / 1000:.0f}",
-                    f"{timings.ratio(name, 'SQLAlchemy'):.2f}",
-                    f"{timings.ratio_of_fastest(name, 'SQLAlchemy'):.2f}",
+                    f"{timings.ratio(name, 'SQLAlchemy'):.2f}×",
+                    f"{timings.ratio_of_fastest(name, 'SQLAlchemy'):.2f}×",
                 ]
                 for name in timings.names
             ]
-            print(table([kind, "µs a query", "ratio", "ratio of the fastest"], lines))
-            print()
+            report.table([kind, "µs a query", "ratio", "ratio of the fastest"], rows)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    script(
+        measure,
+        seconds=8,
+        options=lambda parser: parser.add_argument(
+            "--postgres", metavar="URL", help="a PostgreSQL that runs"
+        ),
+    )

@@ -500,6 +500,29 @@ def _requests() -> None:
 _requests()
 
 
+def _recorder() -> None:
+    from recording import MODES, PAYLOADS, emitting
+
+    def emission(mode: str, args: tuple[Any, ...]) -> Run:
+        async def run(n: int) -> None:
+            async with emitting(mode) as emit:
+                await calling(emit, *args)(WARM)
+                settle()
+                await calling(emit, *args)(n)
+
+        return run
+
+    for (payload, args), mode in itertools.product(PAYLOADS.items(), MODES):
+        base = f"recorder {MODES[0]}, {payload}"
+        goal = 1.02 if mode == "off" else None
+        CASES[f"recorder {mode}, {payload}"] = Case(
+            lambda m=mode, a=args: emission(m, a), "" if mode == MODES[0] else base, goal
+        )
+
+
+_recorder()
+
+
 # -- running
 
 

@@ -1,29 +1,25 @@
 """What does the flight recorder cost an emission, when it records and when it does not?
 
-    python benchmarks/recording.py
+    python benchmarks/recording.py [--seconds N] [--quick]
 
-Counts instructions under callgrind, as `instructions.py` does, so the clock has no say; the time is
-what they took at best of several runs in this process. "off" is an application that has the
-recorder and has stopped it; it must cost what an application without one costs.
+The limit is an application without the recorder. "off" is one that has the recorder and has stopped
+it; it must cost the same. There is no peer. `instructions.py --only recorder` counts the same
+emissions in instructions.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import itertools
-import os
-import re
-import shutil
-import subprocess
-import sys
+import contextlib
 import tempfile
-import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-CALLS: Final = 2000
-SHORT: Final = 300
-"""Emissions that are timed together: short enough to run undisturbed on a busy machine."""
+from _harness import Batch, batch, compare, pinned
+from _report import Report, progress, script
+
+WARM: Final = 1_200
+"""Emissions before timing: past the kernel's threshold for compiling a plan."""
 PAYLOADS: Final[dict[str, tuple[Any, ...]]] = {
     "a number": (1,),
     "a text and a number": ("order", 7),
@@ -35,11 +31,11 @@ PAYLOADS: Final[dict[str, tuple[Any, ...]]] = {
 MODES: Final = ("without", "off", "on")
 
 
-async def run(mode: str, payload: str, calls: int) -> float:
-    """Emit so often in an application; return the time of one emission, in seconds."""
+@contextlib.asynccontextmanager
+async def emitting(mode: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
+    """Give the emitter of an event that one plugin hooks."""
     from veko_plugins import PluginManager
 
-    args = PAYLOADS[payload]
     sections = (
         {} if mode == "without" else {"recording": {"control": False, "always": mode == "on"}}
     )
@@ -48,73 +44,44 @@ async def run(mode: str, payload: str, calls: int) -> float:
             root=folder, adapter=None, auto_load=False, storage="memory:", plugins=sections,
             enable_metrics=False, watchdog=0,
         )  # fmt: skip
+
+        def load(context: Any) -> None:
+            context.hook("sale", handle)
+
+        async def handle(*_: Any) -> None:
+            return None
+
         async with manager:
-
-            def load(context: Any) -> None:
-                context.hook("sale", handle)
-
-            async def handle(*_: Any) -> None:
-                return None
-
             await manager.load_plugin({"name": "shop", "version": "1.0.0", "load": load})
-            emit = manager.bus.emitter("sale")
-            for _ in range(1500):
-                await emit(*args)
-            best = float("inf")
-            for _ in range(1 if calls <= CALLS else calls // SHORT):
-                count = min(calls, SHORT) if calls > CALLS else calls
-                began = time.perf_counter()
-                for _ in itertools.repeat(None, count):
-                    await emit(*args)
-                best = min(best, (time.perf_counter() - began) / max(count, 1))
-            return best
+            yield manager.bus.emitter("sale")
 
 
-def instructions(mode: str, payload: str, calls: int) -> int:
-    """Return how many instructions a process takes that emits so often."""
-    command = [
-        "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-        sys.executable, __file__, "--run", mode, payload, str(calls),
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=900, check=False
-    )
-    found = re.search(r"Collected\s*:\s*(\d+)", done.stderr)
-    if done.returncode or not found:
-        raise SystemExit(f"{mode}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return int(found[1])
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure each payload."""
+    rows = []
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(pinned())
+        emits = {mode: await stack.enter_async_context(emitting(mode)) for mode in MODES}
+        for payload, args in PAYLOADS.items():
+            progress(payload)
 
+            async def make(args: tuple[Any, ...] = args) -> dict[str, Batch]:
+                for emit in emits.values():
+                    for _ in range(WARM):
+                        await emit(*args)
+                return {
+                    mode: batch("await emit(*args)", emit=emit, args=args)
+                    for mode, emit in emits.items()
+                }
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--time", action="store_true", help="measure time only")
-    asked = parser.parse_args()
-    if asked.run:
-        asyncio.run(run(asked.run[0], asked.run[1], int(asked.run[2])))
-        return 0
-    counts = not asked.time
-    if counts and not shutil.which("valgrind"):
-        print("recording.py needs valgrind, or --time (apt-get install valgrind).", file=sys.stderr)
-        return 1
-    print(
-        "| payload | recorder | instructions | added | µs | added µs |\n|---|---|---|---|---|---|"
-    )
-    for payload in PAYLOADS:
-        base, base_time = 0, 0.0
-        for mode in MODES:
-            took = asyncio.run(run(mode, payload, 60_000)) * 1e6
-            count = 0
-            if counts:
-                few, more = instructions(mode, payload, 0), instructions(mode, payload, CALLS)
-                count = round((more - few) / CALLS)
-            if mode == "without":
-                base, base_time = count, took
-            added = f"{took - base_time:+.2f}"
-            print(f"| {payload} | {mode} | {count:,} | {count - base:+,} | {took:.2f} | {added} |")
-    return 0
+            times = await compare(make, seconds=given.seconds / len(PAYLOADS), lives=1)
+            off, on = (times.difference(mode, "without") / 1000 for mode in ("off", "on"))
+            goal = report.goal(f"{payload}, recorder off", off, "{:+.2f} µs", most=0.05)
+            cells = [goal.measured, goal.wanted, goal.verdict, f"{on:+.2f} µs"]
+            rows.append([payload, f"{times.median('without') / 1000:.2f} µs", *cells])
+    head = ["without", "off", "goal", "", "recording"]
+    report.table(["an emission of", *head], rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(measure, seconds=6)

@@ -1,6 +1,6 @@
 """How long until a saved file answers with its new code, compared with `uvicorn --reload`?
 
-    python benchmarks/reload.py [rounds] [others]
+    python benchmarks/reload.py [--rounds 30] [--others 200] [--quick]
 
 Two servers run the same plugins: `veko serve --dev`, and uvicorn with `--reload` on an application
 of the same manager. One plugin of three routes beside 200 others is saved, for one server and then
@@ -11,6 +11,7 @@ until the file has been unchanged for 20 ms, and the client.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from _harness import table
+from _report import Report, progress, script
 
 GOAL: Final = 150.0
 PLUGIN: Final = """
@@ -116,7 +117,10 @@ class Server:
         self._process.wait(30)
 
 
-def main(rounds: int, others: int) -> None:
+def measure(report: Report, given: argparse.Namespace) -> None:
+    """Let both servers reload, by turns."""
+    # uvicorn takes a second for each.
+    rounds, others = given.rounds or max(2, round(given.seconds / 2)), given.others
     root = Path(tempfile.mkdtemp())
     servers: dict[str, Server] = {}
     try:
@@ -128,6 +132,7 @@ def main(rounds: int, others: int) -> None:
             "--reload-dir", "plugins",
         )  # fmt: skip
         for number in range(1, rounds + 1):
+            progress(f"save {number} of {rounds}")
             for server in servers.values():
                 server.turn(number)
     finally:
@@ -140,12 +145,17 @@ def main(rounds: int, others: int) -> None:
         inside = f"{statistics.median(server.inside):.0f}" if server.inside else ""
         numbers = (statistics.median(took), took[int(len(took) * 0.95)], took[-1])
         rows.append([name, *(f"{one:.0f}" for one in numbers), inside])
-    print(f"{rounds} saves of a plugin of 3 routes beside {others} others, ms until its answer\n")
-    print(table(["", "median", "p95", "most", "of it import to swap"], rows))
+    report.table(["ms until its answer", "median", "p95", "most", "of it import to swap"], rows)
     mine = statistics.median(servers["veko serve --dev"].took)
-    print(f"\ngoal: <= {GOAL:g} ms, {'met' if mine <= GOAL else 'missed'}")
+    what = f"saving one plugin beside {others}, until its answer (median of {rounds})"
+    report.goals("reloading", [report.goal(what, mine, "{:.0f} ms", most=GOAL)])
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--rounds", type=int, help="how often to save")
+    parser.add_argument("--others", type=int, default=200, help="other plugins beside it")
 
 
 if __name__ == "__main__":
-    given = [int(one) for one in sys.argv[1:]]
-    main(*(given + [30, 200][len(given) :]))
+    script(measure, seconds=20, options=options)

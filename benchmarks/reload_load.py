@@ -1,17 +1,18 @@
-"""A thousand reloads under load, half of them to broken versions: what is lost, and what does it
-cost?
+"""What is lost by reloads under load, half of them to broken versions, and what do they cost?
 
-    python benchmarks/reload_load.py [reloads] [seconds of a segment]
+    python benchmarks/reload_load.py [--seconds 360] [--segment 5] [--quick]
 
 `veko serve --dev` serves a plugin whose hook, middleware, route and service each add the number of
 their version to an answer. wrk (50 keep-alive connections, three routes) checks each answer:
 status 200 and four equal numbers. At the same time one client reads slow streams of that plugin
 and one uses a WebSocket of another plugin. Segments with and without reloads alternate; p99 is
-compared between neighbouring segments. `tests/faults/test_reload_under_load.py` is the short form.
+compared between neighbouring segments; a thousand reloads take
+some 360 s. `tests/faults/test_reload_under_load.py` is the short form. The limit is nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from _harness import table
+from _report import Report, progress, script
 from websockets.asyncio.client import connect
 
 CONNECTIONS: Final = 50
@@ -131,7 +132,7 @@ class Run:
         said = await line(self.server, r"(reloaded|failed) shop.*")
         failed = said[1] == "failed"
         if failed is not broken:
-            print(f"version {self.number}, {more or 'sound'}: {said[0]}")
+            progress(f"version {self.number}, {more or 'sound'}: {said[0]}")
         self.good += not failed and not broken
         self.rolled_back += failed and broken
         self.astray += failed is not broken
@@ -167,7 +168,12 @@ async def line(server: Process, pattern: str) -> re.Match[str]:
     raise SystemExit(f"the server ended without {pattern!r}")
 
 
-async def main(reloads: int, seconds: int) -> None:
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Load the server, with and without reloads."""
+    if shutil.which("wrk") is None:
+        report.say("wrk is not installed, so nothing was measured.")
+        return
+    segment = max(1, min(given.segment, round(given.seconds / 4)))
     root = Path(tempfile.mkdtemp())
     (root / "plugins").mkdir()
     (root / "plugins" / "shop.py").write_text(SHOP.format(number=0, more=""))
@@ -184,10 +190,11 @@ async def main(reloads: int, seconds: int) -> None:
         still: list[list[int]] = []
         moving: list[list[int]] = []
         begin = time.monotonic()
-        while run.number < reloads:
-            still.append(await run.segment(seconds))
-            load = asyncio.create_task(run.segment(seconds))
-            while not load.done() and run.number < reloads:
+        while not moving or time.monotonic() - begin < given.seconds:
+            progress(f"{run.number} reloads")
+            still.append(await run.segment(segment))
+            load = asyncio.create_task(run.segment(segment))
+            while not load.done():
                 await run.reload()
             moving.append(await load)
         took = time.monotonic() - begin
@@ -197,24 +204,43 @@ async def main(reloads: int, seconds: int) -> None:
         server.terminate()
         await server.communicate()
         shutil.rmtree(root)
-    report(run, still, moving, took)
+    show(report, run, still, moving, took)
 
 
-def report(run: Run, still: list[list[int]], moving: list[list[int]], took: float) -> None:
-    """Print what was seen."""
-    print(f"{run.number} reloads in {took:.0f} s: {run.good} good, {run.rolled_back} rolled back, ")
-    print(f"{run.astray} otherwise; {run.streams} streams read, {run.bad_streams} of them wrong; ")
-    print(f"{run.messages} messages over one WebSocket of another plugin\n")
-    rows = []
+def show(
+    report: Report, run: Run, still: list[list[int]], moving: list[list[int]], took: float
+) -> None:
+    """Report what was seen."""
+    report.say(
+        f"{run.number} reloads in {took:.0f} s: {run.good} good, {run.rolled_back} rolled back; "
+        f"{run.streams} streams read, {run.messages} messages over one WebSocket of another plugin."
+    )
+    rows, wrongs = [], 0
     for name, segments in (("without reloads", still), ("with reloads", moving)):
         seen, wrong, errors = (sum(segment[i] for segment in segments) for i in range(3))
         times = [f"{statistics.median(one[i] for one in segments) / 1000:.1f}" for i in (3, 4)]
         rows.append([name, f"{seen:,}", str(wrong), str(errors), *times])
-    print(table(["", "requests", "wrong", "socket errors", "p50 ms", "p99 ms"], rows))
+        wrongs += wrong + errors
+    report.table(["", "requests", "wrong", "socket errors", "p50 ms", "p99 ms"], rows)
     ratio = statistics.median(b[4] / a[4] for a, b in zip(still, moving, strict=True))
-    print(f"\np99 with reloads: {ratio:.2f} times that without; goal: <= {GOAL:g}")
+    report.goals(
+        "reloads under load",
+        [
+            report.goal("requests lost or answered by mixed versions", wrongs, "{:g}", most=0),
+            report.goal("streams cut or mixed", run.bad_streams, "{:g}", most=0),
+            report.goal(
+                "versions that ended otherwise than they should", run.astray, "{:g}", most=0
+            ),
+            report.goal("p99 with reloads, by p99 without", ratio, most=GOAL),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    given = [int(one) for one in sys.argv[1:]]
-    asyncio.run(main(*(given + [1000, 5][len(given) :])))
+    script(
+        measure,
+        seconds=16,
+        options=lambda parser: parser.add_argument(
+            "--segment", type=int, default=5, help="seconds of a segment"
+        ),
+    )

@@ -1,6 +1,6 @@
 """What does it cost to run a plugin in a process of its own?
 
-    python benchmarks/remote.py [--quick] [--encodings]
+    python benchmarks/remote.py [--seconds N] [--quick] [--encodings]
 
 One application has the same plugin three times: in this process, as JavaScript in a Deno worker and
 as Python in a worker. Hook calls take turns in one process: an emission with one handler, there and
@@ -21,7 +21,6 @@ import contextlib
 import gc
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -31,12 +30,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from _harness import table
+from _report import Report, progress, script
+from _servers import child, wrk
 
 from veko_plugins import PluginManager
 
@@ -143,38 +143,11 @@ async def serve(folder: Path) -> None:
             access_log=False, server_header=False, proxy_headers=False, ws="none",
         )  # fmt: skip
         server = uvicorn.Server(config)
-        print(listener.getsockname()[1], flush=True)
+        print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         running = asyncio.ensure_future(server._serve([listener]))
         await asyncio.to_thread(sys.stdin.read)
         server.should_exit = True
         await running
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve in another process."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, "serve", str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.stdin.close()
-        process.wait(20)
-
-
-def load(url: str, seconds: float) -> float:
-    """Return the requests per second that wrk sees."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise SystemExit(f"{url} did not answer well:\n{said}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert found is not None
-    return float(found[1])
 
 
 def requests(folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -182,13 +155,13 @@ def requests(folder: Path, rounds: int, seconds: float) -> dict[str, list[float]
     seen: dict[str, list[float]] = {side: [] for side in SIDES}
     paths = dict(zip(SIDES, ("/local", "/deno", "/python"), strict=True))
     order, shuffle = list(SIDES), random.Random(0).shuffle
-    with served(folder) as url:
+    with child([sys.executable, __file__, "serve", str(folder)], None) as (_, url):
         for path in paths.values():
-            load(url + path, 1)
+            wrk(url + path, 1, CONNECTIONS)
         for _ in range(rounds):
             shuffle(order)
             for side in order:
-                seen[side].append(load(url + paths[side], seconds))
+                seen[side].append(wrk(url + paths[side], seconds, CONNECTIONS).rate)
     return seen
 
 
@@ -337,60 +310,69 @@ def _fastest(call: Callable[[Any], object], value: object) -> float:
 # -- all of it
 
 
-def goal(value: float, most: float, unit: str) -> list[str]:
-    """Return cells: the value, the goal, whether it is met."""
-    return [f"{value:,.2f} {unit}", f"≤ {most:g} {unit}", "met" if value <= most else "**missed**"]
-
-
-async def in_process(folder: Path, seconds: float, rounds: int) -> list[list[str]]:
-    """Measure hook calls and starts; return rows."""
+async def in_process(report: Report, folder: Path, seconds: float) -> None:
+    """Measure hook calls and starts."""
+    progress("hook calls")
     async with application(folder) as manager:
         took = await hooks(manager, seconds)
-    started = await starts(folder, rounds)
+    progress("starts")
+    started = await starts(folder, max(3, round(seconds)))
     middle = {side: statistics.median(times) for side, times in took.items()}
-    return [
-        ["hook call, in process", f"{middle['in process']:.2f} µs", "", ""],
-        ["hook call, Deno", *goal(middle["Deno"], 250, "µs")],
-        ["hook call, Python", *goal(middle["Python"], 250, "µs")],
-        ["start of a worker, Deno", *goal(statistics.median(started["Deno"]), 150, "ms")],
-        ["start of a worker, Python", *goal(statistics.median(started["Python"]), 20, "ms")],
-    ]
-
-
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
-    parser.add_argument("--encodings", action="store_true", help="compare JSON and msgpack too")
-    given = parser.parse_args()
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores\n"
+    start = {side: statistics.median(times) for side, times in started.items()}
+    report.goals(
+        "a worker",
+        [
+            report.goal("hook call, Deno", middle["Deno"], "{:.0f} µs", most=250),
+            report.goal("hook call, Python", middle["Python"], "{:.0f} µs", most=250),
+            report.goal("start of a worker, Deno", start["Deno"], "{:.0f} ms", most=150),
+            report.goal("start of a worker, Python", start["Python"], "{:.0f} ms", most=20),
+        ],
     )
+    report.say(f"The same hook call in process: {middle['in process']:.2f} µs.")
+
+
+def over_sockets(report: Report, folder: Path, seconds: float) -> None:
+    """Measure requests."""
+    progress("requests")
+    rounds = 3 if seconds >= 9 else 1
+    seen = requests(folder, rounds, seconds / rounds / len(SIDES))
+    rates = {side: statistics.median(found) for side, found in seen.items()}
+    rows = [[side, f"{rate:,.0f}", f"{rate / rates['in process']:.2f}×"]
+            for side, rate in rates.items()]  # fmt: skip
+    report.table(["a route of a plugin", "requests/s", "of in process"], rows)
+    ratio = rates["Deno"] / min(8_000 / 0.4, rates["in process"])
+    report.goal("requests/s, Deno, of in process (or of 20,000)", ratio, least=0.4)
+
+
+def of_memory(report: Report) -> None:
+    """Measure what workers take."""
+    progress("memory")
+    local, remote = measured(""), measured('isolation = "process"')
+    host = (remote["here"] - local["here"]) / MANY / 1024
+    report.goals(
+        "memory of a worker",
+        [
+            report.goal("the host's, for a worker", host, "{:.2f} MiB", most=1),
+            report.goal("a Python worker's (USS)", remote["uss"] / 1024, "{:.1f} MiB", most=25),
+            report.goal("a Python worker's (PSS)", remote["pss"] / 1024, "{:.1f} MiB", most=25),
+        ],
+    )
+
+
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure all of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder)
-        rows = asyncio.run(in_process(folder, *((2, 5) if given.quick else (20, 20))))
+        await in_process(report, folder, given.seconds / 4)
         if shutil.which("wrk") is None:
-            print("wrk is not installed: no requests over sockets", file=sys.stderr)
+            report.say("wrk is not installed, so no requests were measured over sockets.")
         else:
-            seen = requests(folder, *((3, 2) if given.quick else (9, 3)))
-            rates = {side: statistics.median(found) for side, found in seen.items()}
-            least = min(8_000, 0.4 * rates["in process"])
-            met = "met" if rates["Deno"] >= least else "**missed**"
-            rows += [
-                ["requests/s, in process", f"{rates['in process']:,.0f}", "", ""],
-                ["requests/s, Deno", f"{rates['Deno']:,.0f}", f"≥ {least:,.0f}", met],
-                ["requests/s, Python", f"{rates['Python']:,.0f}", "", ""],
-            ]
-        local, remote = measured(""), measured('isolation = "process"')
-        host = (remote["here"] - local["here"]) / MANY / 1024
-        rows.append(["the host's memory for a worker", *goal(host, 1, "MiB")])
-        rows.append(["a Python worker's memory (USS)", *goal(remote["uss"] / 1024, 25, "MiB")])
-        rows.append(["a Python worker's memory (PSS)", *goal(remote["pss"] / 1024, 25, "MiB")])
-        print(table(["", "measured", "goal", ""], rows))
+            over_sockets(report, folder, given.seconds / 2)
+        of_memory(report)
         if given.encodings:
-            ways = [f"µs to {way}, {side}" for side in SIDES[:0:-1] for way in ("encode", "decode")]
-            print("\n" + table(["message", "bytes", *ways], encodings(folder)))
+            ways = [f"µs to {way}, {side}" for side in SIDES[:0:-1] for way in WAYS]
+            report.table(["message", "bytes", *ways], encodings(folder))
 
 
 def _run(work: Callable[[Path], Awaitable[Any]], folder: Path) -> Any:
@@ -406,4 +388,10 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["footprint"]:
         print(json.dumps(_run(footprint, Path(sys.argv[2]))))
     else:
-        main()
+        script(
+            measure,
+            seconds=24,
+            options=lambda parser: parser.add_argument(
+                "--encodings", action="store_true", help="compare JSON and msgpack too"
+            ),
+        )

@@ -1,6 +1,6 @@
 """What does a durable `set` cost, compared with rewriting a JSON file, aiosqlite and plain SQLite?
 
-    python benchmarks/storage.py [--quick]
+    python benchmarks/storage.py [--seconds N] [--quick]
 
 Every contender holds the same state, 1,000 entries of about 150 bytes (150 kB as JSON: ten plugins
 of a hundred entries), and changes random entries of it. A `set` counts once it would survive `kill
@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import sqlite3
 import statistics
@@ -29,12 +28,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
 
 import aiosqlite
 import msgspec
-from _harness import Timings, quiet, table
+from _harness import Timings, take_turns
+from _report import Report, progress, script
 
 from veko_plugins.storage import Engine, Namespace
 
@@ -55,7 +54,7 @@ PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
 Value = dict[str, object]
 Pairs = list[tuple[str, Value]]
 Cells = list[str]
-Contender = Callable[[Pairs], Awaitable[object]]
+Write = Callable[[Pairs], Awaitable[object]]
 
 encode = msgspec.msgpack.Encoder().encode
 dice = random.Random(0)
@@ -172,27 +171,9 @@ class Limit:
         self.connection.close()
 
 
-async def compare(
-    contenders: dict[str, tuple[Contender, int]], seconds: float, least: int = 7
-) -> Timings:
-    """Run contenders by turns; the number beside each is how many it sets a turn."""
-    rounds: dict[str, list[float]] = {name: [] for name in contenders}
-    order = [*contenders]
-    for run, count in contenders.values():
-        await run(some(count))
-    end = time.perf_counter() + seconds
-    done = 0
-    with quiet():
-        while done < least or time.perf_counter() < end:
-            dice.shuffle(order)
-            for name in order:
-                run, count = contenders[name]
-                pairs = some(count)
-                start = time.perf_counter_ns()
-                await run(pairs)
-                rounds[name].append((time.perf_counter_ns() - start) / count)
-            done += 1
-    return Timings(rounds)
+def writing(write: Write) -> Callable[[int], Awaitable[object]]:
+    """Make a contender of what writes some pairs."""
+    return lambda count: write(some(count))
 
 
 async def reading(storage: Namespace, count: int = 20_000) -> tuple[float, float]:
@@ -210,27 +191,24 @@ async def reading(storage: Namespace, count: int = 20_000) -> tuple[float, float
     return taken[0], taken[1]
 
 
-def report(timings: Timings, labels: dict[str, tuple[str, float]], ours: list[str]) -> list[Cells]:
+def rows_of(
+    report: Report, timings: Timings, labels: dict[str, tuple[str, float]], ours: list[str]
+) -> list[Cells]:
     """Make a row a contender: its rate, its time by each of ours, and what was hoped for."""
     rows = []
-    for name, (label, goal) in labels.items():
+    for name, (label, least) in labels.items():
         ratios = [timings.ratio(name, own) for own in ours]
         fastest = [timings.ratio_of_fastest(name, own) for own in ours]
-        verdicts = ["met" if ratio >= goal else "**missed**" for ratio in ratios]
-        rows.append(
-            [
-                label,
-                f"{1e9 / timings.median(name):,.0f}",
-                *(f"{one:.2f}× ({other:.2f}×)" for one, other in zip(ratios, fastest, strict=True)),
-                f"≥ {goal:g}×" if goal else "",
-                ", ".join(verdicts) if goal else "",
-            ]
-        )
+        goal = report.goal(f"{label}, by Veko", min(ratios), least=least) if least else None
+        cells = [f"{one:.2f}× ({other:.2f}×)" for one, other in zip(ratios, fastest, strict=True)]
+        ends = [goal.wanted, goal.verdict] if goal else ["", ""]
+        rows.append([label, f"{1e9 / timings.median(name):,.0f}", *cells, *ends])
     return rows
 
 
-async def main(seconds: float) -> None:
-    began = time.perf_counter()
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure both ways of setting, then reading."""
+    seconds = given.seconds
     state = {f"link-{key}": value(key) for key in range(ENTRIES)}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -250,27 +228,29 @@ async def main(seconds: float) -> None:
         async def encoded(pairs: Pairs) -> None:
             limit.write([("links", key, encode(new)) for key, new in pairs])
 
-        alone = await compare(
+        progress("one after the other")
+        alone = await take_turns(
             {
-                "veko": (ours.alone, 50),
-                "json": (rewrite.sets, 5),
-                "aiosqlite": (peer.alone, 20),
-                "power": (power.alone, 20),
-                "fsync": (disk.sets, 20),
+                "veko": (writing(ours.alone), 50),
+                "json": (writing(rewrite.sets), 5),
+                "aiosqlite": (writing(peer.alone), 20),
+                "power": (writing(power.alone), 20),
+                "fsync": (writing(disk.sets), 20),
             },
-            seconds / 2,
+            seconds=seconds / 2,
         )
-        at_once = await compare(
+        progress(f"{AT_ONCE} at once")
+        at_once = await take_turns(
             {
-                "veko": (ours.at_once, AT_ONCE),
-                "json": (rewrite.sets, 20),
-                "aiosqlite": (peer.at_once, AT_ONCE),
-                "one": (ours.by_one, AT_ONCE),
-                "many": (peer.one_transaction, AT_ONCE),
-                "limit": (encoded, AT_ONCE),
-                "power": (power.at_once, AT_ONCE),
+                "veko": (writing(ours.at_once), AT_ONCE),
+                "json": (writing(rewrite.sets), 20),
+                "aiosqlite": (writing(peer.at_once), AT_ONCE),
+                "one": (writing(ours.by_one), AT_ONCE),
+                "many": (writing(peer.one_transaction), AT_ONCE),
+                "limit": (writing(encoded), AT_ONCE),
+                "power": (writing(power.at_once), AT_ONCE),
             },
-            seconds / 2,
+            seconds=seconds / 2,
         )
         scalar, mapping = await reading(ours.storage)
         size = len(json.dumps(rewrite.state)) / 1_000
@@ -285,23 +265,23 @@ async def main(seconds: float) -> None:
         "fsync": ("a page appended to a file and synced", 0.0),
     }
     single = {name: (labels[name][0], 0.0) for name in SINGLE} | {"veko": ("Veko", 0.0)}
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, SQLite "
-        f"{sqlite3.sqlite_version}, aiosqlite {version('aiosqlite')}; a state of {ENTRIES:,} "
-        f"entries, {size:.0f} kB as JSON. Ratios are medians of rounds (fastest by fastest)."
+    head = ["sets/s", "by Veko's, one task", "by Veko's, 100 tasks", "goal", ""]
+    several = {name: labels[name] for name in SEVERAL}
+    report.table([f"{AT_ONCE} at once", *head], rows_of(report, at_once, several, ["one", "veko"]))
+    head = ["sets/s", "by Veko's", "goal", ""]
+    report.table(["one after the other", *head], rows_of(report, alone, single, ["veko"]))
+    report.goals(
+        "a read",
+        [
+            report.goal("`get` of a scalar", scalar / 1000, "{:.2f} µs", most=1),
+            report.goal("`get` of a small mapping", mapping / 1000, "{:.2f} µs", most=1),
+        ],
     )
-    head = ["", "sets/s", "by Veko's, one task", "by Veko's, 100 tasks", "goal", ""]
-    print(f"\n### {AT_ONCE} at once, each awaited\n")
-    print(table(head, report(at_once, {name: labels[name] for name in SEVERAL}, ["one", "veko"])))
-    print("\n### One after the other, each awaited\n")
-    print(table(["", "sets/s", "by Veko's", "goal", ""], report(alone, single, ["veko"])))
-    print(
-        f"\nget: {scalar:.0f} ns a scalar, {mapping:.0f} ns an entry as above (decoded each time)."
+    report.say(
+        f"SQLite {sqlite3.sqlite_version}; a state of {ENTRIES:,} entries, {size:.0f} kB as JSON. "
+        "Ratios are medians of rounds (fastest by fastest)."
     )
-    print(f"In {time.perf_counter() - began:.0f} s.")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="3 s instead of 20")
-    asyncio.run(main(3.0 if parser.parse_args().quick else 20.0))
+    script(measure, seconds=15)

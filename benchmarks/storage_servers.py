@@ -1,8 +1,9 @@
 """What does a durable `set` on a server cost, beside the server's bare client?
 
-    python benchmarks/storage_servers.py [--seconds 5] redis://… postgresql://… nats://…
+    python benchmarks/storage_servers.py [--seconds N] [--quick] [URL ...]
 
-The servers must run. For each, in turns in one process: one `set` after the other, each awaited;
+A Redis, PostgreSQL or NATS is started for it where its program is installed, unless URLs of servers
+that run are given. For each, in turns in one process: one `set` after the other, each awaited;
 and 100 at once. The bare client writes the same encoded entries without a mirror, revisions,
 changes for other processes, or protection from carrying out a write twice: `HSET` on Redis (at
 once: one `MULTI`), `INSERT … ON CONFLICT` on PostgreSQL (at once: `executemany`), `put` of the
@@ -14,14 +15,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
+import contextlib
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from _harness import Timings, quiet, table
+from _harness import take_turns
+from _report import Report, progress, script
+from _servers import storages
 
 from veko_plugins.storage import SharedEngine, find_backend
 
@@ -105,23 +109,13 @@ async def nats(url: str) -> AsyncIterator[tuple[Write, Write]]:
 BARE = {"redis": redis, "postgresql": postgres, "nats": nats}
 
 
-async def compare(ours: Write, bare: Write, count: int, seconds: float) -> Timings:
-    """Run both by turns."""
-    rounds: dict[str, list[float]] = {"ours": [], "bare": []}
-    end, number = time.perf_counter() + seconds, 0
-    with quiet():
-        while number < 10 or time.perf_counter() < end:
-            number += 1
-            order = [("ours", ours), ("bare", bare)]
-            for name, run in order[:: 1 if number % 2 else -1]:
-                pairs = pairs_of(count, number)
-                start = time.perf_counter_ns()
-                await run(pairs)
-                rounds[name].append((time.perf_counter_ns() - start) / count)
-    return Timings({name: times[2:] for name, times in rounds.items()})
+def writing(write: Write) -> Callable[[int], Awaitable[object]]:
+    """Make a contender of what writes some pairs."""
+    turn = itertools.count()
+    return lambda count: write(pairs_of(count, next(turn)))
 
 
-async def measure(url: str, seconds: float) -> list[list[str]]:
+async def contend(report: Report, url: str, seconds: float) -> list[list[str]]:
     """Return a row each for one after the other, and for 100 at once."""
     scheme = url.partition(":")[0]
     backend = find_backend(f"{url}?prefix=bench{uuid.uuid4().hex[:8]}")
@@ -141,22 +135,30 @@ async def measure(url: str, seconds: float) -> list[list[str]]:
             ("one after the other", ours_alone, alone, ALONE),
             (f"{AT_ONCE} at once", ours_at_once, at_once, AT_ONCE),
         ):
-            timings = await compare(ours, bare, count, seconds / 2)
+            turns = {"ours": (writing(ours), count), "bare": (writing(bare), count)}
+            timings = await take_turns(turns, seconds=seconds / 2, least=8)
             ratio = timings.ratio("bare", "ours")
+            goal = report.goal(f"{scheme}, {label}, of bare", ratio, least=GOAL)
             rates = [f"{1e9 / timings.median(name):,.0f}" for name in ("ours", "bare")]
-            verdict = "met" if ratio >= GOAL else "**missed**"
-            rows.append([scheme, label, *rates, f"{ratio:.2f}×", f"≥ {GOAL:g}×", verdict])
+            rows.append([f"{scheme}, {label}", *rates, *goal.cells()[1:]])
     return rows
 
 
-async def main(urls: list[str], seconds: float) -> None:
-    rows = [row for url in urls for row in await measure(url, seconds)]
-    print(table(["", "", "Veko, sets/s", "bare, sets/s", "of bare", "goal", ""], rows))
+async def measure(report: Report, given: argparse.Namespace) -> None:
+    """Measure each server."""
+    with contextlib.ExitStack() as stack:
+        urls = given.urls or [*storages(stack, report).values()]
+        rows = []
+        for url in urls:
+            progress(url.partition(":")[0])
+            rows += await contend(report, url, given.seconds / len(urls))
+    if rows:
+        report.table(["", "Veko, sets/s", "bare, sets/s", "of bare", "goal", ""], rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("urls", nargs="+", help="redis://…, postgresql://…, nats://…")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each server")
-    given = parser.parse_args()
-    asyncio.run(main(given.urls, given.seconds))
+    script(
+        measure,
+        seconds=12,
+        options=lambda parser: parser.add_argument("urls", nargs="*", metavar="URL"),
+    )
