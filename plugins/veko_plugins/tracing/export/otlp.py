@@ -36,6 +36,8 @@ __all__ = [
 
 _CHILD: Final = struct.Struct("<16s2sQ2sQ1sQ1sQ")
 _ROOT: Final = struct.Struct("<16s2sQ1sQ1sQ")
+_CHILD_SIZE: Final = 2 + _CHILD.size
+_ROOT_SIZE: Final = 2 + _ROOT.size
 _MASK: Final = 2**64 - 1
 _FIXED64: Final = struct.Struct("<Q")
 _DOUBLE: Final = struct.Struct("<d")
@@ -156,12 +158,18 @@ def encode_plain(
     """Encode a span that has nothing of its own but encoded attributes (`pairs`)."""
     tail = site.encoded.get(None) or plain_tail(site)
     if parent:
-        head = b"\x12" + varint(2 + _CHILD.size + len(tail) + len(pairs)) + b"\x0a\x10"
+        head = _head(_CHILD_SIZE + len(tail) + len(pairs))
         ids = _CHILD.pack(trace, b"\x12\x08", own, b"\x22\x08", parent, b"9", begin, b"A", end)
     else:
-        head = b"\x12" + varint(2 + _ROOT.size + len(tail) + len(pairs)) + b"\x0a\x10"
+        head = _head(_ROOT_SIZE + len(tail) + len(pairs))
         ids = _ROOT.pack(trace, b"\x12\x08", own, b"9", begin, b"A", end)
     return b"".join((head, ids, tail, pairs))
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(size: int) -> bytes:
+    """Encode what stands in front of the trace's id in a span of so many bytes."""
+    return b"\x12" + varint(size) + b"\x0a\x10"
 
 
 def _only_attributes(site: Site, details: Details) -> bool:
@@ -190,7 +198,16 @@ def _cached_pair(key: str, value: str) -> bytes:
 
 def request_pairs(path: str, client: str | None, agent: bytes | None) -> bytes:
     """Encode the attributes of a request that are not those of its site."""
-    return pair("url.path", path) + _client_pairs(client, agent)
+    text = _text(path)
+    return b"".join((_path_head(len(text)), text, _client_pairs(client, agent)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _path_head(size: int) -> bytes:
+    """Encode what stands in front of a path of so many bytes, which nearly all requests have."""
+    value = b"\x0a" + varint(size)
+    both = field(1, b"url.path") + b"\x12" + varint(len(value) + size) + value
+    return b"\x4a" + varint(len(both) + size) + both
 
 
 @functools.lru_cache(maxsize=1024)

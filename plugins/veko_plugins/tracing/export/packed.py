@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import functools
 import struct
+import time
 import types
 from collections.abc import Callable, Iterable
+from random import getrandbits
 from typing import Any, Final
 
 from ..recording.records import (
@@ -33,8 +35,8 @@ from ..recording.records import (
     Record,
     RequestDetails,
     Segment,
+    clock,
     id_of,
-    offset_of,
     trace_of,
 )
 from ..recording.rows import rows
@@ -65,28 +67,34 @@ def encode(records: Iterable[Record], parts: list[bytes]) -> int:
     """
     count = 0
     add = parts.append
+    # One reading of the clocks does for all traces that begin in these records.
+    offset_now = time.time_ns() - clock()
     for record in records:
         segment: Segment = record[SEGMENT]
         trace: bytes = segment[TRACE] or trace_of(segment)
-        site: Site = record[SITE]
-        own: int = record[ID] or id_of(record, None)
-        above = record[PARENT]
-        parent: int = segment[REMOTE] if above is None else id_of(*above)
         offset = segment[OFFSET]
         if offset is None:
-            offset = offset_of(segment)
+            offset = segment[OFFSET] = offset_now
+        site: Site = record[SITE]
+        own: int = record[ID]
+        if not own:
+            own = record[ID] = getrandbits(ID_BITS) or 1
+        if record[PARENT] is None:
+            parent: int = segment[REMOTE]
+        else:
+            above, hook = record[PARENT]
+            parent = above[ID] or id_of(above, None)
+            if hook is not None:
+                parent |= hook.id_part
         details = record[DETAILS]
         if segment[STATE] is not None:
             pass  # a tracestate is part of every span, and of any length
         elif details is None:
-            sites = tuple(record[ENDS + 1 :: 2])
-            child, root, spans = site.encoded.get(sites) or _packers(site, sites)
-            random = own.to_bytes(_RANDOM_BYTES, "little")
-            # What stands in front of each hook's site: the trace's id, the emission's id as the
-            # parent, and the random bytes of the hook's own id.
-            hook = b"".join((trace, b'"\x08', random, b"\0\0\0\x12\x08", random))
-            pack = child if parent else root
-            add(pack(hook, trace, own, parent, offset, record[BEGIN], *record[ENDS::2]))
+            sites = record[ENDS + 1 :: 2]
+            # Nearly always all hooks have ended, in their order: comparing is cheaper than hashing.
+            packers = site.usual if sites == site.usual_chain else _packers(site, sites)
+            child, root, spans = packers
+            add((child if parent else root)(record, trace, own, parent, offset))
             count += spans
             continue
         elif details.__class__ is RequestDetails and len(record) == ENDS + 1:
@@ -100,8 +108,15 @@ def encode(records: Iterable[Record], parts: list[bytes]) -> int:
     return count
 
 
-def _packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
-    """Make the functions that encode an emission whose hooks ended in this order."""
+def _packers(site: Site, chain: list[Site | None]) -> Packers:
+    """Return the functions that encode an emission whose hooks ended in this order."""
+    sites = tuple(chain)
+    packers: Packers = site.encoded.get(sites) or _new_packers(site, sites)
+    site.usual, site.usual_chain = packers, chain
+    return packers
+
+
+def _new_packers(site: Site, sites: tuple[Site | None, ...]) -> Packers:
     hooks = [one for one in sites if one is not None]
     shape = tuple(one is not None for one in sites)
     tails = [plain_tail(one) for one in (*hooks, site)]
@@ -145,17 +160,26 @@ def _code(shape: tuple[bool, ...], with_parent: bool) -> types.CodeType:
         with_parent: Whether the emission has a parent.
     """
     times = [f"t{i}" for i in range(len(shape))]
+    entries = "".join(f"{ended}, _, " for ended in times)
     lines = [
-        f"def packed(hook, trace, own, parent, offset, {', '.join(['begin', *times, 'end'])}):",
+        "def packed(record, trace, own, parent, offset):",
+        f" _, _, _, begin, _, _, {entries}end = record",
         *[f" {name} += offset" for name in ("begin", *times, "end")],
     ]
+    if any(shape):
+        # What stands in front of each hook's site: the trace's id, the emission's id as the
+        # parent, and the random bytes of the hook's own id.
+        lines += [
+            f" random = own.to_bytes({_RANDOM_BYTES}, 'little')",
+            r""" hook = b''.join((trace, b'"\x08', random, b'\0\0\0\x12\x08', random))""",
+        ]
     given: list[str] = []
     last, number = "begin", 0
-    for time, makes_span in zip(times, shape, strict=True):
+    for ended, makes_span in zip(times, shape, strict=True):
         if makes_span:
-            given += [f"k{number}", "hook", f"n{number}", last, "b'A'", time]
+            given += [f"k{number}", "hook", f"n{number}", last, "b'A'", ended]
             number += 1
-        last = time
+        last = ended
     given += [f"k{number}", "trace", r"b'\x12\x08'", "own"]
     if with_parent:
         given += [r"b'\x22\x08'", "parent"]

@@ -16,7 +16,7 @@ whole traces move, but never a span out of its parent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import getrandbits
 from typing import Any, Final, NamedTuple
 
@@ -209,9 +209,9 @@ def id_of(record: Record, site: Site | None) -> int:
     return own if site is None else own | site.id_part
 
 
-def spans_of(tape: Iterable[Record]) -> int:
-    """Return about how many spans are on a tape."""
-    return sum((len(record) - ENDS + 1) // 2 for record in tape)
+def spans_of(tape: Sequence[Record]) -> int:
+    """Return about how many spans are on a tape: two entries for each hook, and one at the end."""
+    return (sum(map(len, tape)) - (ENDS - 1) * len(tape)) // 2
 
 
 def all_details_of(record: Record) -> dict[Site | None, Details]:

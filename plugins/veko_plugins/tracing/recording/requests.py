@@ -9,6 +9,7 @@ A request costs some 4 µs in addition to its hooks; one whose trace is not reco
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from random import random
@@ -43,8 +44,11 @@ _TRACEPARENT: Final = re.compile(
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 )
-_HEADERS: Final = frozenset((b"traceparent", b"tracestate", b"baggage", b"user-agent"))
+_HEADERS: Final = frozenset((b"traceparent", b"tracestate", b"baggage"))
 _MOST_SITES: Final = 4096
+
+_request_details: Final = functools.partial(tuple.__new__, RequestDetails)
+"""Makes a `RequestDetails` of a tuple, in half the time that calling the class takes."""
 
 Scope = MutableMapping[str, Any]
 Answer = Callable[[Scope, Any, Any], Awaitable[Any]]
@@ -71,7 +75,7 @@ class ServerSpans:
         recorder, initial = self._recorder, self._initial
         get, put, tape = recorder.variable.get, recorder.variable.set, recorder.tape
         unrecorded, always, limit = self._unrecorded, recorder.always(self._ratio), recorder.limit
-        ratio, drawn = self._ratio, self._ratio < 1
+        ratio, drawn, keep = self._ratio, self._ratio < 1, recorder.keep
 
         async def traced(scope: Scope, receive: Any, send: Any) -> Any:
             outer = get()
@@ -89,15 +93,16 @@ class ServerSpans:
                             return await answer(scope, receive, send)
                         finally:
                             put(outer)
-            headers: dict[bytes, bytes] = {}
+            agent, continues = None, False
             for name, value in scope["headers"]:
-                if name in _HEADERS:
-                    before = headers.get(name)
-                    headers[name] = value if before is None else b"%b,%b" % (before, value)
+                if name == b"user-agent":
+                    agent = value
+                elif name == b"traceparent":
+                    continues = True
             if unrecorded is not None and scope["path"].startswith(unrecorded):
                 found: Any = Unsampled()
-            elif not outer and b"traceparent" in headers:
-                found = self._below_client(headers, initial)
+            elif continues and not outer:
+                found = self._below_client(_tracing_headers(scope), initial)
             elif begins and len(tape) < limit:
                 # `recorder.open(initial, segment_of(), None)`, without the two calls.
                 found = [[None, 0, None, None, None], None, initial, clock(), 0, None]
@@ -115,13 +120,12 @@ class ServerSpans:
             try:
                 response = await answer(scope, receive, send)
             except BaseException as error:
-                self._describe(found, scope, headers.get(b"user-agent"), scope.get(STATUS, 0))
+                self._describe(found, scope, agent, scope.get(STATUS, 0))
                 recorder.ended(found, outer, error)
                 raise
-            status = response.status if response else 0
-            self._describe(found, scope, headers.get(b"user-agent"), status)
+            self._describe(found, scope, agent, response.status if response else 0)
             found.append(clock())
-            recorder.keep(found)
+            keep(found)
             put(outer)
             return response
 
@@ -131,7 +135,7 @@ class ServerSpans:
         """Write down what the request was, once its route and status are known."""
         record[SITE] = self._site(scope, scope.get(ROUTE) if status else None, status)
         client = scope.get("client")
-        details = RequestDetails(scope["path"], client[0] if client else None, agent)
+        details = _request_details((scope["path"], client[0] if client else None, agent))
         if record[DETAILS] is None:
             record[DETAILS] = details
         else:
@@ -145,7 +149,7 @@ class ServerSpans:
         """
         recorder = self._recorder
         match = _TRACEPARENT.fullmatch(headers[b"traceparent"].strip())
-        if match is not None and len(headers) - (b"user-agent" in headers) == 1:
+        if match is not None and len(headers) == 1:
             version, trace, parent, flags, rest = match.groups()
             known = version != b"ff" and (rest is None or version != b"00")
             if known and int(trace, 16) and int(parent, 16):
@@ -160,17 +164,27 @@ class ServerSpans:
 
     def _site(self, scope: Scope, route: Any, status: int) -> Site:
         """Return the site of requests that differ in path and client only."""
-        server: Any = scope.get("server") or ("", None)
+        host, port = scope.get("server") or ("", None)
+        path, plugin = (None, None) if route is None else (route.path, route.plugin)
         key = (
-            scope["method"], None if route is None else (route.path, route.plugin), status,
-            scope.get("scheme"), scope.get("http_version"), server[0], server[1],
+            scope["method"], path, plugin, status,
+            scope.get("scheme"), scope.get("http_version"), host, port,
         )  # fmt: skip
         site = self._sites.get(key)
         if site is None:
-            site = _new_site(scope, route, status, *server)
+            site = _new_site(scope, route, status, host, port)
             if len(self._sites) < _MOST_SITES:
                 self._sites[key] = site
         return site
+
+
+def _tracing_headers(scope: Scope) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _HEADERS:
+            before = headers.get(name)
+            headers[name] = value if before is None else b"%b,%b" % (before, value)
+    return headers
 
 
 def _new_site(scope: Scope, route: Any, status: int, host: str, port: int | None) -> Site:

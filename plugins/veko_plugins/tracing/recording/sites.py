@@ -49,9 +49,14 @@ class Site:
         spans: The number of spans of an emission with all of its hooks.
         concurrent: Whether the handlers of the emission run side by side.
         encoded: Encoded forms, filled by the encoder.
+        usual_chain: The sites of the hooks of its last emission that was encoded.
+        usual: The encoded form of that.
     """
 
-    __slots__ = ("attributes", "concurrent", "encoded", "id_part", "kind", "limit", "name", "spans")
+    __slots__ = (
+        "attributes", "concurrent", "encoded", "id_part", "kind", "limit", "name", "spans",
+        "usual", "usual_chain",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class Site:
         self.spans = 1
         self.concurrent = False
         self.encoded: dict[Any, Any] = {}
+        self.usual: Any = None
+        self.usual_chain: list[Site | None] | None = None
 
     def __repr__(self) -> str:
         return f"<Site {self.name}>"
