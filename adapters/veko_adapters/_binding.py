@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from types import CodeType
 from typing import Any, Final
 
 import msgspec
@@ -116,9 +117,15 @@ def bind(
     if not asynchronous:
         body.append(" if isawaitable(answer): answer = await answer")
     body.append(" return made_of(answer)" if convert else " return answer")
-    exec(compile("\n".join(body), _FILENAME, "exec"), names)
+    exec(_code("\n".join(body)), names)
     made: Callable[[Any], Coroutine[Any, Any, Any]] = names["call"]
     return made
+
+
+@functools.lru_cache(maxsize=1_024)
+def _code(source: str) -> CodeType:
+    """Return the code of a source: handlers with parameters alike share it, and it has none."""
+    return compile(source, _FILENAME, "exec")
 
 
 def source(route: Route, p: Parameter, context: Context) -> Source:

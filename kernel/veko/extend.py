@@ -14,6 +14,7 @@ Plugins that only use hooks, routes, services and tasks need nothing from here.
 - `owner_in` tells whose handler or task a frame of Veko has called.
 - `of_veko` tells frames of Veko from those of plugins and libraries.
 - `must_pass` tells whether an error ends the task or the process, instead of being a failure.
+- `Turns` lets other tasks run in between, while something works long on the event loop.
 - `check_text`, `check_callable` and `check_seconds` refuse arguments of wrong types.
 - `DecoratedPlugin` is what `Plugin(name, version)` makes: a plugin written with decorators.
 - `unheard` is the `func` of an emitter (`bus.emitter`) whose event has no handlers here.
@@ -30,6 +31,7 @@ from ._bus.limits import driven, must_pass
 from ._bus.local_variables import local_of
 from ._bus.probes import Probe, Snippet
 from ._bus.registry import Entry, Registry
+from ._bus.turns import Turns
 from ._life.config import merge_config
 from ._life.plugin import DecoratedPlugin
 from ._life.scope import owner_in
@@ -44,6 +46,7 @@ __all__ = [
     "Probe",
     "Registry",
     "Snippet",
+    "Turns",
     "check_callable",
     "check_seconds",
     "check_text",

@@ -174,7 +174,7 @@ class Profiling(Plugin):
             if memory and not tracing:
                 tracemalloc.stop()
         calls_now = self._calls(record.name)
-        spent = _keep_stacks_of(record.name, session, CodeOwners(self._context.kernel))
+        spent = _keep_stacks_of(record.name, session, await CodeOwners.of(self._context.kernel))
         await anyio.to_thread.run_sync(_write, session, target)
         await self._context.kernel.bus.emit(DEV_PROFILE.name, record, target)
         return PluginProfile(

@@ -222,7 +222,7 @@ class Watchdog(Plugin):
             await self._blocked(kernel, await stalls.get())
 
     async def _blocked(self, kernel: Kernel, stall: _Stall) -> None:
-        found = _culprit(kernel, stall.frames)
+        found = _culprit(await CodeOwners.of(kernel), stall.frames)
         frame = found.frame if found else stall.frames[0]
         handler = found.handler if found else frame.name
         key = (frame.path, frame.line)
@@ -398,9 +398,8 @@ def _written(frames: list[_Frame]) -> str:
     return "".join(traceback.StackSummary.from_list(lines).format())
 
 
-def _culprit(kernel: Kernel, frames: list[_Frame]) -> _Culprit | None:
+def _culprit(owners: CodeOwners, frames: list[_Frame]) -> _Culprit | None:
     """Find the plugin with the innermost frame, and which of its functions was called."""
-    owners = CodeOwners(kernel)
     names = [owners.plugin(frame.function) for frame in frames]
     for name, innermost in zip(names, frames, strict=True):
         if name is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from veko import Bus, Kernel
+from veko_plugins._lib.blame import CodeOwners
 from veko_plugins.http import Routes
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +25,9 @@ LINEAR = 1.6 * MANY / FEW
 
 SLICE = 150_000
 """Function calls between two turns of the loop: some 20 to 50 ms."""
+
+PIECE = 12_000
+"""Function calls of one piece of a change: some 2 ms."""
 
 
 class Work:
@@ -182,6 +186,53 @@ async def test_a_large_load_lets_the_loop_go_in_between(verb: Any, count: int) -
 
         work = await measured(lambda: kernel.load(plugin(load)))
     assert work.longest < SLICE, (work.longest, work.calls)
+
+
+@pytest.mark.parametrize("verb", [adds_a_route, hooks_one_event, hooks_many_events, provides])
+async def test_changes_of_a_plugin_with_a_thousand_are_made_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, verb: Any
+) -> None:
+    """A slice of time and one such piece are the longest that a change holds the loop."""
+    monkeypatch.setattr("veko._bus.turns.SLICE", 0.0)  # others get their turn after each piece
+
+    async def load(context: Any) -> None:
+        for number in range(1_000):
+            verb(context, number)
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+
+    def guard(context: Any) -> None:
+        context.hook("route:create", lambda route: None)
+
+    async with Kernel() as kernel:
+        await kernel.load(Routes("asgi"))
+        changes: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "load": lambda: kernel.load(plugin(load)),
+            "reload": lambda: kernel.reload(plugin(load)),
+            "switch off": lambda: kernel.toggle("p", False),
+            "switch on": lambda: kernel.toggle("p", True),
+            "load a guard": lambda: kernel.load(plugin(guard, "guard")),
+            "unload the guard": lambda: kernel.unload("guard"),
+            "unload": lambda: kernel.unload("p"),
+        }
+        longest = {name: (await measured(change)).longest for name, change in changes.items()}
+    assert max(longest.values()) < PIECE, longest
+
+
+async def test_whose_code_it_is_is_found_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog asks for it: it must not report what it does itself, and so on."""
+    monkeypatch.setattr("veko._bus.turns.SLICE", 0.0)
+    async with Kernel() as kernel:
+        await kernel.load(Routes("asgi"))
+        for number in range(100):
+            await kernel.load(
+                plugin(lambda context: adds_a_route(context, 1), f"p{number}")
+                if number == 0
+                else plugin(lambda context: None, f"p{number}")
+            )
+        await kernel.load(plugin(lambda context: [adds_a_route(context, n) for n in range(2, 900)]))
+        few = await measured(lambda: CodeOwners.of(kernel))
+    assert few.longest < PIECE / 10, few.longest
 
 
 async def test_emitters_that_nobody_holds_are_not_kept() -> None:

@@ -16,6 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from .bus import Bus
 from .limits import is_cancellation, on_asyncio, stray_cancellation
+from .turns import Turns
 
 __all__ = ["BACKLOG", "Post", "Posts"]
 
@@ -80,6 +81,7 @@ class Posts:
         """Emit what is posted, until the queue is closed and empty."""
         try:
             with self._receive as posted:
+                turns = Turns()
                 while True:
                     try:
                         # Asked first, since `receive` goes through the event loop every time.
@@ -87,6 +89,7 @@ class Posts:
                     except anyio.WouldBlock:
                         try:
                             event, args = await posted.receive()
+                            turns = Turns()
                         except anyio.get_cancelled_exc_class():
                             if stray_cancellation():
                                 continue
@@ -94,6 +97,8 @@ class Posts:
                     self.waiting -= 1
                     try:
                         await self._bus.emit(event, *args)
+                        if turns.due:  # a change may post thousands
+                            await turns.pause()
                     except BaseException as error:  # of a type that the event names in `stops`
                         if is_cancellation(error):
                             if stray_cancellation():

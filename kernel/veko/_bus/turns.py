@@ -10,8 +10,8 @@ import anyio.lowlevel
 
 __all__ = ["SLICE", "Turns"]
 
-SLICE: Final = 0.005
-"""Seconds of work between two turns of the loop."""
+SLICE: Final = 0.002
+"""Seconds of work between two turns of the loop: with one more piece, well below 5 ms."""
 
 SHORT: Final = 8
 """Work of so few pieces is done in one go, however long they take."""

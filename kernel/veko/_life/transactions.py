@@ -25,7 +25,8 @@ ATTEMPTS: Final = 16
 SLICED: Final = 3
 """The attempts of a transaction that let other tasks run in between; those after them do not."""
 
-CHUNK: Final = 1000
+CHUNK: Final = 100
+"""Entries that are added or removed between two looks at the clock; of many, a hundredth."""
 
 
 class Transactions:
@@ -70,6 +71,8 @@ class Transactions:
             leaving, coming = _now(remove), _now(add)
             # What yields may be overtaken each time; in the end it is to get through.
             draft = self._bus.draft(changed, slices=attempt < SLICED)
+            if attempt < SLICED and len(leaving) + len(coming) > CHUNK:
+                await draft.turns.pause()  # after the plugin's `load()`, which has taken its time
             await _in_slices(draft, draft.remove, leaving)
             await _in_slices(draft, draft.add, coming)
             token = STAGING.set(None if generation is None else weakref.ref(generation))
@@ -85,6 +88,8 @@ class Transactions:
                 ) from error
             finally:
                 STAGING.reset(token)
+            if draft.turns.due:
+                await draft.turns.pause()  # before the swap, which is in one piece
             # Accepting may wait, and others publish meanwhile: what they changed (a guard, a
             # route) has not been part of this acceptance. So it is accepted again, on top of
             # theirs: what goes live is what was accepted (test_what_moved_meanwhile_is_accepted
@@ -208,7 +213,10 @@ def _now(entries: Collection[Entry] | Callable[[], Collection[Entry]]) -> tuple[
 
 async def _in_slices(draft: Draft, change: Callable[..., None], entries: Sequence[Entry]) -> None:
     """Call a change of a draft with some entries at a time, and let other tasks run in between."""
-    for begin in range(0, len(entries), CHUNK):
-        change(*entries[begin : begin + CHUNK])
-        if begin + CHUNK < len(entries) and draft.turns.due:
+    # A piece copies the entries of its keys, so that the number of pieces is bounded
+    # (test_the_work_of_a_load_grows_with_what_it_registers).
+    size = max(CHUNK, len(entries) // 100)
+    for begin in range(0, len(entries), size):
+        change(*entries[begin : begin + size])
+        if begin + size < len(entries) and draft.turns.due:
             await draft.turns.pause()

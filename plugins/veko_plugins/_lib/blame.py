@@ -4,8 +4,8 @@ A function belongs to the plugin that registered it as a handler, otherwise to t
 files it is defined. Functions are identified by file and first line, so nothing here keeps a
 plugin's code alive.
 
-Cost: a walk over the registry for each `CodeOwners`; made only when something was sampled, never on
-a hot path.
+Cost: a walk over the registry for each `CodeOwners`, in slices; made only when something was
+sampled, never on a hot path. A function is looked up by its file and the folders above.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from veko.extend import Turns
+
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
+    from veko.extend import Entry
 
 __all__ = ["CodeOwners", "FunctionKey", "allocated", "allocated_by", "files_of"]
 
@@ -73,38 +76,56 @@ class CodeOwners:
 
     Core plugins own nothing: their time is spent on behalf of others.
 
-    Args:
-        kernel: The kernel whose plugins and handlers are read, once.
+    `await CodeOwners.of(kernel)` makes them.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self) -> None:
         self._handlers: dict[FunctionKey, tuple[str, str | None]] = {}
-        self._files = {
-            str(files): record.name
-            for record in kernel.records()
-            if not record.core and (files := files_of(record)) is not None
-        }
+        self._files: dict[Path, str] = {}
+
+    @classmethod
+    async def of(cls, kernel: Kernel) -> CodeOwners:
+        """Read a kernel's plugins and handlers, once.
+
+        With thousands of them that takes long, and the watchdog would report its own report: so
+        others run in between (test_whose_code_it_is_is_found_in_pieces).
+
+        Args:
+            kernel: The kernel.
+        """
+        made, turns = cls(), Turns()
         registry = kernel.bus.registry
+        for record in kernel.records():
+            files = None if record.core else files_of(record)
+            if files is not None:
+                made._files.setdefault(files, record.name)
+            if turns.due:
+                await turns.pause()
         for kind in ("hook", "pattern", "route"):
-            for entry in registry.entries(kind):
-                if entry.owner is None or entry.owner.record.core:
-                    continue
-                value: Any = entry.value
-                key = _key(value.handler)
-                if key is None:
-                    continue
-                event = f"{value.method} {value.path}" if kind == "route" else str(value.event)
-                ambiguous = key in self._handlers and self._handlers[key][1] != event
-                self._handlers[key] = entry.owner.name, None if ambiguous else event
+            for key in registry.keys(kind):
+                for entry in registry.all(kind, key):
+                    made._add(kind, entry)
+                    if turns.due:
+                        await turns.pause()
+        return made
+
+    def _add(self, kind: str, entry: Entry) -> None:
+        if entry.owner is None or entry.owner.record.core:
+            return
+        value: Any = entry.value
+        key = _key(value.handler)
+        if key is not None:
+            event = f"{value.method} {value.path}" if kind == "route" else str(value.event)
+            ambiguous = key in self._handlers and self._handlers[key][1] != event
+            self._handlers[key] = entry.owner.name, None if ambiguous else event
 
     def plugin(self, function: FunctionKey) -> str | None:
         """Return the name of the plugin that owns a function; `None` for the application's own."""
         if function in self._handlers:
             return self._handlers[function][0]
         # Up the folders of its file, not along the plugins: there may be thousands.
-        path = Path(function[0])
-        around = (self._files.get(str(one)) for one in (path, *path.parents))
-        return next((name for name in around if name is not None), None)
+        path, files = Path(function[0]), self._files
+        return next((files[one] for one in (path, *path.parents) if one in files), None)
 
     def is_handler(self, function: FunctionKey) -> bool:
         """Return whether a function is registered as a handler."""

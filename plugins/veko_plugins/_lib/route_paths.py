@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -40,6 +41,7 @@ class Segment(NamedTuple):
     converter: str = ""
 
 
+@functools.lru_cache(maxsize=4_096)  # a path is parsed when it is registered and at each change
 def parse_path(path: str) -> tuple[Segment, ...]:
     """Split a route's path into segments.
 

@@ -47,7 +47,7 @@ __all__ = ["Acceptance", "accept_middleware"]
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
-_CHUNK: Final = 256
+_CHUNK: Final = 32
 """Routes that are compiled, or put into the table, between two looks at the clock."""
 
 _replace = msgspec.structs.replace
@@ -98,6 +98,8 @@ class Acceptance:
                 after = await self._remade(draft, owner, routes, refusals)
                 batches.put(number, entries, after)
                 dropped += before
+                if draft.turns.due:
+                    await draft.turns.pause()
                 held = {_row(target)[:2] for target in before}
                 for target in after:
                     if _row(target)[:2] in held:
@@ -113,6 +115,8 @@ class Acceptance:
             batches.put(next(self._numbers), entries, after)
             made += after
             coming[owner] = [target.route for target in after]
+            if draft.turns.due:
+                await draft.turns.pause()
         table = await _changed(draft, draft.before.view("route"), dropped, made)
         for batches, number, entries, target in returning:
             try:
@@ -132,6 +136,8 @@ class Acceptance:
         draft.set_view(REFUSED, refusals.of(owned.values()))
         for refused, why in refusals.new:
             draft.post(ROUTE_REFUSE.name, refused, why)
+        if draft.turns.due:
+            await draft.turns.pause()
         _post_changes(draft, dropped, made)
 
     async def _hooked(
@@ -205,6 +211,8 @@ class Acceptance:
         context: Context = owner.context
         for route in routes:
             parse_path(route.path)
+            if draft.turns.due:
+                await draft.turns.pause()
         endpoints: dict[int, Endpoint] = {}
         for chunk in _chunks_to_compile(routes):
             compiled = self._adapter.compile(
@@ -213,10 +221,12 @@ class Acceptance:
             endpoints |= zip(chunk, compiled, strict=True)
             if draft.turns.due:
                 await draft.turns.pause()
-        return [
-            self._target(context, _made(owner, route, endpoints[index]))
-            for index, route in enumerate(routes)
-        ]
+        targets: list[Target] = []
+        for index, route in enumerate(routes):
+            targets.append(self._target(context, _made(owner, route, endpoints[index])))
+            if draft.turns.due:
+                await draft.turns.pause()
+        return targets
 
     def _target(self, context: Context, target: Target) -> Target:
         """Return the target; for a WebSocket, one with the open sockets of its generation."""
