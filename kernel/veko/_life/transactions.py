@@ -25,7 +25,7 @@ ATTEMPTS: Final = 16
 SLICED: Final = 3
 """The attempts of a transaction that let other tasks run in between; those after them do not."""
 
-CHUNK: Final = 100
+CHUNK: Final = 50
 """Entries that are added or removed between two looks at the clock; of many, a hundredth."""
 
 

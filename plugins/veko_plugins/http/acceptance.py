@@ -47,7 +47,7 @@ __all__ = ["Acceptance", "accept_middleware"]
 
 _BATCHES: Final = "route:batches"
 _MADE: Final = "middleware:made"
-_CHUNK: Final = 32
+_CHUNK: Final = 16
 """Routes that are compiled, or put into the table, between two looks at the clock."""
 
 _replace = msgspec.structs.replace
