@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from .emitters import Emitters, unheard
 from .events import REPORTS, Event, Origin
 from .handles import Handle, Subscription
 from .leases import Leases
-from .lookup import Lookup, Plans, PlansHere, PlansOfDraft
+from .lookup import Changes, Lookup, Plans, PlansHere, PlansOfDraft
 from .owners import Owner, name_of
 from .pins import LivePin, Pin
 from .plans import Plan
@@ -49,7 +50,6 @@ class Bus(Registrar):
 
     Attributes:
         live: The plans of what is live now.
-        older: The plans of older registries that pins hold, the oldest first.
         moved: Called with each draft after it went live.
         reporting: Ids of the tasks in which a failure is being reported.
         arrival: Counts owners, and what has none, in order of arrival.
@@ -59,7 +59,8 @@ class Bus(Registrar):
 
     def __init__(self) -> None:
         self.live = Plans(self, Registry(0, {}, {}))
-        self.older: list[Plans] = []
+        self._older: OrderedDict[int, Plans] = OrderedDict()
+        self._changes = Changes()
         self.moved: Callable[[Draft], object] = _ignore
         self.reporting: set[int] = set()
         self.arrival = itertools.count(1)
@@ -68,8 +69,9 @@ class Bus(Registrar):
         self._pinned = PlansHere(self)
         self._leases = Leases()
         self._around_steps: tuple[Entry, ...] = ()
-        self._emitters = Emitters(self.emit)
-        self._calls = Calls(lambda: self.registry)
+        self._emitters = Emitters(self, self.emit)
+        self._calls = self._emitters.calls
+        self._enclosed = Calls(lambda: self.registry)
         for event in REPORTS:
             self.declare(event)
 
@@ -179,11 +181,10 @@ class Bus(Registrar):
 
     def heard(self, event: str | Event[Any]) -> bool:
         """Tell whether an event has handlers here."""
-        return self.plan(event) is not None
+        return self._plans[event] is not None
 
     def plan(self, event: str | Event[Any]) -> Plan | None:
         """Return the plan of an event here, or `None` if it has no handlers."""
-        # A declared event is found by `__missing__`: by name, this costs the lookup alone.
         return self._plans[event]
 
     def step(self, step: str, owner: Owner) -> ExitStack:
@@ -226,13 +227,12 @@ class Bus(Registrar):
                 `HookTimeout` if it exceeded its time limit.
         """
         # A plain def: a coroutine of its own around the plan's would cost 60 ns. A declared event
-        # is never a key of the plans: `__missing__` finds it, so a name costs nothing for that.
-        plan = self._plans[event]
-        if plan is None:
-            return unheard(value)
+        # is found by `__missing__`, so a name costs nothing for that.
         if strict:
-            return plan.strict(value, *args)
-        return plan.call(value, *args) if args else plan.call(value)
+            plan = self._plans[event]
+            return unheard(value) if plan is None else plan.strict(value, *args)
+        call = self._calls[event]
+        return call(value, *args) if args else call(value)
 
     @overload
     def emitter(self, event: Event[T]) -> Emitter[T]: ...
@@ -243,17 +243,19 @@ class Bus(Registrar):
 
         While the event has no handlers its `func` is `veko.extend.unheard`.
         """
-        name = name_of_event(event)
-        return self._emitters.get(name, self._plans)
+        return self._emitters.get(name_of_event(event))
 
     def enclose(self, call: Call) -> Callable[..., Any]:
         """Return a function that makes a call inside what probes put around it, now and later."""
-        return self._calls.keep(call)
+        return self._enclosed.keep(call)
 
-    def aim(self, plan: Plan) -> None:
-        """Let the emitter of a plan's event call that plan, if it is the one in use."""
-        if plan.event in self._emitters.held:
-            self._emitters.aim(plan, self._plans)
+    def aim(self, event: str) -> None:
+        """Let names and emitters call the live plan of an event; if a pin has another, ask."""
+        if event in self.live and self.everywhere(event):
+            plan = self.live[event]
+            self._emitters.aim(event, unheard if plan is None else plan.call)
+        else:
+            self._emitters.ask(event)
 
     @overload
     def first(self, event: Event[T], value: T, /, *args: Any) -> Coroutine[Any, Any, Any]: ...
@@ -345,65 +347,58 @@ class Bus(Registrar):
         pin = Pin.held_here(self)
         return self.live if pin is None or pin.plans is None else pin.plans
 
+    @property
+    def older(self) -> list[Plans]:
+        """The plans of older registries that pins hold, the oldest first."""
+        return list(self._older.values())
+
+    def everywhere(self, event: str) -> bool:
+        """Tell whether an event has the live plan inside of every pin, too."""
+        return not self._older or self._changes.since(event) <= next(iter(self._older))
+
     def publish(self, draft: Draft) -> None:
         """Swap the registry for the next one. No await in here: nobody sees half of it."""
         assert draft.before is self.live.registry, "a draft of an older registry"
-        self.older.append(self.live)
         changed = draft.changed_plans
         if draft.touches(STEP):
             self._around_steps = draft.entries(STEP)
-        self.live = self.live.after(draft.after, changed)
-        self.settle(changed)
+        if self.live.pins:
+            self._older[draft.before.version] = self.live.held()
+        if self._older:
+            # Only the context knows the pin; so names and emitters ask it, where plans differ. Held
+            # by test_who_is_called_does_not_depend_on_the_pins_of_others.
+            self._plans = self._pinned
+            self._changes.note(draft.after.version, changed)
+        gone = self.live.move(draft.after, changed)
+        self._emitters.drop(gone)
+        # What is still a plan of the newest of the older registries stays there: held by
+        # test_a_plan_that_two_pinned_registries_share_retires_with_the_last.
+        heir = next(reversed(self._older.values()), None)
+        self.forget(gone if heir is None else heir.take(gone))
         if changed is None:
-            self._calls.probes_changed()
+            self._enclosed.probes_changed()
+        self.settle()
         self.moved(draft)
 
-    def settle(self, changed: AbstractSet[str] | None = None) -> None:
-        """Retire the older registries that no pin holds, and the plans that go with them.
-
-        A plan is shared by all registries in a row in which nothing changed for its event, so each
-        registry lists only those that the next one does not have (`leaving`); what stays is never
-        looked at, and a change costs what it changes.
-
-        Args:
-            changed: The events and patterns whose plans the newest registry does not share with the
-                one before; `None` for all, or if it was there already.
-        """
-        gone = [old for old in self.older if not old.pins]
-        self.older = [old for old in self.older if old.pins]
-        for old in gone:
-            for plan in old.leaving:
-                self.release(plan)
-        # Inside a pin every event has the plan of the pinned registry, and only the context knows
-        # the pin; so while any older registry is held, lookups and emitters ask the context. Held
-        # by test_inside_a_pin_nothing_changes and test_many_registries_pinned_at_once.
-        before, self._plans = self._plans, self._pinned if self.older else self.live
-        if self._emitters.held and before is not self._plans:
-            alike = before is not self._pinned and self._plans is not self._pinned
-            named = alike and changed is not None and not any("*" in name for name in changed)
-            self._emitters.settle(self._plans, changed if named else None)
-        if self._leases.held or self._leases.waiting:
-            self._leases.progress()
-
-    def release(self, plan: Plan) -> None:
-        """Retire a plan that a registry gives up, unless another one still has it.
-
-        If older ones have it too, the newest of them gives it up next. Held by
-        test_a_plan_that_two_pinned_registries_share_retires_with_the_last.
-        """
-        for plans in (self.live, *reversed(self.older)):
-            if plans.get(plan.event) is plan:
-                if plans is not self.live:
-                    plans.leaving.append(plan)
-                return
-        self._leases.retire(plan)
+    def forget(self, plans: dict[str, Plan | None]) -> None:
+        """Retire plans that are in no table any more."""
+        self._emitters.drop(plans)
+        self._pinned.clear()
+        self._leases.retire(plans.values())
 
     def let_go(self, plans: Plans) -> None:
         """Note that a pin holds the plans of an older registry no more."""
-        if not plans.pins:
-            self.settle()
-        else:
-            self._leases.progress()
+        if not plans.pins and self._older.pop(plans.registry.version, None) is not None:
+            if not self._older:
+                self._plans = self.live
+                self._changes.clear()
+            self.forget(plans)
+            self._emitters.stop_asking()
+        self.settle()
+
+    def settle(self) -> None:
+        """Let those look again that wait until calls or pins have ended."""
+        self._leases.progress()
 
     def silence(self, owner: object) -> None:
         """Let the emissions that still run on retired plans skip an owner's handlers."""

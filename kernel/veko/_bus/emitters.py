@@ -1,4 +1,4 @@
-"""Emitters: `emit` bound to an event, aimed at the event's plan without a lookup.
+"""What runs an event, by name or bound: the call of its plan, kept without a lookup of the plan.
 
 An emitter is a partial because a call through one costs 10 ns, where a closure or a method costs
 60. Everyone who asked for it holds the same object, so when the plan changes its function is
@@ -13,15 +13,16 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Protocol
 
+from .arguments import name_of_event
+from .events import Event
 from .lookup import Lookup
 from .plans import Plan
 
-__all__ = ["Emitters", "unheard"]
+__all__ = ["ByName", "Emitters", "unheard"]
 
 _Emit = Callable[..., Coroutine[Any, Any, Any]]
-_MISSING: Final[Any] = object()
 
 
 async def unheard(value: Any = None, *args: Any) -> Any:
@@ -29,57 +30,98 @@ async def unheard(value: Any = None, *args: Any) -> Any:
     return value
 
 
+class Host(Protocol):
+    """What emitters need of their bus."""
+
+    def plan(self, event: str) -> Plan | None:
+        """The plan of an event here and now."""
+
+    def pinned(self) -> Lookup:
+        """The plans that are pinned here, else those of what is live."""
+        ...
+
+    def aim(self, event: str) -> None:
+        """Call `Emitters.aim`, or `ask` where an event has another plan inside of some pin."""
+
+
+class ByName(dict[str, _Emit]):
+    """What runs an event, by name: the calls of live plans.
+
+    Each name in it has a plan in one of the tables of plans, which are bounded.
+    """
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, event: str | Event[Any], /) -> _Emit: ...
+
+    def __missing__(self, event: str | Event[Any]) -> _Emit:
+        if isinstance(event, str):
+            self._host.plan(event)
+            self._host.aim(event)
+        return self[name_of_event(event)]
+
+
 class Emitters:
     """The emitters of a bus, held weakly: there is no limit to the names that are asked for.
 
     Args:
+        host: The bus.
         emit: Emits an event by name.
 
     Attributes:
+        calls: What runs an event by name. An emitter is aimed at what it has for its event.
         held: The emitters by event, as long as somebody holds them.
     """
 
-    def __init__(self, emit: _Emit) -> None:
+    def __init__(self, host: Host, emit: _Emit) -> None:
+        self._host = host
         self._emit = emit
+        self._asking: set[str] = set()
+        self.calls = ByName(host)
         self.held: weakref.WeakValueDictionary[str, functools.partial[Coroutine[Any, Any, Any]]]
         self.held = weakref.WeakValueDictionary()
 
-    def get(self, event: str, plans: Lookup) -> functools.partial[Coroutine[Any, Any, Any]]:
+    def get(self, event: str) -> functools.partial[Coroutine[Any, Any, Any]]:
         """Return the emitter of an event."""
         emitter = self.held.get(event)
         if emitter is None:
             emitter = self.held[event] = functools.partial(self._emit, event)
-            plan = plans[event]
-            if plan is not None:
-                self.aim(plan, plans)
-            elif plans.get(event, _MISSING) is None:  # not where the context decides
-                _set(emitter, unheard)
+            _set(emitter, self.calls[event])
         return emitter
 
-    def aim(self, plan: Plan, plans: Lookup) -> None:
-        """Let the emitter of a plan's event call that plan, if it is the one in use."""
-        emitter = self.held.get(plan.event)
-        if emitter is not None:
-            used = plan if plan.steps else None
-            if plans.get(plan.event, _MISSING) is used:
-                _set(emitter, plan.call if plan.steps else unheard)
+    def aim(self, event: str, call: _Emit) -> None:
+        """Let what emits an event make a call, whatever the context."""
+        self.calls[event] = call
+        if self.held and (emitter := self.held.get(event)) is not None:
+            _set(emitter, call)
 
-    def settle(self, plans: Lookup, events: Iterable[str] | None) -> None:
-        """Let emitters call the plan that is in use, or look for it if none is made yet.
+    def ask(self, event: str) -> None:
+        """Let what emits an event look for the pin in the context."""
+        self._asking.add(event)
+        self.aim(event, functools.partial(self._emit_here, event))
 
-        Args:
-            plans: The plans that are in use.
-            events: The events whose plans have changed; `None` for all.
-        """
-        for event in tuple(self.held) if events is None else events:
-            emitter = self.held.get(event)
-            if emitter is None:
-                continue
-            used = plans.get(event, _MISSING)
-            if used is _MISSING:
-                _set(emitter, self._emit, event)
-            else:
-                _set(emitter, unheard if used is None else used.call)
+    def stop_asking(self) -> None:
+        """Let what asks the context look anew: the pins for which it asks may have ended."""
+        self.drop(tuple(self._asking))
+
+    def drop(self, events: Iterable[str]) -> None:
+        """Let what emits some events look for the plan."""
+        for event in events:
+            self._asking.discard(event)
+            if self.calls.pop(event, None) is not None and self.held:
+                emitter = self.held.get(event)
+                if emitter is not None:
+                    _set(emitter, self._emit, event)
+
+    def _emit_here(self, event: str, value: Any = None, *args: Any) -> Coroutine[Any, Any, Any]:
+        plan = self._host.pinned()[event]
+        return unheard(value) if plan is None else plan.call(value, *args)
 
 
 def _set(emitter: functools.partial[Any], function: _Emit, *args: str) -> None:

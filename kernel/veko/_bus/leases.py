@@ -7,7 +7,7 @@ nothing for it. Those that wait look again each time that an emission or a pin h
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 import anyio
@@ -34,13 +34,14 @@ class Leases:
         # (test_the_same_seed_is_the_same_run_in_another_process).
         self.waiting: dict[anyio.Event, None] = {}
 
-    def retire(self, plan: Plan) -> None:
-        """Let no emission begin on a plan any more."""
-        reference = plan.retire(self._ended)
-        if reference is not None:
-            self.held[id(reference)] = plan, reference
-            if reference() is None:  # it has ended since
-                self.held.pop(id(reference), None)
+    def retire(self, plans: Iterable[Plan | None]) -> None:
+        """Let no emission begin on some plans any more."""
+        for plan in plans:
+            reference = None if plan is None else plan.retire(self._ended)
+            if plan is not None and reference is not None:
+                self.held[id(reference)] = plan, reference
+                if reference() is None:  # it has ended since
+                    self.held.pop(id(reference), None)
 
     def _ended(self, reference: weakref.ref[Token]) -> None:
         self.held.pop(id(reference), None)

@@ -2,6 +2,11 @@
 
 Plans are found by name in one dict lookup, and made when they are missing. A declared `Event` may
 be given for a name: it is never a key, so it is always missing, and a name costs nothing for that.
+
+The plans of what is live stay in one table, whatever changes: a change takes out the plans that it
+changes, and costs nothing for the others. The plans of an older registry that a pin holds are those
+that a change took out, and those made for it since; events that are the same there as in what is
+live have the live plan (`PlansHere`).
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from .events import Event, matches
 from .plans import Host, Plan
 from .registry import HOOK, Registry
 
-__all__ = ["Lookup", "LookupHost", "Plans", "PlansHere", "PlansOfDraft"]
+__all__ = ["Changes", "Lookup", "LookupHost", "Plans", "PlansHere", "PlansOfDraft"]
 
 DYNAMIC: Final = 4096
 
@@ -32,8 +37,13 @@ class LookupHost(Host, Protocol):
         """The plans that are pinned in this context, else those of what is live."""
         ...
 
-    def release(self, plan: Plan) -> None:
-        """Retire a plan, unless another registry still has it."""
+    def everywhere(self, event: str) -> bool:
+        """Tell whether an event has the live plan inside of every pin, too."""
+        ...
+
+    def forget(self, plans: dict[str, Plan | None]) -> None:
+        """Retire plans that are in no table any more."""
+        ...
 
 
 class Lookup(dict[str, Plan | None]):
@@ -53,7 +63,11 @@ class Lookup(dict[str, Plan | None]):
 
 
 class PlansHere(Lookup):
-    """Replaces the plans while a pin holds an older registry: looks for the pin in the context."""
+    """Replaces the plans while pins hold older registries.
+
+    Has the live plans of events that are the same in all of them, so those cost what they always
+    do. For the others it looks for the pin in the context.
+    """
 
     __slots__ = ("_host",)
 
@@ -61,12 +75,28 @@ class PlansHere(Lookup):
         super().__init__()
         self._host = host
 
-    def __missing__(self, event: str | Event[Any]) -> Plan | None:
-        return self._host.pinned()[event]
+    def _missing(self, event: str) -> Plan | None:
+        host = self._host
+        if host.everywhere(event):
+            plan = host.live[event]
+            if host.everywhere(event):  # a probe may subscribe something while the plan is made
+                self[event] = plan
+                return plan
+        return host.pinned()[event]
+
+
+class Holder(Protocol):
+    """What holds the plans of a registry: a pin.
+
+    Attributes:
+        plans: The plans.
+    """
+
+    plans: Plans | None
 
 
 class Plans(Lookup):
-    """The plans of one registry, made at first use.
+    """The plans of what is live, or those of an older registry that differ; made at first use.
 
     There is no limit to the names that no handler subscribes to by name (`user:1`, `user:2`, …), so
     past `DYNAMIC` of them their plans are dropped and made again when needed. Names that handlers
@@ -75,29 +105,27 @@ class Plans(Lookup):
     Attributes:
         registry: The registry.
         pins: The pins that hold it.
-        leaving: Plans in it that the next registry does not have: they retire with it.
     """
 
-    __slots__ = ("_dynamic", "_host", "leaving", "pins", "registry")
+    __slots__ = ("_dynamic", "_host", "pins", "registry")
 
     def __init__(self, host: LookupHost, registry: Registry) -> None:
         super().__init__()
         self._dynamic = 0  # at least as many as there are
         self._host = host
         self.registry = registry
-        self.pins: set[object] = set()
-        self.leaving: list[Plan] = []
+        self.pins: set[Holder] = set()
 
     def _missing(self, event: str) -> Plan | None:
-        if not self.registry.all(HOOK, event):
+        registry = self.registry
+        if not registry.all(HOOK, event):
             if self._dynamic >= DYNAMIC:
                 self._forget_names()
             self._dynamic += 1
-        plan = Plan(self._host, event, self.registry)
+        plan = Plan(self._host, event, registry)
+        if self.registry is not registry:  # a probe subscribed something while the plan was made
+            return self[event]
         found = self[event] = plan if plan.steps else None
-        if found is not None and self._host.live is not self:
-            self.leaving.append(found)  # made for a pin, after the next registry went live
-        self._host.aim(plan)
         return found
 
     def forget_types(self, module: str) -> None:
@@ -115,37 +143,87 @@ class Plans(Lookup):
 
     def _forget_names(self) -> None:
         self._dynamic = 0
-        gone = [self.pop(name) for name in list(self) if not self.registry.all(HOOK, name)]
-        self.leaving = [plan for plan in self.leaving if self.get(plan.event) is plan]
-        for plan in gone:
-            if plan is not None:
-                self._host.release(plan)
+        names = [name for name in self if not self.registry.all(HOOK, name)]
+        self._host.forget({name: self.pop(name) for name in names})
 
-    def after(self, registry: Registry, changed: frozenset[str] | None) -> Plans:
-        """Return the plans of the next registry: these without those of changed names or patterns.
+    def take(self, plans: dict[str, Plan | None]) -> dict[str, Plan | None]:
+        """Take over those of some plans that are plans of this registry, too.
 
-        Costs one copy of the table, and otherwise what has changed.
+        Returns:
+            The others, by event.
+        """
+        rest: dict[str, Plan | None] = {}
+        for event, plan in plans.items():
+            if plan is None or plan.since > self.registry.version or event in self:
+                rest[event] = plan
+            else:
+                self._dynamic += not self.registry.all(HOOK, event)
+                self[event] = plan
+        return rest
+
+    def held(self) -> Plans:
+        """Return a table for the pins that hold this one, which it leaves to that."""
+        plans = Plans(self._host, self.registry)
+        plans.pins, self.pins = self.pins, set()
+        for pin in plans.pins:
+            pin.plans = plans
+        return plans
+
+    def move(self, registry: Registry, changed: frozenset[str] | None) -> dict[str, Plan | None]:
+        """Become the plans of the next registry.
+
+        Costs what has changed; a pattern, a look at each name.
 
         Args:
             registry: The next registry.
             changed: The names and patterns; `None` for all.
+
+        Returns:
+            The plans that are not those of the next registry, by event.
         """
-        plans = Plans(self._host, registry)
+        self.registry = registry
         if changed is None:
             names = list(self)
         else:
-            plans.update(self)
-            plans._dynamic = self._dynamic
             patterns = [name for name in changed if "*" in name]
             names = [name for name in changed if name in self]
             if patterns:
                 names += [e for e in self if e not in changed and _matched(patterns, e)]
-        for name in names:
-            plans.pop(name, None)
-            plan = self[name]
-            if plan is not None:
-                self.leaving.append(plan)
-        return plans
+        return {name: self.pop(name) for name in names}
+
+
+class Changes:
+    """Since which version of the registry the plan of each event is what it is now.
+
+    Kept while pins hold older registries; in bounded memory.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+        self._patterns: dict[str, int] = {}
+        self._all = 0
+
+    def note(self, version: int, changed: frozenset[str] | None) -> None:
+        """Note what changed with a version: names and patterns; `None` for all."""
+        for name in changed or ():
+            (self._patterns if "*" in name else self._names)[name] = version
+        if changed is None or len(self._names) + len(self._patterns) > DYNAMIC:
+            self.clear()
+            self._all = version
+
+    def since(self, event: str) -> int:
+        """Return the version."""
+        known = max(self._all, self._names.get(event, 0))
+        if self._patterns:
+            matched = [v for p, v in self._patterns.items() if v > known and matches(p, event)]
+            known = max(known, *matched, 0)
+        return known
+
+    def clear(self) -> None:
+        """Forget all: no pin holds an older registry."""
+        self._names.clear()
+        self._patterns.clear()
+        self._all = 0
 
 
 class PlansOfDraft(Lookup):

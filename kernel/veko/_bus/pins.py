@@ -74,11 +74,9 @@ class Pin:
 
     def move_on(self) -> None:
         """Hold the registry that is live now instead."""
-        plans, self.plans = self.plans, self.bus.live
+        self.release()
+        self.plans = self.bus.live
         self.plans.pins.add(self)
-        if plans is not None:
-            plans.pins.discard(self)
-            self.bus.let_go(plans)
 
     def __exit__(self, *error: object) -> None:
         self.release()

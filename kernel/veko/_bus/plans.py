@@ -56,8 +56,8 @@ class Host(Protocol):
     def plan(self, event: str) -> Plan | None:
         """The plan of an event here and now."""
 
-    def aim(self, plan: Plan) -> None:
-        """Let the emitter of the plan's event call it, if it is the one in use."""
+    def aim(self, event: str) -> None:
+        """Let those that keep what runs an event look again: its plan has become code."""
 
     async def report(
         self,
@@ -86,19 +86,21 @@ class Plan:
         first: Asks the handlers one after the other: `await first(*args)`.
         gather: Asks them at once.
         fails_closed: Whether the failure of a handler ends the emission.
+        since: The version of the registry that it is made of.
         steps: The handlers.
         token: Held by the emissions that run on the plan; `None` when it is retired.
     """
 
     __slots__ = (
         "_around", "_calls", "_takes", "call", "declared", "event", "fails_closed",
-        "first", "gather", "host", "steps", "strict", "token",
+        "first", "gather", "host", "since", "steps", "strict", "token",
     )  # fmt: skip
 
     def __init__(self, host: Host, event: str, registry: Registry) -> None:
         declared = registry.get(EVENT, event)
         self.host = host
         self.event = event
+        self.since = registry.version
         self.declared: Event[Any] | None = None if declared is None else declared.value
         self.fails_closed = self.declared is not None and self.declared.fails_closed
         self._takes = self.declared is None or self.declared.returns
@@ -356,7 +358,7 @@ class Plan:
             around=texts_of(self._around),
         )
         self.call = types.FunctionType(code.replace(), names, "emission", (None, *given))
-        self.host.aim(self)
+        self.host.aim(self.event)
 
     def retire(self, ended: Callable[[Any], None]) -> weakref.ref[Token] | None:
         """Let no emission begin on this plan any more.
