@@ -1,7 +1,8 @@
-// Builds the dashboard: one script, one style sheet and the page, into the Python package.
+// Builds the dashboard into the Python package: one script, one style sheet and the page, and a file
+// of its own for each library that only some views need.
 // `node build.mjs [folder]`; the same sources and lock file make the same bytes.
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises"
-import { dirname, join } from "node:path"
+import { basename, dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
 import { build } from "esbuild"
@@ -11,9 +12,8 @@ const target = process.argv[2] ?? join(here, "../plugins/veko_plugins/admin/dash
 
 await rm(target, { recursive: true, force: true })
 await mkdir(target, { recursive: true })
-await build({
+const settings = {
   absWorkingDir: here,
-  entryPoints: { app: "source/main.js" },
   outdir: target,
   bundle: true,
   minify: true,
@@ -21,10 +21,24 @@ await build({
   target: ["es2022"],
   charset: "utf8",
   legalComments: "none",
+}
+const { metafile } = await build({
+  ...settings,
+  entryPoints: { layout: "source/libraries/layout.js", plot: "source/libraries/plot.js" },
+  entryNames: "[name].[hash]",
+  metafile: true,
 })
+// By source. They are no chunks of the script: what both shared would be one more file to wait for.
+const libraries = new Map(Object.entries(metafile.outputs).map(([path, { entryPoint }]) => [basename(entryPoint), basename(path)]))
+const byName = {
+  name: "libraries",
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /\/libraries\/\w+\.js$/ }, ({ kind, path }) => (kind === "dynamic-import" ? { path: `./${libraries.get(basename(path))}`, external: true } : null)),
+}
+await build({ ...settings, entryPoints: { app: "source/main.js" }, plugins: [byName] })
 await copyFile(join(here, "source/index.html"), join(target, "index.html"))
 await writeFile(join(target, "LICENSES.txt"), await licenses())
-for (const name of ["app.js", "app.css"]) {
+for (const name of ["app.js", "app.css", ...libraries.values()]) {
   const content = await readFile(join(target, name))
   console.log(`${name}: ${content.length} bytes, ${gzipSync(content, { level: 9 }).length} with gzip`)
 }

@@ -10,10 +10,24 @@ const TOGETHER = 150 // ms in which several changes lead to one question
 export async function refresh() {
   const [status, plugins] = await Promise.all([get("status"), get("plugins")])
   restarted(status)
-  store.set((s) => ({ status, session: "in", plugins: listed(plugins), history: sampled(s, listed(plugins)) }))
+  store.set((s) => {
+    const rows = kept(s.plugins, listed(plugins))
+    return { status, session: "in", plugins: rows, history: sampled(s, rows) }
+  })
 }
 
 const listed = (answer) => (Array.isArray(answer) ? answer : answer.plugins)
+
+// The rows as they are now; one that is as it was is the same object, and so is not drawn again.
+function kept(before, rows) {
+  const known = new Map((before ?? []).map((row) => [row.name, row]))
+  return rows.map((row) => {
+    const [was, now] = [known.get(row.name), { recent: null, ...row }]
+    return was && same(was, now) ? was : now
+  })
+}
+
+const same = (one, other) => Object.keys(other).every((key) => one[key] === other[key] || JSON.stringify(one[key]) === JSON.stringify(other[key]))
 
 // A server that was started again has counted nothing yet.
 function restarted(status) {
@@ -28,7 +42,7 @@ function measured({ status, plugins }) {
   if (!rows) return
   const fresh = new Map(plugins.map((one) => [one.name, one]))
   if (rows.length !== fresh.size || rows.some((row) => !fresh.has(row.name))) refreshSoon()
-  const merged = rows.map((row) => (fresh.has(row.name) ? { ...row, ...fresh.get(row.name) } : row))
+  const merged = rows.map((row) => (same(row, fresh.get(row.name) ?? {}) ? row : { ...row, ...fresh.get(row.name) }))
   store.set((s) => ({ status: { ...s.status, ...status, role: s.status.role }, plugins: merged, history: sampled(s, merged) }))
 }
 

@@ -38,7 +38,7 @@ const TONES = {
 export const tone = (word) => TONES[String(word).toLowerCase()] ?? "quiet"
 
 export function Badge({ word, tone: given, title }) {
-  return html`<span class=${`badge ${given ?? tone(word)}`} title=${title}><span class="dot" aria-hidden="true"></span>${word}</span>`
+  return html`<span class=${`badge ${given ?? tone(word)}`} title=${title}>${word}</span>`
 }
 
 export function Empty({ title, children }) {

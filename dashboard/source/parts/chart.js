@@ -1,9 +1,9 @@
 // A chart of the last minutes. What it shows is also said in words, for those who do not see it.
 import { useEffect, useRef } from "preact/hooks"
-import uPlot from "uplot"
 import "uplot/dist/uPlot.min.css"
 import { html } from "../html.js"
 import { selectors, useStore } from "../store.js"
+import { useLibrary } from "./use.js"
 
 const HEIGHT = 170
 const COLORS = ["--accent", "#1b9c80", "#c27a12"]
@@ -13,12 +13,14 @@ export function Chart({ title, names, data, format, words }) {
   const element = useRef(null)
   const chart = useRef(null)
   const theme = useStore(selectors.theme)
+  const { library, problem } = useLibrary(() => import("../libraries/plot.js"))
   useEffect(() => {
+    if (!library) return undefined
     const box = element.current
     const style = getComputedStyle(document.documentElement)
     const color = (name) => (name.startsWith("--") ? style.getPropertyValue(name).trim() : name)
     const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" }
-    chart.current = new uPlot(
+    chart.current = new library.Plot(
       {
         width: box.clientWidth || 320,
         height: HEIGHT,
@@ -36,9 +38,11 @@ export function Chart({ title, names, data, format, words }) {
     return () => {
       observer.disconnect()
       chart.current.destroy()
+      chart.current = null
     }
-  }, [theme])
-  useEffect(() => chart.current.setData(data), [data])
-  return html`<div class="chart"><p class="chart-title" aria-hidden="true">${title}</p><div ref=${element} role="img" aria-label=${`${title}: ${words}`}></div>
+  }, [theme, library])
+  useEffect(() => chart.current?.setData(data), [data])
+  return html`<div class="chart"><p class="chart-title" aria-hidden="true">${title}</p><div class="plot" ref=${element} role="img" aria-label=${`${title}: ${words}`}></div>
+    ${problem && html`<p class="muted">${problem.message} ${problem.remedy}</p>`}
     <ul class="legend">${names.map((name) => html`<li key=${name}>${name}</li>`)}</ul></div>`
 }

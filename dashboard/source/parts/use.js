@@ -33,6 +33,22 @@ export function useDocument(path, topics = []) {
   return { ...state, load }
 }
 
+// Loads a library when the first view that needs it opens: `load` is `() => import(…)`.
+export function useLibrary(load) {
+  const [state, setState] = useState({ library: null, problem: null })
+  useEffect(() => {
+    let here = true
+    const settle = (found) => here && setState(found)
+    load().then(
+      (library) => settle({ library, problem: null }),
+      // Its file is gone if the application was updated meanwhile.
+      () => settle({ library: null, problem: { message: "This cannot be drawn.", remedy: "Load this page again." } }),
+    )
+    return () => (here = false)
+  }, [])
+  return state
+}
+
 // Collects what a topic sends, the newest last, and shows it a few times a second at most. `key`
 // tells rows apart, and their order, where they come in two ways.
 export function useFeed(topic, { most = 1000, paused = false, key = null, unpack = (data) => [data] } = {}) {

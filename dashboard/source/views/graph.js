@@ -1,11 +1,10 @@
 // Which plugin needs which: laid out by dagre, drawn as SVG.
-import { graphlib, layout } from "@dagrejs/dagre"
 import { useMemo, useState } from "preact/hooks"
 import { segment } from "../api.js"
 import { plural } from "../format.js"
 import { html } from "../html.js"
 import { Empty, Failure, PluginLink, tone, Waiting } from "../parts/basics.js"
-import { useDocument } from "../parts/use.js"
+import { useDocument, useLibrary } from "../parts/use.js"
 
 const MOST = 400 // nodes that are laid out without a question: more take the browser seconds
 const HEIGHT = 34
@@ -13,8 +12,9 @@ const LONGEST = 28 // characters of a name
 
 const shortened = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name)
 
-const pen = document.createElement("canvas").getContext("2d")
+let pen = null // a canvas takes milliseconds to make
 function widthOf(name) {
+  pen ??= document.createElement("canvas").getContext("2d")
   pen.font = `13.5px ${getComputedStyle(document.body).fontFamily}`
   return pen.measureText(shortened(name)).width + 38
 }
@@ -26,7 +26,9 @@ export function Graph() {
   const { value, problem, load } = useDocument(core ? "graph?core=1" : "graph", ["plugins"])
   const parts = useMemo(() => value && split(value, core), [value, core])
   const large = parts && parts.nodes.length > MOST && !anyway
-  const placed = useMemo(() => parts && !large && parts.nodes.length > 0 && arrange(parts), [parts, large])
+  const drawn = parts && !large && parts.nodes.length > 0
+  const { library, problem: undrawn } = useLibrary(() => import("../libraries/layout.js"))
+  const placed = useMemo(() => drawn && library && arrange(library, parts), [library, parts, large])
   const title = html`<h1 tabindex="-1">Dependency graph</h1>`
   if (problem && !value) return html`${title}<${Failure} problem=${problem} again=${load} />`
   if (!value) return html`${title}<${Waiting} what="the graph" />`
@@ -34,6 +36,7 @@ export function Graph() {
     <div class="filters"><label class="check"><input type="checkbox" checked=${core} onChange=${(event) => setCore(event.target.checked)} /> Show the parts of Veko</label>
       <span class="muted">${plural(parts.edges.length, "dependency", "dependencies")} of ${plural(parts.nodes.length, "plugin")}</span></div>
     ${large && html`<p><button type="button" onClick=${() => setAnyway(true)}>Draw ${plural(parts.nodes.length, "plugin")} anyway</button></p>`}
+    ${drawn && !placed && (undrawn ? html`<${Failure} problem=${undrawn} />` : html`<${Waiting} what="the drawing" />`)}
     ${placed && html`<${Drawing} placed=${placed} chosen=${chosen} onChoose=${setChosen} />`}
     ${parts.nodes.length === 0 && html`<${Empty} title="No plugin needs another." />`}
     ${parts.alone.length > 0 && html`<section aria-labelledby="alone"><h2 id="alone">Without dependencies</h2>
@@ -49,7 +52,7 @@ function split({ nodes, edges }, core) {
   return { nodes: visible.filter((node) => linked.has(node.name)), alone: visible.filter((node) => !linked.has(node.name)), edges: kept }
 }
 
-function arrange({ nodes, edges }) {
+function arrange({ graphlib, layout }, { nodes, edges }) {
   const graph = new graphlib.Graph()
   graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 56, marginx: 8, marginy: 8 })
   graph.setDefaultEdgeLabel(() => ({}))

@@ -106,6 +106,9 @@ def _read(folder: Path) -> dict[str, _File]:
         files[name] = _file(content, _TYPES[found[2]], {"cache-control": _YEAR})
         return f'"assets/{name}"'
 
+    # Libraries that some views load: built under names that say what is in them.
+    for path in folder.glob("*.*.js"):
+        files[path.name] = _file(path.read_bytes(), _TYPES[".js"], {"cache-control": _YEAR})
     page = _NAME.sub(named, folder.joinpath("index.html").read_text("utf-8"))
     files[""] = _file(
         page.encode(),

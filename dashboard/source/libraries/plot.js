@@ -1,0 +1,2 @@
+// Draws the charts of a plugin.
+export { default as Plot } from "uplot"
