@@ -107,7 +107,7 @@ class Emitters:
         self.aim(event, functools.partial(self._emit_here, event))
 
     def stop_asking(self) -> None:
-        """Let what asks the context look anew: the pins for which it asks may have ended."""
+        """Let what asks the context look again: the pins for which it asks may have ended."""
         self.drop(tuple(self._asking))
 
     def drop(self, events: Iterable[str]) -> None:
