@@ -195,16 +195,20 @@ class Draft:
     @property
     def changed_hooks(self) -> frozenset[str]:
         """The events and patterns whose subscribers change."""
-        changed = (*self.added, *self.removed)
-        return self._changed | {str(e.key) for e in changed if e.kind in (HOOK, PATTERN)}
+        return self._changed | self._keys(HOOK, PATTERN)
+
+    def _keys(self, *kinds: str) -> set[str]:
+        """Return the keys of what changes of some kinds; thousands of others are not looked at."""
+        if self._own.isdisjoint(kinds):
+            return set()
+        return {str(e.key) for e in (*self.added, *self.removed) if e.kind in kinds}
 
     @property
     def changed_plans(self) -> frozenset[str] | None:
         """The events and patterns whose plans change; `None` for all."""
-        entries = (*self.added, *self.removed)
-        if any(entry.kind in (INTERCEPTOR, PROBE) for entry in entries):
+        if self._keys(INTERCEPTOR, PROBE):
             return None
-        return self.changed_hooks | {str(e.key) for e in entries if e.kind == EVENT}
+        return self._changed | self._keys(HOOK, PATTERN, EVENT)
 
     def hooks_changed(self, *events: str) -> bool:
         """Tell whether the hooks of one of these events change, those that only observe apart."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -66,6 +67,13 @@ class Posts:
             self._dropped += 1
         self.waiting += 1
         self._send.send_nowait((event, args))
+
+    def add_all(self, posts: Sequence[tuple[str, *tuple[object, ...]]]) -> None:
+        """Emit some soon: a change of many routes posts as many, and mostly nobody hears."""
+        heard = {name for name in {post[0] for post in posts} if self._bus.heard(name)}
+        for post in posts if heard else ():
+            if post[0] in heard:
+                self.add(*post)
 
     def _hand_over(self, event: str, *args: object) -> None:
         """Add a post on the loop: the stream must not be touched in another thread."""

@@ -422,8 +422,7 @@ class Kernel(Runtime):
         for record in self._records.values() if gone else ():
             if record.current is not None:
                 record.current.context._forget(gone)
-        for post in draft.posts:
-            self._posts.add(*post)
+        self._posts.add_all(draft.posts)
         if self.services.awaited:
             self.services.changed()
         if not draft.accepted:

@@ -283,17 +283,17 @@ def _chunks_to_compile(routes: Sequence[Route]) -> Iterator[list[int]]:
     A framework may make one application of its own handlers, routers say, so those stay together;
     plain functions do not depend on each other.
     """
+    if len(routes) <= _CHUNK:
+        yield from [list(range(len(routes)))] if routes else []
+        return
     plain: list[int] = []
     native: list[int] = []
     for index, route in enumerate(routes):
         (plain if inspect.isroutine(route.handler) else native).append(index)
-    if len(routes) <= _CHUNK:
-        yield from [list(range(len(routes)))] if routes else []
-        return
-    if native:
-        yield native
-    for begin in range(0, len(plain), _CHUNK):
-        yield plain[begin : begin + _CHUNK]
+        if len(plain) == _CHUNK:
+            yield plain
+            plain = []
+    yield from filter(None, (plain, native))
 
 
 def _by_owner(entries: Iterable[Entry]) -> dict[Any, list[Entry]]:
