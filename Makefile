@@ -5,7 +5,7 @@
 #   make test       the whole suite, side by side (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
 #   make bench      measure everything into docs/benchmarks.md, in ten minutes (valgrind, wrk)
-#   make bench-instructions  fail if a hot path got dearer; counted by valgrind, which it needs
+#   make bench-instructions  fail if a hot path got dearer, or a change blocks (needs valgrind)
 #   make test-all   the suite on every supported Python found on this machine
 #   make format     fix style with ruff
 #   make clean      remove environments and caches (never an application's .veko/)
@@ -52,6 +52,7 @@ bench: $(VENV)/.bench
 
 bench-instructions: $(VENV)/.bench
 	$(BIN)/python benchmarks/instructions.py --check $(ARGS)
+	$(BIN)/python benchmarks/blocking.py
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix

@@ -33,9 +33,9 @@ KEPT: Final = HERE.parent / ".bench"
 TIMEOUT: Final = 300.0
 """Seconds after which a script counts as failed."""
 SCRIPTS: Final = (
-    "instructions", "serving", "routing", "metrics", "tracing", "watchdog", "auth", "recording",
-    "dispatch", "scaling", "loading", "reload", "reload_load", "leaks", "holders", "storage",
-    "storage_servers", "database", "cache", "logs", "ledger", "remote", "dashboard",
+    "instructions", "blocking", "serving", "routing", "metrics", "tracing", "watchdog", "auth",
+    "recording", "dispatch", "scaling", "loading", "reload", "reload_load", "leaks", "holders",
+    "storage", "storage_servers", "database", "cache", "logs", "ledger", "remote", "dashboard",
 )  # fmt: skip
 """In the order in which they run."""
 PEERS: Final = (

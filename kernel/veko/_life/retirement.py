@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .._bus.frames import cut, move_on
 from .._bus.registry import Registry
@@ -25,6 +26,7 @@ __all__ = ["WAITING", "Retirement"]
 
 _log: Final = logging.getLogger("veko")
 WAITING: Final = 2
+_MANY: Final = 100
 
 
 class Retirement:
@@ -98,6 +100,8 @@ class Retirement:
         # test_resources_close_in_reverse_order).
         await self.quiesce()
         for generation in self._generations:
+            if len(generation.entries) > _MANY:
+                await cancel_shielded_checkpoint()  # their swap was enough for a step
             error = StateError("this generation of the plugin has ended", plugin=generation.name)
             for fault in await self._steps.end(generation, error):
                 await self._runtime.bus.report(
