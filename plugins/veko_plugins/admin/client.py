@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from .._lib.control_files import live_sockets
+from ..reports import Usage
 from .documents import (
     BackupRow,
     Change,
@@ -24,7 +25,6 @@ from .documents import (
     EventRow,
     Graph,
     HealthRow,
-    Ledger,
     LogRow,
     Plan,
     PluginDetails,
@@ -107,9 +107,9 @@ class AdminClient(Transport):
         """Return the health of each plugin."""
         return await self._get("health", tuple[HealthRow, ...])
 
-    async def ledger(self) -> Ledger:
+    async def ledger(self) -> Usage:
         """Return processor time, waiting, blocking and memory by plugin and by route."""
-        return await self._get("ledger", Ledger)
+        return await self._get("ledger", Usage)
 
     async def commands(self) -> tuple[CommandRow, ...]:
         """Return the commands that can be run."""

@@ -18,14 +18,13 @@ from .._lib.masking import masked_text
 from .._lib.secret_fields import secret_names
 from .._lib.versions import did_you_mean
 from .._source.source import Source
-from ..reports import LoadReport, info_of, stats_of
+from ..reports import LoadReport, Usage, info_of, stats_of
 from .documents import (
     BackupRow,
     CommandRow,
     EventRow,
     Graph,
     HealthRow,
-    Ledger,
     LogRow,
     OutageRow,
     Permissions,
@@ -284,7 +283,7 @@ class Reading:
             for one in found
         )
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Usage:
         """Return who used the processor, waited, blocked the event loop and holds memory.
 
         Raises:
@@ -293,7 +292,8 @@ class Reading:
         ledger = self._service("ledger")
         if ledger is None:
             raise StateError("the ledger is off", remedy="Set the option ledger = true.")
-        return msgspec.convert(msgspec.to_builtins(ledger.report()), Ledger)
+        found: Usage = ledger.report()
+        return found
 
     def startup(self, *, core: bool = False) -> tuple[StartupStep, ...]:
         """Return when each plugin was loaded."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
+from ..reports import Usage
 from .documents import (
     BackupRow,
     CommandRow,
     EventRow,
     Graph,
     HealthRow,
-    Ledger,
     LogRow,
     PluginDetails,
     PluginRow,
@@ -169,7 +169,7 @@ READING: Final = (
         path="ledger",
         name="ledger",
         handler=_ledger,
-        answer=Ledger,
+        answer=Usage,
         doc="Processor time, waiting, blocking and memory by plugin and by route.",
         refusals=(409,),
     ),

@@ -10,9 +10,6 @@ import msgspec
 __all__ = [
     "BackupRow",
     "HealthRow",
-    "Ledger",
-    "LedgerPlugin",
-    "LedgerRoute",
     "LogRow",
     "OutageRow",
     "SpanRow",
@@ -20,46 +17,6 @@ __all__ = [
     "Trace",
     "TraceRow",
 ]
-
-
-class LedgerPlugin(msgspec.Struct, frozen=True, kw_only=True):
-    """What one plugin has used; see `veko_plugins.ledger.PluginUsage`."""
-
-    plugin: str
-    cpu: float
-    share: float
-    load: float
-    calls: int | None = None
-    waited: float | None = None
-    blocked: float | None = None
-    memory: int | None = None
-    budget: dict[str, Any] | None = None
-    exceeded: tuple[str, ...] = ()
-
-
-class LedgerRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """What the requests of one route have used; see `veko_plugins.ledger.RouteUsage`."""
-
-    plugin: str
-    route: str
-    cpu: float
-    share: float
-    calls: int | None = None
-    waited: float | None = None
-
-
-class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process has used since its ledger began; see `veko_plugins.ledger.Usage`."""
-
-    since: datetime
-    seconds: float
-    cpu: float
-    host: float
-    unloaded: float
-    plugins: tuple[LedgerPlugin, ...]
-    routes: tuple[LedgerRoute, ...]
-    samples: int
-    method: str
 
 
 class OutageRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .events import EVENTS, Overrun
 
 if TYPE_CHECKING:
-    from .budgets import Budget
+    from ..reports import Budget, PluginUsage, RouteUsage, Usage
     from .plugin import Ledger, Settings
-    from .usage import PluginUsage, RouteUsage, Usage
 
 __all__ = [
     "EVENTS",
@@ -28,12 +27,12 @@ __all__ = [
 ]
 
 _FILES = {
-    "Budget": "budgets",
-    "Ledger": "plugin",
-    "PluginUsage": "usage",
-    "RouteUsage": "usage",
-    "Settings": "plugin",
-    "Usage": "usage",
+    "Budget": "..reports",
+    "Ledger": ".plugin",
+    "PluginUsage": "..reports",
+    "RouteUsage": "..reports",
+    "Settings": ".plugin",
+    "Usage": "..reports",
 }
 
 if not TYPE_CHECKING:  # else every misspelled name would pass type checkers
@@ -42,5 +41,5 @@ if not TYPE_CHECKING:  # else every misspelled name would pass type checkers
         file = _FILES.get(name)
         if file is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-        found = globals()[name] = getattr(import_module(f".{file}", __name__), name)
+        found = globals()[name] = getattr(import_module(file, __name__), name)
         return found

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Final, Literal, cast
+from typing import Final, cast
 
 import msgspec
-from msgspec import Meta
 
 from veko import ConfigError
 from veko.errors import Fault
 
 from .._lib.config_schemas import convert_config
 from .._lib.window import SlidingWindow
+from ..reports import Budget
 from .events import Resource
 
-__all__ = ["Budget", "Excess", "Meter", "budget_of"]
+__all__ = ["Excess", "Meter", "budget_of"]
 
-_Positive = Annotated[float, Meta(gt=0)]
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)?\s*", re.IGNORECASE)
 _UNITS: Final = {"": 1.0, "b": 1.0} | {
     f"{letter}{i}b": (1024.0 if i else 1000.0) ** power
@@ -31,32 +30,7 @@ _UNITS: Final = {"": 1.0, "b": 1.0} | {
 }
 
 
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much a plugin may use: `[plugins.x.budget]`.
-
-    Attributes:
-        cpu: Processor time as a share of one core, on average over the window: 0.25 is a quarter.
-        blocked: Seconds within the window for which it may block the event loop; counted are
-            blocks that the watchdog reports.
-        memory: Bytes allocated by its files, as a number or as text with a unit: `"64 MiB"`.
-        window: Seconds over which `cpu` and `blocked` are counted.
-        then: What happens when it uses more: `warn`, or `off` to switch the plugin off as failing
-            ones are, and try it again later.
-    """
-
-    cpu: _Positive | None = None
-    blocked: _Positive | None = None
-    memory: _Positive | str | None = None
-    window: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
-    then: Literal["warn", "off"] = "warn"
-
-    @property
-    def bytes(self) -> float | None:
-        """`memory` as a number of bytes."""
-        return None if self.memory is None else _bytes(self.memory)
-
-
-def _bytes(size: float | str) -> float:
+def _bytes(size: float | str | None) -> float | None:
     if not isinstance(size, str):
         return size
     found = _SIZE.fullmatch(size)
@@ -100,7 +74,7 @@ def _faults(budget: Budget, impossible: Mapping[str, str]) -> Iterator[Fault]:
     if budget.blocked is not None and budget.blocked > budget.window:
         yield Fault("blocked", f"expected at most the window, {budget.window:g} s")
     try:
-        size = budget.bytes
+        size = _bytes(budget.memory)
     except ValueError:
         yield Fault("memory", f"expected bytes, as a number or as '64 MiB', got {budget.memory!r}")
     else:
@@ -187,7 +161,7 @@ class Meter:
                 f"it blocked the event loop for {blocked:.2f} s within {budget.window:g} s; its "
                 f"budget is {budget.blocked:g} s",
             )  # fmt: skip
-        size = budget.bytes
+        size = _bytes(budget.memory)
         if size is not None and self._memory is not None and self._memory > size:
             yield Excess(
                 "memory", self._memory, size,

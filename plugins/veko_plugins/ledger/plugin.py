@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import anyio.to_thread
 import msgspec
@@ -31,11 +31,11 @@ from msgspec import Meta
 from veko import Context, Plugin
 
 from .._lib.blame import allocated_by
-from .budgets import Budget, Excess, Meter, budget_of
+from ..reports import Budget, PluginUsage, RouteUsage, Usage
+from .budgets import Excess, Meter, budget_of
 from .events import BUDGET_EXCEEDED, Overrun
 from .sampler import Sampler
 from .stacks import Payer, Stacks
-from .usage import PluginUsage, RouteUsage, Shares, Usage
 
 if TYPE_CHECKING:
     from veko import Kernel, PluginRecord
@@ -62,6 +62,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     interval: Annotated[float, Meta(ge=0.001, le=1)] = 0.01
     memory: bool = False
+
+
+class Shares(NamedTuple):
+    """The parts of the process's processor time, from 0 to 1.
+
+    Attributes:
+        plugins: By plugin.
+        routes: By the plugin and the name of a route, as `GET /x`.
+    """
+
+    plugins: dict[str, float]
+    routes: dict[tuple[str, str], float]
 
 
 class Ledger(Plugin):

@@ -10,7 +10,8 @@ import pytest
 from tests.plugins.admin.conftest import Control, Home, http_client
 
 from veko_plugins import PluginManager
-from veko_plugins.admin import AdminError, Ledger, Operations
+from veko_plugins.admin import AdminError, Operations
+from veko_plugins.ledger import Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +122,7 @@ async def test_every_list_is_answered(http: httpx.AsyncClient) -> None:
 async def test_the_ledger_is_shown(http: httpx.AsyncClient, operations: Operations) -> None:
     answer = await http.get("ledger")
     assert answer.status_code == 200, answer.text
-    usage = msgspec.json.decode(answer.content, type=Ledger)
+    usage = msgspec.json.decode(answer.content, type=Usage)
     parts = usage.host + usage.unloaded + sum(one.cpu for one in usage.plugins)
     assert parts == pytest.approx(usage.cpu)
     assert {one.plugin for one in usage.plugins} == {"shop", "cart"}
