@@ -230,8 +230,9 @@ class Bus(Registrar):
         # is found by `__missing__`, so a name costs nothing for that.
         if strict:
             plan = self._plans[event]
-            return unheard(value) if plan is None else plan.strict(value, *args)
-        call = self._calls[event]
+            call = unheard if plan is None else plan.strict
+        else:
+            call = self._calls[event]
         return call(value, *args) if args else call(value)
 
     @overload

@@ -32,6 +32,7 @@ class Step:
         call: `inner` and `snippets` in one function.
         is_async: Whether `call` gives a coroutine.
         arity: How many arguments the handler gets; `None` for all.
+        takes_one: Whether that is one, as it mostly is.
         limit: Seconds that it may take; `None` for any, or if it cannot suspend.
         late: Whether its answer counts if it returned in spite of its limit. Not at an event that
             fails closed: a guard that swallows its cancellation has let nobody in.
@@ -43,7 +44,7 @@ class Step:
 
     __slots__ = (
         "_declared", "_event", "_payload", "arity", "call", "inner", "is_async", "late", "limit",
-        "observes", "plain", "seen", "snippets", "subscription",
+        "observes", "plain", "seen", "snippets", "subscription", "takes_one",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class Step:
         self.snippets = snippets
         self.is_async = subscription.is_async if inner is subscription.handler else is_async(inner)
         self.arity = subscription.arity
+        self.takes_one = self.arity == 1
         self.call = enclosed(inner, snippets, self.arity) if snippets else inner
         self.late = declared is None or not declared.fails_closed
         self.observes = subscription.observes
