@@ -93,7 +93,7 @@ COUNTS: Final = (1, 5, 20, 200)
 
 
 def _chains() -> None:
-    from dispatch import WARM, answering, by_hand, subscribed
+    from dispatch import WARM, answering, by_hand, subscribed, suspending
 
     from veko import Bus
 
@@ -191,6 +191,12 @@ def _chains() -> None:
         CASES[base] = Case(lambda h=awaits: calling(by_hand(h), 1))
         CASES[f"limited hot, {count} awaiting"] = Case(
             lambda h=awaits: hot(subscribed(h, timeout=30)), base, 1.3
+        )
+        suspends = [suspending(True) for _ in range(count)]
+        base = f"asyncio.timeout by hand, {count} suspending"
+        CASES[base] = Case(lambda h=suspends: calling(by_hand(h, limited=True), 1), calls=500)
+        CASES[f"limited hot, {count} suspending"] = Case(
+            lambda h=suspends: hot(subscribed(h, timeout=30)), base, 1.3, 500
         )
         made = handlers(True, count)
         CASES[f"limited hot, {count} async"] = Case(

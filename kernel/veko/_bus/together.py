@@ -71,9 +71,10 @@ class _Tasks:
         if error is not None:
             self._errors.append(error)
             self._cancel()
-        waiting = self._waiting
-        if waiting is not None and not waiting.done() and (self._ending or not running):
-            waiting.set_result(None)
+        if self._ending or not running:
+            waiting = self._waiting
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
 
     def _cancel(self) -> None:
         self._ending = True
