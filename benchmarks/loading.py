@@ -2,7 +2,8 @@
 
 The limit is a loop that does just that with the same code objects. Compared with it are: finding
 and importing with a filled bytecode cache; the same with checked manifests; all of
-`load_all_plugins` (with validation, life cycle and the swap of the registry);
+`load_all_plugins` (with validation, life cycle and the swap of the registry); the same of plugins
+that wait for their first use, whose modules do not run;
 `importlib.import_module` with its `.pyc` files; the same with pluggy registering the modules; and
 Fastify registering as many plugins in Node, if npm can install it. Contenders take turns, and
 ratios are computed within a round. Then five times as many plugins, to see that it is linear.
@@ -218,6 +219,18 @@ def fastify(count: int) -> Contender | None:
     return run
 
 
+def waiting(folder: Path, count: int) -> Path:
+    """Write the same plugins once more, to be activated at their first use; return their folder."""
+    plugins = folder / "waiting" / "plugins"
+    plugins.mkdir(parents=True)
+    for number in range(count):
+        file = plugins / f"p{number}.py"
+        text = PLUGIN.format(number).replace("app:start", "order:placed")
+        file.write_text(text.replace("dependencies = []", 'activation = "first use"'))
+        os.utime(file, (1e9, 1e9))
+    return plugins
+
+
 def contenders_of(folder: Path, count: int) -> dict[str, Contender]:
     """Write so many plugins, and set up what loads them."""
     for number in range(count):
@@ -229,6 +242,7 @@ def contenders_of(folder: Path, count: int) -> dict[str, Contender]:
         "scan, plan, import": ours(folder, whole=False),
         "the same and manifests": ours(folder, whole=True),
         "load_all_plugins": load_all(folder),
+        "the same at first use": load_all(waiting(folder, count)),
         "importlib.import_module": import_module(folder, count),
         "the same and pluggy": registered(folder, count),
     }
@@ -274,7 +288,9 @@ def measure(report: Report, given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as made:
         progress(f"{many} plugins")
         all_of_it = contenders_of(Path(made), many)
-        names = ("floor", "load_all_plugins", "importlib.import_module")
+        names = (
+            "floor", "load_all_plugins", "the same at first use", "importlib.import_module",
+        )  # fmt: skip
         more = take_turns({name: all_of_it[name] for name in names}, many, given.seconds / 2)
     mine, theirs = "load_all_plugins", "importlib.import_module"
     grown = more.median(mine) / timings.median(mine)
@@ -284,6 +300,11 @@ def measure(report: Report, given: argparse.Namespace) -> None:
             report.goal(f"{few:,} plugins, by the floor", timings.ratio(mine, "floor"), most=6),
             report.goal(f"{many:,} plugins, by the floor", more.ratio(mine, "floor"), most=6),
             report.goal(f"{few:,} plugins, by {theirs}", timings.ratio(mine, theirs), most=1),
+            report.goal(
+                f"{few:,} plugins at first use, by the floor",
+                timings.ratio("the same at first use", "floor"),
+                most=2,
+            ),
             report.goal(f"one of {many:,} plugins, by one of {few:,}", grown, most=1.3),
         ],
     )

@@ -378,7 +378,7 @@ def _frames_of(thread: int) -> list[_Frame]:
         code = frame.f_code
         linecache.lazycache(code.co_filename, frame.f_globals)
         found.append(
-            _Frame(code.co_qualname, code.co_filename, code.co_firstlineno, frame.f_lineno)
+            _Frame(code.co_qualname, code.co_filename, code.co_firstlineno, frame.f_lineno or 0)
         )
         frame = frame.f_back
     return found

@@ -80,6 +80,8 @@ class Sections(NamedTuple):
         """
         section: dict[str, Any] = dict(self.files.get(name, {}))
         given = self.arguments.get(name, {})
+        if not (section or given or self.variables):  # that of most plugins
+            return section
         begin = f"{PREFIX}{plugin_part(name)}{_BETWEEN}"
         schema = None if manifest is None else manifest.config_schema
         default: Any = {} if manifest is None else manifest.default_config
@@ -129,6 +131,8 @@ def _placed(path: list[str], text: str, schema: Any, default: Any) -> dict[str, 
 
 def parts_of(schema: Any) -> Mapping[str, Any]:
     """Return what a schema or type says of each of its fields, by name."""
+    if schema is None:  # that of most plugins
+        return {}
     if isinstance(schema, Mapping):
         properties = schema.get("properties")
         return properties if isinstance(properties, Mapping) else {}

@@ -59,7 +59,7 @@ def content_of(
     found = {file: _digest(source) for file, source in held.items()}
     if str(path) in held:
         return found
-    home = os.path.realpath(path) + os.sep
+    home = "" if keep is None else os.path.realpath(path) + os.sep
     inside = Watched((path.parent,), ()).look([path]) if path.is_dir() else {path: None}
     for name in {*map(str, inside), *before} - held.keys():
         file = Path(name)

@@ -144,8 +144,13 @@ class Activation(Plugin):
         why = ""
         if manifest.required:
             why = "required = True means that it must run from the start"
-        elif hasattr(plugin, "lives"):
-            why = "it runs in a process of its own"
+        elif hasattr(
+            plugin, "lives"
+        ):  # its process starts at once: that is for the operator to say
+            self._keys.pop(manifest.name, None)
+            self._context.log(
+                "info", f"{manifest.name} runs in a process of its own: it never waits"
+            )
         elif source.outline is None or source.outline.fields.get("activation") != FIRST_USE:
             why = "its manifest cannot be read without running it: write its fields as literals"
         elif source.path is None:

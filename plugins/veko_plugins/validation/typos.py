@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from veko.errors import Fault
@@ -27,13 +28,19 @@ def event_typos(hooked: Iterable[str], known: Collection[str]) -> Iterator[Fault
         hooked: Names of events and patterns.
         known: The declared events.
     """
-    for event in sorted(set(hooked) - set(known)):
+    declared = frozenset(known)
+    for event in sorted(set(hooked) - declared):
         # `plugin:<name>:<event>` is another plugin's, which may load later or never.
         if "*" in event or (event.startswith("plugin:") and event.count(":") > 1):
             continue
-        near = difflib.get_close_matches(event, sorted(known), n=1, cutoff=_NEAR)
+        near = _nearest(event, declared)
         if near:
             yield Fault("", f"it hooks {event!r}, which is not declared. Did you mean {near[0]!r}?")
+
+
+@functools.lru_cache(maxsize=1024)  # hundreds of µs, and many plugins hook the same events
+def _nearest(event: str, known: frozenset[str]) -> list[str]:
+    return difflib.get_close_matches(event, sorted(known), n=1, cutoff=_NEAR)
 
 
 def key_typos(

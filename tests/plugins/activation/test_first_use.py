@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from tests.plugins.manager.conftest import Home, source
 
+from veko import Context, Plugin, as_plugin
 from veko.errors import LoadError
 from veko_plugins import PluginManager
+from veko_plugins._lib.first_use import state_of
 from veko_plugins.activation.index import RESERVED
 
 pytestmark = pytest.mark.anyio
@@ -422,3 +424,58 @@ async def test_its_index_is_for_its_user_alone(home: Home) -> None:
     file = home.root / ".veko/first-use/shop.json"
     assert file.stat().st_mode & 0o077 == 0
     assert msgspec.json.decode(file.read_bytes())["registered"][0]["path"] == "/items/{id:int}"
+
+
+async def test_a_plugin_in_a_process_of_its_own_loads_at_the_start(home: Home) -> None:
+    """As the core plugin `remote` does it: another plugin answers for the source."""
+    home.plugin("shop", SHOP, activation="first use")
+
+    class InAWorker(Plugin):
+        name, version = "shop", "1.0.0"
+        activation = "first use"
+        lives: tuple[object, ...] = ()
+
+        def load(self, context: Context) -> None:
+            context.spawn(asyncio.Event().wait)
+
+    async with home.manager(adapter="asgi", auto_load=False) as manager:
+        manager.bus.on("source:import", lambda source, asked: as_plugin(InAWorker()), priority=50)
+        report = await manager.load_all_plugins()
+        assert report.loaded == ["shop"]
+        assert waiting(manager) == []
+    assert not (home.root / ".veko/first-use").exists()
+
+
+async def test_it_is_shown_as_waiting(home: Home) -> None:
+    await indexed(home)
+    async with home.manager(adapter="asgi") as manager:
+        (info,) = manager.list_plugins()
+        record = manager.get_plugin("shop")
+        assert record is not None
+        assert (info.waiting, info.active, info.type) == (True, True, "websocket")
+        assert state_of(record) == "waiting"
+        await manager.use("commands").run("prune")
+        assert state_of(record) == "active"
+
+
+async def test_it_stops_while_it_loads(home: Home) -> None:
+    class App:
+        entered, opened = asyncio.Event(), asyncio.Event()
+
+        async def gate(self) -> None:
+            self.entered.set()
+            await self.opened.wait()
+
+    app, gate = App(), "async def load(context):\n    await context.kernel.app.gate()"
+    home.plugin("shop", SHOP.replace("def load(context):", gate), activation="first use")
+    app.opened.set()
+    async with home.manager(app, adapter="asgi"):
+        pass
+    app.opened.clear()
+    app.entered.clear()
+    async with home.manager(app, adapter="asgi") as manager:
+        assert waiting(manager) == ["shop"]
+        use = asyncio.create_task(manager.use("commands").run("prune"))
+        await app.entered.wait()
+    with pytest.raises(LoadError, match="first use"):
+        await use
