@@ -163,8 +163,8 @@ async def _median(change: Callable[[], Any], back: Callable[[], Any] | None = No
     return statistics.median(times) * 1e6
 
 
-async def _subscribing(bus: Bus) -> float:
-    return await _median(lambda: bus.on("new", hear).cancel()) / 2
+async def _subscribing(bus: Bus, event: str = "new") -> float:
+    return await _median(lambda: bus.on(event, hear).cancel()) / 2
 
 
 async def after_dynamic_names(count: int) -> float:
@@ -215,16 +215,20 @@ async def ending_on_retired_plans(count: int) -> float:
 
 
 async def releasing_pins(count: int) -> float:
-    bus, pins = Bus(), []
-    for _ in range(count):
-        pin = contextlib.ExitStack()
-        pin.enter_context(bus.pin_live())
-        pins.append(pin)
-        bus.on("x", hear).cancel()
-    begin = time.perf_counter()
-    for pin in pins:
-        pin.close()
-    return (time.perf_counter() - begin) / count * 1e6
+    times = []
+    for _ in range(5):
+        bus, pins = Bus(), []
+        for _ in range(count):
+            pin = contextlib.ExitStack()
+            pin.enter_context(bus.pin_live())
+            pins.append(pin)
+            bus.on("x", hear).cancel()
+        with quiet():
+            begin = time.perf_counter()
+            for pin in pins:
+                pin.close()
+            times.append((time.perf_counter() - begin) / count * 1e6)
+    return statistics.median(times)
 
 
 async def emitting_while_pinned(count: int) -> float:
@@ -252,6 +256,23 @@ async def among_subscriptions(count: int) -> float:
     for number in range(count):
         bus.on(f"x{number}", hear)
     return await _subscribing(bus)
+
+
+async def among_handlers(count: int) -> float:
+    bus = Bus()
+    for _ in range(count):
+        bus.on("x", hear)
+    return await _subscribing(bus, "x")
+
+
+async def among_pins(count: int) -> float:
+    bus = Bus()
+    with contextlib.ExitStack() as pins:
+        for number in range(count):
+            pins.enter_context(bus.pin_live())
+            bus.on(f"x{number}", hear)
+            await bus.emit(f"x{number}", 1)
+        return await _subscribing(bus)
 
 
 def _plugin(number: int, route: bool = False) -> dict[str, Any]:
@@ -295,6 +316,8 @@ CURVES: dict[str, tuple[Measure, tuple[int, ...], float]] = {
     "bus.on among emitted events": (among_emitted_events, (100, 300, 1_000), 80),
     "bus.on among emitters": (among_emitters, (1_000, 3_000, 10_000), 80),
     "bus.on among subscriptions": (among_subscriptions, (3_000, 10_000, 30_000), 100),
+    "bus.on among handlers of one event": (among_handlers, (1_000, 3_000, 10_000), 100),
+    "bus.on among pinned registries": (among_pins, (100, 300, 1_000), 80),
     "end of an emission on a retired plan": (ending_on_retired_plans, (300, 1_000, 3_000), 80),
     "release of a pinned registry": (releasing_pins, (100, 300, 1_000), 40),
     "emission beside pinned registries": (emitting_while_pinned, (1, 10, 100), 1),

@@ -3,7 +3,7 @@
 A change makes the next registry, which shares what did not change, and swaps one reference.
 Nobody ever sees half of it. The order of an entry among its equals is (priority, arrival of its
 owner, index within its owner) and never changes, so what is removed and added again returns to
-where it was. Making the next one copies the tables that change, some microseconds a thousand keys.
+where it was. Making the next one costs what changes, however much there is: see `tables`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import VekoError
 from .events import matches
 from .owners import Owner, name_of
+from .tables import Buckets
 
 __all__ = ["Entry", "Registry", "Table", "by_order"]
 
@@ -82,8 +83,12 @@ def by_order(entry: Entry) -> _Order:
     return entry.order
 
 
-Table = dict[Hashable, tuple[Entry, ...]]
+Table = dict[Hashable, tuple[Entry, ...]] | Buckets[tuple[Entry, ...]]
 """The entries of one kind by key, those of a key in order."""
+
+
+def _arrival(same: tuple[Hashable, tuple[Entry, ...]]) -> tuple[float, ...]:
+    return same[1][0].order[1:]
 
 
 class Registry:
@@ -115,8 +120,9 @@ class Registry:
         return tuple(sorted(found, key=by_order))
 
     def keys(self, kind: str) -> Sequence[Hashable]:
-        """Return the keys of a kind that have entries, in order of arrival."""
-        return tuple(self._tables.get(kind, ()))
+        """Return the keys of a kind that have entries, in order of arrival. Sorts at each call."""
+        same = sorted(self._tables.get(kind, {}).items(), key=_arrival)
+        return tuple(key for key, _ in same)
 
     def view(self, kind: str) -> Any:
         """Return what the kind's `accept` derived from its entries, or `None`."""

@@ -179,6 +179,7 @@ def test_who_is_called_does_not_depend_on_the_pins_of_others(
 ) -> None:
     monkeypatch.setattr("veko._bus.plans.HOT", 3)
     monkeypatch.setattr("veko._bus.lookup.DYNAMIC", 1 if seed % 2 else 4096)
+    monkeypatch.setattr("veko._bus.tables.SMALL", 1 if seed % 3 else 1000)
     world, chance = World(), random.Random(seed)
     for _ in range(400):
         step(world, chance)
