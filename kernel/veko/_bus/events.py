@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
 from ..errors import VekoError
 
-__all__ = ["REPORTS", "Event", "Origin", "Stop", "is_pattern", "matches"]
+__all__ = ["REPORTS", "Event", "Origin", "Stop", "is_pattern", "matches", "matching"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -141,23 +143,38 @@ def is_pattern(name: object) -> bool:
     return "*" in segments or "**" in segments
 
 
-@functools.lru_cache(maxsize=4096)
 def matches(pattern: str, event: str) -> bool:
     """Tell whether a pattern matches an event: `*` is one segment, `**` any number of them.
 
     `log` and `…:error` are matched only by a pattern whose last segment is the same: otherwise a
     catch-all handler that fails, or logs, would receive its own failures and records.
     """
-    want, have = pattern.split(":"), event.split(":")
-    quiet = have[-1] if event == "log" or (len(have) > 1 and have[-1] == "error") else None
-    if quiet is not None and want[-1] != quiet:
-        return False
-    return _match(want, have)
+    last, match = _compiled(pattern)
+    return match(f":{event}") is not None and not _quiet(event, last)
 
 
-def _match(want: list[str], have: list[str]) -> bool:
-    if not want:
-        return not have
-    if want[0] == "**":
-        return any(_match(want[1:], have[i:]) for i in range(len(have) + 1))
-    return bool(have) and want[0] in ("*", have[0]) and _match(want[1:], have[1:])
+def matching(patterns: Iterable[str], events: Collection[str]) -> list[str]:
+    """Return those of some events that one of some patterns matches, each once."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        last, match = _compiled(pattern)
+        heard = [one for one in events if match(f":{one}") and not _quiet(one, last)]
+        found |= dict.fromkeys(heard)
+    return list(found)
+
+
+def _quiet(event: str, last: str) -> bool:
+    """Tell whether a pattern with that last segment must not hear an event."""
+    return (event == "log" and last != "log") or (event.endswith(":error") and last != "error")
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> tuple[str, Callable[[str], re.Match[str] | None]]:
+    """Return the last segment of a pattern, and what matches `:` and the name of an event.
+
+    An expression, since a new pattern is matched with every event that has been emitted.
+    """
+    segments = pattern.split(":")
+    parts = {"*": ":[^:]*", "**": "(?::[^:]*)*"}
+    text = "".join(parts.get(one, f":{re.escape(one)}") for one in segments)
+    return segments[-1], re.compile(text).fullmatch

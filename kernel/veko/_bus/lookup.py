@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .arguments import name_of_event
-from .events import Event, matches
+from .events import Event, matches, matching
 from .plans import Host, Plan
 from .registry import HOOK, Registry
 
@@ -137,9 +137,11 @@ class Plans(Lookup):
         Args:
             module: The module, or the package.
         """
+        staying = {type(None)}
         for plan in self.values():
             for step in plan.steps if plan is not None else ():
-                step.forget_types(module)
+                if step.plain not in staying or step.seen not in staying:
+                    step.forget_types(module, staying)
 
     def _forget_names(self) -> None:
         self._dynamic = 0
@@ -188,7 +190,7 @@ class Plans(Lookup):
             patterns = [name for name in changed if "*" in name]
             names = [name for name in changed if name in self]
             if patterns:
-                names += [e for e in self if e not in changed and _matched(patterns, e)]
+                names += [name for name in matching(patterns, self) if name not in changed]
         return {name: self.pop(name) for name in names}
 
 

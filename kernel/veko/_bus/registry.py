@@ -145,5 +145,5 @@ class Registry:
     def hooks(self, event: str) -> tuple[Entry, ...]:
         """Return the hook entries of an event, those of patterns included, in order."""
         patterns = self._tables.get(PATTERN, {}).items()
-        found = [e for pattern, same in patterns if matches(pattern, event) for e in same]
+        found = [e for pattern, same in patterns if matches(str(pattern), event) for e in same]
         return tuple(sorted((*self.all(HOOK, event), *found), key=by_order))

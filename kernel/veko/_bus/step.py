@@ -92,12 +92,20 @@ class Step:
         self.plain = answer.__class__
         return False
 
-    def forget_types(self, module: str) -> None:
-        """Forget the types that were last returned if they are of a module or below it."""
+    def forget_types(self, module: str, staying: set[type]) -> None:
+        """Forget the types that were last returned if they are of a module or below it.
+
+        Args:
+            module: The module, or the package.
+            staying: Types that are not; others are added, so each is looked at once.
+        """
         inside = f"{module}."
-        if f"{self.plain.__module__}.".startswith(inside):
+        for one in (self.plain, self.seen):
+            if not f"{one.__module__}.".startswith(inside):
+                staying.add(one)
+        if self.plain not in staying:
             self.plain = type(None)
-        if f"{self.seen.__module__}.".startswith(inside):
+        if self.seen not in staying:
             self.seen = type(None)
 
     def check(self, answer: Any, value: Any) -> Any:

@@ -1,8 +1,11 @@
 """Patterns: by segment, matched when a plan is made, deaf to errors unless they name them."""
 
+import itertools
+
 import pytest
 
 from veko import Bus, VekoError
+from veko._bus.events import matches
 
 MATCHES = [
     ("plugin:*", "plugin:load", True),
@@ -50,6 +53,24 @@ async def test_patterns(pattern: str, event: str, heard: bool) -> None:
     assert seen == (["value"] if heard else [])
     subscription.cancel()
     assert not bus.heard(event)
+
+
+def fits(want: list[str], have: list[str]) -> bool:
+    if not want:
+        return not have
+    if want[0] == "**":
+        return any(fits(want[1:], have[i:]) for i in range(len(have) + 1))
+    return bool(have) and want[0] in ("*", have[0]) and fits(want[1:], have[1:])
+
+
+def test_every_short_pattern_matches_segment_by_segment() -> None:
+    names = [":".join(one) for n in (1, 2, 3, 4) for one in itertools.product("ab", repeat=n)]
+    for length in (1, 2, 3, 4):
+        for segments in itertools.product(("a", "b", "*", "**"), repeat=length):
+            for name in (*names, "", "a:", ":b", "a.c", "a\n:b"):
+                expected = fits(list(segments), name.split(":"))
+                assert matches(":".join(segments), name) is expected, (segments, name)
+    assert not matches("a.c", "abc")
 
 
 @pytest.mark.parametrize("name", ["", ":", "a:", ":a", "a::b", "a*", "a:b*", "***", "a:*b:c"])
