@@ -80,10 +80,11 @@ class Report:
         """Add a table."""
         self.say(table(head, rows))
 
-    def plot(self, name: str, picture: str, what: str) -> None:
-        """Add a picture in SVG; `what` is read where it cannot be seen."""
+    def plot(self, name: str, picture: str, what: str = "") -> None:
+        """Add a picture in SVG; `what` is read where it cannot be seen. Without, only the file."""
         self._plots[name] = picture
-        self.say(f"![{what}]({name})")
+        if what:
+            self.say(f"![{what}]({name})")
 
     def goal(
         self,

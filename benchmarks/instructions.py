@@ -46,9 +46,7 @@ GUARDED: Final = (
 )  # fmt: skip
 """What `--check` counts: the paths that applications run all the time."""
 SHOWN: Final = (
-    *GUARDED, "GET asgi, uvicorn", "GET manager", "GET Litestar", "GET litestar adapter",
-    "strict cold, 5 sync", "strict cold, 5 async", "first cold, 5 async", "emit cold, 200 async",
-    "limited hot, 5 awaiting", "limited cold, 5 async", "gather, 5 sync", "pluggy, 5",
+    *GUARDED, "GET asgi, uvicorn", "strict cold, 5 async", "limited cold, 5 async", "pluggy, 5",
 )  # fmt: skip
 """What docs/benchmarks.md shows."""
 

@@ -29,6 +29,7 @@ from _report import Goal, Result, progress, table
 
 HERE: Final = Path(__file__).resolve().parent
 DOCS: Final = HERE.parent / "docs"
+README: Final = HERE.parent / "README.md"
 KEPT: Final = HERE.parent / ".bench"
 TIMEOUT: Final = 300.0
 """Seconds after which a script counts as failed."""
@@ -38,6 +39,26 @@ SCRIPTS: Final = (
     "storage", "storage_servers", "database", "cache", "logs", "ledger", "remote", "dashboard",
 )  # fmt: skip
 """In the order in which they run."""
+FRONT: Final = {
+    "instructions": {
+        "GET default request, uvicorn, by GET by hand, 6 hooks, uvicorn":
+            "a request to the default application, in instructions, by the same by hand",
+        "POST default request, uvicorn, by POST by hand, 6 hooks, uvicorn":
+            "the same with a body",
+        "emit hot, 5 async, by by hand, 5 async":
+            "an event to five async hooks, by five calls by hand",
+        "emit cold, 5 async, by by hand, 5 async":
+            "the same before the event has been emitted a thousand times",
+    },
+    "serving": {
+        "requests/s of veko default, of by hand, hooks":
+            "requests a second of the default application, of those by hand",
+    },
+    "scaling": {
+        "reload, among plugins, among 5,000": "reloading one of 5,000 plugins",
+    },
+}  # fmt: skip
+"""The goals that the README shows, by script, and what they are called there."""
 PEERS: Final = (
     "litestar", "starlette", "fastapi", "uvicorn", "blinker", "pluggy", "apluggy", "pyee",
     "opentelemetry-sdk", "SQLAlchemy", "aiosqlite", "structlog", "python-json-logger",
@@ -67,7 +88,7 @@ class Run(msgspec.Struct):
 
 
 def commit() -> str:
-    """Return the commit of this checkout, without regard to docs/."""
+    """Return the commit of this checkout, without regard to what is written."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
@@ -75,7 +96,7 @@ def commit() -> str:
         )
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", ".", ":!docs")
+    changed = git("status", "--porcelain", "--", ".", ":!docs", ":!README.md")
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
@@ -149,6 +170,18 @@ def missed(runs: dict[str, Run]) -> str:
     return f"{said} Missed:\n\n" + table(["missed", "measured", "goal", "script"], rows)
 
 
+def front(runs: dict[str, Run]) -> str:
+    """Return the table of the README."""
+    found = {goal.what: goal for name in FRONT if name in runs for goal in runs[name].result.goals}
+    rows = [
+        [said, *found[what].cells()[1:]]
+        for goals in FRONT.values()
+        for what, said in goals.items()
+        if what in found
+    ]
+    return table(["what", "measured", "goal", ""], rows)
+
+
 def put(text: str, mark: str, part: str) -> str:
     """Replace what stands between two marks of a Markdown text.
 
@@ -159,7 +192,7 @@ def put(text: str, mark: str, part: str) -> str:
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"docs/benchmarks.md has no lines {begin} and {end}")
+        raise SystemExit(f"the page has no lines {begin} and {end}")
     return f"{before}{begin}\n\n{part.strip()}\n\n{end}{after}"
 
 
@@ -175,10 +208,14 @@ def write(runs: dict[str, Run]) -> None:
                 text = put(text, mark, said)
         for part, found in one.result.parts.items():
             text = put(text, part, found)
+    readme = README.read_text("utf-8")
+    if not any(runs[name].failed for name in FRONT if name in runs):
+        readme = put(readme, "performance", front(runs))
     for one in runs.values():
         for name, picture in one.result.plots.items():
             (DOCS / name).write_text(picture, "utf-8")
     file.write_text(text, "utf-8")
+    README.write_text(readme, "utf-8")
 
 
 def main() -> int:

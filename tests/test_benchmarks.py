@@ -83,7 +83,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Give the names of run.py, which writes into another page."""
     monkeypatch.syspath_prepend(str(FOLDER))
     names = runpy.run_path(str(FOLDER / "run.py"))
-    names["write"].__globals__["DOCS"] = tmp_path
+    names["write"].__globals__.update(DOCS=tmp_path, README=tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("<!-- performance -->\n<!-- end of performance -->\n")
     marks = ["run", "missed", "one", "one: more", "two"]
     text = "".join(f"<!-- {mark} -->\nold\n<!-- end of {mark} -->\n" for mark in marks)
     (tmp_path / "benchmarks.md").write_text(text)
