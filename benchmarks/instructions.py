@@ -3,9 +3,10 @@
     python benchmarks/instructions.py [--only TEXT] [--check] [--write] [--quick]
 
 Each case runs in a process of its own under callgrind, twice, with different numbers of calls: the
-difference is what the calls cost, without the start. Counts repeat within 1%, whatever else the
-machine does. `--check` (`make bench-instructions`) counts a dozen hot paths beside the same by
-hand. It fails if one takes more than 5% more (15% with a manager), in proportion, than
+difference is what the calls cost, without the start. The processes are forks of one that has
+imported everything. Counts repeat within 1%, whatever else the machine does. The limit is the same
+by hand; peers are pluggy, a TaskGroup and Litestar. `--check` (`make bench-instructions`) counts a
+dozen hot paths. It fails if one takes more than 5% more (15% with a manager), in proportion, than
 `instructions.json` says for this version of Python, or if the default request misses its goal;
 `--write` brings that file up to date.
 """
@@ -17,6 +18,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import itertools
 import json
 import math
@@ -27,13 +29,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from _apps import hello
+from _apps import BARE, COLLECTOR, hello
 from _plots import Bar, bars
 from _report import Report, progress
 
@@ -45,8 +48,18 @@ GUARDED: Final = (
     "GET default request, uvicorn", "POST default request, uvicorn",
 )  # fmt: skip
 """What `--check` counts: the paths that applications run all the time."""
+FRONT: Final = {
+    "GET default request, uvicorn": "Veko as it is by default, six hooks",
+    "GET asgi, uvicorn": "Veko without a manager, no hooks",
+    "GET Starlette, uvicorn": "Starlette, no hooks",
+    "GET Litestar, uvicorn": "Litestar, no hooks",
+    "GET FastAPI, uvicorn": "FastAPI, no hooks",
+}
+"""The picture of the README, and what the cases are called there."""
 SHOWN: Final = (
-    *GUARDED, "GET asgi, uvicorn", "strict cold, 5 async", "limited cold, 5 async", "pluggy, 5",
+    *GUARDED, *FRONT, "GET default request, tracing unsampled, uvicorn",
+    "GET default request, traced, uvicorn", "strict cold, 5 async", "limited cold, 5 async",
+    "pluggy, 5",
 )  # fmt: skip
 """What docs/benchmarks.md shows."""
 
@@ -426,9 +439,9 @@ async def _flushed(manager: Any) -> None:
 @contextlib.contextmanager
 def collecting() -> Iterator[str]:
     """Run a collector of spans in a process of its own, which is not counted; gives its URL."""
-    file = Path(__file__).with_name("tracing.py")
+    file = Path(__file__).with_name("_apps.py")
     with subprocess.Popen(
-        [sys.executable, str(file), "collect"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(file), COLLECTOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().decode().strip()
@@ -487,6 +500,10 @@ def _requests() -> None:
         CASES[f"{method} default request, uvicorn"] = Case(
             lambda m=method: by_manager(m, 3, server=True), f"{hooked}, uvicorn", 1.6, **few
         )
+    for peer in ("Starlette", "Litestar", "FastAPI"):
+        CASES[f"GET {peer}, uvicorn"] = Case(
+            lambda p=peer: served(BARE[p](), "GET"), "GET by hand, uvicorn", **few
+        )
     # The goals are what 0.95 and 0.70 of the requests a second without tracing come to.
     for kind, sample, goal in (("tracing unsampled", 0.0, 1 / 0.95), ("traced", 1.0, 1 / 0.70)):
         CASES[f"GET default request, {kind}"] = Case(
@@ -530,27 +547,87 @@ _recorder()
 # -- running
 
 
-def instructions(name: str, calls: int) -> int:
-    """Return how many instructions a process takes that makes some calls of a case."""
-    command = [
-        "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-        sys.executable, __file__, "--run", name, "--calls", str(calls),
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=900, check=False
-    )
-    found = re.search(r"Collected\s*:\s*(\d+)", done.stderr)
-    if done.returncode or not found:
-        raise SystemExit(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return int(found[1])
+class Counter:
+    """A process under callgrind that forks for each run, so that the start is counted once."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+                 sys.executable, __file__, "--serve"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+            )  # fmt: skip
+
+    def instructions(self, name: str, calls: int) -> int:
+        """Return how many a process takes that makes some calls of a case, with its start."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([name, calls]) + "\n")
+        self._process.stdin.flush()
+        pid, _, status = self._process.stdout.readline().strip().partition(" ")
+        said = self._log.read_text(errors="replace")
+        found = re.search(rf"=={pid}== Collected\s*:\s*(\d+)", said) if pid else None
+        if status != "0" or not found:
+            raise SystemExit(f"{name}: exit status {status or 'unknown'}\n{said[-2000:]}")
+        return int(found[1])
+
+    def cost(self, name: str) -> int:
+        """Return the instructions of one call of a case."""
+        few, more = CASES[name].first, CASES[name].first + CASES[name].calls
+        counts = [self.instructions(name, calls) for calls in (few, more)]
+        return round((counts[1] - counts[0]) / (more - few))
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
-def cost(name: str) -> int:
-    """Return the instructions of one call of a case."""
-    progress(name)
-    few, more = CASES[name].first, CASES[name].first + CASES[name].calls
-    return round((instructions(name, more) - instructions(name, few)) / (more - few))
+def serve() -> None:
+    """Run what is asked for on standard input, each in a fork; print its process id and status."""
+    for line in sys.stdin:
+        name, calls = json.loads(line)
+        if name.startswith(("GET", "POST")):
+            for module in ("uvicorn", "veko_plugins.manager", "veko_plugins.http"):
+                importlib.import_module(module)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                asyncio.run(CASES[name].make()(calls))
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        print(*os.waitpid(child, 0), flush=True)
+
+
+def costs_of(names: list[str], jobs: int) -> dict[str, int]:
+    """Return the instructions of one call of each case."""
+    found: dict[str, int] = {}
+    waiting = list(reversed(names))
+
+    def count(log: Path) -> None:
+        counter = Counter(log)
+        try:
+            while waiting:
+                name = waiting.pop()
+                progress(name)
+                found[name] = counter.cost(name)
+        finally:
+            counter.close()
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        logs = [Path(folder) / str(number) for number in range(min(jobs, len(names)))]
+        for done in [pool.submit(count, log) for log in logs]:
+            done.result()
+    return {name: found[name] for name in names}
 
 
 def reported(costs: dict[str, int]) -> Report:
@@ -577,6 +654,13 @@ def reported(costs: dict[str, int]) -> Report:
         report.table(["instructions a call", "", "times", "what", "goal", ""], rows)
         title = f"Instructions of {part}, as multiples of the same without Veko, or as named"
         report.plot(f"{part}.svg", bars(title, drawn), title)
+    front = [
+        Bar(said, costs[name] / costs[CASES[name].base], CASES[name].goal)
+        for name, said in FRONT.items()
+        if name in costs
+    ]
+    title = "Instructions of a GET through uvicorn, as a multiple of the same by hand"
+    report.plot("default.svg", bars(title, front, most=4))
     return report
 
 
@@ -636,21 +720,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one case only")
     parser.add_argument("--result", type=Path, help="write JSON for run.py into this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--run", help=argparse.SUPPRESS)
-    parser.add_argument("--calls", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.run:
-        asyncio.run(CASES[asked.run].make()(asked.calls))
+    if asked.serve:
+        serve()
         return 0
     if not shutil.which("valgrind"):
         print("instructions.py needs valgrind (Debian: apt-get install valgrind).", file=sys.stderr)
         return 1
-    every = GUARDED if asked.check or asked.write else SHOWN if asked.result else CASES
+    every = GUARDED if asked.check or asked.write else SHOWN if asked.result else tuple(CASES)
     only = "emit hot, 5 sync" if asked.quick else asked.only
     chosen = [name for name in every if only in name]
     chosen = list(dict.fromkeys([n for c in chosen for n in (CASES[c].base, c) if n]))
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        costs = dict(zip(chosen, pool.map(cost, chosen), strict=True))
+    costs = costs_of(chosen, asked.jobs)
     result = reported(costs).result()
     if asked.result:
         asked.result.write_bytes(msgspec.json.encode(result))

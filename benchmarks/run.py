@@ -31,7 +31,7 @@ HERE: Final = Path(__file__).resolve().parent
 DOCS: Final = HERE.parent / "docs"
 README: Final = HERE.parent / "README.md"
 KEPT: Final = HERE.parent / ".bench"
-TIMEOUT: Final = 300.0
+TIMEOUT: Final = 900.0
 """Seconds after which a script counts as failed."""
 SCRIPTS: Final = (
     "instructions", "blocking", "serving", "routing", "metrics", "tracing", "watchdog", "auth",

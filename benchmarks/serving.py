@@ -39,8 +39,6 @@ GOALS = {
     "veko default, traced": ("veko default", 0.70),
 }
 """What a contender is compared with, and how many of its requests a second it should answer."""
-FRONT = ("by hand", "by hand, hooks", "veko default", "Starlette", "Litestar", "FastAPI")
-"""What the picture of the README shows."""
 
 
 async def in_process(seconds: float) -> Timings:
@@ -139,7 +137,6 @@ def show_over_sockets(report: Report, seen: dict[str, list[Load]]) -> None:
     )
     title = "Requests a second over sockets, of an ASGI function by hand"
     report.plot("serving.svg", bars(title, drawn, most=2), title)
-    report.plot("default.svg", bars(title, [b for b in drawn if b.name in FRONT], most=2))
 
 
 async def measure(report: Report, given: argparse.Namespace) -> None:

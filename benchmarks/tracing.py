@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from _apps import COLLECTOR, collect
+from _apps import COLLECTOR
 from _harness import Batch, batch, compare, pinned
 from _report import Report, progress, script
 from _servers import child
@@ -226,7 +226,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["collect"]:
-        collect()
-    else:
-        script(measure, seconds=35)
+    script(measure, seconds=35)
