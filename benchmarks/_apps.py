@@ -35,11 +35,6 @@ async def hello() -> dict[str, str]:
     return {"hello": "world"}
 
 
-def hello_def() -> dict[str, str]:
-    """Answer, in a thread."""
-    return {"hello": "world"}
-
-
 def by_hand(hooks: int = 0) -> ASGI:
     """Return the smallest application that answers the route: the limit; with hooks in a row."""
     observers = [own() for _ in range(hooks)]
@@ -72,14 +67,6 @@ def litestar() -> ASGI:
     return Litestar([get("/hello")(hello)], openapi_config=None, logging_config=None)
 
 
-def litestar_def() -> ASGI:
-    """Make a `def` handler in plain Litestar."""
-    from litestar import Litestar, get
-
-    route = get("/hello", sync_to_thread=True)(hello_def)
-    return Litestar([route], openapi_config=None, logging_config=None)
-
-
 def starlette() -> ASGI:
     """Make the same handler in plain Starlette."""
     from starlette.applications import Starlette
@@ -101,19 +88,8 @@ def fastapi() -> ASGI:
     return app
 
 
-def fastapi_def() -> ASGI:
-    """Make a `def` handler in plain FastAPI."""
-    from fastapi import FastAPI
-
-    app = FastAPI(openapi_url=None)
-    app.get("/hello")(hello_def)
-    return app
-
-
 @contextlib.asynccontextmanager
-async def by_kernel(
-    adapter: str, hooks: bool, native: bool = False, handler: Callable[..., Any] = hello
-) -> AsyncIterator[ASGI]:
+async def by_kernel(adapter: str, hooks: bool, native: bool = False) -> AsyncIterator[ASGI]:
     """Load the same handler as the route of a plugin, with the hooks."""
     from veko import Kernel
     from veko_plugins.http import Routes
@@ -124,7 +100,7 @@ async def by_kernel(
 
             context.add_routes(get("/hello")(hello))
         else:
-            context.add_route("GET", "/hello", handler)
+            context.add_route("GET", "/hello", hello)
         if hooks:
             for _ in range(HANDLERS):
                 context.hook("request:start", own())
@@ -199,17 +175,13 @@ DEFAULT: dict[str, str] = {
     "veko default": "", "veko default, cold": "cold", "veko default, pinned": "pinned",
     "veko default, unsampled": "unsampled", "veko default, traced": "traced",
 }  # fmt: skip
-IN_THREADS: dict[str, Any] = {
-    "Litestar, def": litestar_def, "FastAPI, def": fastapi_def,
-    "veko asgi, def": ("asgi", False, False, hello_def),
-}  # fmt: skip
-NAMES = (*BARE, *KERNEL, *DEFAULT, *IN_THREADS)
+NAMES = (*BARE, *KERNEL, *DEFAULT)
 
 
 @contextlib.asynccontextmanager
 async def application(name: str, **options: Any) -> AsyncIterator[ASGI]:
     """Hold a contender ready; the options are the manager's, if it has one."""
-    made = (BARE | KERNEL | DEFAULT | IN_THREADS)[name]
+    made = (BARE | KERNEL | DEFAULT)[name]
     if isinstance(made, str):
         async with by_manager(made, **options) as app:
             yield app

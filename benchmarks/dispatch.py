@@ -400,4 +400,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=70)
+    script(measure, seconds=40)

@@ -130,4 +130,4 @@ async def _measure(report: Report, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=10)
+    script(measure, seconds=8)

@@ -158,4 +158,4 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=20, options=options)
+    script(measure, seconds=14, options=options)

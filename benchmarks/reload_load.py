@@ -239,7 +239,7 @@ def show(
 if __name__ == "__main__":
     script(
         measure,
-        seconds=16,
+        seconds=12,
         options=lambda parser: parser.add_argument(
             "--segment", type=int, default=5, help="seconds of a segment"
         ),

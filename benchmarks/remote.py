@@ -390,7 +390,7 @@ if __name__ == "__main__":
     else:
         script(
             measure,
-            seconds=24,
+            seconds=18,
             options=lambda parser: parser.add_argument(
                 "--encodings", action="store_true", help="compare JSON and msgpack too"
             ),

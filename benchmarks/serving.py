@@ -21,7 +21,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from _apps import IN_THREADS, NAMES, application, ask
+from _apps import NAMES, application, ask
 from _harness import Batch, Timings, batch, compare, pinned
 from _plots import Bar, bars
 from _report import Report, progress, script
@@ -44,10 +44,8 @@ GOALS = {
 async def in_process(seconds: float) -> Timings:
     """Time a request without a server."""
     async with contextlib.AsyncExitStack() as stack:
-        # A thread for each request has its own rhythm, and would be timed with the others' cores.
-        names = [name for name in NAMES if name not in IN_THREADS]
         # Several managers on one loop would watch each other's work.
-        apps = {n: await stack.enter_async_context(application(n, watchdog=0)) for n in names}
+        apps = {n: await stack.enter_async_context(application(n, watchdog=0)) for n in NAMES}
         for app in apps.values():
             for _ in range(1_500):  # past the threshold for compiling a plan
                 await ask(app)
@@ -161,4 +159,4 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=110, options=options)
+    script(measure, seconds=80, options=options)

@@ -159,6 +159,6 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         measure,
-        seconds=12,
+        seconds=9,
         options=lambda parser: parser.add_argument("urls", nargs="*", metavar="URL"),
     )

@@ -226,4 +226,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=35)
+    script(measure, seconds=25)

@@ -100,4 +100,4 @@ async def _measure(report: Report, seconds: float, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=14)
+    script(measure, seconds=10)
