@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -325,8 +326,8 @@ async def test_a_socket_loads_it(home: Home) -> None:
             assert message is not None
             return message
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(dict(message))
 
         scope = {
             "type": "websocket", "path": "/ws", "headers": [], "query_string": b"",
