@@ -319,6 +319,25 @@ async def among_plugins(count: int, route: bool = False) -> dict[str, tuple[floa
     return found
 
 
+async def routes_of_one_plugin(count: int) -> float:
+    """Load, reload and unload a plugin of so many routes; returns the time for each route."""
+
+    async def load(context: Context) -> None:
+        for number in range(count):
+            context.add_route("GET", f"/r{number}/{{id}}", answer)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+
+    async with Kernel(timeout=600) as kernel:
+        await kernel.load(Routes("asgi"))
+        plugin = {"name": "wide", "version": "1.0.0", "load": load}
+        begin = time.perf_counter()
+        await kernel.load(plugin)
+        await kernel.reload(plugin)
+        await kernel.unload("wide")
+        return (time.perf_counter() - begin) / count * 1e6
+
+
 CURVES: dict[str, tuple[Measure, tuple[int, ...], float]] = {
     "bus.on after dynamic names": (after_dynamic_names, (400, 1_200, 4_000), 100),
     "bus.on among emitted events": (among_emitted_events, (100, 300, 1_000), 80),
@@ -332,9 +351,15 @@ CURVES: dict[str, tuple[Measure, tuple[int, ...], float]] = {
     "end of an emission on a retired plan": (ending_on_retired_plans, (300, 1_000, 3_000), 80),
     "release of a pinned registry": (releasing_pins, (100, 300, 1_000), 40),
     "emission beside pinned registries": (emitting_while_pinned, (1, 10, 100), 1),
+    "load, reload and unload of a route": (
+        routes_of_one_plugin, (5_000, 10_000, 20_000, 50_000), 400,
+    ),
 }  # fmt: skip
 """What is measured, among how many, and how many µs it may take among the most."""
-EACH_OF_MANY = {"end of an emission on a retired plan", "release of a pinned registry"}
+EACH_OF_MANY = {
+    "end of an emission on a retired plan", "release of a pinned registry",
+    "load, reload and unload of a route",
+}  # fmt: skip
 """Must be flat: all of them are then linear."""
 PLUGINS = (500, 1_500, 5_000)
 PLUGIN_GOAL = 3_000.0
