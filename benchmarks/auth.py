@@ -150,4 +150,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=12)
+    script(measure, seconds=8)

@@ -207,7 +207,7 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         measure,
-        seconds=10,
+        seconds=8,
         options=lambda parser: parser.add_argument(
             "--redis", default="", metavar="URL", help="a Redis that runs"
         ),

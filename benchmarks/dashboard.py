@@ -81,6 +81,6 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         measure,
-        seconds=10,
+        seconds=6,
         options=lambda parser: parser.add_argument("--plugins", type=int, default=200),
     )

@@ -215,6 +215,6 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         measure,
-        seconds=8,
+        seconds=5,
         options=lambda parser: parser.add_argument("--cycles", type=int, help="of each"),
     )

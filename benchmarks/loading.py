@@ -314,6 +314,6 @@ def measure(report: Report, given: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         measure,
-        seconds=20,
+        seconds=14,
         options=lambda parser: parser.add_argument("--plugins", type=int, default=1000),
     )

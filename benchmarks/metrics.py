@@ -100,4 +100,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=15)
+    script(measure, seconds=10)

@@ -159,4 +159,4 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=80, options=options)
+    script(measure, seconds=70, options=options)

@@ -226,4 +226,4 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    script(measure, seconds=25)
+    script(measure, seconds=20)

@@ -113,3 +113,20 @@ def test_nothing_is_written_unless_all_of_it_is(run: dict[str, Any], tmp_path: P
         run["write"]({"one": a_run(run, one="new"), "two": a_run(run, unknown="new")})
     assert (tmp_path / "benchmarks.md").read_text() == before
     assert not (tmp_path / "one.svg").exists()
+
+
+def test_counts_fail_that_got_dearer_or_have_nothing_to_compare_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    check = runpy.run_path(str(FOLDER / "instructions.py"))["check"]
+    written = {"3.11": {"GET asgi": 3.0, "gather, 5 async": 1.0}}
+    assert check({"GET asgi": 3.1, "gather, 5 async": 1.0}, written, "3.11") == 0
+    assert not capsys.readouterr().err
+    assert check({"GET asgi": 3.2}, written, "3.11") == 1
+    assert "GET asgi: 3.20× GET by hand, 3.00× before" in capsys.readouterr().err
+    assert check({"GET asgi": 3.0}, written, "3.14") == 1
+    said = capsys.readouterr().err
+    assert "nothing for Python 3.14 to compare with" in said
+    assert "It has 3.11;" in said
+    assert "instructions.py --write" in said
