@@ -23,7 +23,7 @@ from veko_plugins.remote import Entry, Lock, Permissions, changes, digest
 
 from .application import options_of
 from .printing import print_json
-from .runner import Stop, kernel_quiet, print_error, run
+from .runner import Stop, print_error, run_quiet
 
 __all__ = ["allow_plugins"]
 
@@ -74,12 +74,7 @@ def allow_plugins(
                 await manager.stop()
         return _finish(lock, found, names, everything=everything, as_json=as_json)
 
-    logs.configure("debug" if debug else "error")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "error", debug=debug)
 
 
 async def _entry(manager: PluginManager, service: Permissions, source: Source) -> Entry:

@@ -25,7 +25,7 @@ from veko_plugins.manager import PluginManager
 from .application import options_of
 from .printing import print_json
 from .progress import SAID, loading
-from .runner import Stop, kernel_quiet, print_error, run
+from .runner import Stop, print_error, run_quiet
 
 __all__ = ["back_up", "restore_backup"]
 
@@ -116,12 +116,7 @@ def _with_application(
                 await manager.stop()
         return 0
 
-    logs.configure("debug" if debug else "error", loggers=SAID)
-    try:
-        with kernel_quiet(debug=debug):
-            return run(loaded, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, loaded, "error", debug=debug, loggers=SAID)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def _in_recording(
     from veko_plugins.recording import SearchError, bisect_recording
 
     from .replaying import application, chosen_failure, read
-    from .runner import Stop, kernel_quiet, print_error, run
+    from .runner import Stop, print_error, run_quiet
 
     logs = Logging()
     try:
@@ -98,12 +98,7 @@ def _in_recording(
         _show(found, as_json=as_json)
         return 0
 
-    logs.configure("debug" if debug else "critical")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "critical", debug=debug)
 
 
 def _in_command(
@@ -122,7 +117,7 @@ def _in_command(
     from veko_plugins.recording import RecordingError, SearchError, find_culprits
 
     from .application import options_of
-    from .runner import Stop, kernel_quiet, print_error, run
+    from .runner import Stop, print_error, run_quiet
 
     logs = Logging()
     try:
@@ -149,12 +144,7 @@ def _in_command(
         _show(found, as_json=as_json)
         return 0
 
-    logs.configure("debug" if debug else "critical")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "critical", debug=debug)
 
 
 async def _plugins(

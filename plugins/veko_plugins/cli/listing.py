@@ -27,7 +27,7 @@ from veko_plugins.reports import PluginInfo
 from .application import adapter_of, options_of
 from .printing import STATES, print_json, print_table
 from .progress import SAID, loading
-from .runner import Stop, kernel_quiet, print_error, run
+from .runner import Stop, print_error, run_quiet
 from .running import ask_if_running
 
 __all__ = [
@@ -274,9 +274,4 @@ def _show(
                 await manager.stop()
         return 0
 
-    logs.configure("debug" if debug else "error", loggers=SAID)
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "error", debug=debug, loggers=SAID)

@@ -142,7 +142,7 @@ def _write_test(
     from veko_plugins.recording import name_of_test, reproduce, test_file
 
     from .replaying import chosen_failure, latest, others_of, read, try_out
-    from .runner import Stop, kernel_quiet, print_error, run
+    from .runner import Stop, print_error, run_quiet
 
     logs = Logging()
     try:
@@ -170,12 +170,7 @@ def _write_test(
         _say(target, recording, found)
         return 0 if found.verified else 1
 
-    logs.configure("debug" if debug else "error")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "error", debug=debug)
 
 
 def _say(target: Path, recording: Recording, found: Reproduction) -> None:

@@ -47,7 +47,7 @@ def _replay(
     from veko_plugins.logging import Logging
 
     from .replaying import application, others_of, read
-    from .runner import Stop, kernel_quiet, print_error, run
+    from .runner import Stop, print_error, run_quiet
 
     logs = Logging()
     try:
@@ -74,9 +74,4 @@ def _replay(
             click.echo(f"{report.replayed} replayed, {differ} came out differently")
         return int(bool(report.differences or hosted.missing))
 
-    logs.configure("debug" if debug else "error")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "error", debug=debug)

@@ -18,7 +18,7 @@ from veko_plugins.manager import PluginManager
 from .application import options_of
 from .listing import with_application
 from .printing import print_json, print_result
-from .runner import Quit, Stop, kernel_quiet, print_error, run
+from .runner import Quit, Stop, print_error, run_quiet
 
 __all__ = ["list_commands", "run_command"]
 
@@ -63,12 +63,7 @@ def run_command(directory: Path | None, name: str | None, words: list[str], *, d
             print_result(result)
         return 0
 
-    logs.configure("debug" if debug else "warning")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(work, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, work, "warning", debug=debug)
 
 
 def list_commands(directory: Path | None, *, debug: bool) -> int:

@@ -17,9 +17,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import rich_click as click
 
@@ -31,7 +31,19 @@ from veko_plugins._lib.masking import masked_text
 from .ends import Owned, drive
 from .lines import lines
 
-__all__ = ["Quit", "Stop", "held_back", "kernel_quiet", "print_error", "reasons", "run"]
+if TYPE_CHECKING:
+    from veko_plugins.logging import Logging
+
+__all__ = [
+    "Quit",
+    "Stop",
+    "held_back",
+    "kernel_quiet",
+    "print_error",
+    "reasons",
+    "run",
+    "run_quiet",
+]
 
 _MOST_HELD: Final = 1_000
 
@@ -285,6 +297,31 @@ def kernel_quiet(*, debug: bool) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(drop)
+
+
+def run_quiet(
+    logs: Logging,
+    work: Work,
+    level: str,
+    *,
+    debug: bool,
+    loggers: Mapping[str, str | int | None] | None = None,
+) -> int:
+    """Run a command that reports by itself what fails; return the exit code.
+
+    Args:
+        logs: The log, which is written to standard error meanwhile.
+        work: The command.
+        level: From which level on records are shown.
+        debug: Whether all records are shown, and errors with their traceback.
+        loggers: The levels of some loggers.
+    """
+    logs.configure("debug" if debug else level, loggers=loggers)
+    try:
+        with kernel_quiet(debug=debug):
+            return run(work, debug=debug)
+    finally:
+        logs.reset()
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

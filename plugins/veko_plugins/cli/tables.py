@@ -17,7 +17,7 @@ from veko_plugins.logging import Logging
 from veko_plugins.manager import PluginManager
 
 from .application import options_of
-from .runner import Stop, kernel_quiet, print_error, run
+from .runner import Stop, print_error, run_quiet
 
 if TYPE_CHECKING:
     from veko_plugins.database import Database, Owned
@@ -105,9 +105,4 @@ def _with_database(
             with contextlib.redirect_stdout(sys.stderr):
                 await manager.stop()
 
-    logs.configure("debug" if debug else "error")
-    try:
-        with kernel_quiet(debug=debug):
-            return run(loaded, debug=debug)
-    finally:
-        logs.reset()
+    return run_quiet(logs, loaded, "error", debug=debug)

@@ -23,7 +23,7 @@ from veko_plugins.validation import ValidationReport
 
 from .application import options_of
 from .lines import coloured
-from .runner import Stop, kernel_quiet, print_error, run
+from .runner import Stop, print_error, run_quiet
 
 __all__ = ["validate_plugin"]
 
@@ -55,12 +55,7 @@ def validate_plugin(
         async def work(_: Stop) -> int:
             return await _validate(options, wanted, strict=strict, as_json=as_json)
 
-        logs.configure("debug" if debug else "error")
-        try:
-            with kernel_quiet(debug=debug):
-                return run(work, debug=debug)
-        finally:
-            logs.reset()
+        return run_quiet(logs, work, "error", debug=debug)
 
 
 async def _validate(options: dict[str, Any], wanted: str, *, strict: bool, as_json: bool) -> int:
