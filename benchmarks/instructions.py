@@ -507,14 +507,13 @@ def _requests() -> None:
     # The goals are what 0.95 and 0.70 of the requests a second without tracing come to.
     for kind, sample, goal in (("tracing unsampled", 0.0, 1 / 0.95), ("traced", 1.0, 1 / 0.70)):
         CASES[f"GET default request, {kind}"] = Case(
-            lambda s=sample: by_traced("GET", s), "GET default request", calls=600
+            lambda s=sample: by_traced("GET", s), "GET default request", calls=calls
         )
         CASES[f"GET default request, {kind}, uvicorn"] = Case(
             lambda s=sample: by_traced("GET", s, server=True),
             "GET default request, uvicorn",
             round(goal, 2),
-            calls=600,
-            first=100,
+            **few,
         )
 
 
@@ -667,7 +666,9 @@ def reported(costs: dict[str, int]) -> Report:
 def ratios_of(costs: dict[str, int]) -> dict[str, float]:
     """Return how many times its base each case takes."""
     bases = {name: CASES[name].base for name in costs}
-    return {name: round(costs[name] / costs[base], 3) for name, base in bases.items() if base}
+    return {
+        name: round(costs[name] / costs[base], 3) for name, base in bases.items() if base in costs
+    }
 
 
 def tolerance(name: str) -> float:

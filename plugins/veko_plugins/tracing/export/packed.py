@@ -6,7 +6,7 @@ that is generated once for each chain of sites. For that, the id of a hook's spa
 emission with three other bytes. Spans with details of their own (attributes, events, an error) are
 encoded field by field.
 
-Cost: 0.2-0.3 µs for a plain span, some 10 µs for one with details; the SDK's own encoder takes 20
+Cost: 0.2-0.4 µs for a plain span, some 10 µs for one with details; the SDK's own encoder takes 20
 and more.
 """
 

@@ -7,6 +7,12 @@ otherwise `None`. A hook that ends appends two entries to the record of its emis
 its site; a record that ends is appended to the tape. Ids, wall-clock times, attributes and parents
 are computed in bulk when the tape is read (`rows`), or earlier if somebody asks for them.
 
+Setting the variable is most of what a hook costs, and each hook sets it to a value of its own:
+whatever copies the context in a hook (a task, a callback, a thread) keeps what the variable held
+then. A position that the hooks of an emission share and change would name a later hook when the
+copy is looked at, and Python reports nothing when a context is copied
+(test_what_a_hook_begins_stays_below_it).
+
 Cost: a list for each emission; a short-lived tuple and two list entries for each hook.
 Promise: a span has the same id whether it is asked for while the span runs or not. Times come from
 the monotonic clock, and each trace has one offset to the wall clock: if the wall clock is set back,
