@@ -100,8 +100,10 @@ class Retirement:
         # test_resources_close_in_reverse_order).
         await self.quiesce()
         for generation in self._generations:
-            if len(generation.entries) > _MANY:
-                await cancel_shielded_checkpoint()  # their swap was enough for a step
+            # The swap of so many, their end, and letting go of them are enough for a step each.
+            many = len(generation.entries) > _MANY
+            if many:
+                await cancel_shielded_checkpoint()
             error = StateError("this generation of the plugin has ended", plugin=generation.name)
             for fault in await self._steps.end(generation, error):
                 await self._runtime.bus.report(
@@ -109,6 +111,8 @@ class Retirement:
                 )
             generation.entries.clear()
             generation.handles.clear()
+            if many:
+                await cancel_shielded_checkpoint()
 
     async def quiesce(self) -> None:
         """Wait for the calls that still run in them, cut those that do not end, stop the tasks."""
