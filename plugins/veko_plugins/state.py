@@ -20,6 +20,7 @@ import anyio.to_thread
 import msgspec
 
 from veko import Context, NotFoundError, Plugin, PluginRecord, VekoError
+from veko.extend import Turns
 
 from ._saved.documents import BackupError, Header, read_document, write_document
 from ._saved.plugins import (
@@ -124,7 +125,12 @@ class State(Plugin):
     async def save(self) -> Path:
         """Save the state of the plugins; see `PluginManager.save_state`."""
         async with self._loading.lock:
-            plugins = saved_plugins(loaded_plugins(self._context))
+            plugins, turns = list[SavedPlugin](), Turns()
+            for record in loaded_plugins(self._context):
+                if record.loaded:  # else it was unloaded meanwhile
+                    plugins += saved_plugins([record])
+                if turns.due:
+                    await turns.pause()
             write = functools.partial(
                 write_document, self.path, header(FORMAT, VERSION), plugins, replace=True
             )

@@ -133,6 +133,8 @@ class Acceptance:
             for owner, routes in coming.items():
                 await self._adapter.start(owner.context, routes)
         draft.set_view(_BATCHES, owned)
+        if draft.turns.due:
+            await draft.turns.pause()
         draft.set_view(REFUSED, refusals.of(owned.values()))
         for refused, why in refusals.new:
             draft.post(ROUTE_REFUSE.name, refused, why)
