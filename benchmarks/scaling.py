@@ -83,7 +83,7 @@ async def held(work: Any) -> tuple[float, float]:
 
 VERBS: dict[str, tuple[Verb, int]] = {
     "task": (lambda context, n: context.spawn(wait), 10_000),
-    "route": (lambda context, n: context.add_route("GET", f"/r{n}/{{id}}", answer), 30_000),
+    "route": (lambda context, n: context.add_route("GET", f"/r{n}/{{id}}", answer), 5_000),
     "hook, one event": (lambda context, n: context.hook("x", hear), 30_000),
     "hook, an event each": (lambda context, n: context.hook(f"x{n}", hear), 30_000),
     "service": (lambda context, n: context.provide(f"s{n}", n), 30_000),
@@ -352,7 +352,7 @@ CURVES: dict[str, tuple[Measure, tuple[int, ...], float]] = {
     "release of a pinned registry": (releasing_pins, (100, 300, 1_000), 40),
     "emission beside pinned registries": (emitting_while_pinned, (1, 10, 100), 1),
     "load, reload and unload of a route": (
-        routes_of_one_plugin, (5_000, 10_000, 20_000, 50_000), 400,
+        routes_of_one_plugin, (5_000, 15_000, 50_000), 400,
     ),
 }  # fmt: skip
 """What is measured, among how many, and how many µs it may take among the most."""
