@@ -24,7 +24,7 @@ from .registry import (
     Table,
     by_order,
 )  # fmt: skip
-from .tables import copy_of
+from .tables import shaped
 from .turns import Turns
 
 __all__ = ["Draft", "Kind"]
@@ -108,7 +108,8 @@ class Draft:
         """Return the table of a kind to be changed: copied from the registry before, once."""
         if kind not in self._own:
             self._own.add(kind)
-            self.after._tables[kind] = copy_of(self.before._tables.get(kind, {}))
+            # `copy` and not `dict()`, which is slow where something was deleted before.
+            self.after._tables[kind] = self.before._tables.get(kind, {}).copy()
         return self.after._tables[kind]
 
     def add(self, *entries: Entry) -> None:
@@ -132,6 +133,8 @@ class Draft:
                 table[key] = (*same, *coming)
                 if same and coming[0].order < same[-1].order:
                     table[key] = tuple(sorted(table[key], key=by_order))
+        for kind in {entry.kind for entry in entries}:
+            self.after._tables[kind] = shaped(self.after._tables[kind])
         self.added += entries
         self.plans = self._deciding = None
 

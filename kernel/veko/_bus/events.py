@@ -13,6 +13,9 @@ from ..errors import VekoError
 
 __all__ = ["REPORTS", "Event", "Origin", "Stop", "is_pattern", "matches", "matching"]
 
+MANY: Final = 200
+"""From how many events on an expression pays: it takes as long to compile as those to match."""
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -143,22 +146,26 @@ def is_pattern(name: object) -> bool:
     return "*" in segments or "**" in segments
 
 
+@functools.lru_cache(maxsize=4096)
 def matches(pattern: str, event: str) -> bool:
     """Tell whether a pattern matches an event: `*` is one segment, `**` any number of them.
 
     `log` and `…:error` are matched only by a pattern whose last segment is the same: otherwise a
     catch-all handler that fails, or logs, would receive its own failures and records.
     """
-    last, match = _compiled(pattern)
-    return match(f":{event}") is not None and not _quiet(event, last)
+    want = pattern.split(":")
+    return not _quiet(event, want[-1]) and _match(want, event.split(":"))
 
 
 def matching(patterns: Iterable[str], events: Collection[str]) -> list[str]:
     """Return those of some events that one of some patterns matches, each once."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        last, match = _compiled(pattern)
-        heard = [one for one in events if match(f":{one}") and not _quiet(one, last)]
+        if len(events) < MANY:
+            heard = [one for one in events if matches(pattern, one)]
+        else:
+            last, match = pattern.split(":")[-1], _expression(pattern)
+            heard = [one for one in events if match(f":{one}") and not _quiet(one, last)]
         found |= dict.fromkeys(heard)
     return list(found)
 
@@ -168,13 +175,16 @@ def _quiet(event: str, last: str) -> bool:
     return (event == "log" and last != "log") or (event.endswith(":error") and last != "error")
 
 
-@functools.lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> tuple[str, Callable[[str], re.Match[str] | None]]:
-    """Return the last segment of a pattern, and what matches `:` and the name of an event.
+def _match(want: list[str], have: list[str]) -> bool:
+    if not want:
+        return not have
+    if want[0] == "**":
+        return any(_match(want[1:], have[i:]) for i in range(len(have) + 1))
+    return bool(have) and want[0] in ("*", have[0]) and _match(want[1:], have[1:])
 
-    An expression, since a new pattern is matched with every event that has been emitted.
-    """
-    segments = pattern.split(":")
+
+def _expression(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    """Return what matches `:` and the name of an event."""
     parts = {"*": ":[^:]*", "**": "(?::[^:]*)*"}
-    text = "".join(parts.get(one, f":{re.escape(one)}") for one in segments)
-    return segments[-1], re.compile(text).fullmatch
+    text = "".join(parts.get(one, f":{re.escape(one)}") for one in pattern.split(":"))
+    return re.compile(text).fullmatch

@@ -120,9 +120,11 @@ class Registry:
         return tuple(sorted(found, key=by_order))
 
     def keys(self, kind: str) -> Sequence[Hashable]:
-        """Return the keys of a kind that have entries, in order of arrival. Sorts at each call."""
-        same = sorted(self._tables.get(kind, {}).items(), key=_arrival)
-        return tuple(key for key, _ in same)
+        """Return the keys of a kind that have entries, in order of arrival."""
+        table = self._tables.get(kind, {})
+        if isinstance(table, dict):
+            return tuple(table)
+        return tuple(key for key, _ in sorted(table.items(), key=_arrival))
 
     def view(self, kind: str) -> Any:
         """Return what the kind's `accept` derived from its entries, or `None`."""

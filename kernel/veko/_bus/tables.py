@@ -11,7 +11,7 @@ from collections.abc import Hashable, ItemsView, Iterable, Iterator
 from itertools import chain
 from typing import Final, Generic, TypeVar, overload
 
-__all__ = ["Buckets", "copy_of"]
+__all__ = ["Buckets", "shaped"]
 
 D = TypeVar("D")
 V = TypeVar("V")
@@ -39,10 +39,13 @@ class Buckets(Generic[V]):
         for key, value in items:
             self._buckets[hash(key) & self._mask][key] = value
 
+    @property
+    def room(self) -> int:
+        """How many keys it is made for."""
+        return MANY * len(self._buckets)
+
     def copy(self) -> Buckets[V]:
         """Return a copy; the two share each bucket until one of them changes it."""
-        if self._count > MANY * len(self._buckets):
-            return Buckets(self.items(), self._count)
         copy: Buckets[V] = object.__new__(Buckets)
         copy._count = self._count
         copy._mask = self._mask
@@ -95,9 +98,9 @@ class Buckets(Generic[V]):
         return chain.from_iterable(views)
 
 
-def copy_of(table: dict[Hashable, V] | Buckets[V]) -> dict[Hashable, V] | Buckets[V]:
-    """Return a copy of a table, to be changed."""
-    if isinstance(table, dict) and len(table) > SMALL:
-        return Buckets(table.items(), len(table))
-    # `dict.copy` and not `dict()`, which is slow where something was deleted before.
-    return table.copy()
+def shaped(table: dict[Hashable, V] | Buckets[V]) -> dict[Hashable, V] | Buckets[V]:
+    """Return a table as one of its size is kept: itself, or once it has grown, another."""
+    count = len(table)
+    if count > SMALL and (isinstance(table, dict) or count > table.room):
+        return Buckets(table.items(), count)
+    return table

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from veko import Bus, VekoError
-from veko._bus.events import matches
+from veko._bus.events import MANY, matches, matching
 
 MATCHES = [
     ("plugin:*", "plugin:load", True),
@@ -65,11 +65,17 @@ def fits(want: list[str], have: list[str]) -> bool:
 
 def test_every_short_pattern_matches_segment_by_segment() -> None:
     names = [":".join(one) for n in (1, 2, 3, 4) for one in itertools.product("ab", repeat=n)]
+    names += ["", "a:", ":b", "a.c", "a\n:b", "log", "a:log", "error", "a:error", "a:b:error"]
+    many = [*names, *(f"c{number}" for number in range(MANY))]  # matched by an expression
     for length in (1, 2, 3, 4):
         for segments in itertools.product(("a", "b", "*", "**"), repeat=length):
-            for name in (*names, "", "a:", ":b", "a.c", "a\n:b"):
-                expected = fits(list(segments), name.split(":"))
-                assert matches(":".join(segments), name) is expected, (segments, name)
+            pattern = ":".join(segments)
+            for name in names:
+                quiet = name == "log" or name.endswith(":error")
+                expected = fits(list(segments), name.split(":")) and not quiet
+                assert matches(pattern, name) is expected, (pattern, name)
+            heard = [name for name in many if matches(pattern, name)]
+            assert matching([pattern, pattern], many) == heard
     assert not matches("a.c", "abc")
 
 

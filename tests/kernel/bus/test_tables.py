@@ -5,7 +5,7 @@ import random
 import pytest
 
 from veko import Bus
-from veko._bus.tables import Buckets, copy_of
+from veko._bus.tables import Buckets, shaped
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -15,7 +15,7 @@ def test_tables_are_as_dicts_and_copies_do_not_see_changes(
     for name, value in {"SMALL": 8, "FEW": 2, "MANY": 4}.items():
         monkeypatch.setattr(f"veko._bus.tables.{name}", value)
     chance = random.Random(seed)
-    table = copy_of({})
+    table: dict[object, int] | Buckets[int] = {}
     model: dict[object, int] = {}
     older = []
     for number in range(400):
@@ -23,12 +23,13 @@ def test_tables_are_as_dicts_and_copies_do_not_see_changes(
         match chance.randrange(6):
             case 0:
                 older.append((table, model.copy()))
-                table = copy_of(table)
+                table = table.copy()
             case 1 if key in model:
                 del table[key]
                 del model[key]
             case _:
                 table[key] = model[key] = number
+                table = shaped(table)
         assert table.get(key) == model.get(key)
         assert table.get(key, "none") == model.get(key, "none")
         assert len(table) == len(model)
