@@ -107,6 +107,7 @@ class LivePin(Pin):
     """
 
     __slots__ = ()
+    plans: Plans | None
 
     def __enter__(self) -> Registry:
         self.plans = self.bus.live
