@@ -29,7 +29,7 @@ QUICK = (
     "routing",
     "watchdog",
 )
-PEERS = {"auth": "pwdlib", "logs": "structlog"}
+PEERS = {"auth": "pwdlib", "logs": "pythonjsonlogger"}
 
 
 def listed() -> list[str]:

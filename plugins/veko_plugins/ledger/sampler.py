@@ -160,6 +160,7 @@ class Sampler:
 
     def total(self) -> int:
         """Return the nanoseconds of processor time since `start`, whether divided yet or not."""
+        time.thread_time_ns()  # brings the process's time up to date; see `_sample`
         return time.process_time_ns() - self._begun
 
     def spent(self) -> dict[Payer, int]:
@@ -188,7 +189,9 @@ class Sampler:
             self._failed(error)
 
     def _sample(self, frame: FrameType | None) -> None:
-        process, own = time.process_time_ns(), time.thread_time_ns()
+        # In this order: the kernel adds up a process's time at its ticks, and when the time of a
+        # thread is read. The other way round, this thread used more than the process.
+        own, process = time.thread_time_ns(), time.process_time_ns()
         used, mine = process - self._process, own - self._own
         if used <= 0:
             return

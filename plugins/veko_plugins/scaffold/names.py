@@ -23,12 +23,16 @@ __all__ = ["CORE", "LONGEST", "Name", "check_name", "why_not"]
 LONGEST: Final = 40
 """Characters of a name; longer ones do not fit into the lines of the templates."""
 CORE: Final = frozenset((
-    "auth", "backup", "cache", "commands", "config", "database", "dependencies", "discovery",
-    "health", "loader", "loading", "logging", "metrics", "openapi", "permissions", "probation",
-    "profiling", "reload", "remote", "routes", "signals", "state", "storage", "telemetry",
-    "tracing", "transpile", "validation", "watch", "watchdog", "workers",
+    "activation", "auth", "backup", "cache", "commands", "config", "console", "database",
+    "dependencies", "discovery", "health", "ledger", "loader", "loading", "logging", "metrics",
+    "openapi", "permissions", "probation", "profiling", "recording", "reload", "remote", "routes",
+    "signals", "state", "storage", "telemetry", "tracing", "transpile", "validation", "watch",
+    "watchdog", "workers",
 ))  # fmt: skip
-"""The names of core plugins; tests/plugins/scaffold/test_names.py compares."""
+"""The names of core plugins; tests/plugins/scaffold/test_names.py compares.
+
+Not `admin`, a name that applications like: it is taken only where `enable_api` is on.
+"""
 _FOLDERS: Final = frozenset(("conftest", "node_modules", "plugin", "plugins", "test", "tests"))
 _DEVICES: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 

@@ -120,9 +120,9 @@ async def test_an_unknown_plugin_is_named(manager: PluginManager) -> None:
 
 
 async def test_it_is_loaded_once_and_only_when_needed(manager: PluginManager) -> None:
-    assert "testing" not in [one.name for one in manager.list_plugins(core=True)]
+    assert "veko-testing" not in [one.name for one in manager.list_plugins(core=True)]
     await asyncio.gather(*(manager.test_plugin("mine") for _ in range(5)))
-    assert [one.name for one in manager.list_plugins(core=True)].count("testing") == 1
+    assert [one.name for one in manager.list_plugins(core=True)].count("veko-testing") == 1
     assert await manager.use("testing").leaks("mine") == []
 
 

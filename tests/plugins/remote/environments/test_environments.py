@@ -280,7 +280,9 @@ async def test_one_that_is_killed_leaves_nothing_that_counts(tmp_path: Path) -> 
     process.communicate()
     folder = tmp_path / "environments"
     async with asyncio.timeout(60):
-        while uses(folder):  # noqa: ASYNC110 (uv may still write for a moment)
+        # uv may still write for a moment. Before it runs its program it has its parent's command
+        # line, which names the folder around.
+        while uses(tmp_path):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert not [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
     for path in folder.glob(".making-*"):
