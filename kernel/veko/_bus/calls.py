@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from .handles import Handle, Subscription
 from .owners import Owner
@@ -72,6 +72,10 @@ class Call(Subscription):
         return enclosed(self.handler, snippets)
 
 
+ROOM: Final = 256
+"""For how many calls there is always room; then those that have ended are forgotten."""
+
+
 class Calls:
     """The calls of a bus that are kept.
 
@@ -81,18 +85,24 @@ class Calls:
 
     def __init__(self, live: Callable[[], Registry]) -> None:
         self._live = live
-        self._kept: weakref.WeakSet[functools.partial[Any]] = weakref.WeakSet()
+        # Not a set with weak keys: that calls a function for each that ends, and a route table of
+        # thousands ends in one step of the event loop.
+        self._kept: list[weakref.ref[functools.partial[Any]]] = []
+        self._room = ROOM
 
     def keep(self, call: Call) -> functools.partial[Any]:
         """Return a function that makes a call with the probes of the moment."""
         kept = functools.partial(call.handler)
-        self._kept.add(kept)
+        self._kept.append(weakref.ref(kept))
+        if len(self._kept) > self._room:
+            self._kept = [one for one in self._kept if one() is not None]
+            self._room = max(ROOM, 2 * len(self._kept))
         self._begin(kept, call)
         return kept
 
     def probes_changed(self) -> None:
         """Let the next use of each call find its probes."""
-        for kept in list(self._kept):
+        for kept in [found for one in self._kept if (found := one()) is not None]:
             self._begin(kept, kept.__dict__["call"])
 
     def _begin(self, kept: functools.partial[Any], call: Call) -> None:

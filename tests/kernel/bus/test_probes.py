@@ -10,7 +10,7 @@ import pytest
 from veko import Bus, Event, Kernel, Stop, Subscription
 from veko._bus.codegen import FILENAME
 from veko._bus.plans import HOT, LONG
-from veko.extend import Probe, Snippet
+from veko.extend import Call, Probe, Snippet
 
 pytestmark = pytest.mark.anyio
 
@@ -327,3 +327,16 @@ async def test_a_plugin_brings_one_and_takes_it_along() -> None:
         await kernel.unload("prober")
         await kernel.bus.emit("x", 1)
         assert len(seen) == 8
+
+
+def test_calls_that_have_ended_are_forgotten() -> None:
+    bus = Bus()
+    held = [bus.enclose(Call("command", f"c{number}", print, None)) for number in range(1_000)]
+    assert len(bus._enclosed._kept) == len(held)
+    for number in range(20_000):
+        bus.enclose(Call("command", f"d{number}", print, None))
+    assert len(bus._enclosed._kept) <= 2 * len(held) + 1
+    del held
+    for number in range(20_000):
+        bus.enclose(Call("command", f"e{number}", print, None))
+    assert len(bus._enclosed._kept) <= 2 * 256
