@@ -69,7 +69,8 @@ def test_the_list_is_searched_filtered_and_sorted(shop: Shop, visit: Visit) -> N
     page.get_by_label("Search plugins").fill("no such plugin")
     page.get_by_text("No plugin matches.").wait_for()
     page.get_by_label("Search plugins").fill("")
-    shop.get("/stars/broken")
+    for _ in range(5):  # where the machine is slow, the watchdog blames others for a block or two
+        shop.get("/stars/broken")
     page.get_by_label("Show").select_option("trouble")
     expect(rows(page).get_by_text("ratings")).to_be_visible()
     expect(rows(page).get_by_text("catalog", exact=True)).to_have_count(0)
