@@ -4,7 +4,7 @@
 #   make run        serve a smaller example, a link shortener
 #   make test       the whole suite, side by side (make test ARGS="-k bus", JOBS=0 for one process)
 #   make check      ruff, mypy, pyright, import-linter
-#   make bench      measure everything into docs/benchmarks.md, in ten minutes (valgrind, wrk)
+#   make bench      measure everything into docs/benchmarks.md, in ten to thirteen minutes (valgrind, wrk)
 #   make bench-instructions  fail if a hot path got dearer, or a change blocks (needs valgrind)
 #   make test-all   the suite on every supported Python found on this machine
 #   make format     fix style with ruff

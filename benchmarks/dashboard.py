@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import shutil
 import statistics
 import sys
@@ -28,6 +29,7 @@ TIMES = """() => new Promise(done => requestAnimationFrame(() => setTimeout(() =
 }))))"""
 
 
+ROOT = str(Path(__file__).resolve().parents[1])
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 NAMES = {
     "page": "answered", "list": "the list is in the page", "painted": "the page can be used",
@@ -36,7 +38,6 @@ NAMES = {
 
 def runs(program: str, plugins: int, count: int) -> dict[str, list[float]]:
     """Open the page so often; return the ms and the bytes of each run."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from playwright.sync_api import sync_playwright
     from tests.browser.shop import make_shop
     from tests.examples.test_blog import Served
@@ -68,7 +69,10 @@ async def measure(report: Report, given: argparse.Namespace) -> None:
         report.say("Chromium is not installed, so nothing was measured.")
         return
     count = max(3, round(given.seconds))
+    sys.path.insert(0, ROOT)
     try:
+        # It sets the handler of a signal, which only the main thread can.
+        importlib.import_module("tests.examples.test_blog")
         times = await asyncio.to_thread(runs, program, given.plugins, count)
     except ImportError as error:  # the group `test` brings a browser's driver, `bench` does not
         report.say(f"Not measured: {error}; `make test` installs it.")

@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--quick] [NAME ...]
 
-All of it takes ten minutes at most on two cores. Each script runs in a process of its own, one
+All of it takes ten to thirteen minutes on two cores. Each script runs in a process of its own, one
 after the other. What they find is kept in `.bench/`, and when all have run, the parts between the
 marks of the document (`<!-- NAME -->`) are written, from one commit and one machine. A script that
 fails is named, here and in its part. With names, only those run, and the rest is taken from
