@@ -72,7 +72,7 @@ class Call(Subscription):
         return enclosed(self.handler, snippets)
 
 
-ROOM: Final = 256
+ROOM: Final = 32
 """For how many calls there is always room; then those that have ended are forgotten."""
 
 

@@ -339,4 +339,4 @@ def test_calls_that_have_ended_are_forgotten() -> None:
     del held
     for number in range(20_000):
         bus.enclose(Call("command", f"e{number}", print, None))
-    assert len(bus._enclosed._kept) <= 2 * 256
+    assert len(bus._enclosed._kept) <= 32
