@@ -14,9 +14,9 @@ from veko_plugins import PluginManager
 
 __all__ = ["SECONDS", "Watched", "until"]
 
-_LONGEST = 0.1
-"""Seconds that answers of another plugin may take; one of all may take longer, since a machine that
-runs other tests may give this process no turn."""
+_LONGEST = 1.0
+"""Seconds that answers of another plugin may take: what misbehaves does so for a minute. One of all
+may take longer, since a machine that runs other tests may give this process no turn."""
 SECONDS = 30.0
 
 
