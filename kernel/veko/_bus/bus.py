@@ -220,7 +220,8 @@ class Bus(Registrar):
 
         Returns:
             What to await for the last value, or that of a `Stop`. If the subscribers change
-            between the call and the `await`, those of the `await` count, unless there were none.
+            between the call and the `await`, those of the `await` count, unless there were none, or
+            a pin (a request) still holds the registry of the call.
 
         Raises:
             Exception: With `strict`, or of an event that fails closed, what a handler raised; a

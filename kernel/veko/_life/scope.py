@@ -203,7 +203,8 @@ class Scope:
         self._items: dict[Task | _Resource, None] = {}
         self._starting: object = None
 
-    def __len__(self) -> int:
+    @property
+    def held(self) -> int:
         """How many tasks and resources it holds."""
         return len(self._items)
 

@@ -176,7 +176,7 @@ class Activation(Plugin):
             return
         key = self._keys.pop(owner.name)
         closed = {event.name for event in self._kernel.bus.events if event.fails_closed}
-        found, why = registered(owner.entries, len(owner.scope), closed)
+        found, why = registered(owner.entries, owner.scope.held, closed)
         if why is not None:
             raise _refusal(plugin, why)
         try:

@@ -38,7 +38,8 @@ def event_typos(hooked: Iterable[str], known: Collection[str]) -> Iterator[Fault
             yield Fault("", f"it hooks {event!r}, which is not declared. Did you mean {near[0]!r}?")
 
 
-@functools.lru_cache(maxsize=1024)  # hundreds of µs, and many plugins hook the same events
+# Hundreds of µs, and many plugins hook the same events. Few are kept: each keeps all the names.
+@functools.lru_cache(maxsize=32)
 def _nearest(event: str, known: frozenset[str]) -> list[str]:
     return difflib.get_close_matches(event, sorted(known), n=1, cutoff=_NEAR)
 

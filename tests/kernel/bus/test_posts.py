@@ -49,6 +49,19 @@ async def test_posts_are_emitted_in_order_and_before_the_end() -> None:
     assert posts.waiting == 0
 
 
+async def test_posts_inside_a_pin_reach_who_came_since() -> None:
+    bus = Bus()
+    posts = Posts(bus)
+    seen: list[int] = []
+    async with running(posts):
+        with bus.pin():
+            bus.on("x", seen.append)
+            assert not bus.heard("x")
+            posts.add("x", 1)
+            posts.add_all([("x", 2), ("nobody hears this", 3)])
+    assert seen == [1, 2]
+
+
 async def test_a_full_queue_drops_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
     bus = Bus()
     posts = Posts(bus)
